@@ -1,0 +1,1 @@
+"""Policies: losses, the training loop, adapters and their merges."""

@@ -1,0 +1,1 @@
+"""The `modpo` commands: parse, call, render."""

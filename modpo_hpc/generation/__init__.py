@@ -1,0 +1,1 @@
+"""Text from models: engines that answer prompts, and the servers behind them."""

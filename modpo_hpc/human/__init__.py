@@ -1,0 +1,1 @@
+"""Human validation: samples, blinded forms, analysis."""

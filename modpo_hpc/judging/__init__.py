@@ -1,0 +1,1 @@
+"""Personas judge: assignments, judges, the ledger of raw answers, votes."""

@@ -1,0 +1,1 @@
+"""How shards get run: locally, by Slurm, with Ray and DeepSpeed."""

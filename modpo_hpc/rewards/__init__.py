@@ -1,0 +1,1 @@
+"""Reward models: tuned, trained, calibrated, out of fold."""

@@ -1,0 +1,1 @@
+"""The offline world: invented questions and survey, tiny models, a rule judge."""
