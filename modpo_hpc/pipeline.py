@@ -1,0 +1,127 @@
+"""The stages: what each needs, its shards and what a shard takes. Data, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.study import Study
+from modpo_hpc.study.evaluation import Resources
+
+ALL = ("all",)
+TRAINED_METHODS = ("sft", "dpo", "modpo", "joint_dpo")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage makes one kind of record. ``name`` is the noun and the folder, ``verb`` the script in ``jobs/``.
+
+    ``shards`` and all else here are functions of the study alone, so that a plan needs no data. ``version`` rises
+    when the recipe changes what it makes; results of an older one are then stale.
+    """
+
+    name: str
+    verb: str
+    needs: tuple[str, ...]
+    shards: Callable[[Study], tuple[str, ...]]
+    default: Resources = Resources()
+    default_blocks: int = 4
+    version: int = 1
+
+    def resources(self, study: Study) -> Resources:
+        """What one shard takes: the study's word, or the default."""
+        return study.resources.get(self.name, self.default)
+
+    def blocks(self, study: Study) -> int:
+        """Number of blocks that the questions are cut into."""
+        return study.shards.get(self.name, self.default_blocks)
+
+
+def _whole(_: Study) -> tuple[str, ...]:
+    return ALL
+
+
+def _blocks(stage: str) -> Callable[[Study], tuple[str, ...]]:
+    return lambda study: tuple(str(block) for block in range(stage_named(stage).blocks(study)))
+
+
+def _criteria(study: Study) -> tuple[str, ...]:
+    return study.criteria.rank
+
+
+def _reward_trials(study: Study) -> tuple[str, ...]:
+    return tuple(f"{criterion}.{trial}" for criterion in study.criteria.rank for trial in range(study.rewards.search.trials))
+
+
+def _reward_models(study: Study) -> tuple[str, ...]:
+    parts = [*(f"fold{fold}" for fold in range(study.rewards.folds)), "final"]
+    return tuple(f"{criterion}.{part}" for criterion in study.criteria.rank for part in parts)
+
+
+def _policies(*methods: str) -> Callable[[Study], tuple[str, ...]]:
+    return lambda study: tuple(name for name, policy in study.alignment.policies.items() if policy.method in methods)
+
+
+def _answers(study: Study) -> tuple[str, ...]:
+    blocks = range(stage_named("answers").blocks(study))
+    return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in blocks)
+
+
+def phase_pairs(study: Study, phase: str) -> tuple[tuple[str, str], ...]:
+    """Every pair (A, B) of the policies of ``phase``, in the order of the study."""
+    return tuple(combinations(study.judging.phases[phase].policies, 2))
+
+
+def _verdicts(study: Study) -> tuple[str, ...]:
+    blocks = range(stage_named("verdicts").blocks(study))
+    return tuple(
+        f"{phase}.{a}.{b}.{block}"
+        for phase in study.judging.phases
+        for a, b in phase_pairs(study, phase)
+        for block in blocks
+    )
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("questions", "prepare", (), _whole),
+    Stage("personas", "personas", (), _whole),
+    Stage("models", "teach", ("questions",), _whole, Resources(cpus=2)),
+    Stage("responses", "generate", ("questions", "models"), _blocks("responses")),
+    Stage("rankings", "rank", ("questions", "personas", "responses"), _blocks("rankings")),
+    Stage("pairs", "vote", ("responses", "rankings"), _criteria),
+    Stage("reward_trials", "tune_reward", ("questions", "models", "pairs"), _reward_trials),
+    Stage("rewards", "train_reward", ("questions", "models", "pairs", "reward_trials"), _reward_models),
+    Stage("scores", "score", ("questions", "responses", "rewards"), _blocks("scores")),
+    Stage("policies", "align", ("questions", "models", "responses", "pairs", "scores"), _policies(*TRAINED_METHODS)),
+    Stage("soups", "merge", ("policies",), _policies("soup")),
+    Stage("answers", "answer", ("questions", "models", "policies", "soups"), _answers, default_blocks=1),
+    Stage("verdicts", "judge", ("questions", "personas", "answers"), _verdicts, default_blocks=1),
+    Stage("statistics", "stats", ("personas", "answers", "verdicts"), _whole),
+    Stage("report", "report", ("statistics",), _whole),
+)
+_BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+def stage_named(name: str) -> Stage:
+    """The stage called ``name``.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in _BY_NAME:
+        raise InputError("there is no such stage", field="stage", value=name, remedy=f"Stages are: {', '.join(_BY_NAME)}.")
+    return _BY_NAME[name]
+
+
+def with_needs(name: str) -> tuple[Stage, ...]:
+    """``name`` and every stage that it rests on, in the order in which work flows."""
+    wanted: set[str] = set()
+    queue = [name]
+    while queue:
+        stage = stage_named(queue.pop())
+        if stage.name not in wanted:
+            wanted.add(stage.name)
+            queue.extend(stage.needs)
+    return tuple(stage for stage in STAGES if stage.name in wanted)

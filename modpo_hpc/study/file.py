@@ -1,0 +1,104 @@
+"""Read a study file, override single fields, and say in words how two studies differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.study.model import Study
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """The study in the YAML file ``path``, with ``overrides`` such as ``"data.test_size=600"`` applied.
+
+    Raises:
+        InputError: unreadable file, unknown field, wrong value; the message names it and the remedy.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("there is no such study file", file=path, remedy="Check the path; configs/demo.yaml is one to start from.") from None
+    except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:
+        raise InputError(f"the study file cannot be read: {error}", file=path, remedy="It must be YAML in UTF-8.") from error
+    if not isinstance(raw, dict):
+        raise InputError("the study file is not a mapping of fields", file=path, remedy="Start from configs/demo.yaml.")
+    for override in overrides:
+        _apply(raw, override)
+    return parse_study(raw, source=path)
+
+
+def parse_study(raw: Mapping[str, Any], source: str | Path) -> Study:
+    """The study in the mapping ``raw``; errors name ``source``, the field and the value."""
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or None
+        unknown = first["type"] == "extra_forbidden"
+        others = len(error.errors()) - 1
+        problem = "this field is not known" if unknown else first["msg"].removeprefix("Value error, ")
+        value = first["input"] if not isinstance(first["input"], (dict, list)) else None
+        remedy = (
+            f"Fields known here: {', '.join(_known_fields(first['loc'][:-1])) or 'none'}."
+            if unknown
+            else "Correct the value in the study file or with --set."
+        )
+        if others:
+            remedy += f" {others} more field{'s are' if others > 1 else ' is'} wrong."
+        raise InputError(problem, file=source, field=field, value=value, remedy=remedy) from None
+
+
+def differences(ours: Study, theirs: Study) -> list[str]:
+    """One line for each field in which two studies differ: ``field: ours -> theirs``."""
+    left, right = dict(_leaves(ours.model_dump(mode="json"))), dict(_leaves(theirs.model_dump(mode="json")))
+    return [
+        f"{field}: {left.get(field, 'absent')!r} -> {right.get(field, 'absent')!r}"
+        for field in sorted(left.keys() | right.keys())
+        if left.get(field, _MISSING) != right.get(field, _MISSING)
+    ]
+
+
+_MISSING = object()
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    field, equals, text = override.partition("=")
+    keys = field.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError("this override has no form that is understood", value=override, remedy="Write --set section.field=value.")
+    place: Any = raw
+    for key in keys[:-1]:
+        place = place.setdefault(key, {}) if isinstance(place, dict) else None
+        if place is None:
+            break
+    if not isinstance(place, dict):
+        raise InputError("this override goes through a field that has no fields of its own", field=field, remedy="Check the name.")
+    try:
+        place[keys[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"this value is not YAML: {error}", field=field, value=text, remedy="Quote the value.") from error
+
+
+def _known_fields(location: Sequence[int | str]) -> list[str]:
+    model: Any = Study
+    for part in location:
+        fields = getattr(model, "model_fields", None)
+        if fields is None or part not in fields:
+            return []
+        annotation = fields[part].annotation
+        model = getattr(annotation, "__args__", (annotation,))[-1] if not hasattr(annotation, "model_fields") else annotation
+    return sorted(getattr(model, "model_fields", {}))
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, tree

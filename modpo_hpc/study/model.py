@@ -1,0 +1,76 @@
+"""The study as one model, and the checks that need more than one section."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from modpo_hpc.study.alignment import Alignment
+from modpo_hpc.study.data import Data, Models, Personas
+from modpo_hpc.study.evaluation import Resources, Statistics
+from modpo_hpc.study.generation import Generation
+from modpo_hpc.study.judging import Criteria, Judge, Judging, Ranking
+from modpo_hpc.study.rewards import Rewards
+from modpo_hpc.study.section import Section
+
+
+class Study(Section):
+    """Everything that is to be done. See ``docs/study-file.md`` for each field."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seed: int = Field(42, ge=0)
+    data: Data = Data()
+    personas: Personas = Personas()
+    models: Models = Models()
+    generation: Generation = Generation()
+    criteria: Criteria
+    judge: Judge = Judge()
+    ranking: Ranking = Ranking()
+    rewards: Rewards = Rewards()
+    alignment: Alignment
+    judging: Judging
+    statistics: Statistics = Statistics()
+    shards: dict[str, int] = Field(default_factory=dict, description="stage -> number of blocks its work is cut into")
+    resources: dict[str, Resources] = Field(default_factory=dict, description="stage -> what one of its shards takes")
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether any part is simulated; then every table, figure and page says so."""
+        return self.judge.kind == "rules" or "sandbox" in (self.models.base, self.models.reward)
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Study:
+        ranked = set(self.criteria.rank)
+        policies = self.alignment.policies
+        for name, policy in policies.items():
+            for criterion in policy.criteria:
+                if criterion not in ranked:
+                    raise ValueError(
+                        f"alignment.policies.{name}.criteria names {criterion!r}, which is not in criteria.rank "
+                        f"({', '.join(self.criteria.rank)})"
+                    )
+            for source in policy.sources:
+                if source not in policies or policies[source].method in ("base", "soup", "remote"):
+                    raise ValueError(
+                        f"alignment.policies.{name}.sources names {source!r}, which is no trained policy of this study"
+                    )
+        for phase, settings in self.judging.phases.items():
+            for policy_name in settings.policies:
+                if policy_name not in policies:
+                    raise ValueError(
+                        f"judging.phases.{phase}.policies names {policy_name!r}, which is not in alignment.policies "
+                        f"({', '.join(policies)})"
+                    )
+        if len(self.ranking.weights) != self.generation.responses_per_question:
+            raise ValueError(
+                f"ranking.weights has {len(self.ranking.weights)} entries, "
+                f"but generation.responses_per_question is {self.generation.responses_per_question}"
+            )
+        if sum(self.ranking.weights) != 0:
+            raise ValueError(f"ranking.weights sums to {sum(self.ranking.weights)}, not to zero")
+        if self.personas.train + self.personas.test != self.personas.select:
+            raise ValueError("personas.train and personas.test do not add up to personas.select")
+        if self.ranking.personas_per_question > self.personas.train:
+            raise ValueError("ranking.personas_per_question is more than personas.train")
+        if self.judging.personas_per_question > self.personas.test:
+            raise ValueError("judging.personas_per_question is more than personas.test")
+        return self
