@@ -52,7 +52,9 @@ def _criteria(study: Study) -> tuple[str, ...]:
 
 
 def _reward_trials(study: Study) -> tuple[str, ...]:
-    return tuple(f"{criterion}.{trial}" for criterion in study.criteria.rank for trial in range(study.rewards.search.trials))
+    return tuple(
+        f"{criterion}.{trial}" for criterion in study.criteria.rank for trial in range(study.rewards.search.trials)
+    )
 
 
 def _reward_models(study: Study) -> tuple[str, ...]:
@@ -94,7 +96,12 @@ STAGES: tuple[Stage, ...] = (
     Stage("reward_trials", "tune_reward", ("questions", "models", "pairs"), _reward_trials),
     Stage("rewards", "train_reward", ("questions", "models", "pairs", "reward_trials"), _reward_models),
     Stage("scores", "score", ("questions", "responses", "rewards"), _blocks("scores")),
-    Stage("policies", "align", ("questions", "models", "responses", "pairs", "scores"), _policies(*TRAINED_METHODS)),
+    Stage(
+        "policies",
+        "align",
+        ("questions", "models", "responses", "pairs", "scores"),
+        _policies(*TRAINED_METHODS),
+    ),
     Stage("soups", "merge", ("policies",), _policies("soup")),
     Stage("answers", "answer", ("questions", "models", "policies", "soups"), _answers, default_blocks=1),
     Stage("verdicts", "judge", ("questions", "personas", "answers"), _verdicts, default_blocks=1),
@@ -111,7 +118,9 @@ def stage_named(name: str) -> Stage:
         InputError: there is none.
     """
     if name not in _BY_NAME:
-        raise InputError("there is no such stage", field="stage", value=name, remedy=f"Stages are: {', '.join(_BY_NAME)}.")
+        raise InputError(
+            "there is no such stage", field="stage", value=name, remedy=f"Stages are: {', '.join(_BY_NAME)}."
+        )
     return _BY_NAME[name]
 
 

@@ -70,7 +70,11 @@ class Run:
                 )
             return run
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise InputError("this place is taken by something that is no run", file=root, remedy="Give an empty or new folder.")
+            raise InputError(
+                "this place is taken by something that is no run",
+                file=root,
+                remedy="Give an empty or new folder.",
+            )
         root.mkdir(parents=True, exist_ok=True)
         root.chmod(0o700)
         provenance = {
@@ -199,7 +203,9 @@ class Shard:
         index, blocks = int(self.id.rpartition(".")[2]), self.stage.blocks(self.run.study)
         return list(items[index * len(items) // blocks : (index + 1) * len(items) // blocks])
 
-    def write_table(self, rows: pa.Table | Sequence[Mapping[str, Any]], schema: pa.Schema, name: str | None = None) -> None:
+    def write_table(
+        self, rows: pa.Table | Sequence[Mapping[str, Any]], schema: pa.Schema, name: str | None = None
+    ) -> None:
         """Write the main table of the shard, or another one of its stage under ``name``."""
         table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
         path = self.run.table_path(self.stage.name, self.id) if name is None else self.folder / f"{name}.parquet"
@@ -247,7 +253,18 @@ class Shard:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that can change a result."""
-    names = ("torch", "transformers", "peft", "deepspeed", "optuna", "ray", "scipy", "numpy", "pyarrow", "datasets")
+    names = (
+        "torch",
+        "transformers",
+        "peft",
+        "deepspeed",
+        "optuna",
+        "ray",
+        "scipy",
+        "numpy",
+        "pyarrow",
+        "datasets",
+    )
     found = {}
     for name in names:
         try:

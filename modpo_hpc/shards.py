@@ -90,16 +90,21 @@ def digest(markers: Iterable[Marker]) -> str:
 
 
 @contextmanager
-def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """A stream that becomes ``path`` when the block ends well, and leaves nothing behind otherwise."""
+def atomic_file(path: Path, mode: str = "wb", durable: bool = True) -> Iterator[IO[Any]]:
+    """A stream that becomes ``path`` when the block ends well, and leaves nothing behind otherwise.
+
+    With ``durable`` it is on disk before it gets its name; what a restart can do without may skip that.
+    """
     temporary = _temporary(path)
     try:
         with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -181,8 +186,10 @@ class Journal:
 
 
 @contextmanager
-def scratch_folder(stage_folder: Path, shard: str) -> Iterator[Path]:
+def scratch_folder(stage_folder: Path, shard: str, inputs: str) -> Iterator[Path]:
     """The folder in which an attempt keeps what its successor can resume from.
+
+    What an attempt with other ``inputs`` left there is thrown away first.
 
     One attempt owns it at a time (an advisory lock, released by the kernel when the owner dies). A second attempt
     that runs at the same time gets a folder of its own, so two writers cannot harm each other.
@@ -195,7 +202,12 @@ def scratch_folder(stage_folder: Path, shard: str) -> Iterator[Path]:
             folder = base / shard
         except OSError:
             folder = base / f"{shard}.{socket.gethostname()}.{os.getpid()}"
+        origin = folder / "inputs"
+        if folder.exists() and not (origin.exists() and origin.read_text() == inputs):
+            shutil.rmtree(folder)
         folder.mkdir(exist_ok=True)
+        with atomic_file(origin, "w") as stream:
+            stream.write(inputs)
         yield folder
 
 
@@ -214,7 +226,11 @@ def check_shard_id(shard: str) -> str:
     """
     allowed = shard and shard[0].isalnum() and all(one.isalnum() or one in "._-" for one in shard)
     if not allowed or not shard.isascii():
-        raise InputError("a shard id holds letters, digits, '.', '_' and '-' only", value=shard, remedy="Rename what it is made of.")
+        raise InputError(
+            "a shard id holds letters, digits, '.', '_' and '-' only",
+            value=shard,
+            remedy="Rename what it is made of.",
+        )
     return shard
 
 

@@ -24,7 +24,15 @@ class Training(Section):
     lora_rank: int = Field(16, ge=1)
     lora_alpha: int = Field(32, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    lora_targets: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
     held_out: float = Field(0.1, ge=0, lt=1, description="share of questions held out for evaluation")
     checkpoint_steps: int = Field(50, ge=1)
     deepspeed: str | None = Field(None, description="DeepSpeed configuration, a file; plain PyTorch if empty")

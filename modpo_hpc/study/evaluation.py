@@ -15,13 +15,17 @@ class Statistics(Section):
     ties: Literal["none", "half"] = Field("none", description="what a tie counts for each side of a win rate")
     bootstrap: int = Field(1000, ge=0, description="replicates of the two-way bootstrap")
     confidence: float = Field(0.95, gt=0, lt=1)
-    max_missing: float = Field(0.01, ge=0, le=1, description="share of missing or unparsed verdicts that a cell may have")
+    max_missing: float = Field(
+        0.01, ge=0, le=1, description="share of missing or unparsed verdicts that a cell may have"
+    )
 
 
 class Resources(Section):
     """What one shard of a stage takes."""
 
-    cpus: int = Field(1, ge=1, description="also the threads of its arithmetic, so results do not depend on the machine")
+    cpus: int = Field(
+        1, ge=1, description="also the threads of its arithmetic, so results do not depend on the machine"
+    )
     memory_gb: float = Field(2.0, gt=0)
     gpus: int = Field(0, ge=0)
     nodes: int = Field(1, ge=1)

@@ -23,9 +23,15 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError("there is no such study file", file=path, remedy="Check the path; configs/demo.yaml is one to start from.") from None
+        raise InputError(
+            "there is no such study file",
+            file=path,
+            remedy="Check the path; configs/demo.yaml is one to start from.",
+        ) from None
     except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:
-        raise InputError(f"the study file cannot be read: {error}", file=path, remedy="It must be YAML in UTF-8.") from error
+        raise InputError(
+            f"the study file cannot be read: {error}", file=path, remedy="It must be YAML in UTF-8."
+        ) from error
     if not isinstance(raw, dict):
         raise InputError("the study file is not a mapping of fields", file=path, remedy="Start from configs/demo.yaml.")
     for override in overrides:
@@ -71,18 +77,28 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     field, equals, text = override.partition("=")
     keys = field.strip().split(".")
     if not equals or not all(keys):
-        raise InputError("this override has no form that is understood", value=override, remedy="Write --set section.field=value.")
+        raise InputError(
+            "this override has no form that is understood",
+            value=override,
+            remedy="Write --set section.field=value.",
+        )
     place: Any = raw
     for key in keys[:-1]:
         place = place.setdefault(key, {}) if isinstance(place, dict) else None
         if place is None:
             break
     if not isinstance(place, dict):
-        raise InputError("this override goes through a field that has no fields of its own", field=field, remedy="Check the name.")
+        raise InputError(
+            "this override goes through a field that has no fields of its own",
+            field=field,
+            remedy="Check the name.",
+        )
     try:
         place[keys[-1]] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"this value is not YAML: {error}", field=field, value=text, remedy="Quote the value.") from error
+        raise InputError(
+            f"this value is not YAML: {error}", field=field, value=text, remedy="Quote the value."
+        ) from error
 
 
 def _known_fields(location: Sequence[int | str]) -> list[str]:
@@ -92,7 +108,11 @@ def _known_fields(location: Sequence[int | str]) -> list[str]:
         if fields is None or part not in fields:
             return []
         annotation = fields[part].annotation
-        model = getattr(annotation, "__args__", (annotation,))[-1] if not hasattr(annotation, "model_fields") else annotation
+        model = (
+            getattr(annotation, "__args__", (annotation,))[-1]
+            if not hasattr(annotation, "model_fields")
+            else annotation
+        )
     return sorted(getattr(model, "model_fields", {}))
 
 

@@ -43,5 +43,8 @@ class Judging(Section):
 class Criteria(Section):
     """The criteria of the study: files of definitions, and the names used to rank responses."""
 
-    files: tuple[Path, ...] = (Path("configs/criteria/therapeutic.yaml"), Path("configs/criteria/gricean.yaml"))
+    files: tuple[Path, ...] = (
+        Path("configs/criteria/therapeutic.yaml"),
+        Path("configs/criteria/gricean.yaml"),
+    )
     rank: tuple[str, ...] = Field(min_length=1, description="criteria that training personas rank by")

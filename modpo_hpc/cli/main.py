@@ -1,0 +1,66 @@
+"""``modpo``: finds the command, loads that command only, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+COMMANDS: dict[str, str] = {
+    "run": "run a study on this machine",
+    "status": "what is done, running, failed and missing in a run",
+    "rerun": "make shards of one stage again",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script. Exit codes: 0 done, 1 the work failed, 2 the input or call was wrong, 3 incomplete."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(
+        prog="modpo",
+        description="Align a language model to several objectives, judged by personas, on a laptop or a Slurm cluster.",
+        epilog="For research and supervised use. modpo COMMAND --help tells what a command takes.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and end")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, summary in COMMANDS.items():
+        one = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        if name == chosen:
+            _module(name).add_arguments(one)
+    arguments = parser.parse_args(words)
+    if arguments.version:
+        from modpo_hpc import __version__
+
+        print(f"modpo-hpc {__version__}")
+        return 0
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.errors import ModpoError
+
+    try:
+        return int(_module(arguments.command).run(arguments))
+    except ModpoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f"modpo_hpc.cli.{command.replace('-', '_')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The one entry: every launcher runs a shard through :func:`run_shard`, and nothing else.
+
+The local executor, Slurm, a requeue and ``rerun --here`` call it with the same three strings.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+from modpo_hpc import shards
+from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.pipeline import Stage, stage_named
+from modpo_hpc.resources import resource
+from modpo_hpc.run import Run, Shard, package_versions
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+HEARTBEAT = "progress.json"
+HEARTBEAT_SECONDS = 1.0
+
+
+def run_shard(run_dir: str, stage: str, shard: str) -> bool:
+    """Make one shard, unless it is done. Returns whether there was anything to do.
+
+    Raises:
+        InputError: no such run, stage or shard.
+        IncompleteError: a stage that this one needs is not finished.
+        Interrupted: asked to stop by SIGTERM, SIGUSR1 or SIGUSR2; the next attempt resumes.
+    """
+    run, definition = Run.open(run_dir), stage_named(stage)
+    if shard not in run.shard_ids(stage):
+        raise InputError(
+            f"stage {stage} has no such shard",
+            field="shard",
+            value=shard,
+            remedy=f"Its {len(run.shard_ids(stage))} shards are listed by: modpo status {run.root} --shards {stage}",
+        )
+    inputs = _inputs_of_finished_needs(run, definition)
+    folder = run.folder(stage)
+    present = shards.read_marker(folder, shard)
+    if present is not None and present.inputs == inputs:
+        _say(f"{stage} {shard}: already done")
+        return False
+    attempt = int(os.environ.get("MODPO_ATTEMPT", "1"))
+    started, clock = time.time(), time.monotonic()
+    _fix_arithmetic(definition.resources(run.study).cpus)
+    with shards.scratch_folder(folder, shard, inputs) as scratch, _stop_flag() as should_stop:
+        work = Shard(run, definition, shard, scratch, should_stop, _heartbeat(scratch, stage, shard))
+        _say(f"{stage} {shard}: attempt {attempt} starts")
+        recipe(definition)(run, work)
+        marker = shards.Marker(
+            stage=stage,
+            shard=shard,
+            inputs=inputs,
+            outputs=work.outputs,
+            started=started,
+            seconds=time.monotonic() - clock,
+            host=socket.gethostname(),
+            job=_slurm_job(),
+            attempt=attempt,
+            versions=package_versions(),
+            metrics=work.metrics,
+        )
+        shards.write_marker(folder, marker)
+        shards.discard_scratch(folder, shard, scratch)
+    _say(f"{stage} {shard}: done, {marker.rows} rows in {marker.seconds:.1f} s")
+    return True
+
+
+def recipe(stage: Stage) -> Callable[[Run, Shard], None]:
+    """The function of ``jobs/<verb>.py`` that makes one shard of ``stage``."""
+    module = _load(resource(f"jobs/{stage.verb}.py"), f"modpo_hpc.jobs.{stage.verb}")
+    function: Callable[[Run, Shard], None] = getattr(module, stage.verb)
+    return function
+
+
+def _load(path: Path, name: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    specification = importlib.util.spec_from_file_location(name, path)
+    if specification is None or specification.loader is None:
+        raise ImportError(f"{path} is no Python module")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _inputs_of_finished_needs(run: Run, stage: Stage) -> str:
+    for need in stage.needs:
+        if missing := run.missing(need):
+            raise IncompleteError(
+                f"{run.root}: {stage.name} needs {need}, of which {len(missing)} shards are missing or stale "
+                f"({', '.join(missing[:5])}). Make them with: modpo rerun {run.root} {need}"
+            )
+    return run.inputs(stage.name)
+
+
+def _fix_arithmetic(threads: int) -> None:
+    """The same number of threads everywhere, so that sums come out the same on every machine."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if "torch" in sys.modules or os.environ.get("OMP_NUM_THREADS") != str(threads):
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+@contextmanager
+def _stop_flag() -> Iterator[Callable[[], bool]]:
+    """Turns the stop signals into a flag for as long as the block runs (in the main thread only)."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, _: FrameType | None) -> None:
+        asked.set()
+        os.write(2, f"asked to stop by {signal.Signals(number).name}; ends the batch first\n".encode())
+
+    before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _heartbeat(scratch: Path, stage: str, shard: str) -> Callable[[dict[str, Any]], None]:
+    last = 0.0
+    started = time.time()
+
+    def beat(state: dict[str, Any]) -> None:
+        nonlocal last
+        now = time.time()
+        if now - last < HEARTBEAT_SECONDS and state["done"] < state["total"]:
+            return
+        last = now
+        with shards.atomic_file(scratch / HEARTBEAT, "w", durable=False) as stream:
+            json.dump({**state, "at": now, "started": started}, stream)
+        extra = "".join(f" {key} {value:.4g}" for key, value in state.items() if key not in ("done", "total", "unit"))
+        _say(f"{stage} {shard}: {state['done']} of {state['total']} {state['unit']}{extra}")
+
+    return beat
+
+
+def _slurm_job() -> str | None:
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def _say(message: str) -> None:
+    job = _slurm_job()
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}{f' job {job}' if job else ''} {message}", flush=True)
