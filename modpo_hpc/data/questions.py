@@ -61,7 +61,7 @@ def read_posts(path: Path, id_column: str, text_column: str, repeated_ids: bool)
 
 def clean(posts: pd.DataFrame, settings: Data) -> pd.DataFrame:
     """The posts whose length, in characters and in words, is within the study's bounds."""
-    length, words = posts["text"].str.len(), posts["text"].str.split().str.len()
+    length, words = posts["text"].str.len(), posts["text"].map(lambda text: len(text.split()))
     keep = length.between(settings.min_characters, settings.max_characters) & (words >= settings.min_words)
     return posts[keep].reset_index(drop=True)
 

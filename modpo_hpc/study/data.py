@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from modpo_hpc.study.section import Section
+from modpo_hpc.study.section import InputPath, Section
 
 
 class Data(Section):
     """Seeker posts. With neither ``epitome`` nor ``file``, the sandbox invents them."""
 
-    epitome: Path | None = Field(None, description="EPITOME's explorations-reddit.csv")
-    file: Path | None = Field(None, description="any CSV with an id and a text column")
+    epitome: InputPath | None = Field(None, description="EPITOME's explorations-reddit.csv")
+    file: InputPath | None = Field(None, description="any CSV with an id and a text column")
     id_column: str = Field("sp_id", description="column of the post's id")
     text_column: str = Field("seeker_post", description="column of the post's text")
     min_characters: int = Field(10, ge=0)
@@ -30,8 +29,8 @@ class Data(Section):
 class Personas(Section):
     """Personas. Without ``surveys``, the sandbox invents the survey."""
 
-    surveys: dict[str, Path] = Field(default_factory=dict, description="population label -> survey CSV")
-    columns: Path | None = Field(None, description="column mapping of the survey; the built-in one if empty")
+    surveys: dict[str, InputPath] = Field(default_factory=dict, description="population label -> survey CSV")
+    columns: InputPath | None = Field(None, description="column mapping of the survey; the built-in one if empty")
     quality_floor: float = Field(0.9, ge=0, le=1)
     select: int = Field(150, ge=2, description="personas chosen from the pool")
     train: int = Field(100, ge=1, description="of these, personas that rank responses in training")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+InputPath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
+"""A file that the user brings: made absolute when the study is read, since shards run in other folders."""
 
 
 class Section(BaseModel):

@@ -1,0 +1,166 @@
+"""What a person sees while shards run: a bar a stage on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from modpo_hpc.launch.local import Task
+    from modpo_hpc.pipeline import Stage
+    from modpo_hpc.run import Run
+
+REFRESH_SECONDS = 0.5
+
+
+class Follower(Protocol):
+    """Hears of every change of a task."""
+
+    def changed(self, task: Task) -> None: ...
+
+
+@contextmanager
+def follow(run: Run, stages: Sequence[Stage]) -> Iterator[Follower]:
+    """Show the progress of ``stages`` for as long as the block runs."""
+    if not sys.stdout.isatty():
+        yield _Lines(run)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description:<14}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    ) as bars:
+        follower = _Bars(run, stages, bars)
+        try:
+            yield follower
+        finally:
+            follower.stop()
+
+
+class _Lines:
+    """One line a change, each usable alone."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._done: Counter[str] = Counter()
+        self._since: dict[str, float] = {}
+
+    def changed(self, task: Task) -> None:
+        if task.state == "waiting":
+            return
+        total = len(self._run.shard_ids(task.stage))
+        if task.state == "running":
+            self._since.setdefault(task.stage, time.monotonic())
+            return
+        if task.state == "done":
+            self._done[task.stage] += 1
+        made, left = self._done[task.stage], len(self._run.missing(task.stage)) if task.state == "done" else None
+        note = (
+            f"{total - left} of {total}"
+            if left is not None
+            else f"log {task.log}"
+            if task.log
+            else "needs a failed stage"
+        )
+        if left:
+            each = (time.monotonic() - self._since[task.stage]) / made
+            note += f", {60 / each:.0f} a minute, {duration(each * left)} left"
+        print(f"{time.strftime('%H:%M:%S')} {task.stage} {task.shard} {task.state} ({note})", flush=True)
+
+
+class _Bars:
+    """A bar a stage; running shards count by how far their heartbeat says they are."""
+
+    def __init__(self, run: Run, stages: Sequence[Stage], bars: Progress) -> None:
+        self._run, self._bars = run, bars
+        self._rows, self._tasks, self._since = {}, {}, {}
+        for stage in stages:
+            total = len(run.shard_ids(stage.name))
+            if total:
+                done = len(run.done(stage.name))
+                self._rows[stage.name] = bars.add_task(stage.name, total=total, completed=done, start=False, note="")
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._refresh, daemon=True)
+        self._thread.start()
+
+    _rows: dict[str, Any]
+    _tasks: dict[tuple[str, str], Task]
+    _since: dict[str, float]
+
+    def changed(self, task: Task) -> None:
+        self._tasks[task.stage, task.shard] = task
+        row = self._rows[task.stage]
+        if task.state == "running" and task.stage not in self._since:
+            self._since[task.stage] = time.monotonic()
+            self._bars.start_task(row)
+        if task.state == "done":
+            self._bars.advance(row)
+
+    def stop(self) -> None:
+        self._end.set()
+        self._thread.join()
+        for stage in self._rows:
+            self._note(stage)
+
+    def _refresh(self) -> None:
+        while not self._end.wait(REFRESH_SECONDS):
+            for stage in list(self._since):
+                self._note(stage)
+
+    def _note(self, stage: str) -> None:
+        mine = [task for (name, _), task in list(self._tasks.items()) if name == stage]
+        count = Counter(task.state for task in mine)
+        running = [
+            beat for task in mine if task.state == "running" and (beat := heartbeat(self._run, stage, task.shard))
+        ]
+        notes = [f"{count[state]} {state}" for state in ("running", "failed", "blocked") if count[state]]
+        part = sum(beat["done"] / max(1, beat["total"]) for beat in running)
+        finished, left = count["done"] + part, len(mine) - count["done"] - count["failed"] - part
+        if finished > 0 and count["running"] and stage in self._since:
+            notes.append(f"{duration((time.monotonic() - self._since[stage]) / finished * left)} left")
+        if running:
+            notes.append(describe_beat(running[-1]))
+        self._bars.update(self._rows[stage], note=", ".join(notes))
+
+
+def heartbeat(run: Run, stage: str, shard: str) -> dict[str, Any] | None:
+    """What a running shard last said of itself: done, total, unit and its metrics."""
+    from modpo_hpc.launch.entry import HEARTBEAT
+    from modpo_hpc.shards import SCRATCH
+
+    try:
+        state: dict[str, Any] = json.loads((run.folder(stage) / SCRATCH / shard / HEARTBEAT).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return state
+
+
+def describe_beat(beat: dict[str, Any]) -> str:
+    """A heartbeat in words: ``step 40 of 200, loss 0.61``."""
+    metrics = {key: value for key, value in beat.items() if key not in ("done", "total", "unit", "at", "started")}
+    return ", ".join(
+        [f"{beat['done']}/{beat['total']} {beat['unit']}", *(f"{key} {value:.3g}" for key, value in metrics.items())]
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``42 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

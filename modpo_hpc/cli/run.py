@@ -1,0 +1,88 @@
+"""``modpo run``: a whole study, or a part of it, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modpo_hpc.launch.local import Task
+    from modpo_hpc.pipeline import Stage
+    from modpo_hpc.run import Run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="study file, for instance configs/demo.yaml")
+    parser.add_argument(
+        "--run", required=True, metavar="DIR", help="run directory; the same command again goes on in it"
+    )
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    some.add_argument("--only", metavar="STAGE", help="this stage alone; what it needs must be there")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a field of the study",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="CPUs to use at once; all of them if not given")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.checks import check_inputs
+    from modpo_hpc.cli.progress import follow
+    from modpo_hpc.errors import InputError
+    from modpo_hpc.launch.local import Capacity, LocalExecutor
+    from modpo_hpc.pipeline import STAGES, stage_named, with_needs
+    from modpo_hpc.run import Run
+    from modpo_hpc.study import load_study
+
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise InputError("at least one CPU is needed", field="--jobs", value=arguments.jobs, remedy="Give 1 or more.")
+    study = load_study(arguments.study, arguments.overrides)
+    stages: tuple[Stage, ...] = STAGES
+    if arguments.only:
+        stages = (stage_named(arguments.only),)
+    elif arguments.until:
+        stages = with_needs(arguments.until)
+    check_inputs(study)
+    the_run = Run.create(arguments.run, study)
+    if arguments.only:
+        for need in stages[0].needs:
+            the_run.require(need)
+    started = time.monotonic()
+    with follow(the_run, stages) as progress:
+        executor = LocalExecutor(the_run, Capacity.of_this_machine(arguments.jobs), progress.changed)
+        failed = executor.run(stages)
+    return conclude(the_run, failed, time.monotonic() - started)
+
+
+def conclude(the_run: Run, failed: list[Task], seconds: float) -> int:
+    """Say how it ended: what failed and what to do, or where the results are."""
+    from modpo_hpc.cli.progress import duration
+    from modpo_hpc.launch.local import last_words
+
+    broken = [task for task in failed if task.state == "failed"]
+    if not broken:
+        print(f"done in {duration(seconds)}: {the_run.root}")
+        return 0
+    for task in broken[:5]:
+        assert task.log is not None
+        how = f"exit code {task.exit_code}"
+        if task.exit_code == -signal.SIGKILL:
+            how = "killed, which mostly means that memory ran out: give it more in resources, or use --jobs"
+        print(f"\n{task.stage} {task.shard} failed ({how}), log {task.log}:", file=sys.stderr)
+        print(last_words(task.log), file=sys.stderr)
+    more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+    blocked = sorted({task.stage for task in failed if task.state == "blocked"})
+    print(f"\n{len(broken)} shards failed{more and ' (5 shown)'}.", file=sys.stderr)
+    if blocked:
+        print(f"Not started, since they need these: {', '.join(blocked)}.", file=sys.stderr)
+    print(f"Again, after the cause is mended: modpo rerun {the_run.root} {broken[0].stage}", file=sys.stderr)
+    codes = {task.exit_code for task in broken}
+    return codes.pop() or 1 if codes in ({2}, {3}) else 1

@@ -1,0 +1,216 @@
+"""The local executor: shards in processes of their own, as many at once as the machine holds.
+
+Every shard runs in a fresh process forked from a server that has imported the heavy packages once, so a shard starts
+in milliseconds and one that dies takes nothing with it. Shards start as soon as the stages that they need are done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from modpo_hpc.errors import ModpoError
+from modpo_hpc.pipeline import Stage, stage_named
+from modpo_hpc.run import Run
+from modpo_hpc.study.evaluation import Resources
+
+PRELOADED = ("torch", "transformers", "peft", "pandas", "pyarrow.parquet", "modpo_hpc.launch.entry")
+POLL_SECONDS = 0.25
+GRACE_SECONDS = 20.0
+State = Literal["waiting", "running", "done", "failed", "blocked"]
+
+
+@dataclass
+class Task:
+    """One shard on its way."""
+
+    stage: str
+    shard: str
+    resources: Resources
+    state: State = "waiting"
+    log: Path | None = None
+    exit_code: int | None = None
+    started: float = 0.0
+    process: ForkServerProcess | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What the executor may use of this machine at once."""
+
+    cpus: int
+    memory_gb: float
+
+    @classmethod
+    def of_this_machine(cls, jobs: int | None = None) -> Capacity:
+        """The CPUs this process may use (or ``jobs``), and most of the memory that is free now."""
+        cpus = len(os.sched_getaffinity(0)) if jobs is None else jobs
+        return cls(max(1, cpus), max(1.0, psutil.virtual_memory().available / 2**30 * 0.9))
+
+
+class LocalExecutor:
+    """Runs the missing shards of ``stages`` of one run; ``on_change`` hears of every change of a task."""
+
+    def __init__(
+        self, run: Run, capacity: Capacity, on_change: Callable[[Task], None] = lambda _: None, force: bool = False
+    ) -> None:
+        self.run_, self.capacity, self._on_change = run, capacity, on_change
+        self.tasks: list[Task] = []
+        self._context = multiprocessing.get_context("forkserver")
+
+    def run(self, stages: Sequence[Stage], only: Iterable[tuple[str, str]] | None = None) -> list[Task]:
+        """Make what is missing of ``stages`` (or, of it, the (stage, shard) pairs in ``only``); returns what failed.
+
+        A failed shard stops what needs its stage, and nothing else. A stop (Ctrl-C, SIGTERM) lets every running
+        shard end its batch and save its state.
+        """
+        wanted = None if only is None else set(only)
+        remaining = [stage.name for stage in stages]
+        open_tasks: dict[str, list[Task]] = {}
+        self._context.set_forkserver_preload(list(PRELOADED))
+        try:
+            while remaining or any(task.state in ("waiting", "running") for task in self.tasks):
+                self._collect()
+                for name in list(remaining):
+                    if self._ready(name, remaining, open_tasks):
+                        remaining.remove(name)
+                        open_tasks[name] = self._plan(name, wanted)
+                    elif self._blocked(name, open_tasks):
+                        remaining.remove(name)
+                        open_tasks[name] = self._plan(name, wanted, state="blocked")
+                self._start()
+                self._pause()
+        except (KeyboardInterrupt, SystemExit):
+            self._stop()
+            raise
+        return [task for task in self.tasks if task.state in ("failed", "blocked")]
+
+    @property
+    def running(self) -> list[Task]:
+        return [task for task in self.tasks if task.state == "running"]
+
+    def _ready(self, name: str, remaining: Sequence[str], planned: dict[str, list[Task]]) -> bool:
+        needs = stage_named(name).needs
+        return all(
+            need not in remaining and all(task.state == "done" for task in planned.get(need, ())) for need in needs
+        )
+
+    def _blocked(self, name: str, planned: dict[str, list[Task]]) -> bool:
+        return any(
+            task.state in ("failed", "blocked") for need in stage_named(name).needs for task in planned.get(need, ())
+        )
+
+    def _plan(self, name: str, wanted: set[tuple[str, str]] | None, state: State = "waiting") -> list[Task]:
+        resources = stage_named(name).resources(self.run_.study)
+        missing = self.run_.shard_ids(name) if state == "blocked" else self.run_.missing(name)
+        tasks = [Task(name, shard, resources, state) for shard in missing if wanted is None or (name, shard) in wanted]
+        self.tasks += tasks
+        for task in tasks:
+            self._on_change(task)
+        return tasks
+
+    def _start(self) -> None:
+        cpus = self.capacity.cpus - sum(task.resources.cpus for task in self.running)
+        memory = self.capacity.memory_gb - sum(task.resources.memory_gb for task in self.running)
+        for task in (one for one in self.tasks if one.state == "waiting"):
+            fits = task.resources.cpus <= cpus and task.resources.memory_gb <= memory
+            if not fits and self.running:
+                continue
+            cpus, memory = cpus - task.resources.cpus, memory - task.resources.memory_gb
+            attempt, task.log = next_attempt_log(self.run_, task.stage, task.shard)
+            environment = {"MODPO_ATTEMPT": str(attempt)}
+            task.process = self._context.Process(
+                target=_child,
+                args=(str(self.run_.root), task.stage, task.shard, str(task.log), environment, os.getpid()),
+                daemon=False,
+            )
+            task.process.start()
+            task.state, task.started = "running", time.monotonic()
+            self._on_change(task)
+
+    def _collect(self) -> None:
+        for task in self.running:
+            assert task.process is not None
+            if task.process.exitcode is None:
+                continue
+            task.process.join()
+            task.exit_code = task.process.exitcode
+            task.state = "done" if task.exit_code == 0 else "failed"
+            task.process.close()
+            task.process = None
+            self._on_change(task)
+
+    def _pause(self) -> None:
+        sentinels = [task.process.sentinel for task in self.running if task.process is not None]
+        if sentinels:
+            wait(sentinels, timeout=POLL_SECONDS)
+
+    def _stop(self) -> None:
+        for sign, grace in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 5.0)):
+            for task in self.running:
+                if task.process is not None and task.process.pid is not None and task.process.is_alive():
+                    os.kill(task.process.pid, sign)
+            end = time.monotonic() + grace
+            while self.running and time.monotonic() < end:
+                self._pause()
+                self._collect()
+
+
+def next_attempt_log(run: Run, stage: str, shard: str) -> tuple[int, Path]:
+    """Number and log file of the next attempt at a shard; ``latest`` beside it points there."""
+    folder = run.logs / stage / shard
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    taken = [int(path.stem.removeprefix("attempt_")) for path in folder.glob("attempt_*.out")]
+    attempt = max(taken, default=0) + 1
+    log = folder / f"attempt_{attempt}.out"
+    link = folder / f".latest.{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(log.name)
+    os.replace(link, folder / "latest")
+    return attempt, log
+
+
+def last_words(log: Path, lines: int = 3) -> str:
+    """The last lines that a shard wrote, for an error message."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError as error:
+        return f"(no log: {error.strerror})"
+    return "\n".join(text[-lines:])
+
+
+def _child(run_dir: str, stage: str, shard: str, log: str, environment: dict[str, str], parent: int) -> None:
+    """A shard's process: its output to its log, its life bound to the executor's."""
+    os.environ.update(environment)
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the fork server
+    if not psutil.pid_exists(parent):
+        sys.exit(1)
+    from modpo_hpc.launch.entry import run_shard
+
+    try:
+        run_shard(run_dir, stage, shard)
+    except ModpoError as error:
+        traceback.print_exc()
+        print(f"error: {error}", flush=True)
+        sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
