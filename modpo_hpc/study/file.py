@@ -30,7 +30,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         ) from None
     except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:
         raise InputError(
-            f"the study file cannot be read: {error}", file=path, remedy="It must be YAML in UTF-8."
+            f"the study file cannot be read: {_in_one_line(error)}", file=path, remedy="It must be YAML in UTF-8."
         ) from error
     if not isinstance(raw, dict):
         raise InputError("the study file is not a mapping of fields", file=path, remedy="Start from configs/demo.yaml.")
@@ -73,6 +73,13 @@ def differences(ours: Study, theirs: Study) -> list[str]:
 _MISSING = object()
 
 
+def _in_one_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if isinstance(error, yaml.MarkedYAMLError) and mark is not None:
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())
+
+
 def _apply(raw: dict[str, Any], override: str) -> None:
     field, equals, text = override.partition("=")
     keys = field.strip().split(".")
@@ -97,7 +104,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         place[keys[-1]] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(
-            f"this value is not YAML: {error}", field=field, value=text, remedy="Quote the value."
+            f"this value is not YAML: {_in_one_line(error)}", field=field, value=text, remedy="Quote the value."
         ) from error
 
 

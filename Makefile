@@ -1,0 +1,36 @@
+# Each target does its own set-up, in a virtual environment (.venv). Nothing outside this folder is touched.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+EPITOME ?=
+DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
+
+.PHONY: demo test lint clean help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+demo: $(VENV)/installed  ## the whole study, small, offline; EPITOME=FILE takes the real posts
+	@$(BIN)/modpo run configs/demo.yaml --run $(RUN) $(DEMO_SET)
+	@$(BIN)/modpo results $(RUN)
+
+test: $(VENV)/tested lint  ## every check and every test
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/installed: setup.cfg constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/tested: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:  ## remove the virtual environment and the demo run
+	rm -rf $(VENV) runs

@@ -1,0 +1,49 @@
+"""What all tests share: logs kept out of the checkout, and one thread of arithmetic."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+REPOSITORY = Path(__file__).resolve().parent.parent
+EPITOME = REPOSITORY.parent / "shared" / "data" / "epitome" / "explorations-reddit.csv"
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODPO_LOGS", str(tmp_path / "logs"))
+
+
+@pytest.fixture
+def modpo() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command as a person types it: ``modpo("run", "configs/demo.yaml", "--run", ...)``."""
+
+    def call(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        return subprocess.run(
+            [sys.executable, "-m", "modpo_hpc", *map(str, words)],
+            capture_output=True,
+            text=True,
+            cwd=REPOSITORY,
+            env=environment,
+            timeout=600,
+            check=False,
+            **options,  # type: ignore[call-overload]
+        )
+
+    return call
+
+
+@pytest.fixture
+def epitome() -> Path:
+    """The real posts, where they lie beside the checkout."""
+    if not EPITOME.exists():
+        pytest.skip("EPITOME is not beside the checkout: put explorations-reddit.csv at ../shared/data/epitome/")
+    return EPITOME
