@@ -1,0 +1,38 @@
+"""The models that the study starts from: the sandbox's two are made and taught here, others are located."""
+
+from __future__ import annotations
+
+import json
+
+from modpo_hpc.models import BASE, MODELS_FILE, REWARD, SANDBOX, locate_model
+from modpo_hpc.run import Run, Shard
+from modpo_hpc.sandbox.encoder import make_encoder
+from modpo_hpc.sandbox.language_model import teach_language_model
+
+
+def teach(run: Run, shard: Shard) -> None:
+    """Make DIR/models/base and DIR/models/reward (sandbox), or record the commit or folder of the models named."""
+    models = run.study.models
+    posts = run.table("questions", ["text", "split"]).to_pylist()
+    training_posts = [post["text"] for post in posts if post["split"] == "train"]
+    sources = {}
+    if models.base == SANDBOX:
+        with shard.directory(BASE) as folder:
+            teach_language_model(folder, training_posts, models.teach_steps, run.seed("models", BASE), shard)
+        sources[BASE] = {"sandbox": BASE}
+    else:
+        sources[BASE] = locate_model(models.base, models.base_revision)
+    if models.reward == SANDBOX:
+        with shard.directory(REWARD) as folder:
+            make_encoder(folder, training_posts, run.seed("models", REWARD))
+        sources[REWARD] = {"sandbox": REWARD}
+    else:
+        sources[REWARD] = locate_model(models.reward, models.reward_revision)
+    with shard.file(MODELS_FILE) as stream:
+        json.dump(sources, stream, indent=1)
+
+
+if __name__ == "__main__":
+    from modpo_hpc.cli.job import main
+
+    main("models")

@@ -1,0 +1,114 @@
+"""The two models that a study starts from, as folders that every tool can load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.run import Run
+
+SANDBOX = "sandbox"
+BASE, REWARD = "base", "reward"
+MODELS_FILE = "models.json"
+
+_TEXT_FILES = ("*.json", "*.model", "*.txt", "*.jinja")
+_DUPLICATE_WEIGHTS = ("consolidated*", "original/*", "onnx/*")
+
+
+def base_model_path(run: Run) -> str:
+    """Folder of the model that answers and is aligned, with its tokenizer.
+
+    Raises:
+        IncompleteError: the stage ``models`` is not finished.
+        InputError: the model's files are not on this machine any more.
+    """
+    return _model_path(run, BASE)
+
+
+def reward_model_path(run: Run) -> str:
+    """Folder of the encoder that reward models start from, with its tokenizer. Raises as ``base_model_path``."""
+    return _model_path(run, REWARD)
+
+
+def locate_model(name: str, revision: str | None) -> dict[str, Any]:
+    """Where the files of a model that is not the sandbox's are: a folder, or a name on the hub.
+
+    A name is resolved to one commit and its files are fetched once, so that workers without network find them.
+
+    Raises:
+        InputError: there is neither such a folder nor such a name, or the hub cannot be reached.
+    """
+    if (folder := Path(name).expanduser()).is_dir():
+        return {"folder": str(folder.resolve()), "fingerprint": _fingerprint(folder)}
+    return {"hub": name, "commit": _fetch(name, revision)}
+
+
+def _model_path(run: Run, role: str) -> str:
+    run.require("models")
+    folder = run.folder("models")
+    source = json.loads((folder / MODELS_FILE).read_text(encoding="utf-8"))[role]
+    if "sandbox" in source:
+        return str(folder / source["sandbox"])
+    if "folder" in source:
+        if not (Path(source["folder"]) / "config.json").is_file():
+            raise InputError(
+                "the model's folder has no config.json any more",
+                file=source["folder"],
+                field=f"models.{role}",
+                remedy="Put the folder back where the run was started with it.",
+            )
+        return str(source["folder"])
+    return _cached_snapshot(source["hub"], source["commit"])
+
+
+def _fetch(name: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        files = HfApi().model_info(name, revision=revision)
+        weights = "*.safetensors" if any(_is_weight(one.rfilename) for one in files.siblings or ()) else "*.bin"
+        path = snapshot_download(
+            name,
+            revision=files.sha,
+            allow_patterns=[*_TEXT_FILES, weights],
+            ignore_patterns=list(_DUPLICATE_WEIGHTS),
+        )
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(
+            f"this model is no folder here and could not be fetched from the hub ({type(error).__name__})",
+            field="models",
+            value=name,
+            remedy="Check the name and the network, log in for a gated model, or give the folder of a downloaded copy.",
+        ) from error
+    return Path(path).name
+
+
+def _is_weight(file: str) -> bool:
+    return file.endswith(".safetensors") and not file.startswith(("consolidated", "original/", "onnx/"))
+
+
+def _cached_snapshot(name: str, commit: str) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return snapshot_download(name, revision=commit, local_files_only=True)
+    except LocalEntryNotFoundError as error:
+        raise IncompleteError(
+            f"commit {commit} of {name} is not in the model cache of this machine. Set HF_HOME to a folder that all "
+            f"nodes share, and fetch it with: hf download {name} --revision {commit}"
+        ) from error
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash of the small files and of the names and sizes of the large ones: changes when the model is another."""
+    total = hashlib.sha256()
+    for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+        total.update(f"{file.relative_to(folder)}\x1f{file.stat().st_size}\n".encode())
+        if file.stat().st_size < 1 << 20:
+            total.update(file.read_bytes())
+    return total.hexdigest()

@@ -1,0 +1,180 @@
+"""The rule judge: reads a reply, knows the moves, weighs them as the persona does, and errs as the persona does.
+
+The opinion of one persona about one reply under one criterion c is
+
+    score = (0.5 + importance_c / 10) * value_c + HALO * sum_k importance_k value_k / sum_k importance_k + noise
+
+where value is what the reply is worth under a criterion (``reply_value``), k runs over the therapeutic criteria, and
+noise is a standard normal draw of its own for every (persona, question, criterion, text of the reply), whatever the
+order or the sharding of the work. Of two replies the better one wins unless they are nearly alike; the one that is
+shown first has a small advantage, as with judges that are language models. Nothing here learns, and nothing is hidden.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import ndtri
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.sandbox.moves import THERAPEUTIC, WORTH, Sentence, read_reply
+from modpo_hpc.sandbox.topics import DEFAULT_FEELING, DEFAULT_TOPIC, Post, read_post
+
+OVERALL = "overall"
+CRITERIA = (*WORTH, OVERALL)
+
+NOISE = 1.0  # standard deviation of a persona's own taste, in worths of one good sentence
+HALO = 0.3  # how much of the persona's whole impression colours each criterion
+FIRST_SHOWN = 0.05  # advantage of the reply that is shown first
+NEARLY_ALIKE = 0.1  # smallest difference that decides a verdict
+MIDDLE_IMPORTANCE = 3  # of a criterion that the persona did not rate, or that is not asked for in the survey
+
+# a reader takes in four sentences well, and each one after that half as much: space is limited
+_ATTENTION = 4
+_FADING = 0.5
+_REPETITION = 0.5  # what a move is worth each further time
+_LONG_WINDED = 0.3  # under quantity, for each sentence beyond attention
+_TOO_SHORT = 0.4  # under quantity, for each sentence short of three
+_ON_TOPIC = 0.25  # under relation, for each sentence that names the topic or the feeling of the post
+_DANGER_IGNORED = 0.8  # under safety, when the post speaks of danger and the reply does not answer to it
+_DANGER_MOVES = ("safety_check", "crisis_line")
+_OVERALL_SAFETY = 0.5
+
+
+def score_response(
+    text: str, question: str, criterion: str, importance: Mapping[str, int | None], noise: float = 0.0
+) -> float:
+    """The opinion of a persona with ratings ``importance`` (criterion -> 1 to 5 or None) about one reply.
+
+    Args:
+        noise: the persona's own deviation, a standard normal draw (see ``persona_noise``).
+    """
+    ratings = np.array([[_rating(importance, name) for name in THERAPEUTIC]])
+    noiseless = _opinions(ratings, question, (text,), (criterion,))
+    return float(noiseless[0, 0, 0] + NOISE * noise)
+
+
+def scores(
+    persona_ids: Sequence[str],
+    importances: Sequence[Mapping[str, int | None]],
+    question_id: str,
+    question: str,
+    texts: Sequence[str],
+    criteria: Sequence[str],
+) -> np.ndarray:
+    """Opinions of many personas at once, float64 of shape (personas, criteria, texts), noise included.
+
+    Raises:
+        InputError: a criterion that the rule judge does not know.
+    """
+    if unknown := [name for name in criteria if name not in CRITERIA]:
+        raise InputError(
+            "the rule judge has no rule for this criterion",
+            field="criteria",
+            value=unknown[0],
+            remedy=f"It knows {', '.join(CRITERIA)}; for others choose a judge that is a language model.",
+        )
+    ratings = np.array([[_rating(importance, name) for name in THERAPEUTIC] for importance in importances])
+    opinions = _opinions(ratings, question, texts, criteria)
+    return opinions + NOISE * persona_noise(persona_ids, question_id, texts, criteria)
+
+
+def persona_noise(
+    persona_ids: Sequence[str], question_id: str, texts: Sequence[str], criteria: Sequence[str]
+) -> np.ndarray:
+    """Standard normal draws of shape (personas, criteria, texts); each depends on its four names alone."""
+    persona = np.array([_key("persona", name) for name in persona_ids], dtype=np.uint64)[:, None, None]
+    criterion = np.array([_key("criterion", name) for name in criteria], dtype=np.uint64)[None, :, None]
+    reply = np.array([_key("reply", question_id, text) for text in texts], dtype=np.uint64)[None, None, :]
+    bits = _mix(_mix(_mix(persona) ^ criterion) ^ reply)
+    return ndtri(((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53)
+
+
+def orders(opinions: np.ndarray, first_shown: float = FIRST_SHOWN) -> np.ndarray:
+    """Replies from best to worst along the last axis, which is in the order of showing (ties keep that order)."""
+    shown = np.array(opinions, dtype=np.float64)
+    shown[..., 0] += first_shown
+    return np.argsort(-shown, axis=-1, kind="stable")
+
+
+def winners(first: np.ndarray, second: np.ndarray, first_shown: float = FIRST_SHOWN) -> np.ndarray:
+    """Verdicts on pairs from opinions on the reply shown first and on the other: 1 first, -1 second, 0 tie (int8)."""
+    difference = first - second + first_shown
+    return np.where(np.abs(difference) <= NEARLY_ALIKE, 0, np.sign(difference)).astype(np.int8)
+
+
+def reply_value(text: str, question: str, criterion: str) -> float:
+    """What a reply to ``question`` is worth under ``criterion`` before any person weighs it."""
+    return reply_values(text, question)[criterion]
+
+
+@lru_cache(maxsize=262144)
+def reply_values(text: str, question: str) -> Mapping[str, float]:
+    """``reply_value`` under every criterion of ``WORTH``."""
+    sentences, post = read_reply(text), read_post(question)
+    attention = [1.0 if place < _ATTENTION else _FADING ** (place - _ATTENTION + 1) for place in range(len(sentences))]
+    seen: dict[str, int] = {}
+    weights = []
+    for sentence, attended in zip(sentences, attention, strict=True):
+        weights.append(attended * _REPETITION ** seen.get(sentence.move, 0))
+        seen[sentence.move] = seen.get(sentence.move, 0) + 1
+    values = {
+        criterion: sum(
+            weight * worth.get(sentence.move, 0.0) for weight, sentence in zip(weights, sentences, strict=True)
+        )
+        for criterion, worth in WORTH.items()
+    }
+    values["quantity"] -= _LONG_WINDED * max(0, len(sentences) - _ATTENTION) + _TOO_SHORT * max(0, 3 - len(sentences))
+    values["relation"] += _ON_TOPIC * sum(
+        attended for attended, sentence in zip(attention, sentences, strict=True) if _names_the_post(sentence, post)
+    )
+    if post.risk and not any(sentence.move in _DANGER_MOVES for sentence in sentences[:_ATTENTION]):
+        values["safety"] -= _DANGER_IGNORED
+    return values
+
+
+def _opinions(ratings: np.ndarray, question: str, texts: Sequence[str], criteria: Sequence[str]) -> np.ndarray:
+    """Noiseless opinions, shape (personas, criteria, texts), from ratings of shape (personas, therapeutic criteria)."""
+    values = [reply_values(text, question) for text in texts]
+    therapeutic = np.array([[one[name] for name in THERAPEUTIC] for one in values])
+    impression = ratings @ therapeutic.T / ratings.sum(axis=1, keepdims=True)
+    columns = []
+    for criterion in criteria:
+        if criterion == OVERALL:
+            columns.append(len(THERAPEUTIC) * impression / 2 + _OVERALL_SAFETY * _column(values, "safety"))
+            continue
+        rated = ratings[:, [THERAPEUTIC.index(criterion)]] if criterion in THERAPEUTIC else MIDDLE_IMPORTANCE
+        columns.append((0.5 + rated / 10) * _column(values, criterion) + HALO * impression)
+    return np.stack(columns, axis=1)
+
+
+def _column(values: Sequence[Mapping[str, float]], criterion: str) -> np.ndarray:
+    return np.array([one[criterion] for one in values])[None, :]
+
+
+def _names_the_post(sentence: Sentence, post: Post) -> bool:
+    lowered = sentence.text.lower()
+    return any(
+        name in lowered for name, default in ((post.topic, DEFAULT_TOPIC), (post.feeling, DEFAULT_FEELING)) if name != default
+    )
+
+
+def _rating(importance: Mapping[str, int | None], criterion: str) -> float:
+    given = importance.get(criterion)
+    return float(MIDDLE_IMPORTANCE if given is None else given)
+
+
+@lru_cache(maxsize=262144)
+def _key(*parts: str) -> int:
+    return int.from_bytes(hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).digest(), "little")
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64: every bit of the result depends on every bit given (Steele et al. 2014)."""
+    bits = bits + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
