@@ -158,7 +158,9 @@ def _column(values: Sequence[Mapping[str, float]], criterion: str) -> np.ndarray
 def _names_the_post(sentence: Sentence, post: Post) -> bool:
     lowered = sentence.text.lower()
     return any(
-        name in lowered for name, default in ((post.topic, DEFAULT_TOPIC), (post.feeling, DEFAULT_FEELING)) if name != default
+        name in lowered
+        for name, default in ((post.topic, DEFAULT_TOPIC), (post.feeling, DEFAULT_FEELING))
+        if name != default
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
+from modpo_hpc.errors import InputError
 from modpo_hpc.seeds import rng_of
 
 _OPENINGS = (
@@ -128,27 +130,30 @@ _ENDINGS = (
 )
 
 RISK_SHARE = 0.25
+MOST_POSTS = 100_000
 
 
-def invented_questions(seed: int, train: int, test: int) -> list[dict[str, str]]:
-    """``train + test`` posts, all different, as records of question_id, text and split, in canonical order.
+def invented_posts(count: int, seed: int) -> pd.DataFrame:
+    """``count`` posts, all different, with the columns question_id and text.
 
-    A post is fixed by ``seed`` and its number alone, so a larger world begins with the posts of a smaller one.
+    Post number n depends on ``seed`` and n alone: a larger world begins with the posts of a smaller one.
+
+    Raises:
+        InputError: more posts than the generator can word differently.
     """
-    records: list[dict[str, str]] = []
-    seen: set[str] = set()
-    for split, count in (("train", train), ("test", test)):
-        number = 0
-        taken = 0
-        while taken < count:
-            text = _post(rng_of(seed, "post", split, number))
-            number += 1
-            if text in seen:
-                continue
-            seen.add(text)
-            records.append({"question_id": f"{split}{taken:05d}", "text": text, "split": split})
-            taken += 1
-    return records
+    if count > MOST_POSTS:
+        raise InputError(
+            f"the sandbox words at most {MOST_POSTS:,} posts differently",
+            field="data.sandbox_train",
+            value=count,
+            remedy="Ask for fewer, or give real posts with data.epitome or data.file.",
+        )
+    texts: dict[str, None] = {}
+    draw = 0
+    while len(texts) < count:
+        texts[_post(rng_of(seed, "post", draw))] = None
+        draw += 1
+    return pd.DataFrame({"question_id": [f"post{number:06d}" for number in range(count)], "text": list(texts)})
 
 
 def _post(rng: np.random.Generator) -> str:

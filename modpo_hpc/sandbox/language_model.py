@@ -1,0 +1,174 @@
+"""The small language model of the sandbox: a real Mistral of about 0.4 M parameters, taught to answer posts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch.nn import functional
+
+from modpo_hpc.prompts import response_tokens, therapist_prompt
+from modpo_hpc.sandbox.compose import compose_reply
+from modpo_hpc.sandbox.encoder import reading_matter
+from modpo_hpc.seeds import rng_of
+
+WIDTH, LAYERS, HEADS, KEY_HEADS, INNER, POSITIONS = 96, 3, 4, 2, 256, 1024
+VOCABULARY = 1500
+BATCH, LEARNING_RATE, WARMUP, LONGEST_PROMPT = 16, 4e-3, 30, 320
+STEPS_BETWEEN_CHECKPOINTS = 50
+
+# Mistral's own form: the instruction in brackets, the reply after it, an end of sentence after the reply
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}[INST] {{ message['content'] }} [/INST]"
+    "{% elif message['role'] == 'assistant' %}{{ message['content'] }}{{ eos_token }}"
+    "{% else %}{{ raise_exception('this template knows the roles user and assistant') }}{% endif %}"
+    "{% endfor %}"
+)
+
+
+class Attempt(Protocol):
+    """What teaching needs of the shard that it runs in."""
+
+    scratch: Path
+
+    def progress(self, done: int, total: int, unit: str, **metrics: float) -> None: ...
+
+    def check(self) -> None: ...
+
+
+def teach_language_model(folder: Path, posts: Sequence[str], steps: int, seed: int, attempt: Attempt) -> None:
+    """Write a Mistral and its tokenizer to ``folder``, taught for ``steps`` batches of invented replies to ``posts``.
+
+    A killed attempt resumes from its last checkpoint; the result is the same to the byte.
+    """
+    tokenizer = make_tokenizer(posts)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = make_language_model(tokenizer)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    checkpoint = attempt.scratch / "teaching.pt"
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        first = state["step"]
+    prompts = [therapist_prompt(tokenizer, post)[-LONGEST_PROMPT:] for post in posts]
+    model.train()
+    for step in range(first, steps):
+        loss = _loss(model, *_batch(tokenizer, posts, prompts, seed, step))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        attempt.progress(step + 1, steps, "steps", loss=loss.item())
+        if (step + 1) % STEPS_BETWEEN_CHECKPOINTS == 0:
+            _save(checkpoint, model, optimizer, schedule, step + 1)
+            attempt.check()
+    model.eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def make_tokenizer(posts: Sequence[str]) -> Any:
+    """A byte-level BPE tokenizer with BOS, EOS, PAD and Mistral's chat form, trained on the small world and ``posts``."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<s>", "</s>", "<pad>", "[INST]", "[/INST]"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(reading_matter(posts), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        padding_side="left",
+        additional_special_tokens=["[INST]", "[/INST]"],
+        model_max_length=POSITIONS,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def make_language_model(tokenizer: Any) -> Any:
+    """An untaught ``MistralForCausalLM`` of the sandbox's shape, weights drawn from torch's current state."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    config = MistralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=INNER,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=KEY_HEADS,
+        max_position_embeddings=POSITIONS,
+        sliding_window=None,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return MistralForCausalLM(config)
+
+
+def _batch(
+    tokenizer: Any, posts: Sequence[str], prompts: Sequence[list[int]], seed: int, step: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, attention mask and labels (-100 outside the replies), each (BATCH, longest), padded on the right."""
+    rng = rng_of(seed, "batch", step)
+    rows = []
+    for index in rng.integers(len(posts), size=BATCH):
+        rows.append((prompts[index], response_tokens(tokenizer, compose_reply(posts[index], rng))))
+    longest = max(len(prompt) + len(reply) for prompt, reply in rows)
+    ids = torch.full((BATCH, longest), tokenizer.pad_token_id)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for row, (prompt, reply) in enumerate(rows):
+        end = len(prompt) + len(reply)
+        ids[row, :end] = torch.tensor(prompt + reply)
+        mask[row, :end] = 1
+        labels[row, len(prompt) : end] = torch.tensor(reply)
+    return ids, mask, labels
+
+
+def _loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over the tokens of the replies; logits are made for these alone."""
+    hidden = model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
+    targets = labels[:, 1:]
+    spoken = targets != -100
+    return functional.cross_entropy(model.lm_head(hidden[spoken]), targets[spoken])
+
+
+def _rate(step: int, steps: int) -> float:
+    """Linear warm-up, then linear decay to a tenth."""
+    return min((step + 1) / WARMUP, 1.0) * (1.0 - 0.9 * step / steps)
+
+
+def _save(path: Path, model: Any, optimizer: Any, schedule: Any, step: int) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "step": step,
+    }
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    temporary.replace(path)
