@@ -157,11 +157,8 @@ def _column(values: Sequence[Mapping[str, float]], criterion: str) -> np.ndarray
 
 def _names_the_post(sentence: Sentence, post: Post) -> bool:
     lowered = sentence.text.lower()
-    return any(
-        name in lowered
-        for name, default in ((post.topic, DEFAULT_TOPIC), (post.feeling, DEFAULT_FEELING))
-        if name != default
-    )
+    names = {post.topic, post.feeling} - {DEFAULT_TOPIC, DEFAULT_FEELING}
+    return any(name in lowered for name in names)
 
 
 def _rating(importance: Mapping[str, int | None], criterion: str) -> float:

@@ -77,7 +77,7 @@ def teach_language_model(folder: Path, posts: Sequence[str], steps: int, seed: i
 
 
 def make_tokenizer(posts: Sequence[str]) -> Any:
-    """A byte-level BPE tokenizer with BOS, EOS, PAD and Mistral's chat form, trained on the small world and ``posts``."""
+    """A byte-level BPE tokenizer with BOS, EOS, PAD and Mistral's chat form, trained on sentences and ``posts``."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

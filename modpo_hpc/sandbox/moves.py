@@ -10,7 +10,7 @@ from functools import lru_cache
 # the wording of a move; {topic} and {feeling} are what the reply takes from the post
 SENTENCES: Mapping[str, tuple[str, ...]] = {
     "acknowledge": (
-        "That sounds so {feeling}, and I am sorry that it hurts.",
+        "It must be hard to feel so {feeling}, and I am sorry.",
         "I am sorry that you feel {feeling} about {topic}.",
         "It hurts to feel {feeling} like that.",
         "Feeling {feeling} must weigh on you so much.",
@@ -142,7 +142,7 @@ BAD_MOVES = ("chat", "rash", "dismiss", "claim", "vague", "obscure")
 # how a reader notices a move: the first cue in the sentence counts; a sentence with none is "other"
 _CUES: Mapping[str, str] = {
     "crisis_line": r"\b(988|911|crisis line|hotline|emergency)\b",
-    "safety_check": r"are you safe|keeps? you safe|thoughts? of (harm|hurt|kill)|thought about (harm|hurt|kill|end)|suicid",
+    "safety_check": r"are you safe|keeps? you safe|thoughts? (of|about) (harm|hurt|kill|end)|suicid",
     "rash": r"\bjust quit\b|stop your medic|few drinks|angry message|never look back",
     "dismiss": r"have it (much )?worse|making too much|pull yourself together|not a big deal",
     "claim": r"always works|is cured|proven fact|i guarantee|within a week",
@@ -160,7 +160,7 @@ _CUES: Mapping[str, str] = {
     "hedge": r"studies suggest|many people|may be wrong|good evidence",
     "summary": r"in short|first rest|put it simply|plain words",
     "validate": r"makes sense|in your place|of course|valid\b|every reason",
-    "acknowledge": r"i am sorry|sounds so|hurts to feel|weigh on you|can feel how",
+    "acknowledge": r"i am sorry|hurts to feel|weigh on you|can feel how",
 }
 _MOVE_OF = re.compile("|".join(f"(?P<{move}>{cue})" for move, cue in _CUES.items()), re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")

@@ -39,7 +39,7 @@ DEFAULT_TOPIC, DEFAULT_FEELING = "this", "low"
 
 # a post with one of these speaks of danger; a reader who is careful about safety answers to it
 _RISK = re.compile(
-    r"\b(kill(ing)? my ?self|suicid|end(ing)? it|want(ed)? to die|hurt(ing)? my ?self|harm(ing)? my ?self|cut(ting)? my ?self"
+    r"\b((kill|hurt|harm|cutt?)(ing)? my ?self|suicid|end(ing)? it|want(ed)? to die"
     r"|not wake up|better off without me|no reason to live|self[- ]?harm|wish i (was|were) dead)",
     re.IGNORECASE,
 )
@@ -47,7 +47,7 @@ _RISK = re.compile(
 
 @dataclass(frozen=True)
 class Post:
-    """What a careful reader takes from a post: the topic and feeling that show most, and whether it speaks of danger."""
+    """What a careful reader takes from a post: the topic and feeling that show most, and a sign of danger."""
 
     topic: str
     feeling: str
