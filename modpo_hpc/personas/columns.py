@@ -17,6 +17,12 @@ from modpo_hpc.resources import resource
 BUILT_IN = "configs/survey/columns.yaml"
 CRITERIA = ("empathy", "active_listening", "self_motivated_change", "trust_rapport", "patient_autonomy")
 ATTITUDES = ("accessibility", "empathy", "errors", "complement", "trust")
+KNOWN = {
+    *("participant", "age_group", "gender", "ethnicities", "diagnoses", "severity", "treatment", "experience"),
+    *(f"attitude_{name}" for name in ATTITUDES),
+    *(f"importance_{name}" for name in CRITERIA),
+    *("helpful_areas", "appropriate_uses"),
+}
 Kind = Literal["id", "one", "several", "agreement", "trust", "rating"]
 
 
