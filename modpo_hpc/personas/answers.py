@@ -92,7 +92,11 @@ def age_band(answer: str | None) -> str | None:
 
 def presentable(answer: str) -> str:
     """``answer`` without shouting: capitals only at its start if it was written in one case throughout."""
-    return answer[:1].upper() + answer[1:].lower() if answer.isupper() and len(answer) > 4 else answer[:1].upper() + answer[1:]
+    return (
+        answer[:1].upper() + answer[1:].lower()
+        if answer.isupper() and len(answer) > 4
+        else answer[:1].upper() + answer[1:]
+    )
 
 
 def says_nothing(answer: str, columns: Columns) -> bool:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -163,7 +163,7 @@ def match_headers(headers: Sequence[str], columns: Columns, source: str | Path) 
     return found
 
 
-def _field(name: str, entry: Mapping[str, object], file: Path) -> Field:
+def _field(name: str, entry: Mapping[str, Any], file: Path) -> Field:
     kind, phrases = entry["kind"], entry["phrases"]
     if kind not in get_args(Kind):
         raise InputError(
@@ -175,15 +175,7 @@ def _field(name: str, entry: Mapping[str, object], file: Path) -> Field:
         )
     if not isinstance(phrases, list) or not phrases:
         raise InputError(
-            "phrases must be a list",
-            file=file,
-            field=f"fields.{name}.phrases",
-            remedy="Give at least one phrase.",
+            "phrases must be a list", file=file, field=f"fields.{name}.phrases", remedy="Give at least one phrase."
         )
-    return Field(
-        name,
-        kind,
-        str(entry["question"]),
-        tuple(str(one) for one in phrases),
-        bool(entry.get("optional", False)),
-    )  # type: ignore[arg-type]
+    optional = bool(entry.get("optional", False))
+    return Field(name, kind, str(entry["question"]), tuple(str(one) for one in phrases), optional)

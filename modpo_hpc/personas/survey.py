@@ -125,7 +125,9 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
                 if any(cell.strip() for cell in row.values()):
                     rows.append((reader.line_num, row))
     except FileNotFoundError:
-        raise InputError("there is no such survey file", file=path, field="personas.surveys", remedy="Check the path.") from None
+        raise InputError(
+            "there is no such survey file", file=path, field="personas.surveys", remedy="Check the path."
+        ) from None
     except UnicodeDecodeError as error:
         raise InputError(
             f"byte {error.start} is not UTF-8", file=path, remedy="Export the survey as CSV in UTF-8."
@@ -136,7 +138,9 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         twice = next(header for header in headers if headers.count(header) > 1)
         raise InputError("two columns have the same header", file=path, field=twice, remedy="Rename or remove one.")
     if not rows:
-        raise InputError("the survey has no answers", file=path, remedy="Give a CSV with a header and one row a person.")
+        raise InputError(
+            "the survey has no answers", file=path, remedy="Give a CSV with a header and one row a person."
+        )
     return headers, rows
 
 
@@ -186,4 +190,3 @@ def _participant(
         gender_group=group_of((gender,) if gender else (), "gender", columns, other="Self-described"),
         ethnicity_group=group_of(ethnicities, "ethnicity", columns),
     )
-
