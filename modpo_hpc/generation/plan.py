@@ -1,0 +1,51 @@
+"""Which texts are made together: a pure function of the study, so that a rerun repeats the same arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from modpo_hpc.data.questions import Question
+from modpo_hpc.generation.records import Request
+from modpo_hpc.run import Run
+from modpo_hpc.seeds import seed_of
+
+ROUNDS = 4
+"""Batches that one group is worth: enough for freed places to be refilled, few enough to redo after a kill."""
+
+
+def response_requests(run: Run, questions: Sequence[Question]) -> list[Request]:
+    """The responses to be sampled for each training question: ``<question_id>.r0``, ``.r1``, ..."""
+    return [
+        Request(identity, question.question_id, question.text, run.seed("responses", identity))
+        for question in questions
+        for identity in (
+            f"{question.question_id}.r{index}" for index in range(run.study.generation.responses_per_question)
+        )
+    ]
+
+
+def answer_requests(run: Run, policy: str, questions: Sequence[Question]) -> list[Request]:
+    """One answer of ``policy`` to each test question."""
+    return [
+        Request(one.question_id, one.question_id, one.text, run.seed("answers", policy, one.question_id))
+        for one in questions
+    ]
+
+
+def groups_of(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:
+    """Cut ``requests`` into groups of about ``ROUNDS * batch_size`` that are made together and saved together.
+
+    Questions of one length stand together, and the responses to one question are never parted. What falls into a
+    group depends on the requests and the batch size alone, and shards take whole groups: so the floating-point
+    shapes behind an item's text are the same however the work is cut into shards. The groups come in an order
+    drawn from their contents, so that every shard gets long and short ones.
+    """
+    ordered = sorted(requests, key=lambda one: (len(one.question), one.question_id, one.seed))
+    groups: list[list[Request]] = []
+    for _, same_question in groupby(ordered, key=lambda one: one.question_id):
+        members = list(same_question)
+        if not groups or len(groups[-1]) + len(members) > ROUNDS * batch_size:
+            groups.append([])
+        groups[-1].extend(members)
+    return sorted(groups, key=lambda group: seed_of("order", *(one.id for one in group)))

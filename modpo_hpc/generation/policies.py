@@ -1,0 +1,65 @@
+"""The policies of a run as models that answer: the base model, alone or with an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modpo_hpc.errors import IncompleteError
+from modpo_hpc.models import base_model_path
+from modpo_hpc.run import Run
+
+
+def adapter_path(run: Run, policy: str | None) -> Path | None:
+    """Folder of the adapter of ``policy``; None for the base model, which needs none.
+
+    Raises:
+        IncompleteError: the policy is not trained yet.
+    """
+    if policy is None:
+        return None
+    method = run.study.alignment.policies[policy].method
+    if method == "base":
+        return None
+    stage = "soups" if method == "soup" else "policies"
+    run.require(stage, [policy])
+    folder = run.folder(stage) / policy / "adapter"
+    if not (folder / "adapter_config.json").is_file():
+        raise IncompleteError(f"{folder}: the adapter is gone. Make it again with: modpo rerun {run.root} {stage} {policy}")
+    return folder
+
+
+def load_tokenizer(run: Run) -> Any:
+    """The base model's tokenizer, which every policy uses."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base_model_path(run))
+
+
+def load_policy(run: Run, policy: str | None) -> Any:
+    """The model of ``policy`` (None: the base model), in evaluation mode, on the GPU if there is one.
+
+    The base weights are loaded in ``models.dtype``, the precision they were trained against. In float32 the
+    adapter is merged into them, which changes nothing but rounding and makes decoding faster. In bfloat16 merging
+    would round the update away against the larger base weights, so the adapter stays attached.
+
+    Raises:
+        IncompleteError: the policy is not trained yet.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    settings = run.study.models
+    adapter = adapter_path(run, policy)
+    model = AutoModelForCausalLM.from_pretrained(
+        base_model_path(run), dtype=getattr(torch, settings.dtype), attn_implementation=settings.attention
+    )
+    if torch.cuda.is_available():
+        model = model.to("cuda")
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False)
+        if settings.dtype == "float32":
+            model = model.merge_and_unload()
+    return model.eval()
