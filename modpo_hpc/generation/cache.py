@@ -49,9 +49,10 @@ class RoomyLayer(DynamicLayer):
         joined = []
         for ours, new in zip(mine, theirs, strict=True):
             rows = ours.shape[0]
-            buffer = ours.new_zeros(rows + new.shape[0], ours.shape[1], columns + _SPARE_COLUMNS, ours.shape[3])
-            buffer[:rows, :, columns - ours.shape[2] : columns] = ours
-            buffer[rows:, :, columns - new.shape[2] : columns] = new
+            buffer = ours.new_empty(rows + new.shape[0], ours.shape[1], columns + _SPARE_COLUMNS, ours.shape[3])
+            for part, states in ((buffer[:rows], ours), (buffer[rows:], new)):
+                part[:, :, : columns - states.shape[2]] = 0
+                part[:, :, columns - states.shape[2] : columns] = states
             joined.append(buffer)
         self._buffers = (joined[0], joined[1])
         self._show(0, columns)
@@ -59,7 +60,7 @@ class RoomyLayer(DynamicLayer):
     def _grow(self, key_states: torch.Tensor, value_states: torch.Tensor, used: int, columns: int) -> None:
         grown = []
         for held, states in ((self.keys, key_states), (self.values, value_states)):
-            buffer = states.new_zeros(*states.shape[:2], columns, states.shape[3])
+            buffer = states.new_empty(*states.shape[:2], columns, states.shape[3])
             if used and held is not None:
                 buffer[:, :, :used] = held
             grown.append(buffer)

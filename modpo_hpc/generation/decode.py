@@ -15,6 +15,10 @@ from modpo_hpc.generation.sampling import draw_tokens, uniforms_of
 from modpo_hpc.study.generation import Sampling
 
 
+_COMPACT = 8
+"""Rows are compacted and places refilled when one in this many is free: moving the cache costs about two steps."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """Token ids to continue, and the seed of the continuation."""
@@ -108,14 +112,14 @@ def decode(
     stopped = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     draws = torch.from_numpy(np.stack([uniforms_of(one.seed, limit) for one in prompts])).to(device)
     queue = sorted(range(len(prompts)), key=lambda one: (-len(prompts[one].tokens), prompts[one].tokens, one))
-    slack = max(1, rows_at_once // 8)
+    slack = max(1, rows_at_once // _COMPACT)
     rows: _Rows | None = None
     while rows is not None or queue:
         dead = 0 if rows is None else int((~rows.alive).sum())
-        if rows is not None and (dead == len(rows.index) or dead >= min(slack, max(1, len(rows.index) // 8))):
-            if dead == len(rows.index):
-                rows = None
-                continue
+        if rows is not None and dead == len(rows.index):
+            rows = None
+            continue
+        if rows is not None and dead * _COMPACT >= len(rows.index):
             rows.keep_alive()
         in_progress = 0 if rows is None else len(rows.index)
         if queue and (rows is None or rows_at_once - in_progress >= slack):

@@ -1,0 +1,59 @@
+"""Run directories whose early stages are finished, around the tiny random model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from modpo_hpc import shards
+from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.run import Run
+from modpo_hpc.study import parse_study
+
+WORDS = "today my chest felt heavy again and i could not say why so i stayed in bed until noon".split()
+
+
+def write_posts(path: Path, count: int = 60) -> Path:
+    lines = ["sp_id,seeker_post"]
+    lines += [f"q{number:03d},{number} {' '.join(WORDS[: 3 + number % 14])}" for number in range(count)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def study_of(model: Path, posts: Path, **changes: Any) -> dict[str, Any]:
+    study: dict[str, Any] = {
+        "name": "tiny",
+        "data": {"file": str(posts), "test_size": 20},
+        "models": {"base": str(model), "reward": str(model)},
+        "generation": {
+            "responses": {"max_tokens": 12, "batch_size": 8},
+            "answers": {"max_tokens": 12, "batch_size": 4},
+        },
+        "criteria": {"rank": ["empathy", "safety"]},
+        "alignment": {
+            "policies": {
+                "Base": {"method": "base"},
+                "DPO_Empathy": {"method": "dpo", "criteria": {"empathy": 1}},
+                "DPO_Safety": {"method": "dpo", "criteria": {"safety": 1}},
+            }
+        },
+        "judging": {"phases": {"phase1": {"policies": ["Base", "DPO_Empathy"], "criteria": ["empathy"]}}},
+    }
+    for section, fields in changes.items():
+        study[section] = {**study.get(section, {}), **fields}
+    return study
+
+
+def started_run(folder: Path, study: dict[str, Any]) -> Run:
+    """A run with finished questions and models."""
+    run = Run.create(folder, parse_study(study, "test"))
+    for stage in ("questions", "models"):
+        run_shard(str(folder), stage, "all")
+    return run
+
+
+def finish_by_hand(run: Run, stage: str, shard: str) -> None:
+    """Mark a shard whose files the test has made itself as finished."""
+    marker = shards.Marker(stage, shard, run.inputs(stage), {}, time.time(), 0.0, "here", None, 1)
+    shards.write_marker(run.folder(stage), marker)
