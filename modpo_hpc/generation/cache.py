@@ -17,6 +17,9 @@ class RoomyLayer(DynamicLayer):
     The library's own layer copies everything at every token; this one writes the new column in place.
     """
 
+    keys: Any
+    values: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -73,6 +76,8 @@ class RoomyLayer(DynamicLayer):
 
 class RowCache(Cache):
     """A cache of ``RoomyLayer`` for a decoder whose layers all attend (fully or in a sliding window)."""
+
+    layers: Any
 
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=RoomyLayer)

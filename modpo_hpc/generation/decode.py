@@ -14,7 +14,6 @@ from modpo_hpc.generation.records import FinishReason
 from modpo_hpc.generation.sampling import draw_tokens, uniforms_of
 from modpo_hpc.study.generation import Sampling
 
-
 _COMPACT = 8
 """Rows are compacted and places refilled when one in this many is free: moving the cache costs about two steps."""
 

@@ -55,9 +55,7 @@ class TransformersEngine:
         prompts = [Prompt(tuple(therapist_prompt(self.tokenizer, one.question)), one.seed) for one in requests]
         while True:
             try:
-                made, work = decode(
-                    self.model, prompts, self.sampling, self.end_tokens, self.rows_at_once, on_done
-                )
+                made, work = decode(self.model, prompts, self.sampling, self.end_tokens, self.rows_at_once, on_done)
                 break
             except torch.OutOfMemoryError:
                 if self.rows_at_once == 1:
@@ -101,10 +99,7 @@ def complete_groups(
             with open_engine() as engine:
                 for number in left:
                     shard.check()
-                    before = done
-                    made = engine.complete(
-                        groups[number], lambda finished, before=before: shard.progress(before + finished, total, "texts")
-                    )
+                    made = engine.complete(groups[number], _report(shard, done, total))
                     saved[number] = [one.as_row() for one in made]
                     journal.append([{"group": number, "completions": saved[number]}])
                     done += len(made)
@@ -115,3 +110,7 @@ def complete_groups(
         for request, row in zip(group, saved[number], strict=True)
     ]
     return sorted(pairs, key=lambda pair: (pair[0].question_id, pair[0].id))
+
+
+def _report(shard: Shard, before: int, total: int) -> Callable[[int], None]:
+    return lambda finished: shard.progress(before + finished, total, "texts")

@@ -25,7 +25,9 @@ def adapter_path(run: Run, policy: str | None) -> Path | None:
     run.require(stage, [policy])
     folder = run.folder(stage) / policy / "adapter"
     if not (folder / "adapter_config.json").is_file():
-        raise IncompleteError(f"{folder}: the adapter is gone. Make it again with: modpo rerun {run.root} {stage} {policy}")
+        raise IncompleteError(
+            f"{folder}: the adapter is gone. Make it again with: modpo rerun {run.root} {stage} {policy}"
+        )
     return folder
 
 
@@ -51,7 +53,7 @@ def load_policy(run: Run, policy: str | None) -> Any:
 
     settings = run.study.models
     adapter = adapter_path(run, policy)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         base_model_path(run), dtype=getattr(torch, settings.dtype), attn_implementation=settings.attention
     )
     if torch.cuda.is_available():

@@ -14,9 +14,7 @@ def uniforms_of(seed: int, count: int) -> np.ndarray:
     return rng_of("sample", seed).random(count)
 
 
-def draw_tokens(
-    logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float = 1.0
-) -> torch.Tensor:
+def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float = 1.0) -> torch.Tensor:
     """Sample by inverting the cumulative distribution.
 
     Args:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 from modpo_hpc import shards
 from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.models import BASE, MODELS_FILE, REWARD, locate_model
 from modpo_hpc.run import Run
 from modpo_hpc.study import parse_study
 
-WORDS = "today my chest felt heavy again and i could not say why so i stayed in bed until noon".split()
+WORDS = "today my chest felt heavy again and i could not say why so i stayed in bed until noon"
 
 
 def write_posts(path: Path, count: int = 60) -> Path:
     lines = ["sp_id,seeker_post"]
-    lines += [f"q{number:03d},{number} {' '.join(WORDS[: 3 + number % 14])}" for number in range(count)]
+    lines += [f"q{number:03d},{number} {WORDS[: 12 + 5 * (number % 15)]}" for number in range(count)]
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -48,8 +50,11 @@ def study_of(model: Path, posts: Path, **changes: Any) -> dict[str, Any]:
 def started_run(folder: Path, study: dict[str, Any]) -> Run:
     """A run with finished questions and models."""
     run = Run.create(folder, parse_study(study, "test"))
-    for stage in ("questions", "models"):
-        run_shard(str(folder), stage, "all")
+    run_shard(str(folder), "questions", "all")
+    sources = {BASE: locate_model(run.study.models.base, None), REWARD: locate_model(run.study.models.reward, None)}
+    run.folder("models").mkdir()
+    (run.folder("models") / MODELS_FILE).write_text(json.dumps(sources))
+    finish_by_hand(run, "models", "all")
     return run
 
 

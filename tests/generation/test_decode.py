@@ -20,7 +20,9 @@ GREEDY = Sampling(temperature=0.0, max_tokens=24)
 
 def prompts_of(lengths: list[int], seed: int = 0) -> list[Prompt]:
     rng = np.random.default_rng(seed)
-    return [Prompt(tuple(int(one) for one in rng.integers(2, 250, length)), number) for number, length in enumerate(lengths)]
+    return [
+        Prompt(tuple(int(one) for one in rng.integers(2, 250, length)), number) for number, length in enumerate(lengths)
+    ]
 
 
 def test_greedy_equals_generate(tiny):

@@ -81,26 +81,28 @@ def test_a_stopped_shard_resumes_and_gives_the_same_bytes(tiny_model, posts, tmp
     assert len(groups_made) == 2
     run_shard(str(stopped.root), "responses", "0")
     assert sum(groups_made) == 200, "a saved group is not made again"
-    hashes = [
-        hashlib.sha256(run.table_path("responses", "0").read_bytes()).hexdigest() for run in (calm, stopped)
-    ]
+    hashes = [hashlib.sha256(run.table_path("responses", "0").read_bytes()).hexdigest() for run in (calm, stopped)]
     assert hashes[0] == hashes[1]
 
 
 @pytest.mark.slow
 def test_a_killed_shard_gives_the_bytes_of_an_undisturbed_one(tiny_model, posts, tmp_path):
-    study = study_of(tiny_model, posts, shards={"responses": 1}, generation={
-        "responses": {"max_tokens": 200, "batch_size": 8}, "answers": {"max_tokens": 12}})
+    study = study_of(
+        tiny_model,
+        posts,
+        shards={"responses": 1},
+        generation={"responses": {"max_tokens": 60, "batch_size": 8}, "answers": {"max_tokens": 12}},
+    )
     calm, killed = (started_run(tmp_path / name, study) for name in ("calm", "killed"))
     command = [sys.executable, "jobs/generate.py", str(killed.root), "--shard", "0"]
-    started = time.monotonic()
     subprocess.run([*command[:2], str(calm.root), *command[3:]], check=True)
-    whole = time.monotonic() - started
-    for share in (0.5, 0.7, 0.85, 0.95):
-        process = subprocess.Popen(command)
-        time.sleep(whole * share)
-        process.kill()
-        process.wait()
+    journal = killed.folder("responses") / ".work/0/completions.jsonl"
+    for saved in (1, 3):
+        with subprocess.Popen(command) as process:
+            while not journal.exists() or journal.read_bytes().count(b"\n") < saved:
+                assert process.poll() is None, "it ended before it could be killed"
+                time.sleep(0.002)
+            process.kill()
     subprocess.run(command, check=True)
     left, right = (run.table_path("responses", "0").read_bytes() for run in (calm, killed))
     assert left == right
