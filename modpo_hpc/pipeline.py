@@ -28,6 +28,7 @@ class Stage:
     shards: Callable[[Study], tuple[str, ...]]
     default: Resources = Resources()
     default_blocks: int = 4
+    uses_models: bool = False
     version: int = 1
 
     def resources(self, study: Study) -> Resources:
@@ -89,21 +90,25 @@ def _verdicts(study: Study) -> tuple[str, ...]:
 STAGES: tuple[Stage, ...] = (
     Stage("questions", "prepare", (), _whole),
     Stage("personas", "personas", (), _whole),
-    Stage("models", "teach", ("questions",), _whole, Resources(cpus=2)),
-    Stage("responses", "generate", ("questions", "models"), _blocks("responses")),
+    Stage("models", "teach", ("questions",), _whole, Resources(cpus=2), uses_models=True),
+    Stage("responses", "generate", ("questions", "models"), _blocks("responses"), uses_models=True),
     Stage("rankings", "rank", ("questions", "personas", "responses"), _blocks("rankings")),
     Stage("pairs", "vote", ("responses", "rankings"), _criteria),
-    Stage("reward_trials", "tune_reward", ("questions", "models", "pairs"), _reward_trials),
-    Stage("rewards", "train_reward", ("questions", "models", "pairs", "reward_trials"), _reward_models),
-    Stage("scores", "score", ("questions", "responses", "rewards"), _blocks("scores")),
+    Stage("reward_trials", "tune_reward", ("questions", "models", "pairs"), _reward_trials, uses_models=True),
+    Stage(
+        "rewards", "train_reward", ("questions", "models", "pairs", "reward_trials"), _reward_models, uses_models=True
+    ),
+    Stage("scores", "score", ("questions", "responses", "rewards"), _blocks("scores"), uses_models=True),
     Stage(
         "policies",
         "align",
         ("questions", "models", "responses", "pairs", "scores"),
         _policies(*TRAINED_METHODS),
     ),
-    Stage("soups", "merge", ("policies",), _policies("soup")),
-    Stage("answers", "answer", ("questions", "models", "policies", "soups"), _answers, default_blocks=1),
+    Stage("soups", "merge", ("policies",), _policies("soup"), uses_models=True),
+    Stage(
+        "answers", "answer", ("questions", "models", "policies", "soups"), _answers, default_blocks=1, uses_models=True
+    ),
     Stage("verdicts", "judge", ("questions", "personas", "answers"), _verdicts, default_blocks=1),
     Stage("statistics", "stats", ("personas", "answers", "verdicts"), _whole),
     Stage("report", "report", ("statistics",), _whole),

@@ -55,30 +55,34 @@ class _Lines:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._done: Counter[str] = Counter()
+        self._before: dict[str, int] = {}
+        self._made: Counter[str] = Counter()
         self._since: dict[str, float] = {}
 
     def changed(self, task: Task) -> None:
+        stage = task.stage
         if task.state == "waiting":
+            if stage not in self._before:
+                self._before[stage] = len(self._run.done(stage))
             return
-        total = len(self._run.shard_ids(task.stage))
         if task.state == "running":
-            self._since.setdefault(task.stage, time.monotonic())
+            self._since.setdefault(stage, time.monotonic())
             return
         if task.state == "done":
-            self._done[task.stage] += 1
-        made, left = self._done[task.stage], len(self._run.missing(task.stage)) if task.state == "done" else None
-        note = (
-            f"{total - left} of {total}"
-            if left is not None
-            else f"log {task.log}"
-            if task.log
-            else "needs a failed stage"
-        )
-        if left:
-            each = (time.monotonic() - self._since[task.stage]) / made
+            self._made[stage] += 1
+            note = self._counts(stage)
+        else:
+            note = f"log {task.log}" if task.log else "needs a stage that failed"
+        print(f"{time.strftime('%H:%M:%S')} {stage} {task.shard} {task.state} ({note})", flush=True)
+
+    def _counts(self, stage: str) -> str:
+        total, made = len(self._run.shard_ids(stage)), self._made[stage]
+        left = total - made - self._before.get(stage, 0)
+        note = f"{total - left} of {total}"
+        if left > 0:
+            each = max(1e-3, time.monotonic() - self._since[stage]) / made
             note += f", {60 / each:.0f} a minute, {duration(each * left)} left"
-        print(f"{time.strftime('%H:%M:%S')} {task.stage} {task.shard} {task.state} ({note})", flush=True)
+        return note
 
 
 class _Bars:

@@ -6,11 +6,11 @@ in milliseconds and one that dies takes nothing with it. Shards start as soon as
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,8 @@ from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import Resources
 
-PRELOADED = ("torch", "transformers", "peft", "pandas", "pyarrow.parquet", "modpo_hpc.launch.entry")
+PRELOADED = ("pandas", "modpo_hpc.launch.entry")
+PRELOADED_WITH_MODELS = ("torch", "transformers", "peft")
 POLL_SECONDS = 0.25
 GRACE_SECONDS = 20.0
 State = Literal["waiting", "running", "done", "failed", "blocked"]
@@ -64,10 +65,8 @@ class Capacity:
 class LocalExecutor:
     """Runs the missing shards of ``stages`` of one run; ``on_change`` hears of every change of a task."""
 
-    def __init__(
-        self, run: Run, capacity: Capacity, on_change: Callable[[Task], None] = lambda _: None, force: bool = False
-    ) -> None:
-        self.run_, self.capacity, self._on_change = run, capacity, on_change
+    def __init__(self, run: Run, capacity: Capacity, on_change: Callable[[Task], None] = lambda _: None) -> None:
+        self._run, self.capacity, self._on_change = run, capacity, on_change
         self.tasks: list[Task] = []
         self._context = multiprocessing.get_context("forkserver")
 
@@ -80,7 +79,10 @@ class LocalExecutor:
         wanted = None if only is None else set(only)
         remaining = [stage.name for stage in stages]
         open_tasks: dict[str, list[Task]] = {}
-        self._context.set_forkserver_preload(list(PRELOADED))
+        with_models = any(stage.uses_models for stage in stages)
+        self._context.set_forkserver_preload([*PRELOADED, *(PRELOADED_WITH_MODELS if with_models else ())])
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             while remaining or any(task.state in ("waiting", "running") for task in self.tasks):
                 self._collect()
@@ -114,8 +116,8 @@ class LocalExecutor:
         )
 
     def _plan(self, name: str, wanted: set[tuple[str, str]] | None, state: State = "waiting") -> list[Task]:
-        resources = stage_named(name).resources(self.run_.study)
-        missing = self.run_.shard_ids(name) if state == "blocked" else self.run_.missing(name)
+        resources = stage_named(name).resources(self._run.study)
+        missing = self._run.shard_ids(name) if state == "blocked" else self._run.missing(name)
         tasks = [Task(name, shard, resources, state) for shard in missing if wanted is None or (name, shard) in wanted]
         self.tasks += tasks
         for task in tasks:
@@ -130,11 +132,11 @@ class LocalExecutor:
             if not fits and self.running:
                 continue
             cpus, memory = cpus - task.resources.cpus, memory - task.resources.memory_gb
-            attempt, task.log = next_attempt_log(self.run_, task.stage, task.shard)
+            attempt, task.log = next_attempt_log(self._run, task.stage, task.shard)
             environment = {"MODPO_ATTEMPT": str(attempt)}
             task.process = self._context.Process(
                 target=_child,
-                args=(str(self.run_.root), task.stage, task.shard, str(task.log), environment, os.getpid()),
+                args=(str(self._run.root), task.stage, task.shard, str(task.log), environment),
                 daemon=False,
             )
             task.process.start()
@@ -192,7 +194,14 @@ def last_words(log: Path, lines: int = 3) -> str:
     return "\n".join(text[-lines:])
 
 
-def _child(run_dir: str, stage: str, shard: str, log: str, environment: dict[str, str], parent: int) -> None:
+def _die_with_the_executor() -> None:
+    executor = multiprocessing.parent_process()
+    assert executor is not None
+    executor.join()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _child(run_dir: str, stage: str, shard: str, log: str, environment: dict[str, str]) -> None:
     """A shard's process: its output to its log, its life bound to the executor's."""
     os.environ.update(environment)
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -200,9 +209,7 @@ def _child(run_dir: str, stage: str, shard: str, log: str, environment: dict[str
     os.dup2(stream, 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the fork server
-    if not psutil.pid_exists(parent):
-        sys.exit(1)
+    threading.Thread(target=_die_with_the_executor, daemon=True).start()
     from modpo_hpc.launch.entry import run_shard
 
     try:

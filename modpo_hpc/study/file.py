@@ -16,24 +16,13 @@ from modpo_hpc.study.model import Study
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """The study in the YAML file ``path``, with ``overrides`` such as ``"data.test_size=600"`` applied.
 
+    A study may say ``extends: other.yaml`` (a path beside it) and give only the fields that differ.
+
     Raises:
         InputError: unreadable file, unknown field, wrong value; the message names it and the remedy.
     """
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            "there is no such study file",
-            file=path,
-            remedy="Check the path; configs/demo.yaml is one to start from.",
-        ) from None
-    except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:
-        raise InputError(
-            f"the study file cannot be read: {_in_one_line(error)}", file=path, remedy="It must be YAML in UTF-8."
-        ) from error
-    if not isinstance(raw, dict):
-        raise InputError("the study file is not a mapping of fields", file=path, remedy="Start from configs/demo.yaml.")
+    raw = _read(path)
     for override in overrides:
         _apply(raw, override)
     return parse_study(raw, source=path)
@@ -71,6 +60,41 @@ def differences(ours: Study, theirs: Study) -> list[str]:
 
 
 _MISSING = object()
+
+
+def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            "there is no such study file",
+            file=path,
+            remedy="Check the path; configs/demo.yaml is one to start from.",
+        ) from None
+    except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:
+        raise InputError(
+            f"the study file cannot be read: {_in_one_line(error)}", file=path, remedy="It must be YAML in UTF-8."
+        ) from error
+    if not isinstance(raw, dict):
+        raise InputError("the study file is not a mapping of fields", file=path, remedy="Start from configs/demo.yaml.")
+    base = raw.pop("extends", None)
+    if base is None:
+        return raw
+    chain = (*extended_by, path.resolve())
+    parent = path.parent / str(base)
+    if parent.resolve() in chain:
+        raise InputError(
+            "this study extends itself", file=path, field="extends", value=base, remedy="Remove the field."
+        )
+    return _merged(_read(parent, chain), raw)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
 
 
 def _in_one_line(error: Exception) -> str:
