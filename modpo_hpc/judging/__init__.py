@@ -1,1 +1,1 @@
-"""Personas judge: assignments, judges, the ledger of raw answers, votes."""
+"""Personas rank responses and compare policies: assignments, judges, the ledger of raw answers, votes."""

@@ -1,0 +1,149 @@
+"""The two tasks of a persona: rank the responses to a question, and compare two answers to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+Task = Literal["rank", "judge"]
+Side = Literal["A", "B", "tie"]
+SIDES: tuple[Side, ...] = ("A", "B", "tie")
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """What a persona judges by. ``better`` and ``worse`` are empty where the persona is not to be primed."""
+
+    name: str
+    title: str
+    definition: str
+    better: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """Whose eyes a judge looks through. ``importance`` holds survey ratings (1 to 5) by criterion; some are absent."""
+
+    persona_id: str
+    text: str
+    importance: Mapping[str, int]
+
+    def __hash__(self) -> int:
+        return hash((self.persona_id, self.text))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a judge: how would ``persona`` see the texts ``shown``, in this order, by each criterion?
+
+    ``rank`` shows several responses, numbered from 1; ``judge`` shows two, called A and B.
+    """
+
+    task: Task
+    persona: Persona
+    criteria: tuple[Criterion, ...]
+    question_id: str
+    question: str
+    shown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """Why an answer says nothing about a criterion."""
+
+    reason: str
+
+
+Ranking = tuple[int, ...]
+"""Positions in ``Request.shown``, counted from 0, best first."""
+
+Opinion = Ranking | Side | Unparsed
+"""What one answer says about one criterion: a ``Ranking`` for ``rank``, a ``Side`` for ``judge``."""
+
+
+def answer_schema(request: Request) -> dict[str, Any]:
+    """JSON schema of the answer to ``request``: one field a criterion, nothing else.
+
+    The ``rank`` schema cannot say "a permutation" in the subset that structured output allows; ``parse_answer`` does.
+    """
+    if request.task == "rank":
+        numbers = {"type": "integer", "enum": list(range(1, len(request.shown) + 1))}
+        field: dict[str, Any] = {
+            "type": "array",
+            "items": numbers,
+            "minItems": len(request.shown),
+            "maxItems": len(request.shown),
+        }
+    else:
+        field = {"type": "string", "enum": list(SIDES)}
+    names = [criterion.name for criterion in request.criteria]
+    return {
+        "type": "object",
+        "properties": {name: field for name in names},
+        "required": names,
+        "additionalProperties": False,
+    }
+
+
+def parse_answer(raw: str, task: Task, criteria: tuple[str, ...], shown: int) -> tuple[Opinion, ...]:
+    """What the raw answer ``raw`` says about each of ``criteria``, in their order.
+
+    The answer is the last JSON object in the text that names a criterion: models wrap it in fences, in thoughts, in
+    politeness. Within it nothing is guessed: a ranking is a permutation of the numbers 1 to ``shown``, a side is
+    exactly "A", "B" or "tie"; whatever else is ``Unparsed``, with the reason.
+    """
+    return _parse(raw, task, criteria, shown)
+
+
+@lru_cache(maxsize=8192)
+def _parse(raw: str, task: Task, criteria: tuple[str, ...], shown: int) -> tuple[Opinion, ...]:
+    fields = _answer_object(raw, criteria)
+    if fields is None:
+        reason = "empty answer" if not raw.strip() else "no JSON object with a criterion in it"
+        return (Unparsed(reason),) * len(criteria)
+    return tuple(_opinion(fields.get(name, _ABSENT), task, shown) for name in criteria)
+
+
+_ABSENT = object()
+_TWICE = object()
+_DECODER = json.JSONDecoder(object_pairs_hook=lambda pairs: _unique(pairs))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        fields.update({name: _TWICE for name in fields if names.count(name) > 1})
+    return fields
+
+
+def _answer_object(raw: str, criteria: tuple[str, ...]) -> dict[str, Any] | None:
+    found, start = None, raw.find("{")
+    while start >= 0:
+        try:
+            value, end = _DECODER.raw_decode(raw, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            if any(name in value for name in criteria):
+                found = value
+        start = raw.find("{", end)
+    return found
+
+
+def _opinion(value: Any, task: Task, shown: int) -> Opinion:
+    if value is _ABSENT:
+        return Unparsed("criterion absent")
+    if value is _TWICE:
+        return Unparsed("criterion given twice")
+    if task == "judge":
+        return value if isinstance(value, str) and value in SIDES else Unparsed("not A, B or tie")
+    if not isinstance(value, list) or any(type(one) is not int for one in value):
+        return Unparsed("not a list of numbers")
+    if sorted(value) != list(range(1, shown + 1)):
+        return Unparsed("not a permutation of the numbers")
+    return tuple(one - 1 for one in value)
