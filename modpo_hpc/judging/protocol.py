@@ -11,8 +11,8 @@ from modpo_hpc.judging.tasks import Request
 class LocalJudge(Protocol):
     """A judge that runs in this process and answers many requests at once.
 
-    Each answer is a JSON object as text, in the form that ``tasks.answer_schema`` gives. It is a function of the
-    judge's ``identity`` and of the request alone: not of the batch, the order or the clock.
+    Each answer is a JSON object as text, in the form that ``tasks.answer_schema`` gives. It is a function of
+    the judge's ``identity`` and of the request alone: not of the batch, the order or the clock.
     """
 
     @property

@@ -26,7 +26,7 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Persona:
-    """Whose eyes a judge looks through. ``importance`` holds survey ratings (1 to 5) by criterion; some are absent."""
+    """Whose eyes a judge looks through. ``importance``: survey ratings (1 to 5) by criterion; some are absent."""
 
     persona_id: str
     text: str
@@ -38,7 +38,7 @@ class Persona:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to a judge: how would ``persona`` see the texts ``shown``, in this order, by each criterion?
+    """One question to a judge: how would ``persona`` see the texts ``shown``, in this order, by each criterion.
 
     ``rank`` shows several responses, numbered from 1; ``judge`` shows two, called A and B.
     """
@@ -68,7 +68,7 @@ Opinion = Ranking | Side | Unparsed
 def answer_schema(request: Request) -> dict[str, Any]:
     """JSON schema of the answer to ``request``: one field a criterion, nothing else.
 
-    The ``rank`` schema cannot say "a permutation" in the subset that structured output allows; ``parse_answer`` does.
+    The subset that structured output allows cannot say "a permutation"; ``parse_answer`` checks that.
     """
     if request.task == "rank":
         numbers = {"type": "integer", "enum": list(range(1, len(request.shown) + 1))}
@@ -92,9 +92,9 @@ def answer_schema(request: Request) -> dict[str, Any]:
 def parse_answer(raw: str, task: Task, criteria: tuple[str, ...], shown: int) -> tuple[Opinion, ...]:
     """What the raw answer ``raw`` says about each of ``criteria``, in their order.
 
-    The answer is the last JSON object in the text that names a criterion: models wrap it in fences, in thoughts, in
-    politeness. Within it nothing is guessed: a ranking is a permutation of the numbers 1 to ``shown``, a side is
-    exactly "A", "B" or "tie"; whatever else is ``Unparsed``, with the reason.
+    The answer is the last JSON object in the text that names a criterion: models wrap it in fences, in thoughts,
+    in politeness. Within it nothing is guessed: a ranking is a permutation of the numbers 1 to ``shown``, a side
+    is exactly "A", "B" or "tie"; whatever else is ``Unparsed``, with the reason.
     """
     return _parse(raw, task, criteria, shown)
 
