@@ -1,0 +1,34 @@
+"""Rank: training personas put the responses to each training question in order, by each criterion."""
+
+from __future__ import annotations
+
+from modpo_hpc.data.questions import study_questions
+from modpo_hpc.judging.assignments import assign_personas
+from modpo_hpc.judging.criteria import load_criteria
+from modpo_hpc.judging.judges import ask_judge
+from modpo_hpc.judging.requests import ranking_requests, responses_by_question, study_personas
+from modpo_hpc.judging.tables import RANKINGS, rankings_table
+from modpo_hpc.run import Run, Shard
+
+
+def rank(run: Run, shard: Shard) -> None:
+    study = run.study
+    questions, personas = study_questions(run, "train"), study_personas(run, "train")
+    assigned = assign_personas(
+        [question.question_id for question in questions],
+        [persona.persona_id for persona in personas],
+        study.ranking.personas_per_question,
+        study.seed,
+    )
+    criteria = load_criteria(study.criteria.files, study.criteria.rank)
+    places, requests = ranking_requests(
+        shard.block(questions), assigned, personas, responses_by_question(run), criteria, study.seed
+    )
+    judgments = ask_judge(run, shard, requests)
+    shard.write_table(rankings_table(places, study.criteria.rank, judgments), RANKINGS)
+
+
+if __name__ == "__main__":
+    from modpo_hpc.cli.job import main
+
+    main("rankings")

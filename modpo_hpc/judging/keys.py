@@ -1,0 +1,57 @@
+"""Keys of the ledger: a hash over all that can change an answer, and over nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from modpo_hpc import prompts
+from modpo_hpc.judging.ledger import KEY_BYTES
+from modpo_hpc.judging.tasks import Request, answer_schema
+
+
+class Keys:
+    """Keys for the requests to one judge.
+
+    Args:
+        identity: what can change an answer besides the prompt and the schema: model, snapshot, sampling, version.
+        order: how the prompt is laid out.
+    """
+
+    def __init__(self, identity: Mapping[str, Any], order: prompts.JudgingOrder = "shared_prefix") -> None:
+        self._identity = json.dumps(identity, sort_keys=True)
+        self._order = order
+        self._form: tuple[Any, str] | None = None
+        self._prefix: tuple[str, str, Any] | None = None
+
+    def prompt(self, request: Request) -> str:
+        """The text that the judge reads."""
+        return "".join(self._parts(request))
+
+    def key(self, request: Request) -> bytes:
+        """The key of the answer to ``request``."""
+        first, rest = self._parts(request)
+        form = self._form_of(request)
+        if self._prefix is None or self._prefix[0] is not first and self._prefix[0] != first or self._prefix[1] != form:
+            self._prefix = (first, form, hashlib.sha256(f"{form}\x1f{first}".encode()))
+        hasher = self._prefix[2].copy()
+        hasher.update(rest.encode())
+        return bytes(hasher.digest()[:KEY_BYTES])
+
+    def repair_key(self, first: bytes, answer: str, problem: str) -> bytes:
+        """The key of a second attempt, which depends on the first one's key and answer and on what it is told."""
+        text = f"repair\x1f{first.hex()}\x1f{answer}\x1f{problem}"
+        return hashlib.sha256(text.encode()).digest()[:KEY_BYTES]
+
+    def _parts(self, request: Request) -> tuple[str, str]:
+        return prompts.judging_prompt(
+            request.task, request.persona.text, request.criteria, request.question, request.shown, self._order
+        )
+
+    def _form_of(self, request: Request) -> str:
+        form = (request.task, len(request.shown), request.criteria)
+        if self._form is None or self._form[0] != form:
+            self._form = (form, f"{self._identity}\x1f{json.dumps(answer_schema(request), sort_keys=True)}")
+        return self._form[1]

@@ -1,0 +1,130 @@
+"""What a study asks its judges: the requests of a shard, and where each answer belongs in the tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from modpo_hpc.data.questions import Question
+from modpo_hpc.errors import InputError
+from modpo_hpc.judging.assignments import first_shown, response_order
+from modpo_hpc.judging.tables import RankingPlace, VerdictPlace
+from modpo_hpc.judging.tasks import Criterion, Persona, Request
+from modpo_hpc.run import Run
+
+_IMPORTANCE = "importance_"
+
+
+def study_personas(run: Run, split: str) -> list[Persona]:
+    """The personas of ``split`` ("train" or "test"), in the order of the personas table.
+
+    Raises:
+        InputError: a persona has no text.
+    """
+    table = run.table("personas").to_pandas()
+    chosen = table[table["split"] == split]
+    rated = [column for column in chosen.columns if column.startswith(_IMPORTANCE)]
+    personas = []
+    for row in chosen.to_dict("records"):
+        if not isinstance(row["text"], str) or not row["text"].strip():
+            raise InputError(
+                "this persona has no text, so nobody can judge as this person would",
+                file=run.table_path("personas", "all"),
+                field="text",
+                value=row["persona_id"],
+                remedy=f"Correct the survey or its column mapping, then: modpo rerun {run.root} personas",
+            )
+        ratings = {name.removeprefix(_IMPORTANCE): int(row[name]) for name in rated if not pd.isna(row[name])}
+        personas.append(Persona(row["persona_id"], row["text"], ratings))
+    return personas
+
+
+def responses_by_question(run: Run) -> dict[str, list[tuple[str, str]]]:
+    """Question id -> (response id, text) of each response, in the order of the responses table."""
+    table = run.table("responses", ["question_id", "response_id", "text"]).to_pydict()
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for question_id, response_id, text in zip(table["question_id"], table["response_id"], table["text"], strict=True):
+        found[question_id].append((response_id, text))
+    return dict(found)
+
+
+def answers_of(run: Run, policy: str) -> dict[str, str]:
+    """Question id -> the answer of ``policy``."""
+    shards = [shard for shard in run.shard_ids("answers") if shard.rpartition(".")[0] == policy]
+    table = run.table("answers", ["question_id", "text"], shards).to_pydict()
+    return dict(zip(table["question_id"], table["text"], strict=True))
+
+
+def ranking_requests(
+    questions: Sequence[Question],
+    assigned: Mapping[str, Sequence[str]],
+    personas: Sequence[Persona],
+    responses: Mapping[str, Sequence[tuple[str, str]]],
+    criteria: tuple[Criterion, ...],
+    seed: int,
+) -> tuple[list[RankingPlace], list[Request]]:
+    """The rankings of ``questions``, one persona after the other, so that servers reuse what they read of each.
+
+    Raises:
+        InputError: a question has no responses.
+    """
+    places, requests = [], []
+    for persona in personas:
+        for question in questions:
+            if persona.persona_id not in assigned[question.question_id]:
+                continue
+            given = _given(responses, question.question_id, "responses")
+            order = response_order(question.question_id, persona.persona_id, len(given), seed)
+            shown = [given[position] for position in order]
+            places.append(RankingPlace(question.question_id, persona.persona_id, tuple(one for one, _ in shown)))
+            texts = tuple(text for _, text in shown)
+            requests.append(Request("rank", persona, criteria, question.question_id, question.text, texts))
+    return places, requests
+
+
+def verdict_requests(
+    policy_a: str,
+    policy_b: str,
+    questions: Sequence[Question],
+    personas: Sequence[Persona],
+    answers: Mapping[str, Mapping[str, str]],
+    criteria: tuple[Criterion, ...],
+    seed: int,
+) -> tuple[list[VerdictPlace], list[Request]]:
+    """The comparisons of two policies on ``questions`` by every one of ``personas``, one persona after the other.
+
+    Raises:
+        InputError: a policy has no answer to a question.
+    """
+    texts = {
+        question.question_id: tuple(
+            _given(answers[policy], question.question_id, f"answers of {policy}") for policy in (policy_a, policy_b)
+        )
+        for question in questions
+    }
+    a_first = {
+        question.question_id: first_shown(question.question_id, policy_a, policy_b, len(personas), seed).tolist()
+        for question in questions
+    }
+    places, requests = [], []
+    for number, persona in enumerate(personas):
+        for question in questions:
+            identity = question.question_id
+            a_is_first = a_first[identity][number]
+            shown = texts[identity] if a_is_first else texts[identity][::-1]
+            places.append(VerdictPlace(identity, persona.persona_id, a_is_first))
+            requests.append(Request("judge", persona, criteria, identity, question.text, shown))
+    return places, requests
+
+
+def _given(texts: Mapping[str, object], question_id: str, whose: str) -> object:
+    if question_id not in texts:
+        raise InputError(
+            f"the {whose} lack this question",
+            field="question_id",
+            value=question_id,
+            remedy="Make that stage again (modpo rerun DIR STAGE): every policy must answer every question.",
+        )
+    return texts[question_id]

@@ -1,0 +1,56 @@
+"""The sandbox's rule judge, in the form of a language model that answers with JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from modpo_hpc.judging.tasks import Request
+from modpo_hpc.sandbox import judge as sandbox
+
+_SIDE = {1: "A", 0: "tie", -1: "B"}
+
+
+class RuleJudge:
+    """Answers many requests at once; those on one question share the arithmetic."""
+
+    identity: Mapping[str, Any] = {"judge": "rules", "version": 1}
+
+    def answer(self, requests: Sequence[Request]) -> list[str]:
+        """One raw answer for each request, in order."""
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for number, request in enumerate(requests):
+            group = (request.task, request.question_id, request.question, frozenset(request.shown), request.criteria)
+            groups.setdefault(group, []).append(number)
+        answers = [""] * len(requests)
+        for numbers in groups.values():
+            for number, answer in zip(numbers, _answer_group([requests[one] for one in numbers]), strict=True):
+                answers[number] = answer
+        return answers
+
+
+def _answer_group(requests: Sequence[Request]) -> list[str]:
+    first = requests[0]
+    texts = sorted(set(first.shown))
+    place = {text: position for position, text in enumerate(texts)}
+    names = [criterion.name for criterion in first.criteria]
+    opinions = sandbox.scores(
+        [request.persona.persona_id for request in requests],
+        [request.persona.importance for request in requests],
+        first.question_id,
+        first.question,
+        texts,
+        names,
+    )
+    shown = np.array([[place[text] for text in request.shown] for request in requests])
+    seen = np.take_along_axis(
+        opinions, np.broadcast_to(shown[:, None, :], (len(requests), len(names), shown.shape[1])), 2
+    )
+    if first.task == "rank":
+        ranked = (sandbox.orders(seen) + 1).tolist()
+        return [json.dumps(dict(zip(names, one, strict=True))) for one in ranked]
+    sides = sandbox.winners(seen[..., 0], seen[..., 1]).tolist()
+    return [json.dumps({name: _SIDE[side] for name, side in zip(names, one, strict=True)}) for one in sides]

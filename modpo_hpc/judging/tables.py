@@ -1,0 +1,161 @@
+"""The tables of judging: rankings, pairs, verdicts; their schemas, and how judgments become rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from modpo_hpc.judging.opinions import Judgment
+from modpo_hpc.judging.tasks import Unparsed
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+
+RANKINGS = pa.schema(
+    [
+        ("question_id", _NAME),
+        ("persona_id", _NAME),
+        ("criterion", _NAME),
+        ("order", pa.list_(pa.string())),
+        ("shown", pa.list_(pa.string())),
+        ("state", _NAME),
+        ("reason", _NAME),
+        ("key", pa.string()),
+    ]
+)
+"""``order``: response ids, best first, empty if unparsed. ``shown``: in the order shown. ``key``: of the raw answer."""
+
+PAIRS = pa.schema(
+    [
+        ("criterion", _NAME),
+        ("question_id", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
+        ("responses", pa.list_(pa.string())),
+        ("votes", pa.list_(pa.int32())),
+        ("margin", pa.int32()),
+    ]
+)
+"""``votes``: the score of each of ``responses``; ``margin``: the chosen one's less the rejected one's."""
+
+VERDICTS = pa.schema(
+    [
+        ("phase", _NAME),
+        ("policy_a", _NAME),
+        ("policy_b", _NAME),
+        ("question_id", _NAME),
+        ("persona_id", _NAME),
+        ("criterion", _NAME),
+        ("winner", _NAME),
+        ("first", _NAME),
+        ("reason", _NAME),
+        ("key", pa.string()),
+    ]
+)
+"""``winner``: "A" (the first policy of the pair), "B", "tie" or "unparsed". ``first``: which of them came first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankingPlace:
+    """Where a ranking belongs: its question, its persona, and the response ids in the order shown."""
+
+    question_id: str
+    persona_id: str
+    shown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictPlace:
+    """Where a verdict belongs, and whether policy A was shown first."""
+
+    question_id: str
+    persona_id: str
+    a_first: bool
+
+
+def rankings_table(places: Sequence[RankingPlace], criteria: Sequence[str], judgments: Sequence[Judgment]) -> pa.Table:
+    """One row for each place and criterion."""
+    width = len(criteria)
+    opinions = [opinion for judgment in judgments for opinion in judgment.opinions]
+    shown_ids = [identity for place in places for identity in place.shown]
+    lengths = np.array([len(place.shown) for place in places], dtype=np.int64)
+    starts = np.repeat(np.cumsum(lengths) - lengths, width)
+    ranked = [() if isinstance(opinion, Unparsed) else opinion for opinion in opinions]
+    flat = np.fromiter((position for one in ranked for position in one), dtype=np.int64)
+    ranked_lengths = np.array([len(one) for one in ranked], dtype=np.int64)
+    flat += np.repeat(starts, ranked_lengths)
+    ids = pa.array(shown_ids, pa.string())
+    row_lengths = np.repeat(lengths, width)
+    shown_flat = np.arange(row_lengths.sum()) - np.repeat(np.cumsum(row_lengths) - row_lengths, row_lengths)
+    shown_flat += np.repeat(starts, row_lengths)
+    reasons = [opinion.reason if isinstance(opinion, Unparsed) else None for opinion in opinions]
+    return pa.table(
+        {
+            "question_id": _repeated([place.question_id for place in places], width),
+            "persona_id": _repeated([place.persona_id for place in places], width),
+            "criterion": _cycled(criteria, len(places)),
+            "order": _lists(ids, flat, ranked_lengths),
+            "shown": _lists(ids, shown_flat, row_lengths),
+            "state": _names(["ok" if reason is None else "unparsed" for reason in reasons]),
+            "reason": _names(reasons),
+            "key": pa.array([key.hex() for judgment in judgments for key in judgment.keys], pa.string()),
+        },
+        schema=RANKINGS,
+    )
+
+
+def verdicts_table(
+    phase: str,
+    policy_a: str,
+    policy_b: str,
+    places: Sequence[VerdictPlace],
+    criteria: Sequence[str],
+    judgments: Sequence[Judgment],
+) -> pa.Table:
+    """One row for each place and criterion; what the judge called A and B is turned back into policies."""
+    width, rows = len(criteria), len(places) * len(criteria)
+    turned = {True: {"A": "A", "B": "B", "tie": "tie"}, False: {"A": "B", "B": "A", "tie": "tie"}}
+    winners: list[str] = []
+    reasons: list[str | None] = []
+    for place, judgment in zip(places, judgments, strict=True):
+        for opinion in judgment.opinions:
+            unparsed = isinstance(opinion, Unparsed)
+            winners.append("unparsed" if unparsed else turned[place.a_first][opinion])  # type: ignore[index]
+            reasons.append(opinion.reason if isinstance(opinion, Unparsed) else None)
+    return pa.table(
+        {
+            "phase": _cycled([phase], rows),
+            "policy_a": _cycled([policy_a], rows),
+            "policy_b": _cycled([policy_b], rows),
+            "question_id": _repeated([place.question_id for place in places], width),
+            "persona_id": _repeated([place.persona_id for place in places], width),
+            "criterion": _cycled(criteria, len(places)),
+            "winner": _names(winners),
+            "first": _repeated(["A" if place.a_first else "B" for place in places], width),
+            "reason": _names(reasons),
+            "key": pa.array([key.hex() for judgment in judgments for key in judgment.keys], pa.string()),
+        },
+        schema=VERDICTS,
+    )
+
+
+def _names(values: Sequence[str | None]) -> Any:
+    return pa.array(values, pa.string()).dictionary_encode().cast(_NAME)
+
+
+def _repeated(values: Sequence[str], times: int) -> Any:
+    encoded = _names(values)
+    return pa.DictionaryArray.from_arrays(np.repeat(encoded.indices.to_numpy(), times), encoded.dictionary)
+
+
+def _cycled(values: Sequence[str], times: int) -> Any:
+    encoded = _names(values)
+    return pa.DictionaryArray.from_arrays(np.tile(encoded.indices.to_numpy(), times), encoded.dictionary)
+
+
+def _lists(ids: pa.Array, positions: np.ndarray, lengths: np.ndarray) -> Any:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, ids.take(pa.array(positions, pa.int64())))
