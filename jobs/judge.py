@@ -1,13 +1,12 @@
-"""Judge: test personas compare two policies on each test question, half of them seeing the one first, half the other."""
+"""Judge: test personas compare two policies on each test question; half of them see the one first, half the other."""
 
 from __future__ import annotations
 
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.judging.judges import ask_judge
-from modpo_hpc.judging.requests import answers_of, judging_personas, verdict_requests
+from modpo_hpc.judging.requests import answers_of, judging_personas, verdict_requests, verdict_shard
 from modpo_hpc.judging.tables import VERDICTS, verdicts_table
-from modpo_hpc.pipeline import verdict_shard
 from modpo_hpc.run import Run, Shard
 
 

@@ -34,7 +34,7 @@ class Keys:
         """The key of the answer to ``request``."""
         first, rest = self._parts(request)
         form = self._form_of(request)
-        if self._prefix is None or self._prefix[0] is not first and self._prefix[0] != first or self._prefix[1] != form:
+        if self._prefix is None or self._prefix[:2] != (first, form):
             self._prefix = (first, form, hashlib.sha256(f"{form}\x1f{first}".encode()))
         hasher = self._prefix[2].copy()
         hasher.update(rest.encode())

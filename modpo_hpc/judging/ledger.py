@@ -67,7 +67,8 @@ class Ledger:
     def refresh(self) -> None:
         """Take in what other processes have added since."""
         own = self._writer.path if self._writer else None
-        files, parts = [], []
+        files: list[Path] = []
+        parts: list[np.ndarray] = []
         for path in segments.segments(self.folder) if self.folder.is_dir() else []:
             if path == own:
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import pandas as pd
 
@@ -12,8 +13,12 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.judging.assignments import first_shown, response_order
 from modpo_hpc.judging.tables import RankingPlace, VerdictPlace
 from modpo_hpc.judging.tasks import Criterion, Persona, Request
+from modpo_hpc.pipeline import phase_pairs
 from modpo_hpc.run import Run
+from modpo_hpc.seeds import rng_of
+from modpo_hpc.study import Study
 
+T = TypeVar("T")
 _IMPORTANCE = "importance_"
 
 
@@ -39,6 +44,28 @@ def study_personas(run: Run, split: str) -> list[Persona]:
         ratings = {name.removeprefix(_IMPORTANCE): int(row[name]) for name in rated if not pd.isna(row[name])}
         personas.append(Persona(row["persona_id"], row["text"], ratings))
     return personas
+
+
+def judging_personas(run: Run) -> list[Persona]:
+    """The test personas that judge the policies: the same ones for every pair and question."""
+    personas = study_personas(run, "test")
+    wanted = run.study.judging.personas_per_question
+    if wanted >= len(personas):
+        return personas
+    chosen = rng_of(run.study.seed, "judging_personas").permutation(len(personas))[:wanted]
+    return [personas[position] for position in sorted(chosen)]
+
+
+def verdict_shard(study: Study, shard: str) -> tuple[str, str, str]:
+    """Phase, policy A and policy B of a shard of the stage ``verdicts``."""
+    wanted = shard.rpartition(".")[0]
+    for phase in study.judging.phases:
+        for policy_a, policy_b in phase_pairs(study, phase):
+            if wanted == f"{phase}.{policy_a}.{policy_b}":
+                return phase, policy_a, policy_b
+    raise InputError(
+        "the study has no such pair of policies", field="shard", value=shard, remedy="See: modpo status DIR"
+    )
 
 
 def responses_by_question(run: Run) -> dict[str, list[tuple[str, str]]]:
@@ -119,7 +146,7 @@ def verdict_requests(
     return places, requests
 
 
-def _given(texts: Mapping[str, object], question_id: str, whose: str) -> object:
+def _given(texts: Mapping[str, T], question_id: str, whose: str) -> T:
     if question_id not in texts:
         raise InputError(
             f"the {whose} lack this question",

@@ -17,6 +17,10 @@ class Judge(Section):
     model: str = Field("rules", description="model name as the endpoint knows it")
     temperature: float | None = 0.0
     max_tokens: int = Field(1024, ge=1)
+    prompt_order: Literal["shared_prefix", "criteria_last"] = Field(
+        "shared_prefix", description="persona and criteria first, which servers compute once; or the criteria last"
+    )
+    ledger: Path | None = Field(None, description="folder of raw answers that studies share; DIR/ledger if empty")
 
 
 class Ranking(Section):
