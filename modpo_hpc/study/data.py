@@ -33,6 +33,9 @@ class Personas(Section):
     columns: InputPath | None = Field(None, description="column mapping of the survey; the built-in one if empty")
     quality_floor: float = Field(0.9, ge=0, le=1)
     select: int = Field(150, ge=2, description="personas chosen from the pool")
+    quota: dict[str, int] = Field(
+        default_factory=dict, description="population label -> personas chosen from it; in proportion if empty"
+    )
     train: int = Field(100, ge=1, description="of these, personas that rank responses in training")
     test: int = Field(50, ge=1, description="of these, personas that judge the policies")
     rarest_in_test: int = Field(2, ge=0, description="at least this many of each rarest group in the test set")

@@ -1,0 +1,182 @@
+"""How many of each kind of person are taken: whole numbers that keep the proportions of every group at once.
+
+The kinds are cells of one attribute each (population, age group, gender, primary ethnicity). Rounding each cell by
+itself would miss the totals, so all seats are chosen together: a small integer programme whose hard constraints are
+the size of every population, whose soft ones are the proportions of every group, and which says where it had to give
+way (controlled rounding; Cox 1987, J. Am. Stat. Assoc. 82:520).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.personas.answers import NOT_STATED
+
+Cell = tuple[str, ...]
+_PENALTY_PROPORTION, _PENALTY_MINIMUM = 100.0, 10_000.0
+
+
+@dataclass(frozen=True)
+class Seats:
+    """Seats of each cell, and in words every constraint that could not be met, with the reason."""
+
+    of: Mapping[Cell, int]
+    reasons: tuple[str, ...]
+
+
+def proportional(counts: Mapping[str, int], total: int) -> dict[str, int]:
+    """``total`` divided in proportion to ``counts`` by largest remainders, never more than there are.
+
+    Raises:
+        InputError: there are fewer than ``total``.
+    """
+    available = sum(counts.values())
+    if total > available:
+        raise InputError(
+            f"{total} personas are wanted, but only {available} are there",
+            field="personas",
+            remedy="Ask for fewer, lower personas.quality_floor, or add surveys.",
+        )
+    shares = {name: count * total / available for name, count in counts.items()}
+    seats = {name: int(share) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: (seats[name] - shares[name], -counts[name], name))
+    for name in by_remainder[: total - sum(seats.values())]:
+        seats[name] += 1
+    return seats
+
+
+def allocate(
+    counts: Mapping[Cell, int],
+    attributes: Sequence[str],
+    quota: Mapping[str, int],
+    minimum: Mapping[str, int],
+    rng: np.random.Generator,
+) -> Seats:
+    """Seats for every cell of ``counts``.
+
+    Args:
+        counts: people in each cell; a cell holds one value for each of ``attributes``, the population first.
+        quota: seats of each population, met exactly.
+        minimum: attribute -> seats that each of its groups gets at least, as far as it has people.
+        rng: settles what the constraints leave open.
+
+    Raises:
+        InputError: a population has fewer people than its quota.
+    """
+    cells = sorted(counts)
+    size, total = len(cells), sum(quota.values())
+    people = np.array([counts[cell] for cell in cells], dtype=float)
+    populations = Counter[str]()
+    for cell in cells:
+        populations[cell[0]] += counts[cell]
+    for name, wanted in quota.items():
+        if wanted > populations[name]:
+            raise InputError(
+                f"population {name!r} has {populations[name]} people who can be taken, but {wanted} are wanted",
+                field="personas.quota",
+                remedy="Lower its quota, lower personas.quality_floor, or add answers to its survey.",
+            )
+    share = people * np.array([quota[cell[0]] / populations[cell[0]] for cell in cells])
+
+    soft = _soft_constraints(cells, attributes, share, minimum, total)
+    # variables: seats, distance of each from its share, slack of each soft constraint
+    width = 2 * size + len(soft)
+    cost = np.concatenate([rng.random(size) * 1e-3, np.ones(size), np.array([one.penalty for one in soft])])
+    rows: list[np.ndarray] = []
+    low: list[float] = []
+    high: list[float] = []
+
+    def add(row: np.ndarray, at_least: float, at_most: float) -> None:
+        rows.append(row)
+        low.append(at_least)
+        high.append(at_most)
+
+    for name, wanted in quota.items():
+        row = np.zeros(width)
+        row[:size] = [cell[0] == name for cell in cells]
+        add(row, wanted, wanted)
+    for place in range(size):
+        for sign in (1, -1):
+            row = np.zeros(width)
+            row[place], row[size + place] = sign, -1
+            add(row, -np.inf, sign * share[place])
+    for place, one in enumerate(soft):
+        row = np.zeros(width)
+        row[:size] = one.members
+        row[2 * size + place] = 1
+        add(row, one.low, np.inf)
+        row = np.zeros(width)
+        row[:size] = one.members
+        row[2 * size + place] = -1
+        add(row, -np.inf, one.high)
+    outcome = milp(
+        cost,
+        integrality=np.concatenate([np.ones(size), np.zeros(width - size)]),
+        bounds=Bounds(np.zeros(width), np.concatenate([people, np.full(width - size, np.inf)])),
+        constraints=LinearConstraint(csr_array(np.array(rows)), np.array(low), np.array(high)),
+        options={"mip_rel_gap": 0.0},
+    )
+    if outcome.x is None:
+        raise RuntimeError(f"seats could not be allocated: {outcome.message}")
+    seats = {cell: round(value) for cell, value in zip(cells, outcome.x[:size], strict=True)}
+    return Seats(seats, tuple(_reason(one, seats, cells, counts) for one in soft if _missed(one, seats, cells)))
+
+
+@dataclass(frozen=True)
+class _Soft:
+    attribute: str
+    group: str
+    members: np.ndarray
+    low: float
+    high: float
+    penalty: float
+
+
+def _soft_constraints(
+    cells: Sequence[Cell],
+    attributes: Sequence[str],
+    share: np.ndarray,
+    minimum: Mapping[str, int],
+    total: int,
+) -> list[_Soft]:
+    soft = []
+    for place, attribute in enumerate(attributes):
+        if place == 0:
+            continue
+        for group in sorted({cell[place] for cell in cells}):
+            members = np.array([cell[place] == group for cell in cells], dtype=float)
+            expected = float(members @ share)
+            low, high = np.floor(expected + 1e-9), np.ceil(expected - 1e-9)
+            least = 0 if group == NOT_STATED else min(minimum.get(attribute, 0), total)
+            penalty = _PENALTY_MINIMUM if least > low else _PENALTY_PROPORTION
+            soft.append(_Soft(attribute, group, members, max(low, least), max(high, least), penalty))
+    return soft
+
+
+def _taken(one: _Soft, seats: Mapping[Cell, int], cells: Sequence[Cell]) -> int:
+    return sum(seats[cell] for cell, member in zip(cells, one.members, strict=True) if member)
+
+
+def _missed(one: _Soft, seats: Mapping[Cell, int], cells: Sequence[Cell]) -> bool:
+    return not one.low <= _taken(one, seats, cells) <= one.high
+
+
+def _reason(one: _Soft, seats: Mapping[Cell, int], cells: Sequence[Cell], counts: Mapping[Cell, int]) -> str:
+    taken = _taken(one, seats, cells)
+    there = sum(counts[cell] for cell, member in zip(cells, one.members, strict=True) if member)
+    wanted = f"at least {one.low:.0f}" if taken < one.low else f"at most {one.high:.0f}"
+    why = (
+        f"there are only {there}"
+        if there <= taken < one.low
+        else "other groups and the size of the populations leave no more room"
+        if taken < one.low
+        else "other groups are used up"
+    )
+    return f"{one.attribute} {one.group!r}: {taken} taken, {wanted} wanted; {why}"

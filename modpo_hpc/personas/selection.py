@@ -1,0 +1,135 @@
+"""From the pool to the study's personas: stratified, without needless repetition, divided into training and test."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.personas.seats import Cell, allocate, proportional
+from modpo_hpc.personas.survey import Participant
+
+ATTRIBUTES = ("population", "gender", "primary ethnicity", "age group")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Places in the pool of the training and the test personas, ascending, and every constraint not met, with why."""
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    reasons: tuple[str, ...]
+
+
+def select(
+    pool: Sequence[Participant],
+    texts: Sequence[str],
+    scores: Sequence[float],
+    train: int,
+    test: int,
+    quota: Mapping[str, int],
+    rarest_in_test: int,
+    rng: np.random.Generator,
+) -> Selection:
+    """Choose ``train + test`` of ``pool`` and divide them.
+
+    First each cell of population, gender, primary ethnicity and age group gets its seats: in proportion, with the
+    populations met exactly and the rarest groups kept. Where a cell holds more people than seats it is thinned to
+    those whose texts differ most from one another and from all chosen before. The test set is then drawn by the same
+    attributes, with at least ``rarest_in_test`` of each gender and each primary ethnicity that was stated.
+
+    Args:
+        texts, scores: persona text and quality score of each person of ``pool``.
+        quota: population -> personas chosen from it; in proportion to the pool if empty.
+
+    Raises:
+        InputError: too few people, or a quota that does not add up or names no population.
+    """
+    total = train + test
+    wanted = _checked_quota(quota, Counter(one.population for one in pool), total)
+    cells = [_cell(one) for one in pool]
+    seats = allocate(Counter(cells), ATTRIBUTES, wanted, _minimum(2 * rarest_in_test), rng)
+    chosen = _thin(cells, seats.of, _similarity(texts), scores)
+
+    sizes = Counter(pool[place].population for place in chosen)
+    test_seats = allocate(
+        Counter(cells[place] for place in chosen),
+        ATTRIBUTES,
+        proportional(sizes, test),
+        _minimum(rarest_in_test),
+        rng,
+    )
+    drawn: list[int] = []
+    for cell, number in sorted(test_seats.of.items()):
+        members = [place for place in chosen if cells[place] == cell]
+        drawn += [members[place] for place in rng.permutation(len(members))[:number]]
+    in_test = set(drawn)
+    return Selection(
+        train=tuple(place for place in chosen if place not in in_test),
+        test=tuple(sorted(in_test)),
+        reasons=(
+            *(f"selection, {reason}" for reason in seats.reasons),
+            *(f"test set, {reason}" for reason in test_seats.reasons),
+        ),
+    )
+
+
+def _cell(person: Participant) -> Cell:
+    return (person.population, person.gender_group, person.ethnicity_group, person.age_stratum)
+
+
+def _minimum(number: int) -> dict[str, int]:
+    return {"gender": number, "primary ethnicity": number}
+
+
+def _checked_quota(quota: Mapping[str, int], sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    if not quota:
+        return proportional(sizes, total)
+    if unknown := sorted(quota.keys() - sizes.keys()):
+        raise InputError(
+            "this population has no usable participants",
+            field="personas.quota",
+            value=unknown[0],
+            remedy=f"Populations are: {', '.join(sorted(sizes))}.",
+        )
+    if sum(quota.values()) != total:
+        raise InputError(
+            f"the quotas add up to {sum(quota.values())}, not to personas.select = {total}",
+            field="personas.quota",
+            remedy="Change the quotas or personas.select.",
+        )
+    return {name: quota.get(name, 0) for name in sizes}
+
+
+def _similarity(texts: Sequence[str]) -> np.ndarray:
+    """Cosine similarity of the texts by TF-IDF of words: float array [texts, texts]."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    weights = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
+    return np.asarray((weights @ weights.T).todense())
+
+
+def _thin(
+    cells: Sequence[Cell], seats: Mapping[Cell, int], similarity: np.ndarray, scores: Sequence[float]
+) -> list[int]:
+    """Places that fill the seats: in each cell the ones least like any chosen before (farthest-point selection).
+
+    The smallest cells choose first, since they have least to choose from; the quality score breaks ties.
+    """
+    members: dict[Cell, list[int]] = defaultdict(list)
+    for place, cell in enumerate(cells):
+        members[cell].append(place)
+    chosen: list[int] = []
+    rank: Callable[[Cell], tuple[int, Cell]] = lambda cell: (len(members[cell]) - seats[cell], cell)  # noqa: E731
+    nearest = np.zeros(len(cells))
+    for cell in sorted(members, key=rank):
+        left = list(members[cell])
+        for _ in range(seats[cell]):
+            best = min(left, key=lambda place: (round(float(nearest[place]), 9), -scores[place], place))
+            left.remove(best)
+            chosen.append(best)
+            nearest = np.maximum(nearest, similarity[best])
+    return sorted(chosen)
