@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.errors import ModpoError
 
+    os.umask(0o077)  # what a command writes may hold survey answers and posts
     try:
         return int(_module(arguments.command).run(arguments))
     except ModpoError as error:

@@ -38,6 +38,7 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
         IncompleteError: a stage that this one needs is not finished.
         Interrupted: asked to stop by SIGTERM, SIGUSR1 or SIGUSR2; the next attempt resumes.
     """
+    os.umask(0o077)  # survey answers and posts are nobody else's business
     run, definition = Run.open(run_dir), stage_named(stage)
     if shard not in run.shard_ids(stage):
         raise InputError(

@@ -44,7 +44,7 @@ def level(cell: str | None, scale: str, columns: Columns) -> int | None:
     answer = tidy(cell, columns)
     if answer is None:
         return None
-    number = re.match(r"^([1-5])(?:\.0+)?(?:\s*/\s*5)?(?:\s*[-:=(.)]\s*(.*))?$", answer)
+    number = re.match(r"^([1-5])(?:\.0+)?(?:\s*/\s*5)?(?:\s*[-:=(.)](?!\d)\s*(.*))?$", answer)
     spoken = (number.group(2) or "") if number else answer
     words = plain(re.sub(r"\b(\w+)(\s+\1\b)+", r"\1", spoken, flags=re.IGNORECASE))
     if words in columns.scales[scale]:

@@ -83,7 +83,7 @@ def build(settings: Personas, seed: int, rng: np.random.Generator) -> Built:
     fit = [place for place, score in enumerate(scores) if score >= settings.quality_floor - 1e-9]
     if len(fit) < settings.select:
         raise InputError(
-            f"{settings.select} personas are wanted, but only {len(fit)} of {len(pool)} participants reach the quality floor",
+            f"{settings.select} personas are wanted, but only {len(fit)} of {len(pool)} people reach the quality floor",
             field="personas.quality_floor",
             value=settings.quality_floor,
             remedy="Lower the floor or personas.select, or add answers to the surveys.",

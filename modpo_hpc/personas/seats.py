@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.personas.answers import NOT_STATED
 
 Cell = tuple[str, ...]
 _PENALTY_PROPORTION, _PENALTY_MINIMUM = 100.0, 10_000.0
+_WEIGHT_OF_CHOICE = 0.05
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def allocate(
     quota: Mapping[str, int],
     minimum: Mapping[str, int],
     rng: np.random.Generator,
+    last_choice: Mapping[Cell, float] | None = None,
 ) -> Seats:
     """Seats for every cell of ``counts``.
 
@@ -65,7 +66,8 @@ def allocate(
         counts: people in each cell; a cell holds one value for each of ``attributes``, the population first.
         quota: seats of each population, met exactly.
         minimum: attribute -> seats that each of its groups gets at least, as far as it has people.
-        rng: settles what the constraints leave open.
+        last_choice: from 0 to 1 for each cell, the higher the later it is taken where the proportions leave a choice.
+        rng: settles what is open after that.
 
     Raises:
         InputError: a population has fewer people than its quota.
@@ -88,39 +90,28 @@ def allocate(
     soft = _soft_constraints(cells, attributes, share, minimum, total)
     # variables: seats, distance of each from its share, slack of each soft constraint
     width = 2 * size + len(soft)
-    cost = np.concatenate([rng.random(size) * 1e-3, np.ones(size), np.array([one.penalty for one in soft])])
-    rows: list[np.ndarray] = []
-    low: list[float] = []
-    high: list[float] = []
-
-    def add(row: np.ndarray, at_least: float, at_most: float) -> None:
-        rows.append(row)
-        low.append(at_least)
-        high.append(at_most)
-
-    for name, wanted in quota.items():
-        row = np.zeros(width)
-        row[:size] = [cell[0] == name for cell in cells]
-        add(row, wanted, wanted)
-    for place in range(size):
-        for sign in (1, -1):
-            row = np.zeros(width)
-            row[place], row[size + place] = sign, -1
-            add(row, -np.inf, sign * share[place])
-    for place, one in enumerate(soft):
-        row = np.zeros(width)
-        row[:size] = one.members
-        row[2 * size + place] = 1
-        add(row, one.low, np.inf)
-        row = np.zeros(width)
-        row[:size] = one.members
-        row[2 * size + place] = -1
-        add(row, -np.inf, one.high)
+    preference = rng.random(size) * 1e-3
+    if last_choice is not None:
+        preference += np.array([last_choice[cell] for cell in cells]) * _WEIGHT_OF_CHOICE
+    cost = np.concatenate([preference, np.ones(size), np.array([one.penalty for one in soft])])
+    in_population = np.array([[cell[0] == name for cell in cells] for name in quota], dtype=float)
+    in_group = np.array([one.members for one in soft]).reshape(len(soft), size)
+    sizes = np.array(list(quota.values()), dtype=float)
+    least, most = np.array([one.low for one in soft]), np.array([one.high for one in soft])
+    each, slack = np.eye(size), np.eye(len(soft))
+    nothing, unrelated = np.zeros((size, len(soft))), np.zeros((len(soft), size))
+    constraints = [
+        LinearConstraint(np.hstack([in_population, np.zeros((len(quota), width - size))]), sizes, sizes),
+        LinearConstraint(np.hstack([each, -each, nothing]), -np.inf, share),
+        LinearConstraint(np.hstack([-each, -each, nothing]), -np.inf, -share),
+        LinearConstraint(np.hstack([in_group, unrelated, slack]), least, np.inf),
+        LinearConstraint(np.hstack([in_group, unrelated, -slack]), -np.inf, most),
+    ]
     outcome = milp(
         cost,
         integrality=np.concatenate([np.ones(size), np.zeros(width - size)]),
         bounds=Bounds(np.zeros(width), np.concatenate([people, np.full(width - size, np.inf)])),
-        constraints=LinearConstraint(csr_array(np.array(rows)), np.array(low), np.array(high)),
+        constraints=constraints,
         options={"mip_rel_gap": 0.0},
     )
     if outcome.x is None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.personas.answers import NOT_STATED
 from modpo_hpc.personas.seats import Cell, allocate, proportional
 from modpo_hpc.personas.survey import Participant
 
-ATTRIBUTES = ("population", "gender", "primary ethnicity", "age group")
+ATTRIBUTES = ("population", "gender", "primary ethnicity", "age group", "primary preference")
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ def select(
 ) -> Selection:
     """Choose ``train + test`` of ``pool`` and divide them.
 
-    First each cell of population, gender, primary ethnicity and age group gets its seats: in proportion, with the
-    populations met exactly and the rarest groups kept. Where a cell holds more people than seats it is thinned to
-    those whose texts differ most from one another and from all chosen before. The test set is then drawn by the same
-    attributes, with at least ``rarest_in_test`` of each gender and each primary ethnicity that was stated.
+    First each cell of ``ATTRIBUTES`` gets its seats: in proportion, with the populations met exactly and the rarest
+    groups kept; where the proportions leave a choice, cells of people unlike the rest of the pool come first. A cell
+    with more people than seats is thinned to those whose texts differ most from one another and from all chosen
+    before. The test set is then drawn by the same attributes, with at least ``rarest_in_test`` of each gender and each
+    primary ethnicity that was stated.
 
     Args:
         texts, scores: persona text and quality score of each person of ``pool``.
@@ -51,8 +53,11 @@ def select(
     total = train + test
     wanted = _checked_quota(quota, Counter(one.population for one in pool), total)
     cells = [_cell(one) for one in pool]
-    seats = allocate(Counter(cells), ATTRIBUTES, wanted, _minimum(2 * rarest_in_test), rng)
-    chosen = _thin(cells, seats.of, _similarity(texts), scores)
+    similarity = _similarity(texts)
+    seats = allocate(
+        Counter(cells), ATTRIBUTES, wanted, _minimum(2 * rarest_in_test), rng, _commonness(cells, similarity)
+    )
+    chosen = _thin(cells, seats.of, similarity, scores)
 
     sizes = Counter(pool[place].population for place in chosen)
     test_seats = allocate(
@@ -78,7 +83,8 @@ def select(
 
 
 def _cell(person: Participant) -> Cell:
-    return (person.population, person.gender_group, person.ethnicity_group, person.age_stratum)
+    preference = person.primary_preference or NOT_STATED
+    return (person.population, person.gender_group, person.ethnicity_group, person.age_stratum, preference)
 
 
 def _minimum(number: int) -> dict[str, int]:
@@ -110,6 +116,16 @@ def _similarity(texts: Sequence[str]) -> np.ndarray:
 
     weights = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
     return np.asarray((weights @ weights.T).todense())
+
+
+def _commonness(cells: Sequence[Cell], similarity: np.ndarray) -> dict[Cell, float]:
+    """How like the rest of the pool the people of each cell are: mean rank of their mean similarity, 0 to 1."""
+    means = (similarity.sum(axis=1) - 1) / max(len(cells) - 1, 1)
+    ranks = np.argsort(np.argsort(means, kind="stable"), kind="stable") / max(len(cells) - 1, 1)
+    members: dict[Cell, list[float]] = defaultdict(list)
+    for cell, rank in zip(cells, ranks, strict=True):
+        members[cell].append(float(rank))
+    return {cell: float(np.mean(listed)) for cell, listed in members.items()}
 
 
 def _thin(
