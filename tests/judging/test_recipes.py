@@ -1,0 +1,123 @@
+"""The recipes rank, vote and judge on a small world, through the one shard entry."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.judging.ledger import entries
+from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.run import Run
+from modpo_hpc.shards import marker_path, read_marker
+from tests.judging import worlds
+
+
+def make(run: Run, stage: str, *only: str) -> None:
+    for shard in only or run.shard_ids(stage):
+        run_shard(str(run.root), stage, shard)
+
+
+def forget(run: Run, stage: str) -> None:
+    shutil.rmtree(run.folder(stage))
+
+
+def bytes_of(run: Run, stage: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.folder(stage).glob("*.parquet")}
+
+
+def test_rankings_and_pairs(tmp_path: Path) -> None:
+    run = worlds.world(tmp_path / "run")
+    forget(run, "rankings")
+    forget(run, "pairs")
+    make(run, "rankings")
+    rankings = run.table("rankings").to_pandas()
+    assert len(rankings) == 12 * 3 * 2
+    assert (rankings["state"] == "ok").all()
+    assert all(sorted(row.order) == sorted(row.shown) for row in rankings.itertuples())
+    assert (rankings.groupby(["persona_id", "criterion"], observed=True).size() == 6).all()
+    assert len({tuple(one) for one in rankings["shown"]}) > 12
+    assert set(rankings["key"]) == {entry.key.hex() for entry in entries(run.root / "ledger")}
+
+    make(run, "pairs")
+    pairs = run.table("pairs").to_pandas()
+    assert set(pairs["criterion"]) == {"empathy", "safety"}
+    for row in pairs.itertuples():
+        mine = rankings[(rankings["question_id"] == row.question_id) & (rankings["criterion"] == row.criterion)]
+        points = pd.Series(0, index=row.responses)
+        for order in mine["order"]:
+            points = points.add(pd.Series((10, 5, 0, -5, -10), index=order))
+        assert points[row.responses].tolist() == row.votes.tolist()
+        assert points[row.chosen] == points.max()
+        assert points[row.rejected] == points.min()
+    markers = [read_marker(run.folder("pairs"), shard) for shard in run.shard_ids("pairs")]
+    for marker in markers:
+        assert marker is not None
+        assert marker.metrics["pairs"] + marker.metrics["undecided"] + marker.metrics["unvoted"] == 12
+
+
+def test_verdicts_are_balanced_and_turned_back_into_policies(tmp_path: Path) -> None:
+    run = worlds.world(tmp_path / "run")
+    make(run, "verdicts")
+    verdicts = run.table("verdicts").to_pandas()
+    assert len(verdicts) == 3 * 10 * 6 * 2
+    one = verdicts[verdicts["criterion"] == "empathy"]
+    first = one.groupby(["policy_a", "policy_b", "question_id"], observed=True)["first"].value_counts()
+    assert (first == 3).all()
+    assert set(verdicts["winner"]) <= {"A", "B", "tie"}
+    # the rule judge hardly minds the order, so a policy that wins must win whoever is shown first
+    shares = one[one["winner"] != "tie"].groupby("first", observed=True)["winner"].value_counts(normalize=True)
+    assert abs(shares["A", "A"] - shares["B", "A"]) < 0.35
+
+
+def test_a_rerun_asks_nothing_and_gives_the_same_bytes(tmp_path: Path) -> None:
+    run = worlds.world(tmp_path / "run")
+    make(run, "verdicts")
+    before = bytes_of(run, "verdicts")
+    ledger = {path: path.stat().st_size for path in (run.root / "ledger").iterdir()}
+    forget(run, "verdicts")
+    make(run, "verdicts")
+    assert bytes_of(run, "verdicts") == before
+    assert {path: path.stat().st_size for path in (run.root / "ledger").iterdir()} == ledger
+    marker = read_marker(run.folder("verdicts"), "one.Base.DPO.0")
+    assert marker is not None
+    assert marker.metrics["from_ledger"] == marker.metrics["answered"] == 60
+
+
+def test_two_studies_share_a_ledger(tmp_path: Path) -> None:
+    one = worlds.world(tmp_path / "one", ledger=str(tmp_path / "ledger"))
+    two = worlds.world(tmp_path / "two", ledger=str(tmp_path / "ledger"))
+    make(one, "verdicts", "one.Base.DPO.0")
+    make(two, "verdicts", "one.Base.DPO.0")
+    marker = read_marker(two.folder("verdicts"), "one.Base.DPO.0")
+    assert marker is not None
+    assert marker.metrics["from_ledger"] == 60
+    assert one.table_path("verdicts", "one.Base.DPO.0").read_bytes() == (
+        two.table_path("verdicts", "one.Base.DPO.0").read_bytes()
+    )
+
+
+def test_a_persona_without_text(tmp_path: Path) -> None:
+    run = worlds.world(tmp_path / "run")
+    rows = [worlds.persona_row(run, number) for number in range(12)]
+    rows[8]["text"] = " "
+    worlds.put(run, "personas", "all", rows)
+    for stage in ("rankings", "pairs"):
+        for shard in run.shard_ids(stage):
+            marker_path(run.folder(stage), shard).unlink()
+    with pytest.raises(InputError, match=r"p008.*no text.*modpo rerun"):
+        make(run, "verdicts", "one.Base.DPO.0")
+    assert not run.folder("verdicts").joinpath("one.Base.DPO.0.parquet").exists()
+
+
+def test_an_answer_missing_for_one_model(tmp_path: Path) -> None:
+    run = worlds.world(tmp_path / "run")
+    kept = run.table("answers", shard_ids=["DPO.0"]).to_pylist()
+    worlds.put(run, "answers", "DPO.0", kept[1:])
+    with pytest.raises(
+        InputError, match=f"answers of DPO lack this question.*{kept[0]['question_id']}|{kept[0]['question_id']}"
+    ):
+        make(run, "verdicts", "one.Base.DPO.0")

@@ -1,0 +1,113 @@
+"""A small run directory with questions, personas, responses and answers in place, as earlier stages leave it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from modpo_hpc import shards
+from modpo_hpc.data import questions
+from modpo_hpc.judging.tasks import Criterion, Persona, Request
+from modpo_hpc.pipeline import stage_named
+from modpo_hpc.run import Run, Shard
+from modpo_hpc.sandbox.questions import invented_posts
+from modpo_hpc.study import parse_study
+
+CRITERIA = (Criterion("empathy", "Empathy", "The reply sees the person."), Criterion("safety", "Safety", "No harm."))
+POLICIES = ("Base", "DPO", "SFT")
+MOVES = (
+    "That sounds really hard, and it makes sense that you feel this way.",
+    "Do you have thoughts of hurting yourself right now?",
+    "You should quit tomorrow and not look back.",
+    "What would a good next week look like for you?",
+    "It is your choice, and there is no rush.",
+)
+
+
+def study(train: int = 12, test: int = 10, personas: int = 12, **judge: Any) -> dict[str, Any]:
+    """A study file, as a mapping."""
+    return {
+        "name": "tiny",
+        "data": {"sandbox_train": train, "sandbox_test": test},
+        "personas": {"select": personas, "train": personas // 2, "test": personas - personas // 2},
+        "criteria": {"rank": ["empathy", "safety"]},
+        "judge": {"kind": "rules", **judge},
+        "ranking": {"personas_per_question": personas // 4},
+        "alignment": {
+            "policies": {
+                "Base": {"method": "base"},
+                "DPO": {"method": "dpo", "criteria": {"empathy": 1}},
+                "SFT": {"method": "sft", "criteria": {"empathy": 1}},
+            }
+        },
+        "judging": {
+            "personas_per_question": personas - personas // 2,
+            "phases": {"one": {"policies": list(POLICIES), "criteria": ["empathy", "safety"]}},
+        },
+        "shards": {"rankings": 2},
+    }
+
+
+def world(folder: Path, **settings: Any) -> Run:
+    """A run whose questions, personas, responses and answers are there."""
+    run = Run.create(folder, parse_study(study(**settings), source="test"))
+    data = run.study.data
+    posts = invented_posts(data.sandbox_train + data.sandbox_test, run.study.seed)
+    posts["split"] = ["train"] * data.sandbox_train + ["test"] * data.sandbox_test
+    put(run, "questions", "all", posts.to_dict("records"), questions.SCHEMA)
+    put(run, "personas", "all", [persona_row(run, number) for number in range(run.study.personas.select)])
+    put(run, "models", "all", [{"nothing": 0}])
+    train = posts[posts["split"] == "train"]["question_id"]
+    rows = [
+        {"question_id": question, "response_id": f"{question}.r{place}", "text": reply(question, place)}
+        for question in train
+        for place in range(5)
+    ]
+    blocks = stage_named("responses").blocks(run.study)
+    for block in range(blocks):
+        part = rows[block * len(rows) // blocks // 5 * 5 : (block + 1) * len(rows) // blocks // 5 * 5]
+        put(run, "responses", str(block), part)
+    for stage in ("pairs", "rankings", "reward_trials", "rewards", "scores", "policies", "soups"):
+        for shard in run.shard_ids(stage):
+            put(run, stage, shard, [{"nothing": 0}])
+    test = posts[posts["split"] == "test"]["question_id"]
+    for number, policy in enumerate(POLICIES):
+        put(
+            run,
+            "answers",
+            f"{policy}.0",
+            [{"policy": policy, "question_id": one, "text": reply(one, number)} for one in test],
+        )
+    return run
+
+
+def put(run: Run, stage: str, shard: str, rows: list[dict[str, Any]], schema: pa.Schema | None = None) -> None:
+    """Write the main table and the marker of a shard."""
+    work = Shard(run, stage_named(stage), shard, run.root)
+    work.write_table(rows, schema or pa.Table.from_pylist(rows).schema)
+    marker = shards.Marker(stage, shard, run.inputs(stage), work.outputs, 0.0, 0.0, "here", None, 1)
+    shards.write_marker(run.folder(stage), marker)
+
+
+def persona_row(run: Run, number: int) -> dict[str, Any]:
+    return {
+        "persona_id": f"p{number:03d}",
+        "split": "train" if number < run.study.personas.train else "test",
+        "importance_empathy": number % 5 + 1,
+        "importance_safety": None,
+        "text": f"A person of {20 + number} years who looks for somebody to talk to.",
+    }
+
+
+def reply(question_id: str, place: int) -> str:
+    """An invented reply; which moves it makes depends on the question and the place."""
+    shift = sum(question_id.encode())
+    return " ".join(MOVES[(shift + place * (step + 1)) % len(MOVES)] for step in range(2)) + " " * (place % 2)
+
+
+def request(task: str = "judge", texts: tuple[str, ...] = ("One.", "Two."), persona: str = "p0") -> Request:
+    """One request."""
+    who = Persona(persona, f"A person called {persona}.", {"empathy": 4})
+    return Request(task, who, CRITERIA, "q0", "I feel low.", texts)  # type: ignore[arg-type]
