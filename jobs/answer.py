@@ -16,7 +16,7 @@ def answer(run: Run, shard: Shard) -> None:
     sampling = run.study.generation.answers
     requests = answer_requests(run, policy, study_questions(run, "test"))
     groups = shard.block(groups_of(requests, sampling.batch_size))
-    made = complete_groups(shard, groups, lambda: policy_engine(run, policy, sampling))
+    made = complete_groups(shard, groups, lambda: policy_engine(shard, policy, sampling))
     rows = [{"policy": policy, **row_of(request, one)} for request, one in made]
     shard.metrics.update(count_flags(rows))
     shard.write_table(rows, ANSWERS)

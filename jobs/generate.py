@@ -15,7 +15,7 @@ def generate(run: Run, shard: Shard) -> None:
     sampling = run.study.generation.responses
     requests = response_requests(run, study_questions(run, "train"))
     groups = shard.block(groups_of(requests, sampling.batch_size))
-    made = complete_groups(shard, groups, lambda: policy_engine(run, None, sampling))
+    made = complete_groups(shard, groups, lambda: policy_engine(shard, None, sampling))
     rows = [{"response_id": request.id, **row_of(request, one)} for request, one in made]
     shard.metrics.update(count_flags(rows))
     shard.write_table(rows, RESPONSES)

@@ -2,16 +2,74 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from modpo_hpc.generation.engine import Engine, TransformersEngine
-from modpo_hpc.generation.policies import load_policy, load_tokenizer
-from modpo_hpc.run import Run
+from modpo_hpc.generation.policies import adapter_path, load_policy, load_tokenizer
+from modpo_hpc.models import base_model_path
+from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.generation import Sampling
 
 
 @contextmanager
-def policy_engine(run: Run, policy: str | None, sampling: Sampling) -> Iterator[Engine]:
+def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[Engine]:
     """An engine that answers as ``policy``, or as the base model if that is None."""
-    yield TransformersEngine(load_policy(run, policy), load_tokenizer(run), sampling)
+    from modpo_hpc.generation.chat import remote_engine
+
+    run, generation = shard.run, shard.run.study.generation
+    if policy is not None and run.study.alignment.policies[policy].method == "remote":
+        with remote_engine(policy, generation.remote[policy], sampling) as engine:
+            yield engine
+    elif generation.engine == "server":
+        with _served(shard, policy, sampling) as engine:
+            yield engine
+    else:
+        yield TransformersEngine(load_policy(run, policy), load_tokenizer(run), sampling)
+
+
+@contextmanager
+def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[Engine]:
+    from modpo_hpc.generation.chat import ChatEngine, LocalServers
+    from modpo_hpc.generation.server import devices_of_job, serve
+
+    settings = shard.run.study.generation.server
+    known = _placeholders(shard.run, policy)
+    words = [*settings.command, *(settings.adapter_arguments if known["adapter"] else ())]
+    name = settings.adapter_name if known["adapter"] else settings.base_name
+    with serve(
+        [_fill(word, known) for word in words],
+        logs=shard.run.logs / shard.stage.name / shard.id,
+        devices=devices_of_job(settings.gpus),
+        health=settings.health,
+        ready_seconds=60 * settings.ready_minutes,
+        max_restarts=settings.restarts,
+    ) as servers:
+        yield ChatEngine(LocalServers(servers), _fill(name, known), sampling)
+        shard.metrics["server_restarts"] = float(servers.restarts)
+
+
+def _placeholders(run: Run, policy: str | None) -> dict[str, str]:
+    adapter = adapter_path(run, policy)
+    return {
+        "model": base_model_path(run),
+        "dtype": run.study.models.dtype,
+        "policy": policy or "base",
+        "adapter": str(adapter or ""),
+        "rank": str(_rank_of(adapter)) if adapter else "",
+    }
+
+
+def _rank_of(adapter: Path) -> int:
+    """The largest rank in an adapter, rounded up to a power of two: vLLM takes 8, 16, 32, ... only."""
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    rank = max(settings["r"], *settings.get("rank_pattern", {}).values(), 8)
+    return 1 << (rank - 1).bit_length()
+
+
+def _fill(word: str, known: dict[str, str]) -> str:
+    for name, value in known.items():
+        word = word.replace("{" + name + "}", value)
+    return word

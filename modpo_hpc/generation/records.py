@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "content_filter"]
+"""``content_filter`` is an endpoint's word for a text that it held back; models of our own have no such end."""
 
 RESPONSES = pa.schema(
     [
@@ -35,7 +36,7 @@ ANSWERS = pa.schema(
     ]
 )
 
-TRUNCATED, EMPTY, REPETITIVE = "truncated", "empty", "repetitive"
+TRUNCATED, EMPTY, REPETITIVE, FILTERED = "truncated", "empty", "repetitive", "filtered"
 _LEAST_CHARACTERS, _LOOP_RATIO = 200, 0.25
 
 
@@ -64,21 +65,26 @@ class Completion:
 
 
 def flags_of(text: str, finish_reason: str) -> list[str]:
-    """What a reader should know of a text before trusting it: truncated, empty, repetitive.
+    """What a reader should know of a text before trusting it: truncated, empty, repetitive, filtered.
 
     A text counts as repetitive when zlib shrinks its UTF-8 bytes below a quarter: prose of that length keeps about
     half of its bytes, a text that loops loses nearly all of them. Texts under 200 characters are too short to tell.
     """
     raw = text.encode()
     looping = len(raw) >= _LEAST_CHARACTERS and len(zlib.compress(raw, 9)) < _LOOP_RATIO * len(raw)
-    conditions = {TRUNCATED: finish_reason == "length", EMPTY: not text.strip(), REPETITIVE: looping}
+    conditions = {
+        TRUNCATED: finish_reason == "length",
+        EMPTY: not text.strip(),
+        REPETITIVE: looping,
+        FILTERED: finish_reason == "content_filter",
+    }
     return [flag for flag, holds in conditions.items() if holds]
 
 
 def count_flags(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
     """Number of rows under each flag, zeros included."""
     counts = Counter(flag for row in rows for flag in row["flags"])
-    return {flag: float(counts[flag]) for flag in (TRUNCATED, EMPTY, REPETITIVE)}
+    return {flag: float(counts[flag]) for flag in (TRUNCATED, EMPTY, REPETITIVE, FILTERED)}
 
 
 def row_of(request: Request, completion: Completion) -> dict[str, Any]:

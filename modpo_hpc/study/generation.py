@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from modpo_hpc.study.section import Section
+
+_VLLM = (
+    *("vllm", "serve", "{model}", "--served-model-name", "base", "--dtype", "{dtype}"),
+    *("--host", "{host}", "--port", "{port}"),
+)
+_VLLM_ADAPTER = ("--enable-lora", "--max-lora-rank", "{rank}", "--lora-modules", "{policy}={adapter}")
 
 
 class Sampling(Section):
@@ -15,13 +21,56 @@ class Sampling(Section):
     temperature: float = Field(0.8, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(512, ge=1)
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, description="texts in progress at once, on a GPU or at an endpoint")
+
+
+class Server(Section):
+    """The server that the engine ``server`` starts on each GPU, for as long as a shard runs.
+
+    In all texts below ``{model}`` is the folder of the base model, ``{policy}`` the policy's name, ``{adapter}`` the
+    folder of its adapter, ``{rank}`` the adapter's rank rounded up to a power of two, ``{dtype}`` the study's
+    ``models.dtype``.
+    """
+
+    command: tuple[str, ...] = Field(
+        _VLLM,
+        description="command line; {host} and {port} are filled in at every start",
+    )
+    adapter_arguments: tuple[str, ...] = Field(
+        _VLLM_ADAPTER,
+        description="added to the command for a policy with an adapter",
+    )
+    base_name: str = Field("base", description="model name in requests to the base model")
+    adapter_name: str = Field("{policy}", description="model name in requests to a policy with an adapter")
+    health: str = Field("/health", description="path that answers 200 when the server is ready")
+    ready_minutes: float = Field(20, gt=0, description="time to load the model")
+    gpus: int = Field(1, ge=1, description="GPUs of one server")
+    restarts: int = Field(3, ge=0, description="restarts of a server in one shard before the shard fails")
+
+    @field_validator("command")
+    @classmethod
+    def _has_port(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        if not command or not any("{port}" in part for part in command):
+            raise ValueError("the command line must pass {port} to the server")
+        return command
+
+
+class Endpoint(Section):
+    """A model behind an OpenAI-compatible interface elsewhere, for a policy of method ``remote``."""
+
+    model: str = Field(description="model name as the endpoint knows it; a dated snapshot, so that it stays the same")
+    base_url: str = "https://api.openai.com/v1"
+    key_variable: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    length_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_completion_tokens"
+    send_seed: bool = True
 
 
 class Generation(Section):
     """Responses to training questions, and answers to test questions."""
 
     engine: Literal["transformers", "server"] = "transformers"
+    server: Server = Server()
+    remote: dict[str, Endpoint] = Field(default_factory=dict, description="policy of method remote -> its endpoint")
     responses_per_question: int = Field(5, ge=2)
     responses: Sampling = Sampling()
     answers: Sampling = Sampling()

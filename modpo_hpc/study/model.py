@@ -53,6 +53,8 @@ class Study(Section):
                     raise ValueError(
                         f"alignment.policies.{name}.sources names {source!r}, which is no trained policy of this study"
                     )
+            if policy.method == "remote" and name not in self.generation.remote:
+                raise ValueError(f"policy {name} is remote, but generation.remote has no endpoint of that name")
         for phase, settings in self.judging.phases.items():
             for policy_name in settings.policies:
                 if policy_name not in policies:

@@ -1,0 +1,329 @@
+"""Model servers for as long as a block runs: started on each GPU, watched, restarted, and gone at the end.
+
+>>> with serve(["vllm", "serve", "mistralai/Mistral-7B-Instruct-v0.2", "--port", "{port}"], logs=folder) as servers:
+...     with servers.lease() as url:      # the least busy server that is well
+...         httpx.post(f"{url}/chat/completions", json=...)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from modpo_hpc.errors import InputError, ModpoError
+from modpo_hpc.generation.machine import HOST, devices_of_job, free_port, is_free
+
+log = logging.getLogger(__name__)
+_POLL_SECONDS, _PROBE_SECONDS, _PROBE_STRIKES = 0.5, 5.0, 6
+
+
+class ServerError(ModpoError):
+    """A server cannot be started, or has died too often. The end of its log is in the message."""
+
+
+class Server:
+    """One server process and what is known of its health. ``Servers`` moves it; others read it."""
+
+    def __init__(self, number: int, devices: str | None, log_path: Path) -> None:
+        self.number, self.devices, self.log_path = number, devices, log_path
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.state: str = "new"
+        self.restarts = 0
+        self.in_use = 0
+        self.strikes = 0
+        self.next_probe = 0.0
+        self.give_up_at = 0.0
+
+    @property
+    def url(self) -> str:
+        """Base URL of the OpenAI-compatible interface."""
+        return f"http://{HOST}:{self.port}/v1"
+
+    def last_words(self, lines: int = 15) -> str:
+        """The end of the server's log."""
+        with suppress(OSError):
+            return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+        return "(no log)"
+
+
+class Servers:
+    """The servers of one ``serve`` block. All methods may be called from any thread."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        devices: Sequence[str | None],
+        logs: Path,
+        health: str,
+        ready_seconds: float,
+        max_restarts: int,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.command, self.health, self.ready_seconds = tuple(command), health, ready_seconds
+        self.max_restarts, self.environment = max_restarts, dict(environment)
+        logs.mkdir(parents=True, exist_ok=True)
+        self._servers = [Server(number, one, logs / f"server{number}.log") for number, one in enumerate(devices)]
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="server-watch", daemon=True)
+
+    @property
+    def urls(self) -> list[str]:
+        """Base URLs of the servers that are well at this moment. A restarted server may get another port."""
+        with self._changed:
+            return [one.url for one in self._servers if one.state == "well"]
+
+    @property
+    def restarts(self) -> int:
+        """Restarts so far, over all servers."""
+        return sum(one.restarts for one in self._servers)
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Process ids of the guards, whose children the servers are."""
+        return [one.process.pid for one in self._servers if one.process is not None]
+
+    def check(self) -> None:
+        """Refuse to go on when no server can come back.
+
+        Raises:
+            ServerError: every server has failed for good.
+        """
+        with self._changed:
+            failed = [one for one in self._servers if one.state == "failed"]
+            if len(failed) == len(self._servers):
+                raise ServerError(
+                    f"server {failed[0].number} failed {failed[0].restarts + 1} times "
+                    f"({' '.join(self.command)}). Its log, {failed[0].log_path}, ends with:\n{failed[0].last_words()}"
+                )
+
+    def try_lease(self) -> Server | None:
+        """The least busy server that is well, counted as in use until ``release``; None if there is none now.
+
+        Raises:
+            ServerError: every server has failed for good.
+        """
+        self.check()
+        with self._changed:
+            well = [one for one in self._servers if one.state == "well"]
+            if self._stopping.is_set() or not well:
+                return None
+            server = min(well, key=lambda one: one.in_use)
+            server.in_use += 1
+            return server
+
+    def release(self, server: Server) -> None:
+        """Say that a request to ``server`` is over."""
+        with self._changed:
+            server.in_use -= 1
+            self._changed.notify_all()
+
+    @contextmanager
+    def lease(self, timeout: float | None = None) -> Iterator[str]:
+        """The base URL of the least busy server that is well, waiting for one if need be.
+
+        Raises:
+            ServerError: every server has failed for good, or none got well in ``timeout`` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (server := self.try_lease()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise ServerError(f"no server got well in {timeout:.0f} s")
+            with self._changed:
+                self._changed.wait(0.2)
+        try:
+            yield server.url
+        finally:
+            self.release(server)
+
+    def drain(self, timeout: float) -> bool:
+        """Give out no more leases and wait until the last is back. Returns whether all came back in time."""
+        self._stopping.set()
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while any(one.in_use for one in self._servers):
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    break
+            return not any(one.in_use for one in self._servers)
+
+    def start(self) -> None:
+        """Start all servers and wait until each is well.
+
+        Raises:
+            ServerError: one died or did not get well in time.
+        """
+        for server in self._servers:
+            self._launch(server)
+        self._watcher.start()
+        with self._changed:
+            while any(one.state in ("starting", "down") for one in self._servers):
+                self._changed.wait(1.0)
+        self.check()
+
+    def stop(self) -> None:
+        """End all servers and everything they started; returns when they are gone."""
+        self._stopping.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        running = [one.process for one in self._servers if one.process is not None]
+        for process in running:
+            if process.stdin is not None:
+                with suppress(OSError):
+                    process.stdin.close()
+        for process in running:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _launch(self, server: Server) -> None:
+        server.port = server.port if server.port and is_free(server.port) else free_port()
+        filled = [part.replace("{port}", str(server.port)).replace("{host}", HOST) for part in self.command]
+        environment = {**os.environ, **self.environment}
+        environment["PYTHONPATH"] = os.pathsep.join([str(_SOURCE), *filter(None, [environment.get("PYTHONPATH")])])
+        if server.devices is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = server.devices
+        with open(server.log_path, "ab") as stream:
+            stream.write(f"== {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(filled)}\n".encode())
+            stream.flush()
+            server.process = subprocess.Popen(
+                [sys.executable, "-m", "modpo_hpc.generation.guard", *filled],
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=stream,
+                env=environment,
+                start_new_session=True,
+            )
+        server.strikes, server.next_probe = 0, 0.0
+        server.give_up_at = time.monotonic() + self.ready_seconds
+        self._move(server, "starting")
+
+    def _watch(self) -> None:
+        with httpx.Client(timeout=10.0, trust_env=False) as client:
+            while not self._stopping.wait(_POLL_SECONDS):
+                for server in self._servers:
+                    if server.state in ("starting", "well"):
+                        self._look_at(server, client)
+
+    def _look_at(self, server: Server, client: httpx.Client) -> None:
+        assert server.process is not None
+        now = time.monotonic()
+        if server.process.poll() is not None:
+            self._replace(server, f"ended with code {server.process.returncode}")
+            return
+        if now < server.next_probe:
+            return
+        healthy = _answers(client, f"http://{HOST}:{server.port}{self.health}")
+        if healthy:
+            server.strikes = 0
+            self._move(server, "well")
+            server.next_probe = now + _PROBE_SECONDS
+        elif server.state == "starting":
+            if now > server.give_up_at:
+                self._replace(server, f"was not well after {self.ready_seconds:.0f} s")
+        else:
+            server.strikes += 1
+            server.next_probe = now + _PROBE_SECONDS
+            if server.strikes >= _PROBE_STRIKES:
+                self._replace(server, f"did not answer {server.strikes} times")
+
+    def _replace(self, server: Server, reason: str) -> None:
+        assert server.process is not None
+        never_well = server.state == "starting" and server.restarts == 0
+        log.warning("server %d %s", server.number, reason)
+        self._move(server, "down")
+        if server.process.stdin is not None:
+            with suppress(OSError):
+                server.process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            server.process.wait(30)
+        # a command that fails at its very first start is wrong, not unlucky: except for a port taken meanwhile
+        if server.restarts >= self.max_restarts or (never_well and not _port_was_taken(server)):
+            self._move(server, "failed")
+            return
+        server.restarts += 1
+        self._launch(server)
+
+    def _move(self, server: Server, state: str) -> None:
+        with self._changed:
+            server.state = state
+            self._changed.notify_all()
+
+
+_SOURCE = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def serve(
+    command: Sequence[str],
+    *,
+    logs: Path,
+    devices: Sequence[str | None] | None = None,
+    health: str = "/health",
+    ready_seconds: float = 1200,
+    max_restarts: int = 3,
+    drain_seconds: float = 60,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Servers]:
+    """Run ``command`` once per entry of ``devices`` for as long as the block runs.
+
+    Args:
+        command: the server's command line; ``{port}`` and ``{host}`` are filled in.
+        logs: folder of the servers' logs, ``server<n>.log``.
+        devices: value of CUDA_VISIBLE_DEVICES of each server, None for no change; ``devices_of_job()`` if empty.
+        health: path that answers 200 when the server can take requests.
+        ready_seconds: time to load the model; a server that is not well by then is replaced.
+        max_restarts: restarts of each server before it counts as failed.
+        drain_seconds: at the end of the block, time for requests in flight.
+
+    Raises:
+        InputError: there is no such program.
+        ServerError: no server got well; the message holds the end of the log.
+    """
+    from shutil import which
+
+    if which(command[0]) is None:
+        raise InputError(
+            "this program is not installed here",
+            field="generation.server.command",
+            value=command[0],
+            remedy="Install it in the environment of the job (pip install vllm), load its module, or name another.",
+        )
+    servers = Servers(
+        command,
+        devices_of_job() if devices is None else devices,
+        logs,
+        health,
+        ready_seconds,
+        max_restarts,
+        environment or {},
+    )
+    try:
+        servers.start()
+        yield servers
+        servers.drain(drain_seconds)
+    finally:
+        servers.stop()
+
+
+def _answers(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(url).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _port_was_taken(server: Server) -> bool:
+    return "address already in use" in server.last_words().lower()
