@@ -8,11 +8,20 @@ from pydantic import Field
 
 from modpo_hpc.study.section import Section
 
+SANDBOX_MARK = "sandbox: simulated judge and models"
+
 
 class Statistics(Section):
     """How verdicts become tables."""
 
     ties: Literal["none", "half"] = Field("none", description="what a tie counts for each side of a win rate")
+    mcnemar: Literal["chi2", "chi2_corrected", "exact", "midp"] = Field("chi2", description="form of McNemar's test")
+    correction: Literal["none", "holm", "bh"] = Field(
+        "holm",
+        description="correction behind the marks of significance, over the pairs of a phase under one criterion",
+    )
+    alpha: float = Field(0.05, gt=0, lt=1, description="level of significance")
+    power: float = Field(0.8, gt=0, lt=1, description="power of the smallest detectable difference")
     bootstrap: int = Field(1000, ge=0, description="replicates of the two-way bootstrap")
     confidence: float = Field(0.95, gt=0, lt=1)
     max_missing: float = Field(

@@ -1,0 +1,164 @@
+"""From the ballots of a phase to its tables: each function makes the rows of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from modpo_hpc.evaluation import bootstrap, mcnemar, winrates
+from modpo_hpc.evaluation.ballots import Ballots
+from modpo_hpc.evaluation.completeness import completeness
+from modpo_hpc.evaluation.tables import Rows
+from modpo_hpc.study.evaluation import Statistics
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The ballots of a phase, their majorities and wins, and the bootstrap that all its tables share."""
+
+    ballots: Ballots
+    settings: Statistics
+    wins: winrates.Wins
+    replicates: bootstrap.Replicates
+
+    def cells(self) -> Iterator[tuple[int, int, dict[str, str]]]:
+        """Each criterion and pair with its places in the arrays and its key columns."""
+        for c, criterion in enumerate(self.ballots.criteria):
+            for p, (a, b) in enumerate(self.ballots.pairs):
+                yield (
+                    c,
+                    p,
+                    {"phase": self.ballots.phase, "criterion": criterion, "policy_a": a, "policy_b": b},
+                )
+
+
+def prepare(ballots: Ballots, settings: Statistics, seed: int) -> Phase:
+    """What the tables of one phase are made from."""
+    votes = ballots.votes
+    wins = winrates.count_wins(winrates.majorities(votes))
+    return Phase(
+        ballots,
+        settings,
+        wins,
+        bootstrap.two_way(votes, settings.bootstrap, seed, "statistics", ballots.phase),
+    )
+
+
+def tables_of(phase: Phase) -> dict[str, Rows]:
+    """All tables of one phase."""
+    return {
+        "completeness": completeness_rows(phase.ballots),
+        "win_rates": win_rate_rows(phase),
+        "mcnemar": mcnemar_rows(phase),
+        "ranking": ranking_rows(phase),
+    }
+
+
+def completeness_rows(ballots: Ballots) -> Rows:
+    return [{**asdict(cell), "lost": cell.lost} for cell in completeness(ballots)]
+
+
+def win_rate_rows(phase: Phase) -> Rows:
+    rate_a, rate_b = phase.wins.rates(phase.settings.ties)
+    drawn_a, drawn_b = replicate_rates(phase)
+    bounds = {
+        name: bootstrap.percentile_interval(draws, phase.settings.confidence)
+        for name, draws in (("a", drawn_a), ("b", drawn_b), ("difference", drawn_a - drawn_b))
+    }
+    return [
+        {
+            **key,
+            "questions": phase.wins.questions,
+            "wins_a": int(phase.wins.a[c, p]),
+            "wins_b": int(phase.wins.b[c, p]),
+            "ties": int(phase.wins.ties[c, p]),
+            "win_rate_a": float(rate_a[c, p]),
+            "win_rate_b": float(rate_b[c, p]),
+            "difference": float(rate_a[c, p] - rate_b[c, p]),
+            **{
+                f"{name}_{end}": float(bound[c, p])
+                for name, both in bounds.items()
+                for end, bound in zip(("low", "high"), both, strict=True)
+            },
+        }
+        for c, p, key in phase.cells()
+    ]
+
+
+def mcnemar_rows(phase: Phase) -> Rows:
+    """All pairs; the corrections are over the pairs of the phase under one criterion."""
+    settings, rows = phase.settings, []
+    for c, criterion in enumerate(phase.ballots.criteria):
+        family = []
+        for p, (a, b) in enumerate(phase.ballots.pairs):
+            won, lost, ties = (int(count[c, p]) for count in (phase.wins.a, phase.wins.b, phase.wins.ties))
+            test = mcnemar.mcnemar(won, lost, settings.mcnemar)
+            odds, low, high = mcnemar.odds_ratio(won, lost, settings.confidence)
+            family.append(
+                {
+                    "phase": phase.ballots.phase,
+                    "criterion": criterion,
+                    "policy_a": a,
+                    "policy_b": b,
+                    "b": won,
+                    "c": lost,
+                    "ties": ties,
+                    "statistic": test.statistic,
+                    "p": test.pvalue,
+                    **{f"p_{method}": mcnemar.mcnemar(won, lost, method).pvalue for method in mcnemar.METHODS},
+                    "odds_ratio": odds,
+                    "odds_low": low,
+                    "odds_high": high,
+                    "detectable": mcnemar.smallest_detectable_difference(
+                        phase.wins.questions, ties, settings.alpha, settings.power
+                    ),
+                    "favours": a if won > lost else b if lost > won else "",
+                    "reason": test.reason or "",
+                }
+            )
+        raw = [row["p"] for row in family]
+        corrected = {name: mcnemar.adjusted(raw, name) for name in mcnemar.CORRECTIONS}
+        for number, row in enumerate(family):
+            row["p_holm"], row["p_bh"] = float(corrected["holm"][number]), float(corrected["bh"][number])
+            row["significant"] = bool(corrected[settings.correction][number] < settings.alpha)
+        rows += family
+    return rows
+
+
+def ranking_rows(phase: Phase) -> Rows:
+    """Average win rate over the opponents, rank, and how sure the rank is when the design is drawn again."""
+    policies, confidence = phase.ballots.policies, phase.settings.confidence
+    average = winrates.average_rates(*phase.wins.rates(phase.settings.ties), len(policies))
+    rank = winrates.ranks(average)
+    drawn = winrates.average_rates(*replicate_rates(phase), len(policies))
+    drawn_rank = winrates.ranks(drawn)
+    low, high = bootstrap.percentile_interval(drawn, confidence)
+    rank_low, rank_high = bootstrap.percentile_interval(drawn_rank.astype(float), confidence)
+    best = (drawn_rank == 1).mean(axis=0) if len(drawn) else np.full(average.shape, np.nan)
+    return [
+        {
+            "phase": phase.ballots.phase,
+            "criterion": criterion,
+            "policy": policy,
+            "rank": int(rank[c, k]),
+            "win_rate": float(average[c, k]),
+            "low": float(low[c, k]),
+            "high": float(high[c, k]),
+            "rank_low": float(rank_low[c, k]),
+            "rank_high": float(rank_high[c, k]),
+            "best_probability": float(best[c, k]),
+        }
+        for c, criterion in enumerate(phase.ballots.criteria)
+        for k, policy in sorted(enumerate(policies), key=lambda one: (-average[c, one[0]], one[1]))
+    ]
+
+
+def replicate_rates(phase: Phase) -> tuple[np.ndarray, np.ndarray]:
+    """Win rates of A and B (replicates x criteria x pairs) under the study's rule for ties."""
+    drawn = phase.replicates
+    if phase.settings.ties == "none":
+        return drawn.a, drawn.b
+    half = (1 - drawn.a - drawn.b) / 2
+    return drawn.a + half, drawn.b + half

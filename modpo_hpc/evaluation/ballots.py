@@ -1,0 +1,210 @@
+"""Verdicts as arrays: one cube a phase, checked against what the study asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from modpo_hpc.errors import InputError
+
+COLUMNS = ("phase", "policy_a", "policy_b", "question_id", "persona_id", "criterion", "winner", "first")
+WON_A, WON_B, TIE, UNPARSED, MISSING, NOT_ASKED = 1, -1, 0, 2, 3, 4
+_WINNERS = {"A": WON_A, "B": WON_B, "tie": TIE, "unparsed": UNPARSED}
+
+
+@dataclass(frozen=True)
+class Ballots:
+    """All verdicts of one phase.
+
+    ``outcomes`` and ``first`` are int8 (criteria x pairs x questions x personas): who won (WON_A, WON_B, TIE), or why
+    there is no vote (UNPARSED, MISSING, NOT_ASKED); and who was shown first, 1 for A, -1 for B, 0 for no verdict.
+    """
+
+    phase: str
+    policies: tuple[str, ...]
+    criteria: tuple[str, ...]
+    questions: tuple[str, ...]
+    personas: tuple[str, ...]
+    outcomes: NDArray[np.int8]
+    first: NDArray[np.int8]
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The pairs (A, B) in the order of the second axis."""
+        return tuple(combinations(self.policies, 2))
+
+    @property
+    def votes(self) -> NDArray[np.int8]:
+        """1 for A, -1 for B, 0 for a tie and wherever there is no vote; the shape of ``outcomes``."""
+        return np.where(self.cast, self.outcomes, 0).astype(np.int8)
+
+    @property
+    def cast(self) -> NDArray[np.bool_]:
+        """Where there is a parsed verdict."""
+        return self.outcomes <= WON_A
+
+
+def collect(
+    verdicts: pa.Table,
+    phase: str,
+    policies: Sequence[str],
+    criteria: Sequence[str],
+    questions: Sequence[str],
+    personas: Sequence[str],
+    personas_per_question: int | None = None,
+    source: str = "verdicts",
+) -> Ballots:
+    """The ballots of ``phase`` from the table of verdicts (other phases are skipped).
+
+    ``questions`` and ``personas`` are all that may occur; every question has ``personas_per_question`` of the
+    personas (all, if empty), the same for each pair and criterion.
+
+    Raises:
+        InputError: a verdict for an unknown question, persona, policy, pair or criterion; two verdicts for one
+            question to one persona; a pair judged by other personas than the rest; a policy without any verdict.
+    """
+    table = verdicts.select(list(COLUMNS))
+    codes = {name: _encoded(table, name) for name in COLUMNS}
+    mine = codes["phase"][0] == codes["phase"][1].get(phase, -1)
+    columns = {name: (code[mine], labels) for name, (code, labels) in codes.items()}
+
+    pair_of = np.full((len(policies) + 1, len(policies) + 1), -1, dtype=np.int64)
+    for number, (a, b) in enumerate(combinations(range(len(policies)), 2)):
+        pair_of[a, b] = number
+    a = _positions(columns["policy_a"], policies, "policy_a", "policy", source)
+    b = _positions(columns["policy_b"], policies, "policy_b", "policy", source)
+    pair = pair_of[a, b]
+    if (pair < 0).any():
+        odd = int(np.argmax(pair < 0))
+        raise InputError(
+            f"phase {phase} has verdicts for a pair that the study does not ask for: "
+            f"{policies[a[odd]]} against {policies[b[odd]]}",
+            file=source,
+            field="policy_a, policy_b",
+            remedy="Pairs are (earlier, later) in the study's order of policies; mixed ledgers look like this. Judge the phase again.",
+        )
+    criterion = _positions(columns["criterion"], criteria, "criterion", "criterion", source)
+    question = _positions(columns["question_id"], questions, "question_id", "test question", source)
+    persona = _positions(columns["persona_id"], personas, "persona_id", "test persona", source)
+    winner = _translated(columns["winner"], _WINNERS, "winner", source)
+    first = _translated(columns["first"], {"A": 1, "B": -1}, "first", source)
+
+    shape = (len(criteria), len(tuple(combinations(policies, 2))), len(questions), len(personas))
+    flat = np.ravel_multi_index((criterion, pair, question, persona), shape)
+    outcomes, shown = np.full(shape, MISSING, dtype=np.int8), np.zeros(shape, dtype=np.int8)
+    times = np.bincount(flat, minlength=outcomes.size) if flat.size else np.zeros(outcomes.size, dtype=np.int64)
+    if (times > 1).any():
+        c, p, q, who = np.unravel_index(int(np.argmax(times > 1)), shape)
+        x, y = list(combinations(policies, 2))[p]
+        raise InputError(
+            f"phase {phase}: {int((times > 1).sum())} judgments have more than one verdict, the first of them "
+            f"{x} against {y}, {criteria[c]}, question {questions[q]}, persona {personas[who]}",
+            file=source,
+            remedy="Two ledgers were mixed. Keep one of them, or judge the phase again.",
+        )
+    outcomes.reshape(-1)[flat], shown.reshape(-1)[flat] = winner, first
+    ballots = Ballots(phase, tuple(policies), tuple(criteria), tuple(questions), tuple(personas), outcomes, shown)
+    _check_policies(ballots, source)
+    return _with_panels(ballots, personas_per_question or len(personas), source)
+
+
+def _check_policies(ballots: Ballots, source: str) -> None:
+    judged = (ballots.outcomes != MISSING).any(axis=(0, 2, 3))
+    for policy in ballots.policies:
+        mine = [number for number, pair in enumerate(ballots.pairs) if policy in pair]
+        if not judged[mine].any():
+            raise InputError(
+                f"phase {ballots.phase}: this policy has answers but no verdicts",
+                file=source,
+                field="policy",
+                value=policy,
+                remedy="Judge its pairs (modpo rerun DIR verdicts), or take it out of the phase.",
+            )
+
+
+def _with_panels(ballots: Ballots, per_question: int, source: str) -> Ballots:
+    """Tell apart who was never to judge a question and who was but did not."""
+    seen = ballots.outcomes != MISSING
+    panel = seen.any(axis=(0, 1))
+    if (crowded := panel.sum(axis=1) > per_question).any():
+        question = int(np.argmax(crowded))
+        by_cell = seen[:, :, question, :].reshape(-1, seen.shape[-1])
+        usual = by_cell.sum(axis=0).argsort(kind="stable")[::-1][:per_question]
+        strange = by_cell.copy()
+        strange[:, usual] = False
+        cell = int(np.argmax(strange.any(axis=1)))
+        criterion, pair = divmod(cell, len(ballots.pairs))
+        a, b = ballots.pairs[pair]
+        who = ballots.personas[int(np.argmax(strange[cell]))]
+        raise InputError(
+            f"phase {ballots.phase}: {a} against {b} ({ballots.criteria[criterion]}) was judged by other personas than "
+            f"the rest: {who} on question {ballots.questions[question]}",
+            file=source,
+            field="persona_id",
+            remedy="Every pair needs the same personas on a question. Judge the pair again.",
+        )
+    if per_question == len(ballots.personas):
+        return ballots
+    # Which persona a short panel lacks cannot be known from verdicts alone; it lacks someone, which is what counts.
+    for question in np.flatnonzero(panel.sum(axis=1) < per_question):
+        absent = np.flatnonzero(~panel[question])[: per_question - int(panel[question].sum())]
+        panel[question, absent] = True
+    outcomes = np.where(panel[None, None], ballots.outcomes, NOT_ASKED).astype(np.int8)
+    return Ballots(
+        ballots.phase,
+        ballots.policies,
+        ballots.criteria,
+        ballots.questions,
+        ballots.personas,
+        outcomes,
+        ballots.first,
+    )
+
+
+def _encoded(table: pa.Table, name: str) -> tuple[NDArray[np.int64], dict[str, int]]:
+    column = table.column(name)
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    whole = column.unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.chunk(0) if whole.num_chunks else pa.array([], pa.string()).dictionary_encode()
+    codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, {label: code for code, label in enumerate(whole.dictionary.to_pylist())}
+
+
+def _positions(
+    column: tuple[NDArray[np.int64], Mapping[str, int]],
+    known: Sequence[str],
+    field: str,
+    what: str,
+    source: str,
+) -> NDArray[np.int64]:
+    codes, labels = column
+    place = {label: number for number, label in enumerate(known)}
+    positions = np.full(len(labels) + 1, -1, dtype=np.int64)
+    for label, code in labels.items():
+        positions[code] = place.get(label, -1)
+    found = positions[codes]
+    if (found < 0).any():
+        code = int(codes[int(np.argmax(found < 0))])
+        value = next((label for label, one in labels.items() if one == code), None)
+        raise InputError(
+            f"there are verdicts for a {what} that this study does not have",
+            file=source,
+            field=field,
+            value=value,
+            remedy="These verdicts belong to another study, or two ledgers were mixed. Judge again, or restore the ledger.",
+        )
+    return found
+
+
+def _translated(
+    column: tuple[NDArray[np.int64], Mapping[str, int]], values: Mapping[str, int], field: str, source: str
+) -> NDArray[np.int8]:
+    positions = _positions(column, list(values), field, f"value of {field!r}", source)
+    return np.array(list(values.values()), dtype=np.int8)[positions]

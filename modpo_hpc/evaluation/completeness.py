@@ -1,0 +1,66 @@
+"""Missing and unparsed verdicts, counted for every cell; too many of them, and nothing else is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from modpo_hpc.errors import IncompleteError
+from modpo_hpc.evaluation.ballots import MISSING, NOT_ASKED, UNPARSED, Ballots
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The verdicts of one pair under one criterion."""
+
+    phase: str
+    criterion: str
+    policy_a: str
+    policy_b: str
+    asked: int
+    cast: int
+    unparsed: int
+    missing: int
+
+    @property
+    def lost(self) -> float:
+        """Share of the verdicts asked for that are missing or unparsed."""
+        return (self.unparsed + self.missing) / self.asked if self.asked else 1.0
+
+
+def completeness(ballots: Ballots) -> list[Cell]:
+    """One cell for each criterion and pair, in the order of the study."""
+    count = {state: (ballots.outcomes == state).sum(axis=(2, 3)) for state in (UNPARSED, MISSING, NOT_ASKED)}
+    total = len(ballots.questions) * len(ballots.personas)
+    cells = []
+    for c, criterion in enumerate(ballots.criteria):
+        for p, (a, b) in enumerate(ballots.pairs):
+            unparsed, missing, idle = (int(count[state][c, p]) for state in (UNPARSED, MISSING, NOT_ASKED))
+            asked = total - idle
+            cells.append(Cell(ballots.phase, criterion, a, b, asked, asked - unparsed - missing, unparsed, missing))
+    return cells
+
+
+def refuse_incomplete(cells: Sequence[Cell], bound: float, source: str) -> None:
+    """Refuse statistics when a cell lost more than ``bound`` of its verdicts.
+
+    Raises:
+        IncompleteError: names the worst cells and how to repair them.
+    """
+    bad = sorted((cell for cell in cells if cell.lost > bound), key=lambda cell: -cell.lost)
+    if not bad:
+        return
+    lost = sum(cell.missing + cell.unparsed for cell in bad)
+    raise IncompleteError(
+        f"{source}: {len(bad)} of {len(cells)} cells lack more than {bound:.1%} of their verdicts "
+        f"({lost:,} in all), so no statistics are made. Worst: {_worst(bad[:3])}. "
+        f"Judge what is missing (modpo rerun {source} verdicts); see all cells with: modpo results {source}"
+    )
+
+
+def _worst(cells: Iterable[Cell]) -> str:
+    return "; ".join(
+        f"{cell.phase}, {cell.criterion}, {cell.policy_a} against {cell.policy_b}: "
+        f"{cell.missing} missing and {cell.unparsed} unparsed of {cell.asked}"
+        for cell in cells
+    )

@@ -1,0 +1,57 @@
+"""The tables that statistics are kept in: one schema each. Rates are shares between 0 and 1."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from typing import IO, Any
+
+import pyarrow as pa
+
+Rows = list[dict[str, Any]]
+
+_CELL = [
+    ("phase", pa.string()),
+    ("criterion", pa.string()),
+    ("policy_a", pa.string()),
+    ("policy_b", pa.string()),
+]
+_POLICY = [("phase", pa.string()), ("criterion", pa.string()), ("policy", pa.string())]
+
+
+def _schema(keys: list[tuple[str, pa.DataType]], **columns: str) -> pa.Schema:
+    kinds = {"int": pa.int64(), "float": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
+    names = {name: kinds[kind] for kind, listed in columns.items() for name in listed.split()}
+    return pa.schema([*keys, *names.items()])
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "completeness": _schema(_CELL, int="asked cast unparsed missing", float="lost"),
+    "win_rates": _schema(
+        _CELL,
+        int="questions wins_a wins_b ties",
+        float="win_rate_a a_low a_high win_rate_b b_low b_high difference difference_low difference_high",
+    ),
+    "mcnemar": _schema(
+        _CELL,
+        int="b c ties",
+        float="statistic p p_holm p_bh p_chi2 p_chi2_corrected p_exact p_midp odds_ratio odds_low odds_high detectable",
+        str="favours reason",
+        bool="significant",
+    ),
+    "ranking": _schema(_POLICY, int="rank", float="win_rate low high rank_low rank_high best_probability"),
+}
+
+
+def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """The rows of the table ``name`` in its schema."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMAS[name])
+
+
+def write_csv(stream: IO[str], name: str, rows: Iterable[Mapping[str, Any]], mark: str | None = None) -> None:
+    """The table ``name`` as CSV; with a ``mark``, a last column carries it on every row."""
+    fields = [*SCHEMAS[name].names, *(["note"] if mark else [])]
+    writer = csv.DictWriter(stream, fields, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({**row, "note": mark} if mark else row)
