@@ -13,6 +13,8 @@ COMMANDS: dict[str, str] = {
     "run": "run a study on this machine",
     "status": "what is done, running, failed and missing in a run",
     "rerun": "make shards of one stage again",
+    "results": "rankings and McNemar's tests of a finished run, in the terminal",
+    "report": "make the report of a run: one page, every figure and table as files",
 }
 
 

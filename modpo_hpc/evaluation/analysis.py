@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from modpo_hpc.evaluation import bootstrap, mcnemar, winrates
+from modpo_hpc.evaluation import bootstrap, mcnemar, pareto, winrates
 from modpo_hpc.evaluation.ballots import Ballots
 from modpo_hpc.evaluation.completeness import completeness
 from modpo_hpc.evaluation.tables import Rows
+from modpo_hpc.study import Study
 from modpo_hpc.study.evaluation import Statistics
 
 
@@ -49,23 +51,51 @@ def prepare(ballots: Ballots, settings: Statistics, seed: int) -> Phase:
 def tables_of(phase: Phase) -> dict[str, Rows]:
     """All tables of one phase."""
     return {
-        "completeness": completeness_rows(phase.ballots),
+        "completeness": [cell.row() for cell in completeness(phase.ballots)],
         "win_rates": win_rate_rows(phase),
         "mcnemar": mcnemar_rows(phase),
         "ranking": ranking_rows(phase),
+        "pareto": pareto_rows(phase),
     }
 
 
-def completeness_rows(ballots: Ballots) -> Rows:
-    return [{**asdict(cell), "lost": cell.lost} for cell in completeness(ballots)]
+def summary_of(study: Study, provenance: Mapping[str, Any], mark: str | None) -> dict[str, Any]:
+    """The head of ``statistics.json``: which study, how its numbers were made, and the mark of the sandbox."""
+    return {
+        "study": study.name,
+        "run": provenance.get("id"),
+        "seed": study.seed,
+        "sandbox": mark,
+        "judge": study.judge.model,
+        "settings": study.statistics.model_dump(mode="json"),
+        "phases": {},
+    }
+
+
+def phase_summary(phase: Phase) -> dict[str, Any]:
+    """Sizes of a phase, and the share of the space of its criteria that its policies reach."""
+    ballots = phase.ballots
+    average = winrates.average_rates(*phase.wins.rates(phase.settings.ties), len(ballots.policies))
+    cells = completeness(ballots)
+    return {
+        "policies": list(ballots.policies),
+        "criteria": list(ballots.criteria),
+        "pairs": len(ballots.pairs),
+        "questions": len(ballots.questions),
+        "personas": len(ballots.personas),
+        **{state: sum(getattr(cell, state) for cell in cells) for state in ("asked", "cast", "unparsed", "missing")},
+        "hypervolume": pareto.hypervolume(average.T, np.zeros(len(ballots.criteria))),
+    }
 
 
 def win_rate_rows(phase: Phase) -> Rows:
     rate_a, rate_b = phase.wins.rates(phase.settings.ties)
     drawn_a, drawn_b = replicate_rates(phase)
+    confidence = phase.settings.confidence
     bounds = {
-        name: bootstrap.percentile_interval(draws, phase.settings.confidence)
-        for name, draws in (("a", drawn_a), ("b", drawn_b), ("difference", drawn_a - drawn_b))
+        "a": bootstrap.interval(rate_a, drawn_a, confidence),
+        "b": bootstrap.interval(rate_b, drawn_b, confidence),
+        "difference": bootstrap.interval(rate_a - rate_b, drawn_a - drawn_b, confidence, (-1.0, 1.0)),
     }
     return [
         {
@@ -89,9 +119,9 @@ def win_rate_rows(phase: Phase) -> Rows:
 
 def mcnemar_rows(phase: Phase) -> Rows:
     """All pairs; the corrections are over the pairs of the phase under one criterion."""
-    settings, rows = phase.settings, []
+    settings, rows = phase.settings, list[dict[str, Any]]()
     for c, criterion in enumerate(phase.ballots.criteria):
-        family = []
+        family: Rows = []
         for p, (a, b) in enumerate(phase.ballots.pairs):
             won, lost, ties = (int(count[c, p]) for count in (phase.wins.a, phase.wins.b, phase.wins.ties))
             test = mcnemar.mcnemar(won, lost, settings.mcnemar)
@@ -134,8 +164,8 @@ def ranking_rows(phase: Phase) -> Rows:
     rank = winrates.ranks(average)
     drawn = winrates.average_rates(*replicate_rates(phase), len(policies))
     drawn_rank = winrates.ranks(drawn)
-    low, high = bootstrap.percentile_interval(drawn, confidence)
-    rank_low, rank_high = bootstrap.percentile_interval(drawn_rank.astype(float), confidence)
+    low, high = bootstrap.interval(average, drawn, confidence)
+    rank_low, rank_high = bootstrap.percentiles(drawn_rank.astype(float), confidence)
     best = (drawn_rank == 1).mean(axis=0) if len(drawn) else np.full(average.shape, np.nan)
     return [
         {
@@ -152,6 +182,23 @@ def ranking_rows(phase: Phase) -> Rows:
         }
         for c, criterion in enumerate(phase.ballots.criteria)
         for k, policy in sorted(enumerate(policies), key=lambda one: (-average[c, one[0]], one[1]))
+    ]
+
+
+def pareto_rows(phase: Phase) -> Rows:
+    """Which policies no other beats in every criterion at once, by average win rate."""
+    policies = phase.ballots.policies
+    average = winrates.average_rates(*phase.wins.rates(phase.settings.ties), len(policies))
+    front = pareto.front(average.T)
+    return [
+        {
+            "phase": phase.ballots.phase,
+            "policy": policy,
+            "mean_win_rate": float(average[:, k].mean()),
+            "on_front": bool(front[k]),
+            "dominated_by": ", ".join(policies[other] for other in pareto.dominators(average.T, k)),
+        }
+        for k, policy in enumerate(policies)
     ]
 
 

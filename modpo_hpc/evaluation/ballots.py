@@ -73,9 +73,8 @@ def collect(
     mine = codes["phase"][0] == codes["phase"][1].get(phase, -1)
     columns = {name: (code[mine], labels) for name, (code, labels) in codes.items()}
 
-    pair_of = np.full((len(policies) + 1, len(policies) + 1), -1, dtype=np.int64)
-    for number, (a, b) in enumerate(combinations(range(len(policies)), 2)):
-        pair_of[a, b] = number
+    pair_of = np.full((len(policies), len(policies)), -1, dtype=np.int64)
+    pair_of[np.triu_indices(len(policies), 1)] = np.arange(len(policies) * (len(policies) - 1) // 2)
     a = _positions(columns["policy_a"], policies, "policy_a", "policy", source)
     b = _positions(columns["policy_b"], policies, "policy_b", "policy", source)
     pair = pair_of[a, b]
@@ -86,7 +85,7 @@ def collect(
             f"{policies[a[odd]]} against {policies[b[odd]]}",
             file=source,
             field="policy_a, policy_b",
-            remedy="Pairs are (earlier, later) in the study's order of policies; mixed ledgers look like this. Judge the phase again.",
+            remedy="Two ledgers were mixed, or the order of the policies has changed. Judge the phase again.",
         )
     criterion = _positions(columns["criterion"], criteria, "criterion", "criterion", source)
     question = _positions(columns["question_id"], questions, "question_id", "test question", source)
@@ -99,7 +98,7 @@ def collect(
     outcomes, shown = np.full(shape, MISSING, dtype=np.int8), np.zeros(shape, dtype=np.int8)
     times = np.bincount(flat, minlength=outcomes.size) if flat.size else np.zeros(outcomes.size, dtype=np.int64)
     if (times > 1).any():
-        c, p, q, who = np.unravel_index(int(np.argmax(times > 1)), shape)
+        c, p, q, who = (int(place) for place in np.unravel_index(int(np.argmax(times > 1)), shape))
         x, y = list(combinations(policies, 2))[p]
         raise InputError(
             f"phase {phase}: {int((times > 1).sum())} judgments have more than one verdict, the first of them "
@@ -151,9 +150,9 @@ def _with_panels(ballots: Ballots, per_question: int, source: str) -> Ballots:
     if per_question == len(ballots.personas):
         return ballots
     # Which persona a short panel lacks cannot be known from verdicts alone; it lacks someone, which is what counts.
-    for question in np.flatnonzero(panel.sum(axis=1) < per_question):
-        absent = np.flatnonzero(~panel[question])[: per_question - int(panel[question].sum())]
-        panel[question, absent] = True
+    for short in np.flatnonzero(panel.sum(axis=1) < per_question):
+        absent = np.flatnonzero(~panel[short])[: per_question - int(panel[short].sum())]
+        panel[short, absent] = True
     outcomes = np.where(panel[None, None], ballots.outcomes, NOT_ASKED).astype(np.int8)
     return Ballots(
         ballots.phase,
@@ -198,7 +197,7 @@ def _positions(
             file=source,
             field=field,
             value=value,
-            remedy="These verdicts belong to another study, or two ledgers were mixed. Judge again, or restore the ledger.",
+            remedy="They belong to another study, or two ledgers were mixed. Judge again, or restore the ledger.",
         )
     return found
 

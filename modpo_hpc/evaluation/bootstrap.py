@@ -46,13 +46,28 @@ def two_way(votes: NDArray[np.int8], replicates: int, *seed: object, block: int 
     return Replicates(won[0] / questions, won[1] / questions)
 
 
-def percentile_interval(
-    draws: NDArray[np.float64], confidence: float
+def interval(
+    estimate: NDArray[np.float64],
+    draws: NDArray[np.float64],
+    confidence: float,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile interval over the first axis (replicates)."""
-    tail = (1 - confidence) / 2
+    """Interval of ``estimate`` (...) from ``draws`` (replicates x ...): their percentiles, moved to its centre.
+
+    Personas drawn again agree less than the personas themselves, which pulls every majority towards a draw. The
+    spread of the draws is what is wanted, their shift is not; so it is taken out. Clipped to ``bounds``; NaN
+    without replicates.
+    """
     if draws.shape[0] == 0:
-        empty = np.full(draws.shape[1:], np.nan)
-        return empty, empty
+        return percentiles(draws, confidence)
+    low, high = percentiles(draws - draws.mean(axis=0), confidence)
+    return np.clip(estimate + low, *bounds), np.clip(estimate + high, *bounds)
+
+
+def percentiles(draws: NDArray[np.float64], confidence: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The middle ``confidence`` of ``draws`` (replicates x ...); NaN without replicates."""
+    if draws.shape[0] == 0:
+        return np.full(draws.shape[1:], np.nan), np.full(draws.shape[1:], np.nan)
+    tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     return low, high

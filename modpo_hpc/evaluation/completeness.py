@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from modpo_hpc.errors import IncompleteError
 from modpo_hpc.evaluation.ballots import MISSING, NOT_ASKED, UNPARSED, Ballots
@@ -26,6 +27,10 @@ class Cell:
     def lost(self) -> float:
         """Share of the verdicts asked for that are missing or unparsed."""
         return (self.unparsed + self.missing) / self.asked if self.asked else 1.0
+
+    def row(self) -> dict[str, Any]:
+        """As a row of the table ``completeness``."""
+        return {**asdict(self), "lost": self.lost}
 
 
 def completeness(ballots: Ballots) -> list[Cell]:

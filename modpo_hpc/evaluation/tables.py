@@ -39,6 +39,9 @@ SCHEMAS: dict[str, pa.Schema] = {
         str="favours reason",
         bool="significant",
     ),
+    "pareto": _schema(
+        [("phase", pa.string()), ("policy", pa.string())], float="mean_win_rate", bool="on_front", str="dominated_by"
+    ),
     "ranking": _schema(_POLICY, int="rank", float="win_rate low high rank_low rank_high best_probability"),
 }
 

@@ -1,0 +1,55 @@
+"""Turn verdicts into the tables of the paper: win rates, McNemar's tests, rankings, and how sure they are."""
+
+from __future__ import annotations
+
+import json
+
+from modpo_hpc.data.questions import study_questions
+from modpo_hpc.evaluation import analysis, ballots, tables
+from modpo_hpc.evaluation.completeness import completeness, refuse_incomplete
+from modpo_hpc.run import Run, Shard
+from modpo_hpc.study.evaluation import SANDBOX_MARK
+
+
+def stats(run: Run, shard: Shard) -> None:
+    study, mark = run.study, SANDBOX_MARK if run.study.is_sandbox else None
+    verdicts = run.table("verdicts", list(ballots.COLUMNS))
+    questions = [question.question_id for question in study_questions(run, "test")]
+    personas = [row["persona_id"] for row in run.table("personas").to_pylist() if row["split"] == "test"]
+    phases = [
+        ballots.collect(
+            verdicts,
+            phase,
+            asked.policies,
+            asked.criteria,
+            questions,
+            personas,
+            study.judging.personas_per_question,
+            source=str(run.root),
+        )
+        for phase, asked in study.judging.phases.items()
+    ]
+    cells = [cell for phase in phases for cell in completeness(phase)]
+    shard.write_table([cell.row() for cell in cells], tables.SCHEMAS["completeness"], name="completeness")
+    refuse_incomplete(cells, study.statistics.max_missing, str(run.root))
+
+    made: dict[str, tables.Rows] = {name: [] for name in tables.SCHEMAS}
+    summary = analysis.summary_of(run.study, run.provenance, mark)
+    for number, one in enumerate(phases):
+        phase = analysis.prepare(one, study.statistics, study.seed)
+        for name, rows in analysis.tables_of(phase).items():
+            made[name] += rows
+        summary["phases"][one.phase] = analysis.phase_summary(phase)
+        shard.progress(number + 1, len(phases), "phases")
+    for name, rows in made.items():
+        shard.write_table(rows, tables.SCHEMAS[name], name=name)
+        with shard.file(f"{name}.csv") as stream:
+            tables.write_csv(stream, name, rows, mark)
+    with shard.file("statistics.json") as stream:
+        json.dump(summary, stream, indent=1)
+
+
+if __name__ == "__main__":
+    from modpo_hpc.cli.job import main
+
+    main("statistics")

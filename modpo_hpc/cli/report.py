@@ -1,0 +1,27 @@
+"""``modpo report DIR``: make the report of a run, or say where it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="DIR", help="run directory")
+    parser.add_argument("--json", action="store_true", help="print the place of the page as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from modpo_hpc.launch.entry import run_shard
+    from modpo_hpc.report.book import PAGE
+    from modpo_hpc.report.results import read_results
+    from modpo_hpc.run import Run
+
+    opened = Run.open(args.run)
+    read_results(opened)
+    run_shard(str(opened.root), "report", "all")
+    place = opened.folder("report") / PAGE
+    print(
+        json.dumps({"report": str(place)}) if args.json else f"{place}\nOpen it with a browser; it needs nothing else."
+    )
+    return 0

@@ -1,0 +1,85 @@
+"""What a finished run has to say, read from its tables. Nothing is computed here and nothing is shown."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from modpo_hpc import shards
+from modpo_hpc.errors import IncompleteError
+from modpo_hpc.evaluation.tables import SCHEMAS, Rows
+from modpo_hpc.run import Run
+
+
+@dataclass(frozen=True)
+class Results:
+    """The tables of a run and the document ``statistics.json`` that says how they were made."""
+
+    root: Path
+    summary: dict[str, Any]
+    tables: dict[str, Rows]
+
+    @property
+    def mark(self) -> str | None:
+        """The mark that everything shown must carry, if any part was simulated."""
+        return self.summary["sandbox"]
+
+    @property
+    def phases(self) -> dict[str, dict[str, Any]]:
+        return self.summary["phases"]
+
+    def rows(self, table: str, **where: Any) -> Rows:
+        """The rows of ``table`` whose columns have the values of ``where``."""
+        return [row for row in self.tables[table] if all(row[name] == value for name, value in where.items())]
+
+    def by_policy(self, phase: str, table: str = "ranking") -> dict[str, dict[str, dict[str, Any]]]:
+        """The rows of a table of policies as policy -> criterion -> row, the best policies on average first."""
+        order = sorted(self.rows("pareto", phase=phase), key=_best_first("mean_win_rate", "policy"))
+        found: dict[str, dict[str, dict[str, Any]]] = {row["policy"]: {} for row in order}
+        for row in self.rows(table, phase=phase):
+            found[row["policy"]][row["criterion"]] = row
+        return found
+
+
+def read_results(run: Run) -> Results:
+    """The results of ``run``.
+
+    Raises:
+        IncompleteError: the statistics are not made, or are older than the verdicts.
+    """
+    folder = run.folder("statistics")
+    if run.missing("statistics"):
+        state = "are older than what they rest on" if shards.read_marker(folder, "all") else "are not made yet"
+        raise IncompleteError(f"{run.root}: the statistics {state}. Make them with: modpo rerun {run.root} statistics")
+    tables = {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in SCHEMAS}
+    return Results(run.root, json.loads((folder / "statistics.json").read_text()), tables)
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """Everything as one JSON object; what is not defined (NaN, infinite) becomes null."""
+    return {
+        **results.summary,
+        "tables": {name: [_finite(row) for row in rows] for name, rows in results.tables.items()},
+    }
+
+
+def read_completeness(run: Run) -> Rows:
+    """How complete the verdicts were when statistics were last asked for; empty if they never were."""
+    path = run.folder("statistics") / "completeness.parquet"
+    return pq.read_table(path, partitioning=None).to_pylist() if path.exists() else []
+
+
+def _best_first(value: str, name: str) -> Callable[[dict[str, Any]], tuple[float, str]]:
+    return lambda row: (-row[value], row[name])
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }

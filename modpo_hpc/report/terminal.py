@@ -1,0 +1,150 @@
+"""Results in a terminal, readable in 100 columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from modpo_hpc.report import words
+from modpo_hpc.report.results import Results, Rows
+
+WIDTH = 100
+CRITERIA_ABREAST = 2
+BAR = 10
+AHEAD = "bold cyan"
+
+
+def show(results: Results, console: Console) -> None:
+    """Print the rankings and McNemar's tests of every phase."""
+    console.print(_head(results))
+    for phase, size in results.phases.items():
+        console.print()
+        console.rule(f"[bold]{phase}[/]  {words.phase_line(results, phase)}", style="dim")
+        console.print(_ranking(results, phase))
+        for first in range(0, len(size["criteria"]), CRITERIA_ABREAST):
+            console.print(_mcnemar(results, phase, size["criteria"][first : first + CRITERIA_ABREAST]))
+        for sentence in words.findings(results, phase):
+            console.print(Text(f"  • {sentence}"))
+    console.print(_legend(results))
+
+
+def show_incomplete(cells: Rows, console: Console) -> None:
+    """Print which cells lack verdicts, and nothing else."""
+    table = Table(title="Verdicts that are missing or could not be parsed", box=box.SIMPLE_HEAD, title_style="bold red")
+    for name in ("phase", "criterion", "pair"):
+        table.add_column(name)
+    for name in ("asked", "missing", "unparsed", "lost"):
+        table.add_column(name, justify="right")
+    for cell in sorted(cells, key=lambda one: -one["lost"]):
+        if cell["lost"] > 0:
+            pair = f"{cell['policy_a']} : {cell['policy_b']}"
+            counts = (f"{cell[name]:,}" for name in ("asked", "missing", "unparsed"))
+            table.add_row(cell["phase"], cell["criterion"], pair, *counts, words.percent(cell["lost"]))
+    console.print(table)
+
+
+def _head(results: Results) -> RenderableType:
+    lines = [
+        Text.assemble(
+            ("Study ", "dim"),
+            (results.summary["study"], "bold"),
+            ("  judge ", "dim"),
+            results.summary["judge"],
+            ("  seed ", "dim"),
+            str(results.summary["seed"]),
+        )
+    ]
+    if results.mark:
+        lines.append(Text(results.mark, style="bold yellow"))
+    return Panel(Group(*lines), box=box.ROUNDED, expand=False, border_style="yellow" if results.mark else "dim")
+
+
+def _ranking(results: Results, phase: str) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title="Average win rate over all opponents",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("policy", no_wrap=True)
+    criteria = results.phases[phase]["criteria"]
+    for criterion in criteria:
+        table.add_column(words.title(criterion), justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        table.add_column(
+            "95% CI" if results.summary["settings"]["confidence"] == 0.95 else "interval", style="dim", no_wrap=True
+        )
+    front = {row["policy"] for row in results.rows("pareto", phase=phase) if row["on_front"]}
+    for policy, by_criterion in results.by_policy(phase).items():
+        cells: list[RenderableType] = [Text.assemble(policy, (" ◆" if policy in front else "", "cyan"))]
+        for criterion in criteria:
+            row = by_criterion[criterion]
+            style = AHEAD if row["rank"] == 1 else ""
+            cells += [
+                Text(words.percent(row["win_rate"]), style=style),
+                Text(_bar(row["win_rate"]), style=style or "dim"),
+                words.interval(row["low"], row["high"]),
+            ]
+        table.add_row(*cells)
+    return table
+
+
+def _mcnemar(results: Results, phase: str, criteria: list[str]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title="McNemar's test of each pair: questions won by A and by B",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("A", no_wrap=True)
+    table.add_column("B", no_wrap=True)
+    for criterion in criteria:
+        table.add_column(words.title(criterion), justify="center", no_wrap=True)
+        table.add_column("ties", justify="right", style="dim", no_wrap=True)
+        table.add_column("p", justify="right", no_wrap=True)
+    tests = {(row["policy_a"], row["policy_b"], row["criterion"]): row for row in results.rows("mcnemar", phase=phase)}
+    last = None
+    for a, b in dict.fromkeys((a, b) for a, b, _ in tests):
+        if last not in (None, a):
+            table.add_section() if len(tests) > 12 else None
+        cells: list[RenderableType] = [a if a != last else "", b]
+        for criterion in criteria:
+            row = tests[a, b, criterion]
+            cells += [
+                _score(row),
+                f"{row['ties']}",
+                Text(words.p_value(row["p"]), style="" if row["significant"] else "dim"),
+            ]
+        table.add_row(*cells)
+        last = a
+    return table
+
+
+def _score(row: dict[str, Any]) -> Text:
+    sign = words.comparison_sign(row)
+    return Text.assemble(
+        (f"{row['b']:>4}", AHEAD if sign == ">" else ""),
+        (f" {sign} ", "" if row["significant"] else "dim"),
+        (f"{row['c']:<4}", AHEAD if sign == "<" else ""),
+    )
+
+
+def _legend(results: Results) -> Text:
+    return Text(
+        f"\n◆ on the Pareto front.  A question is won by the majority of its personas.  "
+        f"p: {words.test_words(results)}, "
+        f"as it is; > and < mark what is significant {words.correction_words(results)}, ~ what is not.",
+        style="dim",
+    )
+
+
+def _bar(share: float) -> str:
+    eighths = round(share * BAR * 8)
+    return ("█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]).ljust(BAR)

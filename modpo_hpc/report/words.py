@@ -1,0 +1,101 @@
+"""Numbers and findings as people read them; the terminal and the page say the same."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from modpo_hpc.report.results import Results
+
+METHOD_NAMES = {
+    "chi2": "chi-squared",
+    "chi2_corrected": "chi-squared, continuity corrected",
+    "exact": "exact",
+    "midp": "mid-p",
+}
+CORRECTION_NAMES = {"none": "without correction", "holm": "after Holm", "bh": "after Benjamini-Hochberg"}
+
+
+def p_value(p: float) -> str:
+    """``.221``, ``<.001``, ``1``: three decimals without the leading zero, as in the journals of the field."""
+    if p < 0.001:
+        return "<.001"
+    return "1" if p >= 0.9995 else f"{p:.3f}".lstrip("0")
+
+
+def percent(share: float, digits: int = 1) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.{digits}f}%"
+
+
+def interval(low: float, high: float) -> str:
+    """Bounds of a share, in percent."""
+    return "" if math.isnan(low) or math.isnan(high) else f"{100 * low:.0f}–{100 * high:.0f}"
+
+
+def title(name: str) -> str:
+    """``trust_rapport`` -> ``trust rapport``."""
+    return name.replace("_", " ")
+
+
+def phase_line(results: Results, phase: str) -> str:
+    """The size of a phase in one line."""
+    size = results.phases[phase]
+    return (
+        f"{len(size['policies'])} policies, {size['pairs']} pairs, {size['questions']:,} questions, "
+        f"{size['personas']} personas, {size['cast']:,} verdicts"
+    )
+
+
+def findings(results: Results, phase: str) -> list[str]:
+    """What the tables of a phase say, in sentences."""
+    sentences = []
+    criteria = results.phases[phase]["criteria"]
+    for criterion in criteria:
+        ranked = results.rows("ranking", phase=phase, criterion=criterion)
+        first, last = ranked[0], ranked[-1]
+        sentences.append(
+            f"{title(criterion).capitalize()}: {first['policy']} wins most often ({percent(first['win_rate'])} of the "
+            f"questions on average), {last['policy']} least ({percent(last['win_rate'])})."
+        )
+    front = [row["policy"] for row in results.rows("pareto", phase=phase) if row["on_front"]]
+    together = " and ".join(title(criterion) for criterion in criteria)
+    sentences.append(f"Best trade-offs of {together} (Pareto front): {', '.join(front)}.")
+    tests = results.rows("mcnemar", phase=phase)
+    clear = sum(row["significant"] for row in tests)
+    sentences.append(f"{clear} of {len(tests)} comparisons are significant {correction_words(results)}.")
+    return sentences
+
+
+def correction_words(results: Results) -> str:
+    settings = results.summary["settings"]
+    return f"at {settings['alpha']:g} {CORRECTION_NAMES[settings['correction']]}"
+
+
+def test_words(results: Results) -> str:
+    """How the p-values were made."""
+    settings = results.summary["settings"]
+    return f"McNemar's test ({METHOD_NAMES[settings['mcnemar']]}), ties left out"
+
+
+def comparison_sign(row: dict[str, Any]) -> str:
+    """``>`` or ``<`` where a comparison is significant, ``~`` where it is not."""
+    return "~" if not row["significant"] else ">" if row["b"] > row["c"] else "<"
+
+
+def odds(row: dict[str, Any]) -> str:
+    """Odds ratio of a comparison with its interval."""
+    if math.isnan(row["odds_ratio"]):
+        return ""
+    return f"{_ratio(row['odds_ratio'])} ({_ratio(row['odds_low'])}–{_ratio(row['odds_high'])})"
+
+
+def _ratio(value: float) -> str:
+    return (
+        "∞"
+        if math.isinf(value)
+        else f"{value:.0f}"
+        if value >= 100
+        else f"{value:.2g}"
+        if value < 10
+        else f"{value:.1f}"
+    )

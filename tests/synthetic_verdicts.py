@@ -1,0 +1,189 @@
+"""Verdicts of an invented judge with known habits, and run directories that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from modpo_hpc import shards
+from modpo_hpc.pipeline import stage_named
+from modpo_hpc.run import Run, Shard
+from modpo_hpc.study import Study
+
+STRING = pa.dictionary(pa.int32(), pa.string())
+VERDICTS = pa.schema(
+    [
+        (name, STRING)
+        for name in ("phase", "policy_a", "policy_b", "question_id", "persona_id", "criterion", "winner", "first")
+    ]
+    + [("key", pa.string())]
+)
+ANSWERS = pa.schema(
+    [
+        ("policy", pa.string()),
+        ("question_id", pa.string()),
+        ("text", pa.string()),
+        ("tokens", pa.int32()),
+        ("finish_reason", pa.string()),
+    ]
+)
+QUESTIONS = pa.schema([("question_id", pa.string()), ("text", pa.string()), ("split", pa.string())])
+PERSONAS = pa.schema(
+    [
+        ("persona_id", pa.string()),
+        ("split", pa.string()),
+        ("population", pa.string()),
+        ("age_group", pa.string()),
+        ("gender", pa.string()),
+        ("primary_ethnicity", pa.string()),
+        ("ethnicities", pa.list_(pa.string())),
+    ]
+)
+
+
+def judged(
+    strength: Mapping[str, Mapping[str, float]],
+    phase: str,
+    policies: Sequence[str],
+    criteria: Sequence[str],
+    questions: Sequence[str],
+    personas: Sequence[str],
+    *,
+    seed: int = 0,
+    first_shown_gains: float = 0.0,
+    question_spread: float = 0.6,
+    persona_spread: float = 0.3,
+    persona_taste: Mapping[str, Mapping[str, float]] | None = None,
+    ties: float = 0.02,
+    unparsed: float = 0.0,
+) -> pa.Table:
+    """Every judgment of a phase: logistic in the difference of ``strength[policy][criterion]`` with effects of the
+    question and the persona, ``first_shown_gains`` for the answer on top, and ``persona_taste[persona][policy]``."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    q, n = len(questions), len(personas)
+    for criterion in criteria:
+        for a, b in combinations(policies, 2):
+            taste = np.array(
+                [
+                    (persona_taste or {}).get(who, {}).get(a, 0.0) - (persona_taste or {}).get(who, {}).get(b, 0.0)
+                    for who in personas
+                ]
+            )
+            gap = strength[a][criterion] - strength[b][criterion]
+            a_first = (np.arange(q)[:, None] + np.arange(n)[None, :]) % 2 == 0
+            score = gap + taste + rng.normal(0, question_spread, (q, 1)) + rng.normal(0, persona_spread, (1, n))
+            score = score + np.where(a_first, 1, -1) * first_shown_gains
+            draw = rng.random((q, n))
+            winner = np.where(draw < 1 / (1 + np.exp(-score)), "A", "B")
+            luck = rng.random((q, n))
+            winner = np.where(luck < ties, "tie", np.where(luck < ties + unparsed, "unparsed", winner))
+            size = q * n
+            parts.append(
+                pa.table(
+                    {
+                        "phase": [phase] * size,
+                        "policy_a": [a] * size,
+                        "policy_b": [b] * size,
+                        "question_id": np.repeat(questions, n),
+                        "persona_id": np.tile(personas, q),
+                        "criterion": [criterion] * size,
+                        "winner": winner.ravel(),
+                        "first": np.where(a_first, "A", "B").ravel(),
+                        "key": [f"{phase}{criterion}{a}{b}{k}" for k in range(size)],
+                    }
+                ).cast(VERDICTS)
+            )
+    return pa.concat_tables(parts)
+
+
+def persona_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Invented test personas."""
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "persona_id": f"p{number:03d}",
+            "split": "test",
+            "population": str(rng.choice(["online", "clinic"])),
+            "age_group": str(rng.choice(["18-24", "25-34", "35-44", "45+"])),
+            "gender": str(rng.choice(["woman", "man", "non-binary"], p=[0.55, 0.35, 0.1])),
+            "primary_ethnicity": str(rng.choice(["White", "Black", "Asian", "Hispanic"])),
+            "ethnicities": ["White"],
+        }
+        for number in range(count)
+    ]
+
+
+def fill(run: Run, stage: str, tables: Mapping[str, tuple[pa.Table | list[dict[str, Any]], pa.Schema]]) -> None:
+    """Put ``tables`` (shard -> rows, schema) into ``run`` as if ``stage`` had made them."""
+    for shard_id, (rows, schema) in tables.items():
+        shard = Shard(run, stage_named(stage), shard_id, run.root / ".scratch")
+        shard.write_table(rows, schema)
+        shards.write_marker(
+            run.folder(stage),
+            shards.Marker(
+                stage,
+                shard_id,
+                run.inputs(stage),
+                shard.outputs,
+                started=1.0,
+                seconds=2.0,
+                host="here",
+                job=None,
+                attempt=1,
+            ),
+        )
+
+
+def judged_run(
+    root: Path,
+    study: Study,
+    verdicts: Mapping[str, pa.Table],
+    questions: Sequence[str],
+    personas: list[dict[str, Any]],
+    seed: int = 0,
+) -> Run:
+    """A run directory whose verdicts (phase -> table) are made and whose statistics are not."""
+    rng = np.random.default_rng(seed)
+    run = Run.create(root, study)
+    rows = [{"question_id": one, "text": f"Question {one}.", "split": "test"} for one in questions]
+    rows += [{"question_id": f"t{k}", "text": f"Training question {k}.", "split": "train"} for k in range(8)]
+    fill(run, "questions", {"all": (rows, QUESTIONS)})
+    others = [
+        {**one, "persona_id": f"x{k}", "split": "train"}
+        for k, one in enumerate(persona_rows(study.personas.train, seed=1))
+    ]
+    fill(run, "personas", {"all": (personas + others, PERSONAS)})
+    answers = {}
+    for shard_id in run.shard_ids("answers"):
+        policy = shard_id.rpartition(".")[0]
+        length = 30 + 8 * list(study.alignment.policies).index(policy)
+        answers[shard_id] = (
+            [
+                {
+                    "policy": policy,
+                    "question_id": one,
+                    "text": "An answer.",
+                    "tokens": int(rng.poisson(length)),
+                    "finish_reason": "stop",
+                }
+                for one in questions
+            ],
+            ANSWERS,
+        )
+    fill(run, "answers", answers)
+    made = {}
+    for shard_id in run.shard_ids("verdicts"):
+        phase, a, b, _ = shard_id.split(".")
+        table = verdicts[phase]
+        mine = [
+            x == a and y == b for x, y in zip(table["policy_a"].to_pylist(), table["policy_b"].to_pylist(), strict=True)
+        ]
+        made[shard_id] = (table.filter(pa.array(mine)), VERDICTS)
+    fill(run, "verdicts", made)
+    return run
