@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modpo_hpc import shards
 from modpo_hpc.pipeline import stage_named
@@ -44,6 +45,56 @@ PERSONAS = pa.schema(
         ("ethnicities", pa.list_(pa.string())),
     ]
 )
+
+
+def small_study(**changes: Any) -> Study:
+    """Two phases of four and three policies; sections can be replaced: ``small_study(statistics={...})``."""
+    policies = {
+        "Base": {"method": "base"},
+        "SFT_Empathy": {"method": "sft", "criteria": {"empathy": 1}},
+        "DPO_Empathy": {"method": "dpo", "criteria": {"empathy": 1}},
+        "MODPO_Empathy": {"method": "modpo", "criteria": {"empathy": 0.5, "safety": 0.5}},
+        "MODPO_Survey": {"method": "modpo", "criteria": {"empathy": 0.5, "active_listening": 0.25, "safety": 0.25}},
+    }
+    document = {
+        "name": "small",
+        "seed": 7,
+        "personas": {"select": 40, "train": 20, "test": 20},
+        "criteria": {"rank": ["empathy", "active_listening", "safety"]},
+        "ranking": {"personas_per_question": 10},
+        "alignment": {"policies": policies},
+        "judging": {
+            "personas_per_question": 20,
+            "phases": {
+                "phase1": {"policies": list(policies)[:4], "criteria": ["empathy", "safety"]},
+                "phase2": {"policies": ["Base", "MODPO_Empathy", "MODPO_Survey"], "criteria": ["overall", "safety"]},
+            },
+        },
+        "statistics": {"bootstrap": 200},
+    }
+    return Study.model_validate({**document, **changes})
+
+
+STRENGTH = {
+    "Base": {"empathy": -1.0, "safety": -0.2, "overall": -0.8},
+    "SFT_Empathy": {"empathy": -0.4, "safety": -0.2, "overall": -0.3},
+    "DPO_Empathy": {"empathy": 1.2, "safety": -0.4, "overall": 0.5},
+    "MODPO_Empathy": {"empathy": 0.5, "safety": 0.7, "overall": 0.6},
+    "MODPO_Survey": {"empathy": 0.5, "safety": 0.7, "overall": 0.8},
+}
+
+
+def small_run(root: Path, study: Study | None = None, questions: int = 40, **habits: Any) -> Run:
+    """A judged run of ``small_study``; ``habits`` are those of :func:`judged`."""
+    study = study or small_study()
+    asked = [f"q{number:03d}" for number in range(questions)]
+    personas = persona_rows(study.personas.test)
+    names = [row["persona_id"] for row in personas]
+    verdicts = {
+        phase: judged(STRENGTH, phase, one.policies, one.criteria, asked, names, seed=number, **habits)
+        for number, (phase, one) in enumerate(study.judging.phases.items())
+    }
+    return judged_run(root, study, verdicts, asked, personas)
 
 
 def judged(
@@ -95,7 +146,7 @@ def judged(
                         "criterion": [criterion] * size,
                         "winner": winner.ravel(),
                         "first": np.where(a_first, "A", "B").ravel(),
-                        "key": [f"{phase}{criterion}{a}{b}{k}" for k in range(size)],
+                        "key": np.arange(size).astype(str),
                     }
                 ).cast(VERDICTS)
             )
@@ -181,9 +232,7 @@ def judged_run(
     for shard_id in run.shard_ids("verdicts"):
         phase, a, b, _ = shard_id.split(".")
         table = verdicts[phase]
-        mine = [
-            x == a and y == b for x, y in zip(table["policy_a"].to_pylist(), table["policy_b"].to_pylist(), strict=True)
-        ]
-        made[shard_id] = (table.filter(pa.array(mine)), VERDICTS)
+        mine = pc.and_(pc.equal(table["policy_a"], a), pc.equal(table["policy_b"], b))
+        made[shard_id] = (table.filter(mine), VERDICTS)
     fill(run, "verdicts", made)
     return run

@@ -1,0 +1,107 @@
+"""Majorities, win rates and rankings against a plain loop, and the bootstrap against what it stands for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from modpo_hpc.evaluation import bootstrap, pareto, winrates
+
+votes_of = arrays.arrays(
+    np.int8,
+    st.tuples(st.integers(1, 2), st.just(6), st.integers(1, 8), st.integers(1, 7)),
+    elements=st.sampled_from([-1, 0, 1]),
+)
+
+
+@given(votes_of)
+def test_win_rates_are_those_of_a_plain_count(votes: np.ndarray) -> None:
+    wins = winrates.count_wins(winrates.majorities(votes))
+    for c in range(votes.shape[0]):
+        for p in range(6):
+            plain: Counter[str] = Counter()
+            for question in votes[c, p]:
+                a, b = list(question).count(1), list(question).count(-1)
+                plain["a" if a > b else "b" if b > a else "tie"] += 1
+            assert (wins.a[c, p], wins.b[c, p], wins.ties[c, p]) == (plain["a"], plain["b"], plain["tie"])
+            questions = votes.shape[2]
+            none_a, _ = wins.rates("none")
+            half_a, half_b = wins.rates("half")
+            assert none_a[c, p] == plain["a"] / questions
+            assert half_a[c, p] == (plain["a"] + plain["tie"] / 2) / questions
+            assert half_a[c, p] + half_b[c, p] == pytest.approx(1)
+
+
+@given(votes_of)
+def test_swapping_the_two_names_swaps_the_wins(votes: np.ndarray) -> None:
+    ours, swapped = (winrates.count_wins(winrates.majorities(one)) for one in (votes, -votes))
+    np.testing.assert_array_equal(ours.a, swapped.b)
+    np.testing.assert_array_equal(ours.ties, swapped.ties)
+
+
+def test_averages_and_matrix_take_each_opponent_once() -> None:
+    rates = {pair: 0.1 * number for number, pair in enumerate(combinations("wxyz", 2), start=1)}
+    a = np.array(list(rates.values()))
+    average = winrates.average_rates(a, 1 - a, 4)
+    for place, policy in enumerate("wxyz"):
+        mine = [rate if pair[0] == policy else 1 - rate for pair, rate in rates.items() if policy in pair]
+        assert average[place] == pytest.approx(sum(mine) / 3)
+    matrix = winrates.head_to_head(a, 1 - a, 4)
+    assert matrix[0, 2] == pytest.approx(rates["w", "y"])
+    np.testing.assert_allclose(np.nanmean(matrix, axis=1), average)
+    assert list(winrates.ranks(np.array([0.3, 0.7, 0.3, 0.1]))) == [2, 1, 2, 4]
+
+
+def test_two_way_bootstrap_spreads_like_new_questions_and_new_personas() -> None:
+    """Against the truth: the design is drawn afresh many times from the world that the verdicts came from."""
+    rng = np.random.default_rng(0)
+    questions, personas = 60, 15
+
+    def judge() -> np.ndarray:
+        question, persona = rng.normal(0.25, 0.8, (questions, 1)), rng.normal(0, 0.9, (1, personas))
+        return np.where(rng.random((questions, personas)) < 1 / (1 + np.exp(-question - persona)), 1, -1).astype(
+            np.int8
+        )
+
+    worlds = [judge() for _ in range(400)]
+    truth = np.array([(winrates.majorities(one) == 1).mean() for one in worlds])
+    covered, widths, only_questions = [], [], []
+    for world in worlds[:150]:
+        draws = bootstrap.two_way(world[None, None], 300, "seed", len(widths)).a[:, 0, 0]
+        estimate = np.array((winrates.majorities(world) == 1).mean())
+        low, high = bootstrap.interval(estimate, draws, 0.95)
+        covered.append(low <= truth.mean() <= high)
+        widths.append(draws.std())
+        only_questions.append(np.sqrt(estimate * (1 - estimate) / questions))
+    assert np.mean(covered) > 0.9
+    assert truth.std() == pytest.approx(np.mean(widths), rel=0.2)
+    assert np.mean(only_questions) < 0.75 * truth.std()
+
+
+def test_replicates_do_not_depend_on_the_blocks_and_share_their_draws() -> None:
+    votes = np.random.default_rng(0).choice([-1, 0, 1], size=(2, 3, 20, 9)).astype(np.int8)
+    votes[1] = votes[0]
+    whole, parts = bootstrap.two_way(votes, 50, 1), bootstrap.two_way(votes, 50, 1, block=7)
+    np.testing.assert_array_equal(whole.a, parts.a)
+    np.testing.assert_array_equal(whole.a[:, 0], whole.a[:, 1])
+    assert not np.array_equal(whole.a, bootstrap.two_way(votes, 50, 2).a)
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 3).flatmap(lambda d: st.lists(st.tuples(*[st.integers(0, 6)] * d), min_size=1, max_size=8)))
+def test_hypervolume_and_front_by_counting_unit_cells(points: list[tuple[int, ...]]) -> None:
+    grid = np.stack(np.meshgrid(*[np.arange(6)] * len(points[0]), indexing="ij"), -1).reshape(-1, len(points[0]))
+    covered = sum(any(all(cell < up for cell, up in zip(one, point, strict=True)) for point in points) for one in grid)
+    assert pareto.hypervolume(points, [0] * len(points[0])) == pytest.approx(covered)
+    front = [point for point, on in zip(points, pareto.front(points), strict=True) if on]
+    assert pareto.hypervolume(front, [0] * len(points[0])) == pytest.approx(covered)
+    for one, other in combinations(front, 2):
+        assert one == other or (
+            any(a > b for a, b in zip(one, other, strict=True)) and any(b > a for a, b in zip(one, other, strict=True))
+        )
