@@ -68,7 +68,7 @@ def test_the_same_verdicts_give_the_same_bytes(finished: Run, tmp_path: Path) ->
 
 def test_too_many_unparsed_verdicts_leave_only_the_count_of_them(tmp_path: Path, modpo: Callable[..., Any]) -> None:
     run = small_run(tmp_path / "run", unparsed=0.05)
-    with pytest.raises(IncompleteError, match="lack more than 1[.]0% of their verdicts"):
+    with pytest.raises(IncompleteError, match=r"lack more than 1\.0% of their verdicts"):
         run_shard(str(run.root), "statistics", "all")
     assert not (run.folder("statistics") / "mcnemar.parquet").exists()
     shown = modpo("results", run.root)
