@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from modpo_hpc.study.section import Section
+
 
 
 class Training(Section):
     """Settings of one training run; a policy may override any of them."""
 
     learning_rate: float = Field(5e-5, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the learning rate after warmup")
     epochs: int = Field(1, ge=1)
     batch_size: int = Field(16, ge=1, description="pairs a step, over all processes")
     micro_batch_size: int = Field(8, ge=1, description="pairs a forward pass of one process")
     beta: float = Field(0.1, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="dpo only: share of preferences taken to be wrong")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps")
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    max_length: int = Field(1024, ge=8, description="tokens of prompt and response")
+    max_length: int = Field(1024, ge=8, description="tokens of prompt and response; longer pairs are dropped and listed")
     lora_rank: int = Field(16, ge=1)
     lora_alpha: int = Field(32, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    lora_targets: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
+    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     held_out: float = Field(0.1, ge=0, lt=1, description="share of questions held out for evaluation")
+    evaluations: int = Field(1, ge=1, description="evaluations on held-out questions, an epoch")
+    early_stopping: int = Field(0, ge=0, description="evaluations without a better held-out loss that end training; 0: never")
+    gradient_cosine: bool = Field(False, description="measure the cosine between the criteria's gradients at the end")
+    gradient_checkpointing: bool = False
     checkpoint_steps: int = Field(50, ge=1)
     deepspeed: str | None = Field(None, description="DeepSpeed configuration, a file; plain PyTorch if empty")
+    processes: int | None = Field(None, ge=1, description="with DeepSpeed; one a GPU if empty, one without GPUs")
+
+    @model_validator(mode="after")
+    def _processes_need_deepspeed(self) -> Training:
+        if self.processes and self.processes > 1 and self.deepspeed is None:
+            raise ValueError("several processes train under DeepSpeed only; name a configuration in deepspeed")
+        return self
 
 
 class Policy(Section):
@@ -47,6 +53,10 @@ class Policy(Section):
     method: Literal["base", "sft", "dpo", "modpo", "joint_dpo", "soup", "remote"]
     criteria: dict[str, float] = Field(default_factory=dict, description="criterion -> weight, the anchor first")
     sources: dict[str, float] = Field(default_factory=dict, description="soup only: policy -> weight")
+    merge: Literal["exact", "svd", "paper"] = Field(
+        "exact", description="soup only: the weighted sum of updates, its best approximation of svd_rank, or averaged factors"
+    )
+    svd_rank: int | None = Field(None, ge=1, description="merge svd only; the largest rank of the sources if empty")
     training: dict[str, object] = Field(default_factory=dict, description="overrides of the study's training")
 
     @model_validator(mode="after")
@@ -58,10 +68,14 @@ class Policy(Section):
             raise ValueError(f"method {self.method} takes at least two criteria, here are {count}")
         if self.method == "soup" and len(self.sources) < 2:
             raise ValueError("method soup takes at least two sources (policy -> weight)")
+        if self.sources and self.method != "soup":
+            raise ValueError(f"sources are for method soup only, not for {self.method}")
         if any(weight < 0 for weight in (*self.criteria.values(), *self.sources.values())):
             raise ValueError("weights are zero or more")
         if self.method == "modpo" and next(iter(self.criteria.values())) <= 0:
             raise ValueError("the anchor, the first criterion, needs a weight above zero")
+        if self.method == "joint_dpo" and not any(self.criteria.values()):
+            raise ValueError("at least one criterion needs a weight above zero")
         return self
 
 
@@ -70,3 +84,19 @@ class Alignment(Section):
 
     training: Training = Training()
     policies: dict[str, Policy] = Field(min_length=2)
+
+    def training_of(self, policy: str, **overrides: Any) -> Training:
+        """The settings of ``policy``: the shared ones, its own overrides, then ``overrides``."""
+        own = self.policies[policy].training
+        return Training.model_validate({**self.training.model_dump(), **own, **overrides})
+
+    @model_validator(mode="after")
+    def _overrides_are_settings(self) -> Alignment:
+        for name in self.policies:
+            try:
+                self.training_of(name)
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(str(part) for part in first["loc"])
+                raise ValueError(f"policies.{name}.training.{field}: {first['msg'].removeprefix('Value error, ')}") from None
+        return self

@@ -1,0 +1,73 @@
+"""Batches are a plan: a pure function of seed, epoch, lengths and the number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modpo_hpc.seeds import rng_of
+
+_WINDOW = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: ``parts[rank][i]`` holds the places of the examples of a process's i-th forward pass.
+
+    Every process has the same number of passes; a pass may be empty at the ragged end.
+    """
+
+    epoch: int
+    parts: tuple[tuple[tuple[int, ...], ...], ...]
+
+    @property
+    def size(self) -> int:
+        """Examples of the step, over all processes."""
+        return sum(len(part) for rank in self.parts for part in rank)
+
+
+def plan_batches(
+    lengths: Sequence[int],
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    micro_batch_size: int,
+    processes: int = 1,
+) -> list[Step]:
+    """Every step of a training run, in order.
+
+    Which examples share a step does not depend on ``processes`` or ``micro_batch_size``: only how they are dealt out
+    does. Steps gather examples of like length (within a window of shuffled batches), so that processes and passes
+    have like work.
+    """
+    return [
+        Step(epoch, _deal(sorted(batch, key=lambda place: (lengths[place], place)), lengths, micro_batch_size, processes))
+        for epoch in range(epochs)
+        for batch in _shuffled_batches(lengths, seed, epoch, batch_size)
+    ]
+
+
+def _shuffled_batches(lengths: Sequence[int], seed: int, epoch: int, size: int) -> list[list[int]]:
+    rng = rng_of(seed, "batches", epoch)
+    order = [int(place) for place in rng.permutation(len(lengths))]
+    window = size * _WINDOW
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window):
+        alike = sorted(order[start : start + window], key=lambda place: lengths[place])
+        batches += [alike[first : first + size] for first in range(0, len(alike), size)]
+    return [batches[int(number)] for number in rng.permutation(len(batches))]
+
+
+def _deal(
+    batch: list[int], lengths: Sequence[int], micro_batch_size: int, processes: int
+) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """Snake order over the processes: longest first, so that their sums of lengths stay close."""
+    hands: list[list[int]] = [[] for _ in range(processes)]
+    for turn, place in enumerate(sorted(batch, key=lambda one: (-lengths[one], one))):
+        lap, seat = divmod(turn, processes)
+        hands[seat if lap % 2 == 0 else processes - 1 - seat].append(place)
+    passes = max(1, -(-max(map(len, hands)) // micro_batch_size))
+    return tuple(
+        tuple(tuple(hand[start : start + micro_batch_size]) for start in range(0, passes * micro_batch_size, micro_batch_size))
+        for hand in hands
+    )

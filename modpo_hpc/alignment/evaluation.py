@@ -1,0 +1,84 @@
+"""What a policy does on held-out questions: loss, and accuracy and margin of every criterion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from modpo_hpc.alignment.engine import Engine
+from modpo_hpc.alignment.examples import Example
+from modpo_hpc.alignment.objective import Objective, collate
+
+
+@torch.no_grad()
+def evaluate(
+    engine: Engine, objective: Objective, examples: Sequence[Example], criteria: Sequence[str], micro_batch_size: int
+) -> dict[str, Any]:
+    """Means over ``examples``, which hold the pairs of every criterion.
+
+    ``held_out_accuracy`` is the share of pairs with ``h > 0``, the criteria weighted by their weights; it does not
+    depend on beta, so trials with different beta compare. ``criteria`` holds accuracy, mean and spread of ``beta*h``
+    and number of pairs for each criterion; for MODPO ``weighted_margin_spread`` is what beta*h works against.
+    """
+    engine.train(False)
+    order = sorted(range(len(examples)), key=lambda place: (examples[place].tree.tokens, place))
+    parts = [order[start : start + micro_batch_size] for start in range(0, len(order), micro_batch_size)]
+    rounds = -(-len(parts) // engine.layout.processes)
+    count = len(criteria)
+    sums = torch.zeros(3 + 4 * count, device=engine.device, dtype=torch.float64)
+    for number in range(rounds):
+        place = number * engine.layout.processes + engine.rank
+        part = parts[place] if place < len(parts) else []
+        batch = collate([examples[one] for one in part or order[:1]], engine.device)
+        logps = engine.logps(batch.packed)
+        if not part:
+            continue
+        losses, metrics = objective.loss(batch, logps)
+        margins, present = objective.criterion_metrics(batch, logps)
+        margins = torch.where(present, margins, 0.0).double()
+        right = ((margins > 0) & present).double()
+        margin = metrics.get("weighted_margin", torch.zeros_like(losses)).double()
+        sums += torch.cat(
+            (
+                torch.stack((losses.double().sum(), margin.sum(), (margin**2).sum())),
+                right.sum(1),
+                margins.sum(1),
+                (margins**2).sum(1),
+                present.double().sum(1),
+            )
+        )
+    total = engine.total(sums).tolist()
+    by_criterion = {
+        name: _of_criterion(total[3 + place], total[3 + count + place], total[3 + 2 * count + place], total[3 + 3 * count + place])
+        for place, name in enumerate(criteria)
+    }
+    measured = [
+        (weight, found["accuracy"])
+        for weight, found in zip(objective.weights, by_criterion.values(), strict=True)
+        if found["pairs"] and weight > 0
+    ]
+    weight_sum = sum(weight for weight, _ in measured)
+    return {
+        "held_out_loss": total[0] / len(examples),
+        "held_out_accuracy": sum(weight * one for weight, one in measured) / weight_sum if measured else None,
+        "held_out_examples": len(examples),
+        "criteria": by_criterion,
+        **({"weighted_margin_spread": _spread(total[1], total[2], len(examples))} if objective.method == "modpo" else {}),
+    }
+
+
+def _of_criterion(right: float, margins: float, squares: float, pairs: float) -> dict[str, float]:
+    if not pairs:
+        return {"pairs": 0}
+    return {
+        "accuracy": right / pairs,
+        "margin": margins / pairs,
+        "margin_spread": _spread(margins, squares, pairs),
+        "pairs": int(pairs),
+    }
+
+
+def _spread(values: float, squares: float, count: float) -> float:
+    return float(max(0.0, squares / count - (values / count) ** 2) ** 0.5)

@@ -1,0 +1,130 @@
+"""What a policy trains on: pairs, responses, questions and scores joined into trees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from modpo_hpc.alignment.trees import Tree
+from modpo_hpc.seeds import seed_of
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question, some of its responses, and the pair that each criterion of a policy makes of them.
+
+    Attributes:
+        tree: prompt and responses, as token ids.
+        response_ids: id of each response of the tree.
+        pairs: for each criterion the places of the chosen and the rejected response in the tree; None where the
+            criterion has no pair for this question.
+        reference: log-prob of each response under the reference model.
+        rewards: for each response its rewards under the margin criteria, on the study's scale.
+    """
+
+    question_id: str
+    tree: Tree
+    response_ids: tuple[str, ...]
+    pairs: tuple[Pair | None, ...]
+    reference: tuple[float, ...] = ()
+    rewards: tuple[tuple[float, ...], ...] = ()
+
+    def narrowed(self, places: Sequence[int]) -> Example:
+        """The same with the responses at ``places`` only; a pair that loses a response is gone."""
+        new = {old: place for place, old in enumerate(places)}
+        return replace(
+            self,
+            tree=Tree(self.tree.prompt, tuple(self.tree.responses[place] for place in places)),
+            response_ids=tuple(self.response_ids[place] for place in places),
+            pairs=tuple((new[p[0]], new[p[1]]) if p and p[0] in new and p[1] in new else None for p in self.pairs),
+            reference=tuple(self.reference[place] for place in places) if self.reference else (),
+            rewards=tuple(self.rewards[place] for place in places) if self.rewards else (),
+        )
+
+    def with_criteria(self, count: int) -> Example:
+        """The same with the pairs of the first ``count`` criteria, and only the responses that they use."""
+        pairs = self.pairs[:count]
+        used = dict.fromkeys(place for pair in pairs if pair for place in pair)
+        return replace(self, pairs=pairs).narrowed(tuple(used))
+
+    def chosen_only(self) -> Example:
+        """The anchor's chosen response alone; its pair names it twice."""
+        pair = self.pairs[0]
+        if pair is None:
+            raise ValueError(f"question {self.question_id} has no pair of the anchor")
+        return replace(self.narrowed((pair[0],)), pairs=((0, 0),))
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A question that a policy does not train on, and why."""
+
+    question_id: str
+    reason: str
+
+
+def join_examples(
+    criteria: Sequence[str],
+    required: int,
+    prompts: Mapping[str, tuple[int, ...]],
+    responses: Mapping[str, Mapping[str, tuple[int, ...]]],
+    pairs: Mapping[str, Mapping[str, tuple[str, str]]],
+    rewards: Mapping[str, Mapping[str, float]],
+    max_length: int,
+) -> tuple[list[Example], list[Dropped]]:
+    """One example for each question, in the order of ``prompts``.
+
+    Args:
+        criteria: the policy's criteria, the anchor first.
+        required: the first so many criteria must have a pair; the others are for evaluation.
+        prompts: question id -> tokens of the prompt.
+        responses: question id -> response id -> tokens with EOS.
+        pairs: criterion -> question id -> (chosen, rejected) response ids.
+        rewards: margin criterion -> response id -> reward; empty for methods without margins.
+        max_length: tokens of prompt and response; a required pair that is longer drops its question.
+    """
+    examples, dropped = [], []
+    for question_id, prompt in prompts.items():
+        of_question = responses[question_id]
+        ids = tuple(of_question)
+        place = {response_id: number for number, response_id in enumerate(ids)}
+        found: list[Pair | None] = []
+        reason = ""
+        for number, criterion in enumerate(criteria):
+            pair = pairs[criterion].get(question_id)
+            too_long = [one for one in pair or () if len(prompt) + len(of_question[one]) > max_length]
+            empty = [one for one in pair or () if len(of_question[one]) < 2]
+            if number < required and not reason:
+                if pair is None:
+                    reason = f"no pair of {criterion}"
+                elif too_long:
+                    tokens = max(len(prompt) + len(of_question[one]) for one in too_long)
+                    reason = f"{too_long[0]} has {tokens} tokens with its prompt, more than max_length {max_length}"
+                elif empty:
+                    reason = f"{empty[0]} is empty"
+            found.append((place[pair[0]], place[pair[1]]) if pair and not too_long and not empty else None)
+        if reason:
+            dropped.append(Dropped(question_id, reason))
+            continue
+        examples.append(
+            Example(
+                question_id=question_id,
+                tree=Tree(prompt, tuple(of_question.values())),
+                response_ids=ids,
+                pairs=tuple(found),
+                rewards=tuple(tuple(of[one] for of in rewards.values()) for one in ids) if rewards else (),
+            )
+        )
+    return examples, dropped
+
+
+def split_by_question(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """Training and held-out examples. The draw belongs to the question, so every policy holds out the same ones."""
+    order = sorted(examples, key=lambda one: seed_of(seed, "held-out", one.question_id))
+    held_out = {one.question_id for one in order[: round(share * len(order))]}
+    return (
+        [one for one in examples if one.question_id not in held_out],
+        [one for one in examples if one.question_id in held_out],
+    )
