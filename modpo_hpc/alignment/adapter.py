@@ -41,7 +41,7 @@ def attach_adapter(model: nn.Module, settings: Training, base_name: str, seed: i
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(seed)
-    adapted = get_peft_model(model, config)  # type: ignore[arg-type]
+    adapted = get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = base_name
     return adapted
 
@@ -75,7 +75,7 @@ def load_adapter_weights(adapted: Any, weights: Mapping[str, Tensor], source: st
             f"this adapter does not fit the model: {len(odd)} tensors differ in name or shape, first {odd[0]} "
             f"(here {given.get(odd[0])}, in the model {present.get(odd[0])})",
             file=source,
-            remedy="It was trained with another base model, rank or list of target modules; use those, or train it again.",
+            remedy="It was trained with another base model, rank or targets; use those, or train it again.",
         )
     set_peft_model_state_dict(adapted, dict(weights))
 
@@ -105,7 +105,10 @@ def read_adapter(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError("there is no adapter here", file=folder, remedy="Train the policy first.") from error
     if config.get("peft_type") != "LORA":
         raise InputError(
-            "this adapter is no LoRA adapter", file=folder, value=config.get("peft_type"), remedy="Only LoRA is supported."
+            "this adapter is no LoRA adapter",
+            file=folder,
+            value=config.get("peft_type"),
+            remedy="Only LoRA is supported.",
         )
     return weights, config
 

@@ -41,7 +41,9 @@ def plan_batches(
     have like work.
     """
     return [
-        Step(epoch, _deal(sorted(batch, key=lambda place: (lengths[place], place)), lengths, micro_batch_size, processes))
+        Step(
+            epoch, _deal(sorted(batch, key=lambda place: (lengths[place], place)), lengths, micro_batch_size, processes)
+        )
         for epoch in range(epochs)
         for batch in _shuffled_batches(lengths, seed, epoch, batch_size)
     ]
@@ -68,6 +70,9 @@ def _deal(
         hands[seat if lap % 2 == 0 else processes - 1 - seat].append(place)
     passes = max(1, -(-max(map(len, hands)) // micro_batch_size))
     return tuple(
-        tuple(tuple(hand[start : start + micro_batch_size]) for start in range(0, passes * micro_batch_size, micro_batch_size))
+        tuple(
+            tuple(hand[start : start + micro_batch_size])
+            for start in range(0, passes * micro_batch_size, micro_batch_size)
+        )
         for hand in hands
     )

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: complete or not there, and refused before any model is loaded where they do not fit."""
+"""Checkpoints of a training run: complete or not there, and refused before a model is loaded if they do not fit."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def why_not_resumable(saved: Layout, wanted: Layout) -> str | None:
             f"and this run has {wanted.processes}"
         )
     if 3 in (saved.zero_stage, wanted.zero_stage):
-        return f"it was written under ZeRO stage {saved.zero_stage}, and stage {wanted.zero_stage} lays weights out otherwise"
+        return (
+            f"it was written under ZeRO stage {saved.zero_stage}; stage {wanted.zero_stage} lays weights out otherwise"
+        )
     if {saved.zero_stage, wanted.zero_stage} == {1, 2} and saved.offload == wanted.offload:
         return None
     return (
@@ -65,6 +67,16 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max(found, key=lambda one: int(one.name.removeprefix(_PREFIX)), default=None)
 
 
+def refuse_unresumable(folder: Path, wanted: Layout) -> None:
+    """Stop, before a model is loaded, if the newest checkpoint in ``folder`` cannot go on as ``wanted``.
+
+    Raises:
+        InputError: says why and what to do.
+    """
+    if checkpoint := latest_checkpoint(folder):
+        _refuse(checkpoint, why_not_resumable(_read_layout(checkpoint), wanted))
+
+
 def read_position(checkpoint: Path, wanted: Layout, plan: str) -> Position:
     """The position in ``checkpoint``.
 
@@ -72,15 +84,12 @@ def read_position(checkpoint: Path, wanted: Layout, plan: str) -> Position:
         InputError: the checkpoint belongs to another layout or plan; says why and what to do.
     """
     state = json.loads((checkpoint / _STATE).read_bytes())
-    reason = why_not_resumable(Layout(**state["layout"]), wanted)
-    if reason is None and state["plan"] != plan:
-        reason = "its batches are those of other data or settings"
-    if reason:
-        raise InputError(
-            f"this checkpoint cannot be resumed: {reason}",
-            file=checkpoint,
-            remedy=f"Train with the layout it was written with, or remove {checkpoint.parent} to start over.",
-        )
+    same_plan = state["plan"] == plan
+    _refuse(
+        checkpoint,
+        why_not_resumable(_read_layout(checkpoint), wanted)
+        or (None if same_plan else "its batches are those of other data or settings"),
+    )
     return Position(**state["position"])
 
 
@@ -106,3 +115,16 @@ def finish_checkpoint(checkpoint: Path, layout: Layout, plan: str, position: Pos
     for old in complete[:-_KEEP]:
         (old / _COMPLETE).unlink()
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_layout(checkpoint: Path) -> Layout:
+    return Layout(**json.loads((checkpoint / _STATE).read_bytes())["layout"])
+
+
+def _refuse(checkpoint: Path, reason: str | None) -> None:
+    if reason:
+        raise InputError(
+            f"this checkpoint cannot be resumed: {reason}",
+            file=checkpoint,
+            remedy=f"Train with the layout it was written with, or remove {checkpoint.parent} to start over.",
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,15 +14,17 @@ from modpo_hpc.alignment.scorer import ResponseScorer
 from modpo_hpc.alignment.trees import Packed
 from modpo_hpc.study.alignment import Training
 
+T = TypeVar("T")
 _ADAPTER, _OPTIMIZER = "adapter.pt", "optimizer.pt"
 
 
 class Engine(Protocol):
-    """What the training loop needs. ``rank`` and ``processes`` are 0 and 1 in one process."""
+    """What the training loop needs: the PEFT model ``adapted``, and one of several processes that hold it."""
 
     layout: Layout
     rank: int
     device: torch.device
+    adapted: Any
 
     def train(self, training: bool) -> None:
         """Turn dropout on or off."""
@@ -38,6 +40,9 @@ class Engine(Protocol):
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the processes."""
+
+    def share(self, value: T) -> T:
+        """The value that the first process gives."""
 
     def weights(self) -> dict[str, Tensor]:
         """The adapter's weights, whole, on the CPU."""
@@ -83,7 +88,7 @@ class PlainEngine:
         return logps
 
     def backward(self, loss: Tensor, last: bool) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def step(self, learning_rate: float) -> float:
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._max_norm))
@@ -96,11 +101,16 @@ class PlainEngine:
     def total(self, values: Tensor) -> Tensor:
         return values
 
+    def share(self, value: T) -> T:
+        return value
+
     def weights(self) -> dict[str, Tensor]:
         return adapter_weights(self.adapted)
 
     def gradients(self) -> Tensor:
-        flat = torch.cat([one.grad.flatten() if one.grad is not None else one.new_zeros(one.numel()) for one in self._parameters])
+        flat = torch.cat(
+            [one.grad.flatten() if one.grad is not None else one.new_zeros(one.numel()) for one in self._parameters]
+        )
         self._optimizer.zero_grad()
         return flat
 

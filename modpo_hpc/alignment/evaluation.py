@@ -51,7 +51,9 @@ def evaluate(
         )
     total = engine.total(sums).tolist()
     by_criterion = {
-        name: _of_criterion(total[3 + place], total[3 + count + place], total[3 + 2 * count + place], total[3 + 3 * count + place])
+        name: _of_criterion(
+            total[3 + place], total[3 + count + place], total[3 + 2 * count + place], total[3 + 3 * count + place]
+        )
         for place, name in enumerate(criteria)
     }
     measured = [
@@ -65,7 +67,11 @@ def evaluate(
         "held_out_accuracy": sum(weight * one for weight, one in measured) / weight_sum if measured else None,
         "held_out_examples": len(examples),
         "criteria": by_criterion,
-        **({"weighted_margin_spread": _spread(total[1], total[2], len(examples))} if objective.method == "modpo" else {}),
+        **(
+            {"weighted_margin_spread": _spread(total[1], total[2], len(examples))}
+            if objective.method == "modpo"
+            else {}
+        ),
     }
 
 

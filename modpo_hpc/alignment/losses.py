@@ -7,7 +7,6 @@ that ends it. Every loss returns one value per example and a dictionary of metri
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -87,7 +86,9 @@ def joint_dpo_loss(h: Tensor, weights: Tensor, beta: float) -> tuple[Tensor, Met
     return -F.logsigmoid(logits), {"logit": logits.detach()}
 
 
-def _rewards(policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Metrics:
+def _rewards(
+    policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float
+) -> Metrics:
     """Implicit rewards ``beta * log(policy/reference)`` of both responses."""
     chosen = beta * (policy_chosen - ref_chosen).detach()
     rejected = beta * (policy_rejected - ref_rejected).detach()

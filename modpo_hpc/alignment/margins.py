@@ -31,7 +31,9 @@ class MarginReport:
     warnings: tuple[str, ...]
 
 
-def report_margins(examples: Sequence[Example], criteria: Sequence[str], weights: Sequence[float], beta: float) -> MarginReport:
+def report_margins(
+    examples: Sequence[Example], criteria: Sequence[str], weights: Sequence[float], beta: float
+) -> MarginReport:
     """The report for MODPO with ``criteria`` and ``weights``, the anchor first."""
     differences = np.array([_difference(example) for example in examples])
     felt = differences * np.array(weights[1:]) / weights[0]
@@ -52,19 +54,19 @@ def _warnings(spread: dict[str, float], total: float) -> list[str]:
     found = []
     if total < FELT:
         found.append(
-            f"no margin is felt: together they move the logit by {total:.3g}, and less than {FELT} changes next to nothing. "
+            f"no margin is felt: together they move the logit by {total:.3g}, and below {FELT} that is next to nothing. "
             "Raise the weights of the margin criteria or the scale of the rewards."
         )
     if total > DROWNING:
         found.append(
-            f"the margins drown the preferences: they move the logit by {total:.3g}, and above {DROWNING} the loss of most "
-            "pairs is flat. Lower the weights of the margin criteria or raise the anchor's."
+            f"the margins drown the preferences: they move the logit by {total:.3g}, and above {DROWNING} most pairs "
+            "have a flat loss. Lower the weights of the margin criteria or raise the anchor's."
         )
     largest = max(spread, key=lambda name: spread[name])
     sum_of_spreads = sum(spread.values())
     if len(spread) > 1 and sum_of_spreads > 0 and spread[largest] > DOMINANT * sum_of_spreads:
         found.append(
-            f"{largest} dominates: it makes {spread[largest] / sum_of_spreads:.0%} of the margins. Put the rewards on one "
-            "scale (rewards.scale: zscore or calibrated) or lower its weight."
+            f"{largest} dominates: it makes {spread[largest] / sum_of_spreads:.0%} of the margins. Put the rewards "
+            "on one scale (rewards.scale: zscore or calibrated) or lower its weight."
         )
     return found

@@ -1,28 +1,141 @@
-"""Train one policy of a study: join its examples, fill in the reference, run the loop."""
+"""Train one policy of a study: gather its examples, fill in the reference, run the loop, write the adapter."""
 
 from __future__ import annotations
 
+import json
 import sys
-import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from modpo_hpc.alignment.adapter import adapter_config, attach_adapter
-from modpo_hpc.alignment.checkpoint import latest_checkpoint, read_layout
-from modpo_hpc.alignment.engine import Engine, PlainEngine
-from modpo_hpc.alignment.examples import Dropped, Example, join_examples, split_by_question
-from modpo_hpc.alignment.margins import report_margins
-from modpo_hpc.alignment.objective import Objective
-from modpo_hpc.alignment.reference import LogProbs, ReferenceCache, model_key
+from modpo_hpc.alignment.adapter import adapter_config, save_adapter
+from modpo_hpc.alignment.checkpoint import refuse_unresumable
+from modpo_hpc.alignment.examples import Example
+from modpo_hpc.alignment.loading import layout_of, make_engine, precision_of
+from modpo_hpc.alignment.margins import MarginReport, report_margins
+from modpo_hpc.alignment.material import Material, gather_material, reasons
+from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
 from modpo_hpc.alignment.training import Trained, Watch, train
-from modpo_hpc.alignment.trees import Tree, pack
-from modpo_hpc.errors import InputError
 from modpo_hpc.models import base_model_path
-from modpo_hpc.prompts import response_tokens, therapist_prompt
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
+
+CACHE = "cache"
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A trained policy: weights and configuration of its adapter, the log of its training, a summary."""
+
+    trained: Trained
+    adapter_config: dict[str, Any]
+    summary: dict[str, Any]
+
+
+def align_policy(run: Run, policy: str, settings: Training, scratch: Path, watch: Watch) -> Aligned:
+    """Train ``policy``, from the newest checkpoint in ``scratch`` if there is one.
+
+    Under several processes every process calls this, and all return the same.
+
+    Raises:
+        InputError: nothing to train on, a checkpoint that cannot be resumed, settings that do not fit the model.
+        Interrupted: asked to stop; the state is in ``scratch``.
+        ModpoError: the loss is no number.
+    """
+    material = gather_material(run, policy, settings)
+    checkpoints = scratch / "checkpoints"
+    refuse_unresumable(checkpoints, layout_of(settings))
+    seed = run.seed("policies", policy)
+    engine = make_engine(run, settings, seed)
+    cache = reference_cache(run)
+    fill_reference(engine, cache, [one.tree for one in (*material.training, *material.held_out)], watch)
+    training = [_with_reference(example, cache) for example in material.training]
+    held_out = [_with_reference(example, cache) for example in material.held_out]
+    margins = _margins(material, training)
+    if margins and engine.rank == 0:
+        print(_sentence(policy, margins), file=sys.stderr, flush=True)
+    views = [material.objective.training_view(example) for example in training]
+    trained = train(engine, material.objective, views, held_out, material.criteria, settings, seed, checkpoints, watch)
+    summary = _summary(run, policy, settings, material, views, trained, margins)
+    return Aligned(trained, adapter_config(engine.adapted), summary)
+
+
+def write_policy(folder: Path, aligned: Aligned) -> None:
+    """Fill ``folder``: ``adapter/`` for PEFT and servers, ``log.jsonl``, ``summary.json``. No clock is in them."""
+    save_adapter(folder / "adapter", aligned.trained.weights, aligned.adapter_config)
+    rows = "".join(json.dumps(row, sort_keys=True) + "\n" for row in aligned.trained.position.log)
+    (folder / "log.jsonl").write_text(rows, encoding="utf-8")
+    (folder / "summary.json").write_text(json.dumps(aligned.summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def reference_cache(run: Run) -> ReferenceCache:
+    """The log-probs of this run's base model, in ``DIR/cache/reference``."""
+    folder = run.root / CACHE / "reference"
+    return ReferenceCache(folder / model_key(base_model_path(run), precision_of(run.study.models), folder / "files"))
+
+
+def _with_reference(example: Example, cache: ReferenceCache) -> Example:
+    return replace(example, reference=cache[example.tree])
+
+
+def _margins(material: Material, training: Sequence[Example]) -> MarginReport | None:
+    objective = material.objective
+    if objective.method != "modpo":
+        return None
+    return report_margins(training, material.criteria, objective.weights, objective.beta)
+
+
+def _sentence(policy: str, margins: MarginReport) -> str:
+    parts = ", ".join(f"{name} {spread:.3g}" for name, spread in margins.spread.items())
+    lines = [
+        f"{policy}: the margins move the logit by {margins.total_spread:.3g} from pair to pair ({parts}); "
+        f"to follow them h moves by {margins.nats:.3g} nats"
+    ]
+    return "\n".join([*lines, *(f"{policy}: warning: {warning}" for warning in margins.warnings)])
+
+
+def _summary(
+    run: Run,
+    policy: str,
+    settings: Training,
+    material: Material,
+    views: Sequence[Example],
+    trained: Trained,
+    margins: MarginReport | None,
+) -> dict[str, Any]:
+    models = run.study.models
+    measured = [row for row in trained.position.log if "held_out_loss" in row]
+    return {
+        "policy": policy,
+        "method": material.objective.method,
+        "weights": dict(zip(material.criteria, material.objective.weights, strict=True)),
+        "base": {"model": models.base, "revision": models.base_revision, "precision": precision_of(models)},
+        "settings": settings.model_dump(mode="json"),
+        "steps": trained.position.step,
+        "steps_planned": trained.steps,
+        "stopped_early": trained.position.stopped_early,
+        "best_step": trained.position.best_step if measured else None,
+        "examples": {
+            "training": len(material.training),
+            "held_out": len(material.held_out),
+            "dropped": len(material.dropped),
+        },
+        "dropped": {"reasons": reasons(material.dropped), "questions": [asdict(one) for one in material.dropped]},
+        "tokens": {
+            "an_epoch": sum(view.tree.tokens for view in views),
+            "an_epoch_as_separate_sequences": sum(_separate_tokens(view) for view in views),
+            "padding": 0,
+        },
+        "margins": asdict(margins) if margins else None,
+        "held_out": measured[-1] if measured else None,
+        "sandbox": run.study.is_sandbox,
+    }
+
+
+def _separate_tokens(view: Example) -> int:
+    """Tokens of the same pairs as one padless sequence for each response of each pair."""
+    tree = view.tree
+    return sum(
+        len(tree.prompt) + len(tree.responses[place]) for pair in view.pairs if pair for place in dict.fromkeys(pair)
+    )

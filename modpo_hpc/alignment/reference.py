@@ -13,8 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from modpo_hpc import shards
-from modpo_hpc.alignment.trees import Tree
+from modpo_hpc.alignment.engine import Engine
+from modpo_hpc.alignment.training import Watch
+from modpo_hpc.alignment.trees import Tree, pack
+from modpo_hpc.errors import ModpoError
 
 _CHUNK = 32
 _METHOD = "sum of fp32 log-softmax over response and EOS, one tree a pass, 1"
@@ -33,7 +38,9 @@ def model_key(model_folder: str | Path, precision: str, memory: Path) -> str:
     Hashes of large files are remembered in the folder ``memory`` by path, size and time of change.
     """
     folder = Path(model_folder)
-    files = sorted(one for one in folder.iterdir() if one.suffix in (".safetensors", ".bin") or one.name == "config.json")
+    files = sorted(
+        one for one in folder.iterdir() if one.suffix in (".safetensors", ".bin") or one.name == "config.json"
+    )
     total = hashlib.sha256(f"{_METHOD}\x1f{precision}".encode())
     for file in files:
         total.update(f"\x1f{file.name}={_file_hash(file, memory)}".encode())
@@ -109,6 +116,43 @@ class ReferenceCache:
             yield True
 
 
+def fill_reference(engine: Engine, cache: ReferenceCache, trees: Sequence[Tree], watch: Watch) -> None:
+    """Have the base model of ``engine`` (its adapter off) score what ``cache`` lacks of ``trees``.
+
+    A tree is scored alone, so its log-probs do not depend on its neighbours: on a CPU they are the same to the last
+    bit, whoever computes them.
+    """
+
+    def said(done: int, total: int) -> None:
+        watch.progress(done, total, "chunks of reference log-probs")
+        watch.check()
+
+    def compute(tree: Tree) -> LogProbs:
+        return tuple(engine.logps(pack([tree], engine.device)).tolist())
+
+    engine.train(False)
+    with torch.no_grad(), engine.adapted.disable_adapter():
+        if engine.layout.processes == 1:
+            cache.fill(trees, compute, said)
+        else:
+            _fill_together(engine, cache, trees, compute)
+
+
+def _fill_together(
+    engine: Engine, cache: ReferenceCache, trees: Sequence[Tree], compute: Callable[[Tree], LogProbs]
+) -> None:
+    """Every process scores its share, all in step: with weights spread over them, each pass needs them all."""
+    missing = engine.share(cache.missing(trees))
+    mine = missing[engine.rank :: engine.layout.processes]
+    passes = -(-len(missing) // engine.layout.processes)
+    values = [compute(mine[turn] if turn < len(mine) else missing[0]) for turn in range(passes)]
+    if mine:
+        cache.add(mine, values[: len(mine)])
+    engine.total(torch.zeros(1, device=engine.device))
+    if cache.missing(trees):
+        raise ModpoError(f"{cache.folder}: the reference log-probs that another process wrote are not to be seen here")
+
+
 def _chunk_name(trees: Sequence[Tree]) -> str:
     return hashlib.sha256("".join(tree_key(tree) for tree in trees).encode()).hexdigest()[:32]
 
@@ -117,7 +161,9 @@ def _file_hash(file: Path, memory: Path) -> str:
     resolved, state = file.resolve(), file.stat()
     if state.st_size < 1 << 26:
         return shards.describe_output(file).sha256
-    note = memory / f"{hashlib.sha256(f'{resolved}|{state.st_size}|{state.st_mtime_ns}'.encode()).hexdigest()[:32]}.sha256"
+    note = (
+        memory / f"{hashlib.sha256(f'{resolved}|{state.st_size}|{state.st_mtime_ns}'.encode()).hexdigest()[:32]}.sha256"
+    )
     if not note.exists():
         with shards.atomic_file(note, "w") as stream:
             stream.write(shards.describe_output(file).sha256)

@@ -26,9 +26,8 @@ class ResponseScorer(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        causal_lm: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-        _use_tree_attention(causal_lm)
         self.model = model
+        _use_tree_attention(self.causal_lm)
 
     @property
     def causal_lm(self) -> Any:
@@ -69,7 +68,9 @@ class TokenLogProbs(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         logits, targets, normalisers = ctx.saved_tensors
         result = logits.detach()
-        blocks = zip(result.split(_ROWS), targets.split(_ROWS), normalisers.split(_ROWS), gradient.split(_ROWS), strict=True)
+        blocks = zip(
+            result.split(_ROWS), targets.split(_ROWS), normalisers.split(_ROWS), gradient.split(_ROWS), strict=True
+        )
         for block, target, normaliser, upstream in blocks:
             slope = torch.exp(block.float() - normaliser[:, None]).mul_(-upstream[:, None])
             slope.scatter_add_(1, target[:, None], upstream[:, None].float())

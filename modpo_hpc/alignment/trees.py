@@ -146,5 +146,7 @@ def tree_attention(
             own = slice(branch.start, branch.end)
             keys = torch.cat((root_key, key[:, :, own]), dim=2)
             values = torch.cat((root_value, value[:, :, own]), dim=2)
-            parts.append(attend(query[:, :, own], keys, values, attn_mask=branch.mask, dropout_p=dropout, scale=scaling))
+            parts.append(
+                attend(query[:, :, own], keys, values, attn_mask=branch.mask, dropout_p=dropout, scale=scaling)
+            )
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None

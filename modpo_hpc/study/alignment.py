@@ -9,7 +9,6 @@ from pydantic import Field, ValidationError, model_validator
 from modpo_hpc.study.section import Section
 
 
-
 class Training(Section):
     """Settings of one training run; a policy may override any of them."""
 
@@ -23,14 +22,18 @@ class Training(Section):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps")
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    max_length: int = Field(1024, ge=8, description="tokens of prompt and response; longer pairs are dropped and listed")
+    max_length: int = Field(
+        1024, ge=8, description="tokens of prompt and response; longer pairs are dropped and listed"
+    )
     lora_rank: int = Field(16, ge=1)
     lora_alpha: int = Field(32, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     held_out: float = Field(0.1, ge=0, lt=1, description="share of questions held out for evaluation")
     evaluations: int = Field(1, ge=1, description="evaluations on held-out questions, an epoch")
-    early_stopping: int = Field(0, ge=0, description="evaluations without a better held-out loss that end training; 0: never")
+    early_stopping: int = Field(
+        0, ge=0, description="evaluations without a better held-out loss that end training; 0: never"
+    )
     gradient_cosine: bool = Field(False, description="measure the cosine between the criteria's gradients at the end")
     gradient_checkpointing: bool = False
     checkpoint_steps: int = Field(50, ge=1)
@@ -54,7 +57,8 @@ class Policy(Section):
     criteria: dict[str, float] = Field(default_factory=dict, description="criterion -> weight, the anchor first")
     sources: dict[str, float] = Field(default_factory=dict, description="soup only: policy -> weight")
     merge: Literal["exact", "svd", "paper"] = Field(
-        "exact", description="soup only: the weighted sum of updates, its best approximation of svd_rank, or averaged factors"
+        "exact",
+        description="soup only: the weighted sum of updates, its best approximation of svd_rank, or averaged factors",
     )
     svd_rank: int | None = Field(None, ge=1, description="merge svd only; the largest rank of the sources if empty")
     training: dict[str, object] = Field(default_factory=dict, description="overrides of the study's training")
@@ -98,5 +102,7 @@ class Alignment(Section):
             except ValidationError as error:
                 first = error.errors()[0]
                 field = ".".join(str(part) for part in first["loc"])
-                raise ValueError(f"policies.{name}.training.{field}: {first['msg'].removeprefix('Value error, ')}") from None
+                raise ValueError(
+                    f"policies.{name}.training.{field}: {first['msg'].removeprefix('Value error, ')}"
+                ) from None
         return self

@@ -1,0 +1,111 @@
+"""What a policy of a study is trained and measured on, joined from the tables of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from modpo_hpc.alignment.examples import Dropped, Example, join_examples, split_by_question
+from modpo_hpc.alignment.objective import Method, Objective
+from modpo_hpc.data.questions import study_questions
+from modpo_hpc.errors import InputError
+from modpo_hpc.models import base_model_path
+from modpo_hpc.prompts import response_tokens, therapist_prompt
+from modpo_hpc.run import Run
+from modpo_hpc.study.alignment import Training
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a policy is trained and measured on, before any model is loaded.
+
+    Attributes:
+        criteria: names, the anchor first.
+        training, held_out: whole examples, with every response of their question.
+        dropped: questions that are left out, and why.
+    """
+
+    objective: Objective
+    criteria: tuple[str, ...]
+    training: tuple[Example, ...]
+    held_out: tuple[Example, ...]
+    dropped: tuple[Dropped, ...]
+
+
+def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
+    """The examples of a policy of ``run``.
+
+    Raises:
+        InputError: nothing is left to train on.
+    """
+    from transformers import AutoTokenizer
+
+    policy = run.study.alignment.policies[policy_name]
+    objective = Objective(
+        cast(Method, policy.method), tuple(policy.criteria.values()), settings.beta, settings.label_smoothing
+    )
+    criteria = tuple(policy.criteria)
+    tokenizer = AutoTokenizer.from_pretrained(base_model_path(run))
+    table = run.table("responses", ["question_id", "response_id", "text"]).to_pandas()
+    responses: dict[str, dict[str, tuple[int, ...]]] = {}
+    for question_id, response_id, text in table.itertuples(index=False):
+        responses.setdefault(question_id, {})[response_id] = tuple(response_tokens(tokenizer, text))
+    prompts = {
+        question.question_id: tuple(therapist_prompt(tokenizer, question.text))
+        for question in study_questions(run, "train")
+        if question.question_id in responses
+    }
+    examples, dropped = join_examples(
+        criteria,
+        objective.trained_criteria,
+        prompts,
+        responses,
+        {criterion: _pairs(run, criterion) for criterion in criteria},
+        _rewards(run, criteria[1:]) if policy.method == "modpo" else {},
+        settings.max_length,
+    )
+    training, held_out = split_by_question(examples, settings.held_out, run.study.seed)
+    if not training:
+        raise InputError(
+            f"no question is left to train {policy_name} on ({reasons(dropped) or 'there are no pairs'})",
+            field="alignment.training.max_length",
+            value=settings.max_length,
+            remedy="Raise max_length, lower held_out, or look at the pairs of its criteria.",
+        )
+    return Material(objective, criteria, tuple(training), tuple(held_out), tuple(dropped))
+
+
+def reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
+    """How many questions were dropped for each kind of reason (the text after the response's id)."""
+    kinds = Counter(_kind(one.reason) for one in dropped)
+    return dict(sorted(kinds.items()))
+
+
+def _kind(reason: str) -> str:
+    if reason.startswith("no pair of"):
+        return reason
+    return "too long" if "max_length" in reason else "empty response"
+
+
+def _pairs(run: Run, criterion: str) -> dict[str, tuple[str, str]]:
+    table = run.table("pairs", ["question_id", "chosen", "rejected"], [criterion])
+    return {row["question_id"]: (row["chosen"], row["rejected"]) for row in table.to_pylist()}
+
+
+def _rewards(run: Run, criteria: Sequence[str]) -> dict[str, dict[str, float]]:
+    table = run.table("scores", ["response_id", "criterion", "reward"]).to_pandas()
+    found: dict[str, dict[str, float]] = {}
+    for criterion in criteria:
+        rows = table[table["criterion"] == criterion]
+        found[criterion] = dict(zip(rows["response_id"], rows["reward"].astype(float), strict=True))
+        if rows.empty or not rows["reward"].notna().all():
+            raise InputError(
+                "the stage scores has no reward of this criterion for some responses",
+                file=run.folder("scores"),
+                field="criterion",
+                value=criterion,
+                remedy=f"Make the scores again: modpo rerun {run.root} scores",
+            )
+    return found
