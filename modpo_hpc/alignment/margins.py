@@ -54,7 +54,7 @@ def _warnings(spread: dict[str, float], total: float) -> list[str]:
     found = []
     if total < FELT:
         found.append(
-            f"no margin is felt: together they move the logit by {total:.3g}, and below {FELT} that is next to nothing. "
+            f"no margin is felt: together they move the logit by {total:.3g}, and below {FELT} that is nothing. "
             "Raise the weights of the margin criteria or the scale of the rewards."
         )
     if total > DROWNING:
