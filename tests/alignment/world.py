@@ -18,7 +18,29 @@ from modpo_hpc.run import Run
 from modpo_hpc.study import parse_study
 
 CRITERIA = ("empathy", "safety", "manner")
-WORDS = "the day was long and my heart felt heavy so we talked about rest hope calm help your own way now".split()
+WORDS = [
+    "the",
+    "day",
+    "was",
+    "long",
+    "and",
+    "my",
+    "heart",
+    "felt",
+    "heavy",
+    "so",
+    "we",
+    "talked",
+    "about",
+    "rest",
+    "hope",
+    "calm",
+    "help",
+    "your",
+    "own",
+    "way",
+    "now",
+]
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}"
     "{% endfor %}{% if add_generation_prompt %} [assistant] {% endif %}"
