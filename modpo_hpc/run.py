@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -109,9 +110,14 @@ class Run:
     def inputs(self, stage: str) -> str:
         """Hash of all that a shard of ``stage`` starts from: settings, recipe version, bytes of its needs."""
         definition = stage_named(stage)
-        parts = [stage, definition.version, self.study.model_dump_json()]
+        parts = [stage, definition.version, self._study_as_frozen]
         parts += [f"{need}={self.digest(need)}" for need in definition.needs]
         return f"{seed_of(*parts):016x}"
+
+    @cached_property
+    def _study_as_frozen(self) -> str:
+        """The file as it was written: fields that a later version adds do not make old results stale."""
+        return (self.root / STUDY_FILE).read_text(encoding="utf-8")
 
     def digest(self, stage: str) -> str:
         """Hash of what ``stage`` made, over its finished shards."""
