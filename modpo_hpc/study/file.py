@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.study.model import Study
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
@@ -30,8 +32,17 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
 
 def parse_study(raw: Mapping[str, Any], source: str | Path) -> Study:
     """The study in the mapping ``raw``; errors name ``source``, the field and the value."""
+    return validated(Study, raw, source, "Correct the value in the study file or with --set.")
+
+
+def validated(model: type[M], raw: Mapping[str, Any], source: str | Path, remedy: str) -> M:
+    """``raw`` as a ``model``.
+
+    Raises:
+        InputError: unknown field or wrong value; names ``source``, the field and the value, and gives ``remedy``.
+    """
     try:
-        return Study.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or None
@@ -39,11 +50,8 @@ def parse_study(raw: Mapping[str, Any], source: str | Path) -> Study:
         others = len(error.errors()) - 1
         problem = "this field is not known" if unknown else first["msg"].removeprefix("Value error, ")
         value = first["input"] if not isinstance(first["input"], (dict, list)) else None
-        remedy = (
-            f"Fields known here: {', '.join(_known_fields(first['loc'][:-1])) or 'none'}."
-            if unknown
-            else "Correct the value in the study file or with --set."
-        )
+        if unknown:
+            remedy = f"Fields known here: {', '.join(_known_fields(model, first['loc'][:-1])) or 'none'}."
         if others:
             remedy += f" {others} more field{'s are' if others > 1 else ' is'} wrong."
         raise InputError(problem, file=source, field=field, value=value, remedy=remedy) from None
@@ -132,18 +140,17 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         ) from error
 
 
-def _known_fields(location: Sequence[int | str]) -> list[str]:
-    model: Any = Study
-    for part in location:
-        fields = getattr(model, "model_fields", None)
-        if fields is None or part not in fields:
+def _known_fields(model: Any, location: Sequence[int | str]) -> list[str]:
+    parts = list(location)
+    while parts:
+        fields = getattr(model, "model_fields", {})
+        if parts[0] not in fields:
             return []
-        annotation = fields[part].annotation
-        model = (
-            getattr(annotation, "__args__", (annotation,))[-1]
-            if not hasattr(annotation, "model_fields")
-            else annotation
-        )
+        annotation = fields[parts.pop(0)].annotation
+        if get_origin(annotation) is dict and parts:
+            parts.pop(0)
+        candidates = (annotation, *get_args(annotation))
+        model = next((one for one in candidates if hasattr(one, "model_fields")), None)
     return sorted(getattr(model, "model_fields", {}))
 
 

@@ -1,0 +1,79 @@
+"""The sbatch header of a stage, as parameters of submitit. Functions of an allocation."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from modpo_hpc.launch.profile import Allocation, Profile
+
+# What an interactive job leaves behind would bind the shard to the CPUs of that job.
+UNBIND = "unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND"
+
+
+def sbatch_parameters(
+    allocation: Allocation,
+    profile: Profile,
+    *,
+    job_name: str,
+    comment: str,
+    dependency: str | None,
+    throttle: int,
+    folder_for_jobs: str,
+) -> dict[str, Any]:
+    """Parameters of submitit's Slurm executor for one stage.
+
+    srun takes no note of ``--cpus-per-task`` of the batch job since Slurm 22.05, so it is said again. ``wckey`` is
+    sent only if the profile names one: a cluster that tracks them refuses submitit's own. There is never a
+    ``teardown``: its exit code would take the place of the shard's.
+    """
+    tasks = allocation.tasks_per_node
+    cpus = max(1, allocation.cpus // tasks)
+    parameters: dict[str, Any] = {
+        "job_name": job_name,
+        "partition": allocation.partition,
+        "account": allocation.account,
+        "qos": allocation.qos,
+        "constraint": allocation.constraint,
+        "exclude": allocation.exclude,
+        "time": allocation.minutes,
+        "nodes": allocation.nodes,
+        "ntasks_per_node": tasks,
+        "cpus_per_task": cpus,
+        "mem": f"{int(allocation.memory_gb * 1024)}MB",
+        "comment": comment,
+        "dependency": dependency,
+        "signal_delay_s": profile.limits.signal_seconds,
+        "stderr_to_stdout": True,
+        "wckey": profile.wckey,
+        "array_parallelism": throttle,
+        "setup": setup_lines(allocation, profile, folder_for_jobs),
+        "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
+        "additional_parameters": {"requeue": True, **dict(allocation.sbatch)},
+    }
+    if allocation.gres:
+        parameters["gres"] = allocation.gres
+    elif allocation.gpus:
+        parameters["gpus_per_node"] = allocation.gpus
+    return parameters
+
+
+def setup_lines(allocation: Allocation, profile: Profile, folder_for_jobs: str) -> list[str]:
+    """Shell lines that run in the job before the shard."""
+    variables: Mapping[str, object] = {
+        **profile.environment,
+        "PYTHONUNBUFFERED": 1,
+        "TOKENIZERS_PARALLELISM": "false",
+        "MODPO_LAUNCHER": allocation.launcher,
+        "MODPO_SIGNAL_SECONDS": profile.limits.signal_seconds,
+        "MODPO_TIMEOUTS": profile.limits.timeouts,
+        "MODPO_PREEMPTIONS": profile.limits.preemptions,
+        "MODPO_JOB_FOLDER": folder_for_jobs,
+    }
+    lines = [UNBIND]
+    if profile.modules:
+        names = " ".join(shlex.quote(module) for module in profile.modules)
+        lines.append(f"module load {names} || {{ echo 'cannot load modules of the profile: {names}' >&2; exit 1; }}")
+    lines += [f"export {name}={shlex.quote(str(value))}" for name, value in variables.items()]
+    return [*lines, *profile.setup]
