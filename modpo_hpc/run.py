@@ -59,6 +59,18 @@ class Run:
         Raises:
             InputError: the folder holds a run of another study (the differences are named), or other files.
         """
+        run = cls.envisage(root, study)
+        if not (run.root / STUDY_FILE).exists():
+            run._write()
+        return run
+
+    @classmethod
+    def envisage(cls, root: str | Path, study: Study) -> Run:
+        """The run of ``study`` in ``root`` as it is, or as :meth:`create` would make it; nothing is written.
+
+        Raises:
+            InputError: as :meth:`create`.
+        """
         root = Path(root).resolve()
         if (root / STUDY_FILE).exists():
             run = cls.open(root)
@@ -76,23 +88,27 @@ class Run:
                 file=root,
                 remedy="Give an empty or new folder.",
             )
-        root.mkdir(parents=True, exist_ok=True)
-        root.chmod(0o700)
+        identity = uuid.uuid4().hex[:12]
+        logs = _log_root() / root.name
         provenance = {
-            "id": uuid.uuid4().hex[:12],
+            "id": identity,
             "created": time.time(),
             "modpo_hpc": __version__,
             "python": platform.python_version(),
             "machine": platform.platform(),
             "command": sys.argv,
-            "logs": str(_log_root() / root.name),
-            "versions": package_versions(),
+            # Another run of the same name keeps its logs.
+            "logs": str(logs.with_name(f"{root.name}-{identity}") if logs.exists() else logs),
         }
-        with shards.atomic_file(root / PROVENANCE_FILE, "w") as stream:
-            json.dump(provenance, stream, indent=1)
-        with shards.atomic_file(root / STUDY_FILE, "w") as stream:
-            yaml.safe_dump(study.model_dump(mode="json"), stream, sort_keys=False, allow_unicode=True)
         return cls(root, study, provenance)
+
+    def _write(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o700)
+        with shards.atomic_file(self.root / PROVENANCE_FILE, "w") as stream:
+            json.dump({**self.provenance, "versions": package_versions()}, stream, indent=1)
+        with shards.atomic_file(self.root / STUDY_FILE, "w") as stream:
+            stream.write(self._study_text())
 
     @property
     def logs(self) -> Path:
@@ -107,17 +123,25 @@ class Run:
         """The shards of ``stage`` in their canonical order."""
         return stage_named(stage).shards(self.study)
 
-    def inputs(self, stage: str) -> str:
-        """Hash of all that a shard of ``stage`` starts from: settings, recipe version, bytes of its needs."""
+    def inputs(self, stage: str, digests: Mapping[str, str] | None = None) -> str:
+        """Hash of all that a shard of ``stage`` starts from: settings, recipe version, bytes of its needs.
+
+        ``digests`` gives the digests of the needs to one who has them already.
+        """
         definition = stage_named(stage)
         parts = [stage, definition.version, self._study_as_frozen]
-        parts += [f"{need}={self.digest(need)}" for need in definition.needs]
+        parts += [f"{need}={(digests or {}).get(need) or self.digest(need)}" for need in definition.needs]
         return f"{seed_of(*parts):016x}"
 
     @cached_property
     def _study_as_frozen(self) -> str:
         """The file as it was written: fields that a later version adds do not make old results stale."""
-        return (self.root / STUDY_FILE).read_text(encoding="utf-8")
+        path = self.root / STUDY_FILE
+        return path.read_text(encoding="utf-8") if path.exists() else self._study_text()
+
+    def _study_text(self) -> str:
+        text: str = yaml.safe_dump(self.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return text
 
     def digest(self, stage: str) -> str:
         """Hash of what ``stage`` made, over its finished shards."""

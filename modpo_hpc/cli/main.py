@@ -11,6 +11,7 @@ from typing import Any
 
 COMMANDS: dict[str, str] = {
     "run": "run a study on this machine",
+    "submit": "hand a study to a Slurm cluster: what is missing, with its dependencies",
     "status": "what is done, running, failed and missing in a run",
     "rerun": "make shards of one stage again",
     "results": "rankings and McNemar's tests of a finished run, in the terminal",

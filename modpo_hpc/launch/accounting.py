@@ -11,16 +11,29 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from modpo_hpc.errors import InputError, ModpoError
 
 QUEUE_FORMAT = "%i|%A|%T|%S|%e|%N|%M|%k|%r"
-ACCOUNT_FIELDS = ("JobID", "JobIDRaw", "State", "ExitCode", "Submit", "Start", "End", "ElapsedRaw", "NodeList", "AllocTRES")
+ACCOUNT_FIELDS = (
+    "JobID",
+    "JobIDRaw",
+    "State",
+    "ExitCode",
+    "Submit",
+    "Start",
+    "End",
+    "ElapsedRaw",
+    "NodeList",
+    "AllocTRES",
+)
 STEP_FIELDS = ("JobID", "State", "ExitCode", "MaxRSS", "ReqMem", "NodeList")
-ALIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", "SPECIAL_EXIT"}  # fmt: skip
-RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"}
+RUNNING = frozenset(("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"))
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING", "SPECIAL_EXIT")
+ALIVE = RUNNING | frozenset(WAITING)
 NEVER_SATISFIED = "DependencyNeverSatisfied"
 NO_JOB = ("Invalid job id",)
 # Nothing is wrong with the call: the controller is busy, restarting or hands over to its twin.
@@ -102,13 +115,20 @@ def require_slurm() -> None:
     """Refuse to go on without Slurm.
 
     Raises:
-        InputError: its commands are not here.
+        InputError: its commands are not here, or its controller does not answer.
     """
     if not available():
         raise InputError(
             "there is no Slurm on this machine (sbatch, squeue, scontrol, scancel and sinfo are looked for)",
-            remedy="Log in to the cluster, or run here with: modpo run. A Slurm to try things out: slurm/testbed/testbed.py",
+            remedy="Log in to the cluster, or run here with: modpo run. To try one out: slurm/testbed/testbed.py",
         )
+    try:
+        call("scontrol", "ping", attempts=4)
+    except SlurmError as error:
+        raise InputError(
+            f"Slurm does not answer ({error})",
+            remedy="Is this a login node of the cluster, and SLURM_CONF right? Try: scontrol ping",
+        ) from error
 
 
 def call(*command: str, timeout: float = 60, attempts: int = 1, text_in: str | None = None) -> str:
@@ -119,7 +139,14 @@ def call(*command: str, timeout: float = 60, attempts: int = 1, text_in: str | N
     """
     for attempt in range(attempts):
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, input=text_in, env=clean_environment(os.environ))
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                input=text_in,
+                env=clean_environment(os.environ),
+            )
         except FileNotFoundError:
             raise SlurmError(f"{command[0]} is not on this machine") from None
         except subprocess.TimeoutExpired:
@@ -127,12 +154,12 @@ def call(*command: str, timeout: float = 60, attempts: int = 1, text_in: str | N
         else:
             if done.returncode == 0:
                 return done.stdout if text_in is None else done.stdout + done.stderr
-            words = done.stderr.strip() or f"exit code {done.returncode}"
+            words = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
         if attempt + 1 < attempts and is_passing(words):
             time.sleep(2**attempt)
         else:
             break
-    raise SlurmError(f"{command[0]}: {words}")
+    raise SlurmError(f"{command[0]}: {words.splitlines()[-1].removeprefix(f'{command[0]}: ')}")
 
 
 def is_passing(words: str) -> bool:
@@ -159,7 +186,8 @@ def ask_queue(jobs: Iterable[str]) -> list[QueueLine]:
     if not wanted:
         return []
     try:
-        text = call("squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(wanted)}", f"--format={QUEUE_FORMAT}", attempts=3)  # fmt: skip
+        which = ("--array", "--states=all", f"--jobs={','.join(wanted)}")
+        text = call("squeue", "--noheader", *which, f"--format={QUEUE_FORMAT}", attempts=3)
     except SlurmError as error:
         if any(one in str(error) for one in NO_JOB):
             return []
@@ -207,7 +235,9 @@ def read_queue(text: str) -> list[QueueLine]:
         job, raw, state, start, end, nodes, elapsed, rest = line.split("|", 7)
         comment, _, reason = rest.rpartition("|")
         lines.append(
-            QueueLine(job, raw, state.split()[0], instant(start), instant(end), nodes, _seconds(elapsed), comment, reason)
+            QueueLine(
+                job, raw, state.split()[0], instant(start), instant(end), nodes, _seconds(elapsed), comment, reason
+            )
         )
     return lines
 
@@ -220,10 +250,18 @@ def read_accounting(text: str) -> list[Life]:
         for one in expand_job(job):
             lives.append(
                 Life(
-                    one, raw, state.split()[0] if state else "UNKNOWN", exit_code,
-                    instant(submit), instant(start), instant(end), int(elapsed or 0),
-                    "" if nodes == "None assigned" else nodes, _tres(tres, "cpu"), _tres(tres, "gres/gpu"),
-                )  # fmt: skip
+                    one,
+                    raw,
+                    state.split()[0] if state else "UNKNOWN",
+                    exit_code,
+                    instant(submit),
+                    instant(start),
+                    instant(end),
+                    int(elapsed or 0),
+                    "" if nodes == "None assigned" else nodes,
+                    _tres(tres, "cpu"),
+                    _tres(tres, "gres/gpu"),
+                )
             )
     return lives
 
@@ -259,7 +297,7 @@ def expand_job(job: str) -> list[str]:
 
 
 def max_array_size() -> int:
-    """Number of elements that an array may have on this cluster."""
+    """Number of elements that an array may have on this cluster: its largest index is one less."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", call("scontrol", "show", "config", attempts=3))
     return int(found[1]) if found else 1001
 
@@ -278,10 +316,9 @@ def cancel(jobs: Sequence[str]) -> None:
         block = jobs[start : start + 500]
         elements = [job for job in block if "_" in job]
         if elements:
-            try:
+            # Running or ended elements cannot be held; scancel below tells of real trouble.
+            with suppress(SlurmError):
                 call("scontrol", "hold", ",".join(elements), attempts=2)
-            except SlurmError:
-                pass  # running or ended elements cannot be held; scancel below tells of real trouble
         try:
             call("scancel", *block, attempts=4)
         except SlurmError as error:
@@ -292,8 +329,9 @@ def cancel(jobs: Sequence[str]) -> None:
 def _sacct(options: Sequence[str], jobs: Sequence[str], since: float, fields: Sequence[str]) -> str | None:
     # Without a start sacct looks no further back than midnight.
     start = datetime.fromtimestamp(since - 3600).strftime("%Y-%m-%dT%H:%M:%S")
+    which = (f"--starttime={start}", f"--jobs={','.join(jobs)}", f"--format={','.join(fields)}")
     try:
-        return call("sacct", "--noheader", "--parsable2", *options, f"--starttime={start}", f"--jobs={','.join(jobs)}", f"--format={','.join(fields)}")  # fmt: skip
+        return call("sacct", "--noheader", "--parsable2", *options, *which)
     except SlurmError:
         return None
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from modpo_hpc import shards
 from modpo_hpc.errors import IncompleteError, InputError, Interrupted
@@ -117,7 +117,9 @@ def recorded(log: Path, stage: str, shard: str, number: int) -> Iterator[None]:
         if not isinstance(error, SystemExit):
             traceback.print_exc()
         cause = getattr(error, "cause", None)
-        _write(record, replace(attempt, ended=time.time(), outcome=_outcome(error), cause=cause, error=_in_a_line(error)))
+        _write(
+            record, replace(attempt, ended=time.time(), outcome=_outcome(error), cause=cause, error=_in_a_line(error))
+        )
         raise
     _write(record, replace(attempt, ended=time.time(), outcome="done"))
 
@@ -131,6 +133,11 @@ def redirect_output(log: Path, label: str) -> None:
     os.dup2(stream, 2)
     os.close(stream)
     sys.stdout, sys.stderr = _Stamped(1, label), _Stamped(2, label)
+
+
+def is_log(stream: object) -> bool:
+    """Whether ``stream`` is the log of an attempt, which stamps its lines itself."""
+    return isinstance(stream, _Stamped)
 
 
 class _Stamped(io.TextIOBase):
@@ -178,12 +185,3 @@ def _in_a_line(error: BaseException) -> str:
 def _write(record: Path, attempt: Attempt) -> None:
     with shards.atomic_file(record, "w") as stream:
         json.dump(asdict(attempt), stream)
-
-
-def tail(log: Path | TextIO, lines: int) -> list[str]:
-    """The last ``lines`` lines of ``log``, read from its end."""
-    with open(log, "rb") if isinstance(log, Path) else log as stream:  # type: ignore[union-attr]
-        stream.seek(0, os.SEEK_END)
-        size = stream.tell()
-        stream.seek(max(0, size - 400 * lines))
-        return stream.read().decode("utf-8", "replace").splitlines()[-lines:]  # type: ignore[union-attr]

@@ -21,6 +21,7 @@ from typing import Any
 
 from modpo_hpc import shards
 from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.launch.attempts import is_log, slurm_job
 from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.resources import resource
 from modpo_hpc.run import Run, Shard, package_versions
@@ -68,7 +69,7 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
             started=started,
             seconds=time.monotonic() - clock,
             host=socket.gethostname(),
-            job=_slurm_job(),
+            job=slurm_job(),
             attempt=attempt,
             versions=package_versions(),
             metrics=work.metrics,
@@ -165,11 +166,6 @@ def _heartbeat(scratch: Path, stage: str, shard: str) -> Callable[[dict[str, Any
     return beat
 
 
-def _slurm_job() -> str | None:
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-
-
 def _say(message: str) -> None:
-    job = _slurm_job()
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}{f' job {job}' if job else ''} {message}", flush=True)
+    """A line of the log; a log stamps its lines itself, a terminal gets the time here."""
+    print(message if is_log(sys.stdout) else f"{time.strftime('%H:%M:%S')} {message}", flush=True)

@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -23,6 +22,7 @@ from typing import Literal
 import psutil
 
 from modpo_hpc.errors import ModpoError
+from modpo_hpc.launch.attempts import claim_attempt, recorded
 from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import Resources
@@ -132,11 +132,10 @@ class LocalExecutor:
             if not fits and self.running:
                 continue
             cpus, memory = cpus - task.resources.cpus, memory - task.resources.memory_gb
-            attempt, task.log = next_attempt_log(self._run, task.stage, task.shard)
-            environment = {"MODPO_ATTEMPT": str(attempt)}
+            attempt, task.log = claim_attempt(self._run.logs, task.stage, task.shard)
             task.process = self._context.Process(
                 target=_child,
-                args=(str(self._run.root), task.stage, task.shard, str(task.log), environment),
+                args=(str(self._run.root), task.stage, task.shard, str(task.log), attempt),
                 daemon=False,
             )
             task.process.start()
@@ -171,20 +170,6 @@ class LocalExecutor:
                 self._collect()
 
 
-def next_attempt_log(run: Run, stage: str, shard: str) -> tuple[int, Path]:
-    """Number and log file of the next attempt at a shard; ``latest`` beside it points there."""
-    folder = run.logs / stage / shard
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    taken = [int(path.stem.removeprefix("attempt_")) for path in folder.glob("attempt_*.out")]
-    attempt = max(taken, default=0) + 1
-    log = folder / f"attempt_{attempt}.out"
-    link = folder / f".latest.{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(log.name)
-    os.replace(link, folder / "latest")
-    return attempt, log
-
-
 def last_words(log: Path, lines: int = 3) -> str:
     """The last lines that a shard wrote, for an error message."""
     try:
@@ -201,23 +186,17 @@ def _die_with_the_executor() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _child(run_dir: str, stage: str, shard: str, log: str, environment: dict[str, str]) -> None:
+def _child(run_dir: str, stage: str, shard: str, log: str, attempt: int) -> None:
     """A shard's process: its output to its log, its life bound to the executor's."""
-    os.environ.update(environment)
-    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(stream, 1)
-    os.dup2(stream, 2)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_the_executor, daemon=True).start()
     from modpo_hpc.launch.entry import run_shard
 
     try:
-        run_shard(run_dir, stage, shard)
+        with recorded(Path(log), stage, shard, attempt):
+            run_shard(run_dir, stage, shard)
     except ModpoError as error:
-        traceback.print_exc()
         print(f"error: {error}", flush=True)
         sys.exit(error.exit_code)
     except Exception:
-        traceback.print_exc()
         sys.exit(1)

@@ -156,7 +156,9 @@ def load_profile(name: str | Path) -> Profile:
             remedy="Draft one for this cluster with: modpo profile init my-cluster.yaml",
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"the profile cannot be read: {error}", file=path, remedy="It must be YAML in UTF-8.") from error
+        raise InputError(
+            f"the profile cannot be read: {error}", file=path, remedy="It must be YAML in UTF-8."
+        ) from error
     if not isinstance(raw, dict):
         raise InputError("the profile is not a mapping of fields", file=path, remedy="See slurm/profiles for examples.")
     return validated(Profile, raw, path, "Correct the value in the profile.")

@@ -23,6 +23,7 @@ from modpo_hpc.run import Run
 
 SUBMIT_ATTEMPTS = 6
 LONGEST_PAUSE = 60.0
+YOURS = "Yours: sacctmgr show associations user=$USER format=account,partition,qos"
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,10 @@ class Submitter:
         """Hand in ``plan`` in its order. ``sizes`` gives the number of elements of arrays that are queued already."""
         new: dict[str, list[Submission]] = {}
         for work in plan:
-            allocation = (changes or {}).get(work.stage, Change()).apply(
-                allocate(self.profile, self.run.study, stage_named(work.stage))
+            allocation = (
+                (changes or {})
+                .get(work.stage, Change())
+                .apply(allocate(self.profile, self.run.study, stage_named(work.stage)))
             )
             before = [one for stage in work.after_stages for one in new.get(stage, [])]
             known = {**sizes, **{one.job: len(one.shards) for one in before}}
@@ -86,7 +89,9 @@ class Submitter:
         folder.mkdir(parents=True, mode=0o700)
         executor = SlurmExecutor(folder, python=self.profile.python)
         comment = f"modpo:{self.run.provenance.get('id', '')}:{stage}:{token}"
-        executor.update_parameters(**_parameters(self.run, self.profile, stage, allocation, throttle, waits, comment, folder))
+        executor.update_parameters(
+            **_parameters(self.run, self.profile, stage, allocation, throttle, waits, comment, folder)
+        )
         with clean_process_environment():
             for attempt in range(SUBMIT_ATTEMPTS):
                 try:
@@ -124,14 +129,25 @@ def sbatch_header(run: Run, profile: Profile, work: Work, array_size: int, chang
     for block, throttle in zip(blocks, share_throttle(allocation.throttle, len(blocks)), strict=True):
         folder = job_folder(run, work.stage, "dry-run")
         parameters = _parameters(
-            run, profile, work.stage, allocation, throttle, f"afterok:{waits}" if waits else None, "modpo:dry-run", folder
+            run,
+            profile,
+            work.stage,
+            allocation,
+            throttle,
+            f"afterok:{waits}" if waits else None,
+            "modpo:dry-run",
+            folder,
         )
         command = f"{profile.python or 'python'} -u -m submitit.core._submit {folder}"
-        texts.append(_make_sbatch_string(command, folder, map_count=len(block) if len(block) > 1 else None, **parameters))
+        texts.append(
+            _make_sbatch_string(command, folder, map_count=len(block) if len(block) > 1 else None, **parameters)
+        )
     return texts
 
 
-def check_with_slurm(run: Run, profile: Profile, plan: Sequence[Work], changes: Mapping[str, Change] | None = None) -> None:
+def check_with_slurm(
+    run: Run, profile: Profile, plan: Sequence[Work], changes: Mapping[str, Change] | None = None
+) -> None:
     """Let Slurm judge every header before anything is queued.
 
     Raises:
@@ -160,20 +176,23 @@ def refusal(words: str, stage: str, allocation: Allocation) -> InputError:
     """What Slurm's refusal of a job means, and what to do. ``words`` are sbatch's."""
     reason = words.strip().splitlines()[-1].removeprefix("sbatch: ").removeprefix("error: ") if words.strip() else "?"
     lower = words.lower()
-    causes = (
-        ("account", "account", allocation.account, "Give an account of yours in the profile; yours are listed by: sacctmgr show associations user=$USER format=account,partition,qos"),
-        ("qos", "qos", allocation.qos, "Give a qos that your account may use: sacctmgr show associations user=$USER format=account,qos"),
+    size = f"{allocation.cpus} CPUs, {allocation.memory_gb:g} GB, {allocation.gpus} GPUs"
+    causes: tuple[tuple[str, str, object, str], ...] = (
+        ("account", "account", allocation.account, f"Give an account of yours in the profile. {YOURS}"),
+        ("qos", "qos", allocation.qos, f"Give a qos that your account may use. {YOURS}"),
         ("partition", "partition", allocation.partition, "Name one of the partitions that sinfo lists."),
-        ("time limit", "minutes", allocation.minutes, "Lower minutes, or take a partition with a longer limit: sinfo -o '%R %l'"),
-        ("node configuration", "cpus, memory_gb, gpus", f"{allocation.cpus}, {allocation.memory_gb:g}, {allocation.gpus}", "No node has this much; see sinfo -N -o '%N %c %m %G'."),
+        ("time limit", "minutes", allocation.minutes, "Lower minutes, or take another partition: sinfo -o '%R %l'."),
+        ("node configuration", "cpus, memory_gb, gpus", size, "No node has this much; see sinfo -N -o '%N %c %m %G'."),
         ("gres", "gres", allocation.gres or allocation.gpus, "See sinfo -o '%R %G' for what there is."),
         ("feature", "constraint", allocation.constraint, "See sinfo -o '%R %f' for what there is."),
         ("memory", "memory_gb", allocation.memory_gb, "Lower memory_gb; see sinfo -N -o '%N %m'."),
-        ("limit", "limits", None, "What is queued stays queued. Submit again later: only what is missing is handed in."),
-    )  # fmt: skip
+        ("limit", "limits", None, "What is queued stays queued. Submit again later: only the missing is handed in."),
+    )
     for word, field, value, remedy in causes:
         if word in lower:
-            return InputError(f"Slurm refuses the jobs of stage {stage}: {reason}", field=field, value=value, remedy=remedy)
+            return InputError(
+                f"Slurm refuses the jobs of stage {stage}: {reason}", field=field, value=value, remedy=remedy
+            )
     return InputError(
         f"Slurm refuses the jobs of stage {stage}: {reason}",
         remedy="What is queued stays queued. When it is mended, submit again: only what is missing is handed in.",
@@ -226,7 +245,9 @@ def _parameters(
 def _forget_half_submitted(comment: str, folder: Path) -> None:
     """Cancel jobs that Slurm took although sbatch heard no answer, and drop the pickles of the failed call."""
     try:
-        ghosts = sorted({line.job.partition("_")[0] for line in accounting.ask_queue_of_user() if line.comment == comment})
+        ghosts = sorted(
+            {line.job.partition("_")[0] for line in accounting.ask_queue_of_user() if line.comment == comment}
+        )
         if ghosts:
             accounting.cancel(ghosts)
     except accounting.SlurmError:

@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from modpo_hpc import shards
 from modpo_hpc.errors import InputError
+from modpo_hpc.launch.profile import Profile, load_profile
 from modpo_hpc.run import Run
 
 FOLDER, BOOK, LOCK, PROFILE = "slurm", "submissions.jsonl", "lock", "profile.yaml"
@@ -86,6 +89,18 @@ def record_cancel(run: Run, jobs: Sequence[str], why: str) -> None:
     """Write down that ``jobs`` were cancelled: by a person (``"asked"``) or to mend the graph (``"graph"``)."""
     if jobs:
         _append(run, {"event": "cancelled", "jobs": list(jobs), "why": why})
+
+
+def keep_profile(run: Run, profile: Profile) -> None:
+    """Keep ``profile`` in the run, so that a rerun uses it without being told."""
+    with shards.atomic_file(run.root / FOLDER / PROFILE, "w") as stream:
+        yaml.safe_dump(profile.model_dump(mode="json", exclude_defaults=True), stream, sort_keys=False)
+
+
+def kept_profile(run: Run) -> Profile | None:
+    """The profile with which this run was last submitted; None if it never was."""
+    path = run.root / FOLDER / PROFILE
+    return load_profile(path) if path.exists() else None
 
 
 @contextmanager

@@ -31,14 +31,8 @@ class Requeued(Interrupted):
 
 def run_shard_in_job(run_dir: str, stage: str, shard: str) -> None:
     """Make one shard in this Slurm job. Ends the process with the exit code of the error, if there is one."""
-    from modpo_hpc.launch.ranks import rank_of_this_process, ranked
-
     run = Run.open(run_dir)
-    rank = rank_of_this_process()
     slurm_output = os.dup(2)
-    if rank:
-        ranked(run, stage, shard, rank)
-        return
     number, log = claim_attempt(run.logs, stage, shard)
     try:
         with recorded(log, stage, shard, number):
@@ -51,10 +45,10 @@ def run_shard_in_job(run_dir: str, stage: str, shard: str) -> None:
 
 
 def _run(run: Run, stage: str, shard: str) -> None:
-    from modpo_hpc.launch.launchers import launched
+    from modpo_hpc.launch.entry import run_shard
 
     try:
-        launched(str(run.root), stage, shard)
+        run_shard(str(run.root), stage, shard)
     except Interrupted as error:
         raise back_to_the_queue(run, stage, shard) from error
 
@@ -69,11 +63,16 @@ def back_to_the_queue(run: Run, stage: str, shard: str) -> Requeued:
     bound = int(os.environ.get("MODPO_TIMEOUTS" if cause == "timeout" else "MODPO_PREEMPTIONS", "3"))
     before = times_requeued(attempts_at(run.logs, stage, shard), slurm_job(), cause)
     if before >= bound:
-        return Requeued(f"{cause}, too often", f"{cause} number {before + 1}, {bound} are allowed; not requeued. A rerun resumes here")
+        return Requeued(
+            f"{cause}, too often",
+            f"{cause} number {before + 1}, {bound} are allowed; not requeued. A rerun resumes here",
+        )
     try:
         accounting.call("scontrol", "requeue", job, attempts=4)
     except accounting.SlurmError as error:
-        return Requeued(f"{cause}, not requeued", f"{cause}, and the requeue was refused ({error}). A rerun resumes here")
+        return Requeued(
+            f"{cause}, not requeued", f"{cause}, and the requeue was refused ({error}). A rerun resumes here"
+        )
     return Requeued(cause, f"{cause} {before + 1} of {bound}: back in the queue; the next attempt resumes here")
 
 

@@ -339,7 +339,9 @@ def reap(conf: str) -> None:
     if not job:
         return
     for number in (signal.SIGTERM, signal.SIGKILL):
-        left = [process for process in map(int, filter(str.isdigit, os.listdir("/proc"))) if _belongs(process, job, conf)]
+        left = [
+            process for process in map(int, filter(str.isdigit, os.listdir("/proc"))) if _belongs(process, job, conf)
+        ]
         if not left:
             return
         for process in left:
@@ -382,7 +384,9 @@ def main() -> int:
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("start", "stop", "status", "env"))
-    parser.add_argument("--folder", type=Path, default=Path(os.environ.get("MODPO_TESTBED", f"/tmp/slurm-{getpass.getuser()}")))
+    parser.add_argument(
+        "--folder", type=Path, default=Path(os.environ.get("MODPO_TESTBED", f"/tmp/slurm-{getpass.getuser()}"))
+    )
     parser.add_argument("--port", type=int, default=26900, help="uses PORT to PORT + 10 + nodes (default 26900)")
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--cpus", type=int, default=4, help="of each node; their sum may exceed the machine's")

@@ -1,0 +1,184 @@
+"""Change the queue of a run so that it ends whole: submit what is missing, rerun, cancel, mend the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.launch import accounting
+from modpo_hpc.launch.accounting import NEVER_SATISFIED
+from modpo_hpc.launch.graph import Work, downstream, plan_work
+from modpo_hpc.launch.state import Picture
+from modpo_hpc.launch.submissions import Submission, record_cancel
+from modpo_hpc.pipeline import STAGES, Stage
+
+WAITS_FOR_OTHERS = ("Dependency", NEVER_SATISFIED)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Jobs to take out of the queue, and work to hand in after that."""
+
+    cancel: tuple[str, ...]
+    work: tuple[Work, ...]
+
+
+def missing_work(picture: Picture, stages: Sequence[Stage]) -> dict[str, list[str]]:
+    """Stage -> shards that have to be made so that ``stages`` are complete.
+
+    Where something that a stage needs is made again, all its shards are handed in: one whose inputs turn out as they
+    were sees that when it starts, and ends.
+    """
+    wanted: dict[str, list[str]] = {}
+    for stage in stages:
+        again = any(need in wanted for need in stage.needs)
+        shards = list(picture.shards[stage.name]) if again else picture.incomplete(stage.name)
+        if shards:
+            wanted[stage.name] = shards
+    return wanted
+
+
+def plan_repair(picture: Picture, wanted: Mapping[str, Sequence[str]]) -> Repair:
+    """How to get ``wanted`` into the queue, with everything that waits for what has failed handed in anew.
+
+    Raises:
+        IncompleteError: something that is needed is neither done, nor queued, nor wanted.
+    """
+    doomed = doomed_submissions(picture)
+    orphans = _never_started(picture, wanted)
+    out = {job for submission in doomed for job in submission.jobs().values()}
+    alive = {
+        stage.name: {shard: job for shard, job in picture.alive(stage.name).items() if job not in out}
+        for stage in STAGES
+    }
+    everything = {stage: list(shards) for stage, shards in wanted.items()}
+    for submission in doomed:
+        again = [shard for shard, job in submission.jobs().items() if _waits(picture, job)]
+        everything[submission.stage] = list(dict.fromkeys([*everything.get(submission.stage, []), *again]))
+    for stage, shards in orphans.items():
+        everything[stage] = list(dict.fromkeys([*everything.get(stage, []), *shards]))
+    order = {stage.name: {shard: place for place, shard in enumerate(picture.shards[stage.name])} for stage in STAGES}
+    work = plan_work(
+        STAGES,
+        {stage: sorted(shards, key=order[stage].__getitem__) for stage, shards in everything.items()},
+        alive,
+        {stage.name: picture.incomplete(stage.name) for stage in STAGES},
+        {stage.name: len(picture.shards[stage.name]) for stage in STAGES},
+    )
+    return Repair(tuple(submission.job for submission in doomed), tuple(work))
+
+
+def doomed_submissions(picture: Picture) -> list[Submission]:
+    """Submissions that wait for a job that has ended badly, or for such a submission: they would wait for ever."""
+    doomed: list[Submission] = []
+    lost: set[str] = set()
+    members: dict[str, list[str]] = {}
+    for submission in picture.book.submissions:
+        members[submission.job] = list(submission.jobs().values())
+        waiting = [job for job in submission.jobs().values() if _waits(picture, job)]
+        if not waiting:
+            continue
+        parents = [one for job in submission.after for one in members.get(job, [job])]
+        stuck = any(picture.queue[job].stuck for job in waiting)
+        if stuck or any(parent in lost or _ended_badly(picture, parent) for parent in parents):
+            doomed.append(submission)
+            lost.update(submission.jobs().values())
+    return doomed
+
+
+def select_jobs(picture: Picture, stage: str | None, shards: Sequence[str]) -> list[str]:
+    """The queued or running jobs of the run, of ``stage``, or of some of its shards; whole arrays where possible.
+
+    Raises:
+        InputError: one of ``shards`` is not in the queue.
+    """
+    chosen: list[str] = []
+    for name, states in picture.shards.items():
+        if stage not in (None, name):
+            continue
+        alive = {shard: one.job for shard, one in states.items() if one.job and _alive(picture, one.job)}
+        if absent := [shard for shard in shards if shard not in alive]:
+            raise InputError(
+                f"stage {name} has no such shard in the queue",
+                field="SHARD",
+                value=absent[0],
+                remedy=f"What is queued: modpo status {picture.run.root}",
+            )
+        chosen += [job for shard, job in alive.items() if job and (not shards or shard in shards)]
+    return _whole_arrays(picture, chosen)
+
+
+def cancel(picture: Picture, jobs: Sequence[str], why: str) -> None:
+    """Take ``jobs`` out of the queue and write down which of their elements that ended."""
+    chosen = set(jobs)
+    ended = [
+        job
+        for submission in picture.book.submissions
+        for job in submission.jobs().values()
+        if (submission.job in chosen or job in chosen) and _alive(picture, job)
+    ]
+    if ended:
+        record_cancel(picture.run, ended, why)
+        accounting.cancel(jobs)
+
+
+def check_not_alive(picture: Picture, stage: str, shards: Sequence[str]) -> None:
+    """Refuse to rerun what is queued or running.
+
+    Raises:
+        InputError: names the shard and its job.
+    """
+    alive = picture.alive(stage)
+    if busy := [shard for shard in shards if shard in alive]:
+        raise InputError(
+            f"this shard of {stage} is {picture.shards[stage][busy[0]].state} as job {alive[busy[0]]}",
+            field="SHARD",
+            value=busy[0],
+            remedy=f"Wait for it, or cancel it first: modpo cancel {picture.run.root} {stage} {busy[0]}",
+        )
+
+
+def _never_started(picture: Picture, wanted: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Shards downstream of ``wanted`` that Slurm itself cancelled before they began, as some clusters do with jobs
+    whose dependency has failed."""
+    found: dict[str, list[str]] = {}
+    for stage in dict.fromkeys(one for name in wanted for one in downstream(name, STAGES)):
+        for shard, state in picture.shards[stage].items():
+            lives = (picture.lives or {}).get(state.job or "", [])
+            started = any(life.seconds for life in lives)
+            if state.state == "failed" and state.slurm == "CANCELLED" and not started:
+                found.setdefault(stage, []).append(shard)
+    return found
+
+
+def _waits(picture: Picture, job: str) -> bool:
+    line = picture.queue.get(job)
+    return line is not None and line.state == "PENDING" and line.reason in WAITS_FOR_OTHERS
+
+
+def _alive(picture: Picture, job: str) -> bool:
+    line = picture.queue.get(job)
+    return line is not None and line.alive
+
+
+def _ended_badly(picture: Picture, job: str) -> bool:
+    line = picture.queue.get(job)
+    if line is not None:
+        return not line.alive and line.state != "COMPLETED"
+    lives = (picture.lives or {}).get(job, [])
+    last = max(lives, key=lambda life: life.submit or 0, default=None)
+    return last is not None and not last.alive and last.state != "COMPLETED"
+
+
+def _whole_arrays(picture: Picture, jobs: Sequence[str]) -> list[str]:
+    chosen, names = set(jobs), []
+    for submission in picture.book.submissions:
+        mine = [job for job in submission.jobs().values() if _alive(picture, job)]
+        if mine and chosen.issuperset(mine):
+            names.append(submission.job)
+            chosen -= set(mine)
+        else:
+            names += [job for job in mine if job in chosen]
+            chosen -= set(mine)
+    return names

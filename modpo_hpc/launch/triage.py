@@ -1,0 +1,241 @@
+"""Why shards failed: their root cause, told from Slurm's word, the attempt's record and the last lines of the logs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from modpo_hpc.launch.accounting import Step, ask_steps
+from modpo_hpc.launch.attempts import Attempt, attempts_at, log_of
+from modpo_hpc.launch.state import Picture, ShardState
+
+Cause = Literal[
+    "oom", "oom-gpu", "time", "node", "preempted", "input", "disk", "api", "code", "killed", "cancelled", "lost"
+]  # fmt: skip
+CAUSES: dict[Cause, str] = {
+    "oom": "out of host memory",
+    "oom-gpu": "out of GPU memory",
+    "time": "time limit",
+    "node": "node failure",
+    "preempted": "preempted too often",
+    "input": "bad input",
+    "disk": "disk full or over quota",
+    "api": "API",
+    "code": "error in the code",
+    "killed": "killed from outside",
+    "cancelled": "cancelled",
+    "lost": "no trace of its end",
+}
+REMEDIES: dict[Cause, tuple[str, str]] = {
+    "oom": ("Give each shard more memory.", "modpo rerun {run} --class oom --mem x1.5"),
+    "oom-gpu": (
+        "Lower the batch size of this stage in a new study, or give it a GPU with more memory in the profile.",
+        "modpo rerun {run} --class oom-gpu",
+    ),
+    "time": ("Give more time; what was done is kept and resumed.", "modpo rerun {run} --class time --time x2"),
+    "node": ("Keep away from the nodes that fail.", "modpo rerun {run} --class node --exclude-suspects"),
+    "preempted": (
+        "Resume, in a partition that is not preempted if there is one.",
+        "modpo rerun {run} --class preempted",
+    ),
+    "input": ("Mend the input first; the same shard would fail again.", "modpo logs {run} {stage} {shard}"),
+    "disk": ("Make room (quota, df), then go on.", "modpo rerun {run} --class disk"),
+    "api": ("Check key, quota and endpoint; no answer that was paid for is lost.", "modpo rerun {run} --class api"),
+    "code": ("See it fail here, mend it, then rerun the class.", "modpo rerun {run} {stage} {shard} --here"),
+    "killed": ("Something sent SIGKILL; if it was memory, add --mem x1.5.", "modpo rerun {run} --class killed"),
+    "cancelled": ("Cancelled by a person or by Slurm; go on when you like.", "modpo rerun {run} --class cancelled"),
+    "lost": ("Slurm has forgotten the job; its log may tell more.", "modpo rerun {run} --class lost"),
+}
+
+
+def _any_of(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+HOST_MEMORY = _any_of(
+    r"exceeded memory limit", r"oom[-_]kill", r"Out Of Memory", r"\bMemoryError\b", r"Cannot allocate"
+)
+GPU_MEMORY = _any_of(r"CUDA out of memory", r"OutOfMemoryError", r"CUBLAS_STATUS_ALLOC_FAILED", r"HIP out of memory")
+TIME = _any_of(r"DUE TO TIME LIMIT")
+NODE = _any_of(
+    r"NODE FAIL",
+    r"uncorrectable ECC",
+    r"CUDA error: (?:unknown|hardware)",
+    r"no CUDA-capable device",
+    r"devices are busy or unavailable",
+    r"\bXid\b",
+    r"Stale file handle",
+    r"Transport endpoint is not connected",
+)
+PREEMPTION = _any_of(r"DUE TO PREEMPTION")
+DISK = _any_of(r"No space left on device", r"Disk quota exceeded", r"\[Errno (?:28|122)\]")
+API = _any_of(
+    r"RateLimit",
+    r"AuthenticationError",
+    r"APIConnection",
+    r"APIStatus",
+    r"HTTPStatusError",
+    r"ConnectError",
+    r"ReadTimeout",
+    r"insufficient_quota",
+)
+LOG_TAIL_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of the end of one shard."""
+
+    slurm: str
+    attempt: Attempt | None
+    steps: tuple[Step, ...]
+    slurm_log: str
+    log: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed shard and why."""
+
+    state: ShardState
+    cause: Cause
+    words: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Failures with one cause and the same last words, numbers and paths aside."""
+
+    cause: Cause
+    words: str
+    failures: tuple[Failure, ...]
+
+    @property
+    def nodes(self) -> dict[str, int]:
+        """Node -> number of these failures."""
+        return dict(Counter(failure.node or "?" for failure in self.failures).most_common())
+
+
+def find_failures(picture: Picture, stage: str | None = None) -> list[Failure]:
+    """Every failed shard of the run (or of ``stage``) with its cause."""
+    failed = [
+        state
+        for name, states in picture.shards.items()
+        if stage in (None, name)
+        for state in states.values()
+        if state.state == "failed"
+    ]
+    jobs = [state.job for state in failed if state.job]
+    steps = ask_steps(jobs, picture.book.since) if jobs and picture.lives is not None else None
+    by_job: dict[str, list[Step]] = {}
+    for step in steps or ():
+        by_job.setdefault(step.job, []).append(step)
+    folders = {one.job: Path(one.folder) for one in picture.book.submissions}
+    return [_failure(picture, state, by_job.get(state.job or "", []), folders) for state in failed]
+
+
+def classify(evidence: Evidence) -> Cause:
+    """The root cause. Slurm calls a job over its memory FAILED unless it runs with cgroups, so words come first."""
+    attempt, both = evidence.attempt, f"{evidence.slurm_log}\n{evidence.log}"
+    error = attempt.error or "" if attempt else ""
+    stopped_for = attempt.cause or "" if attempt else ""
+    over = any(step.max_rss_mb and step.requested_mb and step.max_rss_mb > step.requested_mb for step in evidence.steps)
+    memory_step = any(step.state == "OUT_OF_MEMORY" for step in evidence.steps)
+    if GPU_MEMORY.search(error):
+        return "oom-gpu"
+    if evidence.slurm == "OUT_OF_MEMORY" or memory_step or over or HOST_MEMORY.search(f"{evidence.slurm_log}\n{error}"):
+        return "oom"
+    if evidence.slurm in ("TIMEOUT", "DEADLINE") or stopped_for.startswith("timeout") or TIME.search(both):
+        return "time"
+    if evidence.slurm in ("NODE_FAIL", "BOOT_FAIL") or NODE.search(f"{evidence.slurm_log}\n{error}"):
+        return "node"
+    if evidence.slurm == "PREEMPTED" or stopped_for.startswith("preemption") or PREEMPTION.search(both):
+        return "preempted"
+    if evidence.slurm == "CANCELLED" or stopped_for == "cancelled":
+        return "cancelled"
+    if DISK.search(error):
+        return "disk"
+    if attempt is not None and attempt.outcome in ("bad input", "incomplete"):
+        return "input"
+    if API.search(error):
+        return "api"
+    if error:
+        return "code"
+    if GPU_MEMORY.search(both):
+        return "oom-gpu"
+    if attempt is not None and attempt.ended is None:
+        return "killed"
+    return "code" if evidence.slurm == "FAILED" else "lost"
+
+
+def group(failures: Iterable[Failure]) -> list[Group]:
+    """Failures by cause and last words, the largest group first."""
+    found: dict[tuple[Cause, str], list[Failure]] = {}
+    for failure in failures:
+        found.setdefault((failure.cause, normalise(failure.words)), []).append(failure)
+    groups = [Group(cause, words, tuple(members)) for (cause, words), members in found.items()]
+    return sorted(groups, key=lambda one: -len(one.failures))
+
+
+def normalise(words: str) -> str:
+    """``words`` without what differs from shard to shard: numbers, addresses, paths and quoted names."""
+    words = re.sub(r"(?<![\w.])/[^\s'\",:)]+", "<path>", words)
+    words = re.sub(r"'[^']*'|\"[^\"]*\"", "<name>", words)
+    words = re.sub(r"0x[0-9a-fA-F]+", "<n>", words)
+    return re.sub(r"\d+(?:\.\d+)?", "<n>", words)
+
+
+def suspects(picture: Picture, failures: Sequence[Failure]) -> list[str]:
+    """Nodes to keep away from: two or more different shards failed there, none ended well, and elsewhere some did."""
+    failed: dict[str, set[tuple[str, str]]] = {}
+    for failure in failures:
+        if failure.node and failure.cause in ("node", "code", "killed", "oom-gpu"):
+            failed.setdefault(failure.node, set()).add((failure.state.stage, failure.state.shard))
+    well = {life.nodes for lives in (picture.lives or {}).values() for life in lives if life.state == "COMPLETED"}
+    well |= {line.nodes for line in picture.queue.values() if line.state == "COMPLETED"}
+    down = {failure.node for failure in failures if failure.state.slurm in ("NODE_FAIL", "BOOT_FAIL") and failure.node}
+    black_holes = {node for node, shards in failed.items() if len(shards) >= 2 and node not in well} if well else set()
+    return sorted(black_holes | down)
+
+
+def remedy(group: Group, run: object) -> tuple[str, str]:
+    """What to do about ``group`` in one line, and the command that does it."""
+    words, command = REMEDIES[group.cause]
+    first = group.failures[0].state
+    return words, command.format(run=run, stage=first.stage, shard=first.shard)
+
+
+def _failure(picture: Picture, state: ShardState, steps: Sequence[Step], folders: Mapping[str, Path]) -> Failure:
+    attempts = attempts_at(picture.run.logs, state.stage, state.shard)
+    of_this_job = [one for one in attempts if one.job == state.job]
+    attempt = of_this_job[-1] if of_this_job else None
+    folder = folders.get((state.job or "").partition("_")[0])
+    slurm_log = _end_of(folder / f"{state.job}_0_log.out") if folder else ""
+    log = _end_of(log_of(picture.run.logs, attempt)) if attempt else ""
+    cause = classify(Evidence(state.slurm, attempt, tuple(steps), slurm_log, log))
+    words = state.note or (attempt.error if attempt and attempt.error else "") or _last_error_line(log, slurm_log)
+    return Failure(state, cause, words or state.slurm, state.node or (attempt.node if attempt else ""))
+
+
+def _last_error_line(*texts: str) -> str:
+    """The last line that speaks of an error or a kill, from the first of ``texts`` that has one."""
+    for text in texts:
+        for line in reversed(text.splitlines()):
+            if re.search(r"error|killed|exception|exceeded|cancelled", line, re.IGNORECASE):
+                return line.rpartition(" | ")[2].strip()
+    return ""
+
+
+def _end_of(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - LOG_TAIL_BYTES))
+            return stream.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
