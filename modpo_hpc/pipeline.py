@@ -72,6 +72,10 @@ def _answers(study: Study) -> tuple[str, ...]:
     return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in blocks)
 
 
+def _toxicity(study: Study) -> tuple[str, ...]:
+    return tuple(f"{backend}.{policy}" for backend in study.toxicity.backends for policy in study.alignment.policies)
+
+
 def phase_pairs(study: Study, phase: str) -> tuple[tuple[str, str], ...]:
     """Every pair (A, B) of the policies of ``phase``, in the order of the study."""
     return tuple(combinations(study.judging.phases[phase].policies, 2))
@@ -110,8 +114,9 @@ STAGES: tuple[Stage, ...] = (
         "answers", "answer", ("questions", "models", "policies", "soups"), _answers, default_blocks=1, uses_models=True
     ),
     Stage("verdicts", "judge", ("questions", "personas", "answers"), _verdicts, default_blocks=1),
+    Stage("toxicity", "toxicity", ("questions", "answers"), _toxicity),
     Stage("statistics", "stats", ("personas", "answers", "verdicts"), _whole),
-    Stage("report", "report", ("statistics",), _whole),
+    Stage("report", "report", ("statistics", "toxicity"), _whole),
 )
 _BY_NAME = {stage.name: stage for stage in STAGES}
 

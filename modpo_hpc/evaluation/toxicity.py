@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
+from modpo_hpc.data.questions import study_questions
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.toxicity import ToxicityBackend
 
@@ -23,7 +24,7 @@ SCHEMA = pa.schema(
         pa.field("raw", pa.string(), nullable=False),
     ]
 )
-"""One row an answer and backend. ``state`` is ok, unparsed (the model's answer says neither) or refused (by the API)."""
+"""One row an answer and backend. ``state`` is ok, unparsed (what the model said cannot be read) or refused (by the API)."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,25 @@ def assessor_of(settings: ToxicityBackend, threshold: float, run: Run) -> Assess
     return Classifier.load(settings, threshold)
 
 
-def assess_shard(shard: Shard, items: Sequence[Item], open_assessor: Any, batch_size: int) -> list[dict[str, Any]]:
+def answers_of(run: Run, policy: str) -> list[Item]:
+    """The answers of ``policy`` to every test question, in the canonical order of the questions.
+
+    Raises:
+        IncompleteError: an answer's shard is missing.
+    """
+    shard_ids = [shard for shard in run.shard_ids("answers") if shard.rpartition(".")[0] == policy]
+    answers = run.table("answers", ["question_id", "text"], shard_ids).to_pylist()
+    texts = {one["question_id"]: one["text"] for one in answers}
+    return [
+        Item(one.question_id, one.text, texts[one.question_id])
+        for one in study_questions(run, "test")
+        if one.question_id in texts
+    ]
+
+
+def assess_shard(
+    shard: Shard, items: Sequence[Item], open_assessor: Callable[[], Assessor], batch_size: int
+) -> list[dict[str, Any]]:
     """Assess ``items`` batch by batch, each saved as it is done; a later attempt goes on after the last saved one.
 
     Returns:

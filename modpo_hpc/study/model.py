@@ -11,6 +11,7 @@ from modpo_hpc.study.generation import Generation
 from modpo_hpc.study.judging import Criteria, Judge, Judging, Ranking
 from modpo_hpc.study.rewards import Rewards
 from modpo_hpc.study.section import Section
+from modpo_hpc.study.toxicity import Toxicity
 
 
 class Study(Section):
@@ -29,6 +30,7 @@ class Study(Section):
     alignment: Alignment
     judging: Judging
     statistics: Statistics = Statistics()
+    toxicity: Toxicity = Toxicity()
     shards: dict[str, int] = Field(default_factory=dict, description="stage -> number of blocks its work is cut into")
     resources: dict[str, Resources] = Field(default_factory=dict, description="stage -> what one of its shards takes")
 
