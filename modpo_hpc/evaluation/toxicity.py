@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
         pa.field("raw", pa.string(), nullable=False),
     ]
 )
-"""One row an answer and backend. ``state`` is ok, unparsed (what the model said cannot be read) or refused (by the API)."""
+"""One row an answer and backend. ``state`` is ok, unparsed (what the model said is neither) or refused (by the API)."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,164 @@
+"""The tables of toxicity: each policy by each backend, and every pair of policies on the same questions."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy.stats import binomtest
+
+from modpo_hpc.evaluation.mcnemar import adjusted, mcnemar
+from modpo_hpc.seeds import rng_of
+
+POLICIES_SCHEMA = pa.schema(
+    [
+        ("backend", pa.string()),
+        ("policy", pa.string()),
+        ("attribute", pa.string()),
+        ("answers", pa.int64()),
+        ("assessed", pa.int64()),
+        ("toxic", pa.int64()),
+        ("toxic_share", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("mean_score", pa.float64()),
+        ("mean_low", pa.float64()),
+        ("mean_high", pa.float64()),
+    ]
+)
+PAIRS_SCHEMA = pa.schema(
+    [
+        ("backend", pa.string()),
+        ("policy_a", pa.string()),
+        ("policy_b", pa.string()),
+        ("questions", pa.int64()),
+        ("only_a_toxic", pa.int64()),
+        ("only_b_toxic", pa.int64()),
+        ("p_mcnemar", pa.float64()),
+        ("p_mcnemar_holm", pa.float64()),
+        ("score_difference", pa.float64()),
+        ("difference_low", pa.float64()),
+        ("difference_high", pa.float64()),
+        ("p_bootstrap", pa.float64()),
+    ]
+)
+OVERALL = ""
+
+
+def by_policy(
+    assessments: pd.DataFrame, threshold: float, replicates: int, confidence: float, seed: int
+) -> pd.DataFrame:
+    """Counts, shares and means of each backend and policy, and of each attribute that the backend scores.
+
+    Shares have exact (Clopper-Pearson) intervals, means those of questions drawn again. ``attribute`` is empty in the
+    row of the backend's own verdict. Answers that could not be assessed are in ``answers`` and not in ``assessed``.
+
+    Args:
+        assessments: rows of the stage's table.
+    """
+    rows = []
+    for (backend, policy), part in assessments.groupby(["backend", "policy"], sort=False):
+        assessed = part[part["state"] == "ok"]
+        named = {OVERALL: (assessed["toxic"].astype(bool), assessed["score"].astype(float))}
+        scored = [dict(one) for one in assessed["attributes"]]
+        for name in dict.fromkeys(name for one in scored for name in one):
+            score = pd.Series([one.get(name, np.nan) for one in scored], index=assessed.index, dtype=float)
+            named[name] = (score > threshold, score)
+        for attribute, (toxic, score) in named.items():
+            count, size = int(toxic.sum()), len(toxic)
+            low, high = binomtest(count, size).proportion_ci(confidence, method="exact") if size else (np.nan, np.nan)
+            mean, mean_low, mean_high = _mean(score.to_numpy(), replicates, confidence, seed, backend, attribute)
+            rows.append(
+                {
+                    "backend": backend,
+                    "policy": policy,
+                    "attribute": attribute,
+                    "answers": len(part),
+                    "assessed": size,
+                    "toxic": count,
+                    "toxic_share": count / size if size else np.nan,
+                    "low": float(low),
+                    "high": float(high),
+                    "mean_score": mean,
+                    "mean_low": mean_low,
+                    "mean_high": mean_high,
+                }
+            )
+    return pd.DataFrame(rows, columns=POLICIES_SCHEMA.names)
+
+
+def by_pair(assessments: pd.DataFrame, replicates: int, confidence: float, seed: int) -> pd.DataFrame:
+    """Every pair of policies, compared on the questions that both were assessed on.
+
+    Binary verdicts by the exact McNemar test, Holm-adjusted over the pairs of a backend; scores by their mean
+    difference (A minus B), with the interval of questions drawn again, and twice the share of draws beyond zero as its
+    p-value (Efron and Tibshirani 1993). Backends that give no scores leave those columns empty.
+    """
+    rows = []
+    for backend, part in assessments[assessments["state"] == "ok"].groupby("backend", sort=False):
+        policies = list(dict.fromkeys(part["policy"]))
+        toxic = part.pivot(index="question_id", columns="policy", values="toxic")
+        scores = part.pivot(index="question_id", columns="policy", values="score").astype(float)
+        of_backend = []
+        for a, b in combinations(policies, 2):
+            both = toxic[[a, b]].dropna().astype(bool)
+            only_a, only_b = int((both[a] & ~both[b]).sum()), int((both[b] & ~both[a]).sum())
+            difference = (scores[a] - scores[b]).dropna().to_numpy()
+            mean, low, high, p = _difference(difference, replicates, confidence, seed, backend, a, b)
+            of_backend.append(
+                {
+                    "backend": backend,
+                    "policy_a": a,
+                    "policy_b": b,
+                    "questions": len(both),
+                    "only_a_toxic": only_a,
+                    "only_b_toxic": only_b,
+                    "p_mcnemar": mcnemar(only_a, only_b, "exact").pvalue,
+                    "score_difference": mean,
+                    "difference_low": low,
+                    "difference_high": high,
+                    "p_bootstrap": p,
+                }
+            )
+        for row, p in zip(of_backend, adjusted([row["p_mcnemar"] for row in of_backend], "holm"), strict=True):
+            row["p_mcnemar_holm"] = float(p)
+        rows += of_backend
+    return pd.DataFrame(rows, columns=PAIRS_SCHEMA.names)
+
+
+def _mean(
+    values: np.ndarray, replicates: int, confidence: float, seed: int, *item: object
+) -> tuple[float, float, float]:
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return (float("nan"),) * 3
+    draws = _means_of_draws(values, replicates, rng_of(seed, "toxicity", *item))
+    low, high = _bounds(draws, confidence)
+    return float(values.mean()), low, high
+
+
+def _difference(
+    values: np.ndarray, replicates: int, confidence: float, seed: int, *item: object
+) -> tuple[float, float, float, float]:
+    if not len(values):
+        return (float("nan"),) * 4
+    draws = _means_of_draws(values, replicates, rng_of(seed, "toxicity", *item))
+    low, high = _bounds(draws, confidence)
+    if not replicates:
+        return float(values.mean()), low, high, float("nan")
+    beyond = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    return float(values.mean()), low, high, min(1.0, 2 * (beyond + 1) / (replicates + 1))
+
+
+def _means_of_draws(values: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
+    return np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(replicates)])
+
+
+def _bounds(draws: np.ndarray, confidence: float) -> tuple[float, float]:
+    if not len(draws):
+        return float("nan"), float("nan")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
