@@ -1,4 +1,4 @@
-"""From requests to opinions: look each one up in the ledger, ask for what is missing, keep it, then parse."""
+"""Judgments: what the answers to a request say, and the count of what it took to get them."""
 
 from __future__ import annotations
 
@@ -29,32 +29,74 @@ class Judgment:
 class Tally:
     """What a shard's judging has come to so far; shown while it runs, kept in the shard's marker."""
 
-    answered: int = 0
+    judged: int = 0
     from_ledger: int = 0
+    not_asked: int = 0
+    calls: int = 0
+    repairs: int = 0
+    read: int = 0
+    written: int = 0
+    cached: int = 0
+    usd: float = 0.0
     unparsed: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
 
     def count(self, judgment: Judgment) -> None:
-        self.answered += 1
+        self.judged += 1
         for opinion in judgment.opinions:
             if isinstance(opinion, Unparsed):
                 self.unparsed[opinion.reason] += 1
 
+    def paid(self, entry: Entry) -> None:
+        self.calls += entry.tries
+        self.read += entry.usage.read
+        self.written += entry.usage.written
+        self.cached += entry.usage.cached
+        self.usd += entry.usage.usd
+
     def metrics(self) -> dict[str, float]:
-        """The numbers that a shard's marker keeps."""
-        return {
-            "answered": self.answered,
+        """The numbers that are shown and kept. Zeroes are left out, ``judged`` and ``unparsed`` aside."""
+        numbers = {
             "from_ledger": self.from_ledger,
-            "unparsed": sum(self.unparsed.values()),
+            "not_asked": self.not_asked,
+            "calls": self.calls,
+            "repairs": self.repairs,
+            "tokens_read": self.read,
+            "tokens_cached": self.cached,
+            "tokens_written": self.written,
+            "usd": round(self.usd, 6),
+            **{f"failed_{kind}": count for kind, count in sorted(self.failures.items())},
         }
+        kept = {name: float(number) for name, number in numbers.items() if number}
+        return {"judged": self.judged, "unparsed": sum(self.unparsed.values()), **kept}
 
 
-def judgment_of(entry: Entry) -> Judgment:
-    """What the ledger's ``entry`` says: its opinions, or the refusal as the reason of each."""
+def judgment_of(answers: Sequence[Entry]) -> Judgment:
+    """What the ``answers`` to one request say, the first one and those of the repair rounds.
+
+    Each criterion has its opinion from the first answer that states one; if none does, the last one's reason.
+    """
+    read = [opinions_of(entry) for entry in answers]
+    if len(answers) == 1:
+        return Judgment(read[0], (answers[0].key,) * len(read[0]))
+    chosen = []
+    for number in range(len(read[0])):
+        stated = (place for place, opinions in enumerate(read) if not isinstance(opinions[number], Unparsed))
+        place = next(stated, len(read) - 1)
+        chosen.append((read[place][number], answers[place].key))
+    return Judgment(tuple(opinion for opinion, _ in chosen), tuple(key for _, key in chosen))
+
+
+def opinions_of(entry: Entry) -> tuple[Opinion, ...]:
+    """What one answer says about each criterion; of a refusal, its reason."""
     if entry.answer is None:
-        opinions: tuple[Opinion, ...] = (Unparsed(f"refused: {entry.refusal}"),) * len(entry.criteria)
-    else:
-        opinions = parse_answer(entry.answer, entry.task, entry.criteria, entry.shown)
-    return Judgment(opinions, (entry.key,) * len(opinions))
+        return (Unparsed(f"refused: {entry.refusal}"),) * len(entry.criteria)
+    return parse_answer(entry.answer, entry.task, entry.criteria, entry.shown)
+
+
+def form_of(request: Request) -> tuple[str, ...]:
+    """Names of the criteria of ``request``."""
+    return tuple(criterion.name for criterion in request.criteria)
 
 
 def ask_local(
@@ -77,13 +119,13 @@ def ask_local(
         missing = {key: request for key, request in zip(asked, batch, strict=True) if key not in known}
         answers = judge.answer(list(missing.values()))
         new = [
-            Entry(key, answer, request.task, tuple(one.name for one in request.criteria), len(request.shown), "rules")
+            Entry(key, answer, request.task, form_of(request), len(request.shown), "rules")
             for (key, request), answer in zip(missing.items(), answers, strict=True)
         ]
         ledger.append(new)
         known.update((entry.key, entry) for entry in new)
         for key in asked:
-            judgment = judgment_of(known[key])
+            judgment = judgment_of((known[key],))
             tally.count(judgment)
             judgments.append(judgment)
         on_batch(tally)

@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from modpo_hpc.study.section import Section
 
 
+class Price(Section):
+    """US dollars for a million tokens. ``cached`` tokens were read before; without it they cost like the others."""
+
+    read: float = Field(0.0, ge=0)
+    cached: float | None = Field(None, ge=0)
+    written: float = Field(0.0, ge=0)
+
+
 class Judge(Section):
-    """Who plays the persona."""
+    """Who plays the persona, how it is asked, and what it may cost.
+
+    ``base_url``, ``model``, ``window``, ``max_usd``, ``requests_per_minute``, ``tokens_per_minute`` and ``executor``
+    give way to environment variables (``MODPO_JUDGE_WINDOW``, ...), so that a run can go on at another pace.
+    """
 
     kind: Literal["rules", "openai", "batch", "server"] = "rules"
     model: str = Field("rules", description="model name as the endpoint knows it")
-    temperature: float | None = 0.0
-    max_tokens: int = Field(1024, ge=1)
+    temperature: float | None = Field(0.0, ge=0, description="null leaves it to the model")
+    max_tokens: int = Field(1024, ge=1, description="most tokens of one answer, thoughts included")
+    sampling_seed: int | None = Field(None, description="sent as 'seed' where set")
+    reasoning_effort: str | None = None
+    extra: dict[str, Any] = Field(default_factory=dict, description="more fields of the request body, as they are")
     prompt_order: Literal["shared_prefix", "criteria_last"] = Field(
         "shared_prefix", description="persona and criteria first, which servers compute once; or the criteria last"
     )
+    repair_rounds: int = Field(1, ge=0, le=5, description="times to ask again after an answer that cannot be read")
     ledger: Path | None = Field(None, description="folder of raw answers that studies share; DIR/ledger if empty")
+    base_url: str = Field("https://api.openai.com/v1", description="of an OpenAI-compatible endpoint")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    structured: Literal["json_schema", "json_object", "none"] = Field(
+        "json_schema", description="form of the answer to ask the endpoint for; weaker ones are fallen back to"
+    )
+    window: int = Field(128, ge=1, description="most calls out at once")
+    timeout_seconds: float = Field(120.0, gt=0, description="of one call")
+    requests_per_minute: int | None = Field(None, ge=1)
+    tokens_per_minute: int | None = Field(None, ge=1)
+    price: Price = Price()
+    max_usd: float | None = Field(None, gt=0, description="spending of the ledger at which judging stops")
+    executor: Literal["inline", "ray"] = Field("inline", description="calls from this process, or from Ray actors")
+    actors: int = Field(2, ge=1, description="Ray actors that send calls")
 
 
 class Ranking(Section):

@@ -1,0 +1,378 @@
+"""The flow of calls: from requests to judgments through the ledger, a pool of senders, the window and the budget.
+
+One thread decides everything here: what is sent next, what is tried again and when, what is written down. A pool only
+sends. An answer counts when it is in the ledger, so a kill costs at most the calls that were out.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from modpo_hpc import prompts
+from modpo_hpc.errors import InputError, ModpoError
+from modpo_hpc.judging.chat import control
+from modpo_hpc.judging.chat.budget import Budget, SpendingLimit
+from modpo_hpc.judging.chat.pool import Pool
+from modpo_hpc.judging.chat.sender import Reply
+from modpo_hpc.judging.chat.wire import (
+    Answered,
+    Call,
+    Dialect,
+    Failed,
+    Message,
+    Misunderstood,
+    Refused,
+    cost,
+    first_messages,
+)
+from modpo_hpc.judging.keys import Keys
+from modpo_hpc.judging.ledger import Entry, Ledger, Usage
+from modpo_hpc.judging.opinions import Judgment, Tally, batches, form_of, judgment_of, opinions_of
+from modpo_hpc.judging.tasks import Request, Unparsed, answer_schema
+from modpo_hpc.study.judging import Judge
+
+log = logging.getLogger(__name__)
+
+LOOK_AHEAD = 512
+CHARACTERS_PER_TOKEN = 3.5
+DRAIN_SECONDS = 0.25
+GRACE_SECONDS = 15.0
+_MISUNDERSTANDINGS = 6
+
+
+class JudgeFailed(ModpoError):
+    """The judge cannot go on. All answers so far are in the ledger."""
+
+
+@dataclass
+class _Out:
+    """A call on its way: who has it, what it reserved, its tries by kind of failure."""
+
+    call: Call
+    numbers: list[int]
+    worker: int = -1
+    tokens: int = 0
+    usd: float = 0.0
+    tries: Counter[str] = field(default_factory=Counter)
+    misunderstood: int = 0
+
+    @property
+    def sent(self) -> int:
+        return 1 + sum(self.tries.values())
+
+
+class Flow:
+    """Gets the judgments on ``requests``, whose places in the sequence number them.
+
+    Args:
+        is_open: whether a request still has to be asked; the judgment of one that has not stays None.
+        on_judgment: hears of each judgment as it is made, in no particular order.
+        on_progress: called about every second.
+        check: raises when the work is to stop; what is out then comes home first.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        judge: str,
+        settings: Judge,
+        keys: Keys,
+        ledger: Ledger,
+        pool: Pool,
+        budget: Budget,
+        is_open: Callable[[int], bool] = lambda _: True,
+        on_judgment: Callable[[int, Judgment], None] = lambda _, __: None,
+        on_progress: Callable[[Tally], None] = lambda _: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._requests, self._judge, self._settings = requests, judge, settings
+        self._keys, self._ledger, self._pool, self._budget = keys, ledger, pool, budget
+        self._is_open, self._on_judgment, self._on_progress, self._check = is_open, on_judgment, on_progress, check
+        self.tally = Tally()
+        self.judgments: list[Judgment | None] = [None] * len(requests)
+        self.window = control.Window(settings.window)
+        self._dialect = Dialect(settings.structured, _token_field(settings.base_url))
+        self._breaker = control.Breaker()
+        self._rng = random.Random()
+        self._source = self._calls()
+        self._held: _Out | None = None
+        self._by_key: dict[bytes, _Out] = {}
+        self._out: dict[int, _Out] = {}
+        self._chains: dict[int, list[Entry]] = {}
+        self._later: list[tuple[float, int, _Out]] = []
+        self._repairs: list[_Out] = []
+        self._loads = [0] * pool.workers
+        self._limits = [0] * pool.workers
+        self._serial = 0
+        self._not_before = 0.0
+        self._stop: Exception | None = None
+        self._stop_by = float("inf")
+
+    def run(self) -> list[Judgment | None]:
+        """All judgments, in the order of the requests.
+
+        Raises:
+            Interrupted: ``check`` asked to stop.
+            SpendingLimit: the limit of dollars is reached.
+            JudgeFailed: the endpoint is down, or gives up on more than a few calls.
+            InputError: wrong key, model or setting.
+        """
+        spoke = 0.0
+        while True:
+            if self._stop is None:
+                self._fill()
+            if not self._out and (self._stop is not None or self._is_finished()):
+                break
+            if time.monotonic() > self._stop_by:
+                break
+            self._take(self._pool.drain(self._patience()))
+            if time.monotonic() - spoke >= 1.0:
+                spoke = time.monotonic()
+                self._on_progress(self.tally)
+                self._ask_whether_to_stop()
+        self._on_progress(self.tally)
+        if self._stop is not None:
+            raise self._stop
+        return self.judgments
+
+    def _is_finished(self) -> bool:
+        if self._held is None:
+            self._held = next(self._source, None)
+        return self._held is None and not self._later and not self._repairs
+
+    def _calls(self) -> Iterator[_Out]:
+        """What has to be asked, in the order of the requests; what the ledger knows is judged on the way."""
+        for numbers in batches(range(len(self._requests)), LOOK_AHEAD):
+            wanted = {number: self._keys.key(self._requests[number]) for number in numbers if self._is_open(number)}
+            known = self._ledger.find(list(wanted.values()))
+            for number, key in wanted.items():
+                if key in known:
+                    self.tally.from_ledger += 1
+                    step = self._next_step(number, [known[key]])
+                elif key in self._by_key:
+                    self._by_key[key].numbers.append(number)
+                    continue
+                elif found := self._ledger.find([key]):  # answered since this batch was looked up
+                    step = self._next_step(number, [found[key]])
+                else:
+                    step = self._first_call(number, key)
+                if step is not None and self._is_open(number):
+                    self._by_key[step.call.key] = step
+                    yield step
+
+    def _first_call(self, number: int, key: bytes) -> _Out:
+        request = self._requests[number]
+        messages = first_messages(self._keys.prompt(request))
+        return _Out(Call(number, key, messages, answer_schema(request)), [number])
+
+    def _next_step(self, number: int, chain: list[Entry]) -> _Out | None:
+        """The repair call that ``chain`` asks for, or None once its judgment is made."""
+        while len(chain) <= self._settings.repair_rounds and (problem := _problem(chain[-1])):
+            key = self._keys.repair_key(chain[-1].key, chain[-1].answer or "", problem)
+            if found := self._ledger.find([key]):
+                chain.append(found[key])
+                continue
+            request = self._requests[number]
+            messages: Sequence[Message] = first_messages(self._keys.prompt(request))
+            for entry in chain:
+                messages = prompts.repair_messages(messages, entry.answer or "", _problem(entry) or "")
+            self._chains[number] = chain
+            self.tally.repairs += 1
+            return _Out(Call(number, key, tuple(messages), answer_schema(request)), [number])
+        self._settle_judgment(number, judgment_of(chain))
+        return None
+
+    def _settle_judgment(self, number: int, judgment: Judgment) -> None:
+        self._chains.pop(number, None)
+        self.judgments[number] = judgment
+        self.tally.count(judgment)
+        self._on_judgment(number, judgment)
+
+    def _fill(self) -> None:
+        """Send what the window and the budget allow."""
+        given: dict[int, list[Call]] = {}
+        room = self.window.limit + max(2 * self._pool.workers, self.window.limit // 8)
+        while len(self._out) < room and time.monotonic() >= self._not_before:
+            one = self._next()
+            if one is None:
+                break
+            one.tokens = int(one.call.characters / CHARACTERS_PER_TOKEN) + self._settings.max_tokens
+            read = one.tokens - self._settings.max_tokens
+            one.usd = cost(self._settings.price, read, self._settings.max_tokens)
+            grant = self._budget.reserve(one.tokens, one.usd)
+            if not grant.granted:
+                self._held = one
+                if grant.wait is None:
+                    self._end(self._spending_limit())
+                else:
+                    self._not_before = time.monotonic() + grant.wait
+                break
+            one.worker = min(range(self._pool.workers), key=self._loads.__getitem__)
+            self._loads[one.worker] += 1
+            self._serial += 1
+            self._out[self._serial] = one
+            call = Call(self._serial, one.call.key, one.call.messages, one.call.schema)
+            given.setdefault(one.worker, []).append(call)
+        for worker in range(self._pool.workers):
+            limit = max(1, (self.window.limit + worker) // self._pool.workers)
+            if worker in given or limit != self._limits[worker]:
+                self._limits[worker] = limit
+                self._pool.feed(worker, given.get(worker, []), self._dialect, limit)
+
+    def _next(self) -> _Out | None:
+        if self._held is not None:
+            one, self._held = self._held, None
+            return one
+        if self._later and self._later[0][0] <= time.monotonic():
+            return heapq.heappop(self._later)[2]
+        if self._repairs:
+            return self._repairs.pop()
+        for one in self._source:
+            return one
+        return None
+
+    def _patience(self) -> float:
+        until = [DRAIN_SECONDS]
+        if self._later and self._stop is None:
+            until.append(self._later[0][0] - time.monotonic())
+        if self._not_before > time.monotonic():
+            until.append(self._not_before - time.monotonic())
+        return max(0.001, min(until))
+
+    def _take(self, replies: Sequence[Reply]) -> None:
+        """Write down what came back, then act on it."""
+        entries: list[tuple[_Out, Entry]] = []
+        for reply in replies:
+            one = self._out.pop(reply.number)
+            self._loads[one.worker] -= 1
+            outcome = reply.outcome
+            usage = outcome.usage if isinstance(outcome, (Answered, Refused)) else Usage()
+            self._budget.settle(one.tokens, one.usd, usage.read + usage.written, usage.usd)
+            if isinstance(outcome, (Answered, Refused)):
+                entries.append((one, self._entry(one, outcome)))
+            elif isinstance(outcome, Failed):
+                self._again(one, outcome, reply)
+            elif isinstance(outcome, Misunderstood):
+                self._other_dialect(one, outcome)
+            else:
+                self._end(InputError(outcome.problem, field=outcome.field, remedy=outcome.remedy))
+        self._ledger.append([entry for _, entry in entries])
+        for one, entry in entries:
+            self._by_key.pop(entry.key, None)
+            self.tally.paid(entry)
+            for number in one.numbers:
+                step = self._next_step(number, [*self._chains.get(number, []), entry])
+                if step is not None:
+                    self._by_key[step.call.key] = step
+                    self._repairs.append(step)
+        if self._breaker.is_open():
+            self._end(self._failure())
+
+    def _entry(self, one: _Out, outcome: Answered | Refused) -> Entry:
+        request = self._requests[one.numbers[0]]
+        answered = isinstance(outcome, Answered)
+        if answered:
+            self._breaker.answered += 1
+            self.window.answered()
+        else:
+            self._breaker.refused += 1
+        return Entry(
+            key=one.call.key,
+            answer=outcome.text if isinstance(outcome, Answered) else None,
+            task=request.task,
+            criteria=form_of(request),
+            shown=len(request.shown),
+            judge=(outcome.model if isinstance(outcome, Answered) else "") or self._judge,
+            refusal=outcome.reason if isinstance(outcome, Refused) else None,
+            finish=outcome.finish if isinstance(outcome, Answered) else None,
+            usage=outcome.usage,
+            tries=one.sent,
+            at=round(time.time(), 1),
+        )
+
+    def _again(self, one: _Out, failure: Failed, reply: Reply) -> None:
+        self.tally.failures[failure.kind] += 1
+        one.tries[failure.kind] += 1
+        if failure.kind == "rate":
+            self.window.too_fast(reply.sent_at, time.time())
+        if not control.is_spent(failure, one.tries[failure.kind]):
+            due = time.monotonic() + control.delay(failure, one.tries[failure.kind], self._rng)
+            self._serial += 1
+            heapq.heappush(self._later, (due, self._serial, one))
+            return
+        self._by_key.pop(one.call.key, None)
+        self._breaker.given_up += 1
+        reason = f"given up after {one.sent - 1} tries: {failure.detail}"
+        log.warning("a call was %s", reason)
+        if failure.kind in ("connection", "lost", "rate"):
+            self._end(self._failure(reason))
+            return
+        for number in one.numbers:
+            opinions = (Unparsed(reason),) * len(self._requests[number].criteria)
+            self._settle_judgment(number, Judgment(opinions, (one.call.key,) * len(opinions)))
+
+    def _other_dialect(self, one: _Out, outcome: Misunderstood) -> None:
+        one.misunderstood += 1
+        if one.misunderstood > _MISUNDERSTANDINGS:
+            self._end(JudgeFailed(f"the endpoint takes no form of request that we know: {outcome.detail}"))
+        elif outcome.dialect != self._dialect:
+            log.warning("the endpoint does not take a part of the request (%s); going on without it", outcome.detail)
+            self._dialect = _weaker(self._dialect, outcome.dialect)
+        heapq.heappush(self._later, (time.monotonic(), self._serial, one))
+        self._serial += 1
+
+    def _ask_whether_to_stop(self) -> None:
+        try:
+            self._check()
+        except ModpoError as stop:
+            self._end(stop)
+
+    def _end(self, why: Exception) -> None:
+        """Send nothing more; what is out may come home for a while, since it is paid for."""
+        if self._stop is None:
+            self._stop = why
+            self._stop_by = time.monotonic() + GRACE_SECONDS
+
+    def _spending_limit(self) -> SpendingLimit:
+        left = sum(judgment is None for judgment in self.judgments)
+        return SpendingLimit(
+            f"the spending limit of ${self._settings.max_usd:.2f} is reached (${self._budget.spent:.2f} spent); "
+            f"{left} judgments of this shard are not made. Every answer so far is kept. To go on, raise the limit "
+            "with MODPO_JUDGE_MAX_USD and give the same command again."
+        )
+
+    def _failure(self, detail: str = "") -> JudgeFailed:
+        seen = ", ".join(f"{count} x {kind}" for kind, count in self.tally.failures.most_common()) or "refusals only"
+        return JudgeFailed(
+            f"the judge is failing ({seen}{'; ' + detail if detail else ''}). Every answer so far is kept; when the "
+            "endpoint is well again, give the same command again."
+        )
+
+
+def _problem(entry: Entry) -> str | None:
+    """What is wrong with an answer, in words for the judge; None if nothing is, or nothing can be done."""
+    if entry.answer is None:
+        return None
+    opinions = opinions_of(entry)
+    wrong = [
+        f"{name}: {opinion.reason}"
+        for name, opinion in zip(entry.criteria, opinions, strict=True)
+        if isinstance(opinion, Unparsed)
+    ]
+    return "; ".join(wrong) or None
+
+
+def _weaker(present: Dialect, asked: Dialect) -> Dialect:
+    order = ("json_schema", "json_object", "none")
+    return Dialect(max(present.structured, asked.structured, key=order.index), asked.token_field)
+
+
+def _token_field(base_url: str) -> str:
+    """OpenAI has renamed the field; most other servers know the old name only."""
+    return "max_completion_tokens" if "api.openai.com" in base_url else "max_tokens"

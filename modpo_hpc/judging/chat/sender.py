@@ -1,0 +1,100 @@
+"""The sender: keeps many calls to one endpoint open at once, and hands back what became of each. It retries nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from modpo_hpc.judging.chat.wire import Call, Dialect, Failed, Outcome, outcome_of, request_body
+from modpo_hpc.study.judging import Judge
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a judge is reached. The key itself is read from the environment by whoever sends."""
+
+    base_url: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of one call, when it was sent and how long it took."""
+
+    number: int
+    outcome: Outcome
+    sent_at: float
+    seconds: float
+
+
+class Sender:
+    """One asynchronous HTTP client. All methods run in one event loop."""
+
+    def __init__(self, endpoint: Endpoint, settings: Judge) -> None:
+        self._endpoint, self._settings = endpoint, settings
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(settings.timeout_seconds, connect=min(20.0, settings.timeout_seconds)),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60.0),
+            headers=_headers(settings),
+            trust_env=False,
+        )
+        self._url = f"{endpoint.base_url.rstrip('/')}/chat/completions"
+        self._waiting: deque[tuple[Call, Dialect]] = deque()
+        self._limit, self._open = 1, 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._replies: list[Reply] = []
+        self._news = asyncio.Event()
+
+    async def feed(self, calls: Sequence[Call], dialect: Dialect, limit: int) -> None:
+        """Take in ``calls``; keep at most ``limit`` open from now on."""
+        self._limit = limit
+        self._waiting.extend((call, dialect) for call in calls)
+        self._start()
+
+    async def drain(self, seconds: float) -> list[Reply]:
+        """What has come back; waits up to ``seconds`` for the first of it."""
+        if not self._replies:
+            try:
+                await asyncio.wait_for(self._news.wait(), seconds)
+            except asyncio.TimeoutError:
+                return []
+        replies, self._replies = self._replies, []
+        self._news.clear()
+        return replies
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._client.aclose()
+
+    def _start(self) -> None:
+        while self._waiting and self._open < self._limit:
+            self._open += 1
+            task = asyncio.create_task(self._send(*self._waiting.popleft()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, call: Call, dialect: Dialect) -> None:
+        sent_at = time.time()
+        body = request_body(self._endpoint.model, self._settings, dialect, call)
+        try:
+            reply = await self._client.post(self._url, json=body)
+            outcome = outcome_of(reply.status_code, reply.content, reply.headers, dialect, self._settings.price)
+        except httpx.HTTPError as error:
+            outcome = Failed("connection", f"{type(error).__name__}: {error}")
+        finally:
+            self._open -= 1
+            self._start()
+        self._replies.append(Reply(call.number, outcome, sent_at, time.time() - sent_at))
+        self._news.set()
+
+
+def _headers(settings: Judge) -> dict[str, str]:
+    key = os.environ.get(settings.api_key_env, "")
+    return {"Authorization": f"Bearer {key}"} if key else {}
