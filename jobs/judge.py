@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.judging.criteria import load_criteria
-from modpo_hpc.judging.judges import ask_judge
+from modpo_hpc.judging.judges import ask_judge, ask_until_decided
 from modpo_hpc.judging.requests import answers_of, judging_personas, verdict_requests, verdict_shard
 from modpo_hpc.judging.tables import VERDICTS, verdicts_table
 from modpo_hpc.run import Run, Shard
@@ -25,7 +25,10 @@ def judge(run: Run, shard: Shard) -> None:
         criteria,
         study.seed,
     )
-    judgments = ask_judge(run, shard, requests)
+    if study.judging.early_stop:
+        judgments = ask_until_decided(run, shard, places, requests)
+    else:
+        judgments = [*ask_judge(run, shard, requests)]
     shard.write_table(verdicts_table(phase, policy_a, policy_b, places, names, judgments), VERDICTS)
 
 

@@ -100,23 +100,24 @@ def form_of(request: Request) -> tuple[str, ...]:
 
 
 def ask_local(
-    requests: Iterable[Request],
+    requests: Sequence[Request],
     judge: LocalJudge,
     keys: Keys,
     ledger: Ledger,
-    on_batch: Callable[[Tally], None] = lambda _: None,
-) -> tuple[list[Judgment], Tally]:
-    """The judgments on ``requests``, in order, by a judge that runs in this process.
-
-    ``on_batch`` is called after each batch, when its answers are on disk.
-    """
-    judgments: list[Judgment] = []
+    on_progress: Callable[[Tally], None] = lambda _: None,
+    check: Callable[[], None] = lambda: None,
+    is_open: Callable[[int], bool] = lambda _: True,
+    on_judgment: Callable[[int, Judgment], None] = lambda _, __: None,
+) -> tuple[list[Judgment | None], Tally]:
+    """The judgments on ``requests``, in order, by a judge that runs in this process. See ``judges.ask_judge``."""
+    judgments: list[Judgment | None] = [None] * len(requests)
     tally = Tally()
-    for batch in batches(requests, BATCH):
-        asked = [keys.key(request) for request in batch]
-        known = ledger.find(asked)
-        tally.from_ledger += len(known)
-        missing = {key: request for key, request in zip(asked, batch, strict=True) if key not in known}
+    for numbers in batches(range(len(requests)), BATCH):
+        wanted = {number: keys.key(requests[number]) for number in numbers if is_open(number)}
+        tally.not_asked += len(numbers) - len(wanted)
+        known = ledger.find(list(wanted.values()))
+        tally.from_ledger += sum(key in known for key in wanted.values())
+        missing = {key: requests[number] for number, key in wanted.items() if key not in known}
         answers = judge.answer(list(missing.values()))
         new = [
             Entry(key, answer, request.task, form_of(request), len(request.shown), "rules")
@@ -124,11 +125,13 @@ def ask_local(
         ]
         ledger.append(new)
         known.update((entry.key, entry) for entry in new)
-        for key in asked:
+        for number, key in wanted.items():
             judgment = judgment_of((known[key],))
+            judgments[number] = judgment
             tally.count(judgment)
-            judgments.append(judgment)
-        on_batch(tally)
+            on_judgment(number, judgment)
+        on_progress(tally)
+        check()
     return judgments, tally
 
 

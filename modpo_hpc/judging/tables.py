@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from modpo_hpc.judging.opinions import Judgment
-from modpo_hpc.judging.tasks import Unparsed
+from modpo_hpc.judging.tasks import Opinion, Unparsed
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 
@@ -55,7 +55,8 @@ VERDICTS = pa.schema(
         ("key", pa.string()),
     ]
 )
-"""``winner``: "A" (the first policy of the pair), "B", "tie" or "unparsed". ``first``: which of them came first."""
+"""``winner``: "A" (the first policy of the pair), "B", "tie", "unparsed", or "not_asked" after an early stop.
+``first``: which of the two was shown first. ``key``: of the raw answer, none if it was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +114,22 @@ def verdicts_table(
     policy_b: str,
     places: Sequence[VerdictPlace],
     criteria: Sequence[str],
-    judgments: Sequence[Judgment],
+    judgments: Sequence[Judgment | None],
 ) -> pa.Table:
     """One row for each place and criterion; what the judge called A and B is turned back into policies."""
     width, rows = len(criteria), len(places) * len(criteria)
-    turned = {True: {"A": "A", "B": "B", "tie": "tie"}, False: {"A": "B", "B": "A", "tie": "tie"}}
     winners: list[str] = []
     reasons: list[str | None] = []
+    keys: list[str | None] = []
     for place, judgment in zip(places, judgments, strict=True):
-        for opinion in judgment.opinions:
-            unparsed = isinstance(opinion, Unparsed)
-            winners.append("unparsed" if unparsed else turned[place.a_first][opinion])  # type: ignore[index]
-            reasons.append(opinion.reason if isinstance(opinion, Unparsed) else None)
+        if judgment is None:
+            winners += ["not_asked"] * width
+            reasons += [None] * width
+            keys += [None] * width
+            continue
+        winners += [policy_of(opinion, place.a_first) for opinion in judgment.opinions]
+        reasons += [opinion.reason if isinstance(opinion, Unparsed) else None for opinion in judgment.opinions]
+        keys += [key.hex() for key in judgment.keys]
     return pa.table(
         {
             "phase": _cycled([phase], rows),
@@ -136,10 +141,22 @@ def verdicts_table(
             "winner": _names(winners),
             "first": _repeated(["A" if place.a_first else "B" for place in places], width),
             "reason": _names(reasons),
-            "key": pa.array([key.hex() for judgment in judgments for key in judgment.keys], pa.string()),
+            "key": pa.array(keys, pa.string()),
         },
         schema=VERDICTS,
     )
+
+
+def policy_of(opinion: Opinion, a_first: bool) -> str:
+    """The policy that an opinion on two answers prefers: "A", "B", "tie", or "unparsed".
+
+    The judge's A is the answer that it was shown first, which is that of policy B unless ``a_first``.
+    """
+    if isinstance(opinion, Unparsed):
+        return "unparsed"
+    if opinion == "tie" or a_first:
+        return str(opinion)
+    return "B" if opinion == "A" else "A"
 
 
 def _names(values: Sequence[str | None]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from modpo_hpc.study.section import Section
 
@@ -16,6 +16,33 @@ class Price(Section):
     read: float = Field(0.0, ge=0)
     cached: float | None = Field(None, ge=0)
     written: float = Field(0.0, ge=0)
+
+
+class ServedJudge(Section):
+    """The server that the judge ``server`` runs on, one on each GPU, for as long as a shard runs.
+
+    In ``command``, ``{model}`` is ``judge.model``, ``{dtype}`` the study's ``models.dtype``.
+    """
+
+    command: tuple[str, ...] = Field(
+        (
+            *("vllm", "serve", "{model}", "--served-model-name", "judge", "--dtype", "{dtype}"),
+            *("--enable-prefix-caching", "--host", "{host}", "--port", "{port}"),
+        ),
+        description="command line; {host} and {port} are filled in at every start",
+    )
+    name: str = Field("judge", description="model name in requests")
+    health: str = Field("/health", description="path that answers 200 when the server is ready")
+    ready_minutes: float = Field(20, gt=0, description="time to load the model")
+    gpus: int = Field(1, ge=1, description="GPUs of one server")
+    restarts: int = Field(3, ge=0, description="restarts of a server in one shard before the shard fails")
+
+    @field_validator("command")
+    @classmethod
+    def _has_port(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        if not any("{port}" in part for part in command):
+            raise ValueError("the command line must pass {port} to the server")
+        return command
 
 
 class Judge(Section):
@@ -48,8 +75,16 @@ class Judge(Section):
     tokens_per_minute: int | None = Field(None, ge=1)
     price: Price = Price()
     max_usd: float | None = Field(None, gt=0, description="spending of the ledger at which judging stops")
+    server: ServedJudge = ServedJudge()
     executor: Literal["inline", "ray"] = Field("inline", description="calls from this process, or from Ray actors")
     actors: int = Field(2, ge=1, description="Ray actors that send calls")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_model(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("kind", "rules") in ("openai", "batch") and not raw.get("model"):
+            return {**raw, "model": "gpt-5"}
+        return raw
 
 
 class Ranking(Section):
@@ -70,6 +105,7 @@ class Judging(Section):
     """Test personas judge every pair of policies."""
 
     personas_per_question: int = Field(50, ge=2)
+    early_stop: bool = Field(False, description="do not judge a question further once its winner is certain")
     phases: dict[str, Phase] = Field(min_length=1)
 
 

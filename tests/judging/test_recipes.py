@@ -84,7 +84,7 @@ def test_a_rerun_asks_nothing_and_gives_the_same_bytes(tmp_path: Path) -> None:
     assert {path: path.stat().st_size for path in (run.root / "ledger").iterdir()} == ledger
     marker = read_marker(run.folder("verdicts"), "one.Base.DPO.0")
     assert marker is not None
-    assert marker.metrics["from_ledger"] == marker.metrics["answered"] == 60
+    assert marker.metrics["from_ledger"] == marker.metrics["judged"] == 60
 
 
 def test_two_studies_share_a_ledger(tmp_path: Path) -> None:

@@ -248,6 +248,8 @@ class Flow:
     def _take(self, replies: Sequence[Reply]) -> None:
         """Write down what came back, then act on it."""
         entries: list[tuple[_Out, Entry]] = []
+        if replies:
+            self._not_before = 0.0  # what comes back may have refilled the budget
         for reply in replies:
             one = self._out.pop(reply.number)
             self._loads[one.worker] -= 1

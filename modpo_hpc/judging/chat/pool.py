@@ -7,7 +7,8 @@ import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from modpo_hpc.judging.chat.sender import Endpoint, Reply, Sender
+from modpo_hpc.judging.chat.address import Address
+from modpo_hpc.judging.chat.sender import Reply, Sender
 from modpo_hpc.judging.chat.wire import Call, Dialect
 from modpo_hpc.study.judging import Judge
 
@@ -31,41 +32,33 @@ class Pool(Protocol):
 
 
 class ThreadPool:
-    """Senders in one event loop, in a thread of this process; one sender for each endpoint."""
+    """One sender, in an event loop in a thread of this process."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], settings: Judge) -> None:
-        self.workers = len(endpoints)
+    workers = 1
+
+    def __init__(self, address: Address, model: str, settings: Judge) -> None:
+        self._address = address
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge-calls", daemon=True)
         self._thread.start()
-        self._senders = [self._await(_make(endpoint, settings)) for endpoint in endpoints]
+        self._sender = self._await(_sender(address, model, settings))
 
     def feed(self, worker: int, calls: Sequence[Call], dialect: Dialect, limit: int) -> None:
-        self._await(self._senders[worker].feed(calls, dialect, limit))
+        self._await(self._sender.feed(calls, dialect, limit))
 
     def drain(self, seconds: float) -> list[Reply]:
-        if self.workers == 1:
-            return self._await(self._senders[0].drain(seconds))
-        return self._await(self._drain_any(seconds))
+        return self._await(self._sender.drain(seconds))
 
     def close(self) -> None:
-        for sender in self._senders:
-            self._await(sender.close())
+        self._await(self._sender.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-    async def _drain_any(self, seconds: float) -> list[Reply]:
-        drains = [asyncio.ensure_future(sender.drain(seconds)) for sender in self._senders]
-        await asyncio.wait(drains, return_when=asyncio.FIRST_COMPLETED)
-        for one in drains:
-            one.cancel()
-        finished = await asyncio.gather(*drains, return_exceptions=True)
-        return [reply for replies in finished if isinstance(replies, list) for reply in replies]
+        self._address.close()
 
     def _await(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-async def _make(endpoint: Endpoint, settings: Judge) -> Sender:
-    return Sender(endpoint, settings)
+async def _sender(address: Address, model: str, settings: Judge) -> Sender:
+    return Sender(address, model, settings)

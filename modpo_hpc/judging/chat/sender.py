@@ -11,16 +11,10 @@ from dataclasses import dataclass
 
 import httpx
 
-from modpo_hpc.judging.chat.wire import Call, Dialect, Failed, Outcome, outcome_of, request_body
+from modpo_hpc.errors import ModpoError
+from modpo_hpc.judging.chat.address import Address, NoServer
+from modpo_hpc.judging.chat.wire import Call, Dialect, Failed, Hopeless, Outcome, outcome_of, request_body
 from modpo_hpc.study.judging import Judge
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a judge is reached. The key itself is read from the environment by whoever sends."""
-
-    base_url: str
-    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +28,20 @@ class Reply:
 
 
 class Sender:
-    """One asynchronous HTTP client. All methods run in one event loop."""
+    """One asynchronous HTTP client. All methods run in one event loop.
 
-    def __init__(self, endpoint: Endpoint, settings: Judge) -> None:
-        self._endpoint, self._settings = endpoint, settings
+    Args:
+        model: the model's name in requests.
+    """
+
+    def __init__(self, address: Address, model: str, settings: Judge) -> None:
+        self._address, self._model, self._settings = address, model, settings
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(settings.timeout_seconds, connect=min(20.0, settings.timeout_seconds)),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60.0),
             headers=_headers(settings),
             trust_env=False,
         )
-        self._url = f"{endpoint.base_url.rstrip('/')}/chat/completions"
         self._waiting: deque[tuple[Call, Dialect]] = deque()
         self._limit, self._open = 1, 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,12 +79,16 @@ class Sender:
 
     async def _send(self, call: Call, dialect: Dialect) -> None:
         sent_at = time.time()
-        body = request_body(self._endpoint.model, self._settings, dialect, call)
+        body = request_body(self._model, self._settings, dialect, call)
+        outcome: Outcome
         try:
-            reply = await self._client.post(self._url, json=body)
+            with self._address.lease() as base_url:
+                reply = await self._client.post(f"{base_url}/chat/completions", json=body)
             outcome = outcome_of(reply.status_code, reply.content, reply.headers, dialect, self._settings.price)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, NoServer) as error:
             outcome = Failed("connection", f"{type(error).__name__}: {error}")
+        except ModpoError as error:
+            outcome = Hopeless(str(error), "See the log of the server.")
         finally:
             self._open -= 1
             self._start()

@@ -1,0 +1,115 @@
+"""The same pool over Ray actors, which may be on other nodes: each keeps a window of calls open by itself.
+
+A call that was with an actor that died comes back as lost, and a new actor takes its place. The key is read from the
+environment of the actor's node, so it travels in no message.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from modpo_hpc.judging.chat.address import Address
+from modpo_hpc.judging.chat.sender import Reply, Sender
+from modpo_hpc.judging.chat.wire import Call, Dialect, Failed
+from modpo_hpc.study.judging import Judge
+
+log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 5.0
+_CONCURRENT_METHODS = 16
+
+
+class _Actor:
+    """A sender in an actor. What it hands back stays here until the driver says that it has got it."""
+
+    async def start(self, make_address: Callable[[], Address], model: str, settings: dict[str, Any]) -> None:
+        self._sender = Sender(make_address(), model, Judge.model_validate(settings))
+
+    async def feed(self, calls: Sequence[Call], dialect: Dialect, limit: int) -> None:
+        await self._sender.feed(calls, dialect, limit)
+
+    async def drain(self) -> list[Reply]:
+        return await self._sender.drain(_DRAIN_SECONDS)
+
+
+class RayPool:
+    """Senders in Ray actors, in the cluster that ``ray.init`` finds (RAY_ADDRESS), or one on this machine."""
+
+    def __init__(
+        self,
+        make_address: Callable[[], Address],
+        model: str,
+        settings: Judge,
+        actors: int,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.workers = actors
+        self._make_address, self._model, self._settings = make_address, model, settings.model_dump(mode="json")
+        self._started_ray = not ray.is_initialized()
+        if self._started_ray:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        actor_class: Any = ray.remote(_Actor)
+        self._class = actor_class.options(max_concurrency=_CONCURRENT_METHODS, **{"num_cpus": 0, **(options or {})})
+        self._actors: list[Any] = [self._start() for _ in range(actors)]
+        self._with: list[set[int]] = [set() for _ in range(actors)]
+        self._drains: dict[Any, int] = {}
+        self._feeds: dict[Any, int] = {}
+        for worker in range(actors):
+            self._listen(worker)
+
+    def feed(self, worker: int, calls: Sequence[Call], dialect: Dialect, limit: int) -> None:
+        self._with[worker].update(call.number for call in calls)
+        self._feeds[self._actors[worker].feed.remote(list(calls), dialect, limit)] = worker
+
+    def drain(self, seconds: float) -> list[Reply]:
+        """What has come back, from one actor or several; calls of a dead actor come back as lost."""
+        ready, _ = ray.wait([*self._drains], num_returns=1, timeout=seconds)
+        if ready:
+            ready, _ = ray.wait([*self._drains], num_returns=len(self._drains), timeout=0)
+        replies: list[Reply] = []
+        for reference in ready:
+            worker = self._drains.pop(reference)
+            try:
+                got = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                replies += self._replace(worker, error)
+            else:
+                self._with[worker].difference_update(reply.number for reply in got)
+                replies += got
+                self._listen(worker)
+        self._forget_finished_feeds()
+        return replies
+
+    def close(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+        if self._started_ray:
+            ray.shutdown()
+
+    def _start(self) -> Any:
+        actor = self._class.remote()
+        actor.start.remote(self._make_address, self._model, self._settings)
+        return actor
+
+    def _listen(self, worker: int) -> None:
+        self._drains[self._actors[worker].drain.remote()] = worker
+
+    def _replace(self, worker: int, error: Exception) -> list[Reply]:
+        log.warning("actor %d died (%s); %d calls are sent again", worker, error, len(self._with[worker]))
+        lost = [Reply(number, Failed("lost", "the actor died"), time.time(), 0.0) for number in self._with[worker]]
+        self._with[worker] = set()
+        ray.kill(self._actors[worker])
+        self._actors[worker] = self._start()
+        self._listen(worker)
+        return lost
+
+    def _forget_finished_feeds(self) -> None:
+        """A feed that failed with its actor needs nothing: its calls come back as lost by the drain."""
+        done, _ = ray.wait([*self._feeds], num_returns=len(self._feeds), timeout=0) if self._feeds else ([], [])
+        for reference in done:
+            del self._feeds[reference]

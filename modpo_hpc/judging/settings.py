@@ -1,0 +1,62 @@
+"""The judge's settings as they hold now: those of the study, with what the environment changes of pace and place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.study.judging import Judge
+
+FROM_ENVIRONMENT = (
+    "base_url",
+    "model",
+    "window",
+    "max_usd",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "executor",
+    "actors",
+)
+PREFIX = "MODPO_JUDGE_"
+
+
+def in_force(settings: Judge, environment: Mapping[str, str] = os.environ) -> Judge:
+    """``settings`` with the fields that ``MODPO_JUDGE_<FIELD>`` in ``environment`` replaces.
+
+    Raises:
+        InputError: a variable holds what the field does not take.
+    """
+    given = {
+        name: environment[PREFIX + name.upper()] for name in FROM_ENVIRONMENT if PREFIX + name.upper() in environment
+    }
+    try:
+        return Judge.model_validate({**settings.model_dump(), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise InputError(
+            first["msg"].removeprefix("Value error, "),
+            file="environment",
+            field=PREFIX + name.upper(),
+            value=given.get(name),
+            remedy="Correct the variable, or unset it.",
+        ) from None
+
+
+def check_key(settings: Judge, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse to start without the key that OpenAI's endpoint asks for.
+
+    Raises:
+        InputError: the variable is empty.
+    """
+    if "api.openai.com" in settings.base_url and not environment.get(settings.api_key_env, "").strip():
+        raise InputError(
+            "there is no API key",
+            file="environment",
+            field=settings.api_key_env,
+            remedy=f"Set it (export {settings.api_key_env}=...), name another variable in judge.api_key_env, or give "
+            "another endpoint in judge.base_url. Keys are read from the environment only.",
+        )
