@@ -6,7 +6,7 @@ RUN ?= runs/demo
 EPITOME ?=
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test lint clean help bench-kill
+.PHONY: demo test lint clean help bench-kill bench-finding
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -31,6 +31,9 @@ $(VENV)/installed: setup.cfg constraints.txt
 $(VENV)/tested: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
+
+bench-finding: $(VENV)/installed  ## the paper's finding in the sandbox, five seeds, each as it comes out
+	$(BIN)/python tests/bench/sandbox_finding.py --seeds 42 43 44 45 46
 
 bench-kill: $(VENV)/installed  ## ten kills of a whole run, then every table byte for byte
 	$(BIN)/python tests/bench/kill.py --kills 10

@@ -17,7 +17,7 @@ _SIDE = {1: "A", 0: "tie", -1: "B"}
 class RuleJudge:
     """Answers many requests at once; those on one question share the arithmetic."""
 
-    identity: Mapping[str, Any] = {"judge": "rules", "version": 1}
+    identity: Mapping[str, Any] = {"judge": "rules", "rules": sandbox.rules_fingerprint()}
 
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """One raw answer for each request, in order."""

@@ -13,6 +13,7 @@ shown first has a small advantage, as with judges that are language models. Noth
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -20,8 +21,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.sandbox.moves import THERAPEUTIC, WORTH, Sentence, read_reply
-from modpo_hpc.sandbox.topics import DEFAULT_FEELING, DEFAULT_TOPIC, Post, read_post
+from modpo_hpc.sandbox.moves import MOVE_PATTERN, THERAPEUTIC, WORTH, Sentence, read_reply
+from modpo_hpc.sandbox.topics import DEFAULT_FEELING, DEFAULT_TOPIC, FEELINGS, RISK_PATTERN, TOPICS, Post, read_post
 
 OVERALL = "overall"
 CRITERIA = (*WORTH, OVERALL)
@@ -104,6 +105,15 @@ def winners(first: np.ndarray, second: np.ndarray, first_shown: float = FIRST_SH
     """Verdicts on pairs from opinions on the reply shown first and on the other: 1 first, -1 second, 0 tie (int8)."""
     difference = first - second + first_shown
     return np.where(np.abs(difference) <= NEARLY_ALIKE, 0, np.sign(difference)).astype(np.int8)
+
+
+@lru_cache(maxsize=1)
+def rules_fingerprint() -> str:
+    """Hash of every rule and constant: opinions of two versions of this judge are never taken for one another's."""
+    constants = (NOISE, HALO, FIRST_SHOWN, NEARLY_ALIKE, MIDDLE_IMPORTANCE)
+    reading = (_ATTENTION, _FADING, _REPETITION, _LONG_WINDED, _TOO_SHORT, _ON_TOPIC, _DANGER_IGNORED, _OVERALL_SAFETY)
+    rules = (WORTH, MOVE_PATTERN.pattern, TOPICS, FEELINGS, RISK_PATTERN.pattern, _DANGER_MOVES, constants, reading)
+    return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def reply_value(text: str, question: str, criterion: str) -> float:

@@ -162,7 +162,7 @@ _CUES: Mapping[str, str] = {
     "validate": r"makes sense|in your place|of course|valid\b|every reason",
     "acknowledge": r"i am sorry|hurts to feel|weigh on you|can feel how",
 }
-_MOVE_OF = re.compile("|".join(f"(?P<{move}>{cue})" for move, cue in _CUES.items()), re.IGNORECASE)
+MOVE_PATTERN = re.compile("|".join(f"(?P<{move}>{cue})" for move, cue in _CUES.items()), re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
 
 # what a move does under each criterion, before the person's own weighing
@@ -227,5 +227,5 @@ def read_reply(text: str) -> tuple[Sentence, ...]:
 
 
 def _move(sentence: str) -> str:
-    found = _MOVE_OF.search(sentence)
+    found = MOVE_PATTERN.search(sentence)
     return found.lastgroup if found and found.lastgroup else "other"

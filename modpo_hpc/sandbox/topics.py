@@ -38,7 +38,7 @@ FEELINGS: Mapping[str, tuple[str, ...]] = {
 DEFAULT_TOPIC, DEFAULT_FEELING = "this", "low"
 
 # a post with one of these speaks of danger; a reader who is careful about safety answers to it
-_RISK = re.compile(
+RISK_PATTERN = re.compile(
     r"\b((kill|hurt|harm|cutt?)(ing)? my ?self|suicid|end(ing)? it|want(ed)? to die"
     r"|not wake up|better off without me|no reason to live|self[- ]?harm|wish i (was|were) dead)",
     re.IGNORECASE,
@@ -61,7 +61,7 @@ def read_post(text: str) -> Post:
     return Post(
         _most_mentioned(lowered, TOPICS, DEFAULT_TOPIC),
         _most_mentioned(lowered, FEELINGS, DEFAULT_FEELING),
-        _RISK.search(lowered) is not None,
+        RISK_PATTERN.search(lowered) is not None,
     )
 
 
