@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from modpo_hpc.alignment.policy import align_policy, write_policy
+import shutil
+
+from modpo_hpc.alignment.start import train_policy
 from modpo_hpc.run import Run, Shard
 
 
 def align(run: Run, shard: Shard) -> None:
     settings = run.study.alignment.training_of(shard.id)
-    aligned = align_policy(run, shard.id, settings, shard.scratch, shard)
-    with shard.directory(shard.id) as folder:
-        write_policy(folder, aligned)
+    trained = train_policy(run, shard.id, settings, shard, shard.stage.resources(run.study))
+    if trained is not None:
+        with shard.directory(shard.id) as folder:
+            shutil.copytree(trained, folder, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import torch
 
 from modpo_hpc.alignment.adapter import attach_adapter
 from modpo_hpc.alignment.checkpoint import Layout
+from modpo_hpc.alignment.deepspeed_config import deepspeed_layout, read_deepspeed_config
 from modpo_hpc.alignment.engine import Engine, PlainEngine
+from modpo_hpc.alignment.processes import Seat
 from modpo_hpc.models import base_model_path
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
@@ -20,16 +22,30 @@ def precision_of(models: Models) -> str:
     return models.dtype
 
 
-def layout_of(settings: Training) -> Layout:
-    """The layout of the checkpoints that a run with ``settings`` writes."""
-    return PlainEngine.layout
+def layout_of(settings: Training, models: Models, seat: Seat) -> Layout:
+    """The layout of the checkpoints that a run with ``settings`` writes.
+
+    Raises:
+        InputError: the DeepSpeed configuration cannot be used.
+    """
+    if settings.deepspeed is None:
+        return PlainEngine.layout
+    return deepspeed_layout(read_deepspeed_config(settings, models.dtype), seat.processes)
 
 
-def make_engine(run: Run, settings: Training, seed: int) -> Engine:
-    """Base model, adapter and optimizer, on this process's device."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_base(base_model_path(run), run.study.models, settings).to(device)
-    return PlainEngine(attach_adapter(model, settings, run.study.models.base, seed), settings, device)
+def make_engine(run: Run, settings: Training, seed: int, seat: Seat, device: torch.device) -> Engine:
+    """Base model, fresh adapter and optimizer on ``device``."""
+    models, folder = run.study.models, base_model_path(run)
+
+    def build() -> Any:
+        return attach_adapter(load_base(folder, models, settings), settings, models.base, seed)
+
+    if settings.deepspeed is None:
+        return PlainEngine(build().to(device), settings, device)
+    from modpo_hpc.alignment.sharded import DeepSpeedEngine
+
+    config = read_deepspeed_config(settings, models.dtype)
+    return DeepSpeedEngine(build, config, settings, models.dtype, seat, device)
 
 
 def load_base(folder: str, models: Models, settings: Training) -> Any:

@@ -9,12 +9,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from modpo_hpc.alignment.adapter import adapter_config, save_adapter
 from modpo_hpc.alignment.checkpoint import refuse_unresumable
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.loading import layout_of, make_engine, precision_of
 from modpo_hpc.alignment.margins import MarginReport, report_margins
 from modpo_hpc.alignment.material import Material, gather_material, reasons
+from modpo_hpc.alignment.processes import Seat, own_seat
 from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
 from modpo_hpc.alignment.training import Trained, Watch, train
 from modpo_hpc.models import base_model_path
@@ -43,11 +46,12 @@ def align_policy(run: Run, policy: str, settings: Training, scratch: Path, watch
         Interrupted: asked to stop; the state is in ``scratch``.
         ModpoError: the loss is no number.
     """
-    material = gather_material(run, policy, settings)
+    seat = own_seat()
     checkpoints = scratch / "checkpoints"
-    refuse_unresumable(checkpoints, layout_of(settings))
+    refuse_unresumable(checkpoints, layout_of(settings, run.study.models, seat))
+    material = gather_material(run, policy, settings)
     seed = run.seed("policies", policy)
-    engine = make_engine(run, settings, seed)
+    engine = make_engine(run, settings, seed, seat, _device(settings, seat))
     cache = reference_cache(run)
     fill_reference(engine, cache, [one.tree for one in (*material.training, *material.held_out)], watch)
     training = [_with_reference(example, cache) for example in material.training]
@@ -73,6 +77,14 @@ def reference_cache(run: Run) -> ReferenceCache:
     """The log-probs of this run's base model, in ``DIR/cache/reference``."""
     folder = run.root / CACHE / "reference"
     return ReferenceCache(folder / model_key(base_model_path(run), precision_of(run.study.models), folder / "files"))
+
+
+def _device(settings: Training, seat: Seat) -> torch.device:
+    if settings.deepspeed is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    from modpo_hpc.alignment.sharded import join_processes
+
+    return join_processes(seat)
 
 
 def _with_reference(example: Example, cache: ReferenceCache) -> Example:

@@ -117,7 +117,7 @@ class ReferenceCache:
 
 
 def fill_reference(engine: Engine, cache: ReferenceCache, trees: Sequence[Tree], watch: Watch) -> None:
-    """Have the base model of ``engine`` (its adapter off) score what ``cache`` lacks of ``trees``.
+    """Have ``engine`` score what ``cache`` lacks of ``trees``, while its adapter is fresh and changes nothing.
 
     A tree is scored alone, so its log-probs do not depend on its neighbours: on a CPU they are the same to the last
     bit, whoever computes them.
@@ -131,7 +131,7 @@ def fill_reference(engine: Engine, cache: ReferenceCache, trees: Sequence[Tree],
         return tuple(engine.logps(pack([tree], engine.device)).tolist())
 
     engine.train(False)
-    with torch.no_grad(), engine.adapted.disable_adapter():
+    with torch.no_grad():
         if engine.layout.processes == 1:
             cache.fill(trees, compute, said)
         else:

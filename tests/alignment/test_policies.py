@@ -19,6 +19,7 @@ from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
 from tests.alignment.world import started_run, study_of
 
+pytestmark = pytest.mark.xdist_group("policies")
 METHODS = ("SFT", "DPO", "MODPO", "Joint")
 
 

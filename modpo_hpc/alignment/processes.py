@@ -1,0 +1,71 @@
+"""Several processes that train one policy: who they are, and how the shard's process starts them on its machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modpo_hpc.study.alignment import Training
+
+MASTER_PORTS = range(20_000, 30_000)
+
+
+@dataclass(frozen=True)
+class Seat:
+    """The place of one process among those that train a policy together."""
+
+    rank: int
+    processes: int
+    local_rank: int
+    local_processes: int
+
+
+ALONE = Seat(0, 1, 0, 1)
+
+
+def seat_of(environment: Mapping[str, str]) -> Seat | None:
+    """The seat that a launcher gave to this process: torchrun's variables, or Slurm's in a job of several tasks.
+
+    Slurm's variables count only where the launcher says that its tasks are ranks (``MODPO_LAUNCHER=srun``); an
+    ordinary job array has them too.
+    """
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return Seat(
+            int(environment["RANK"]),
+            int(environment["WORLD_SIZE"]),
+            int(environment.get("LOCAL_RANK", 0)),
+            int(environment.get("LOCAL_WORLD_SIZE", 1)),
+        )
+    if environment.get("MODPO_LAUNCHER") == "srun" and int(environment.get("SLURM_NTASKS", 1)) > 1:
+        tasks = int(environment["SLURM_NTASKS"])
+        nodes = int(environment.get("SLURM_NNODES", 1))
+        return Seat(int(environment["SLURM_PROCID"]), tasks, int(environment["SLURM_LOCALID"]), tasks // nodes)
+    return None
+
+
+def rendezvous(environment: Mapping[str, str], seat: Seat) -> dict[str, str]:
+    """Variables with which the processes find each other; those that are set already stay."""
+    job = int(environment.get("SLURM_JOB_ID", 0))
+    first_node = environment.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1")
+    return {
+        "MASTER_ADDR": environment.get("MASTER_ADDR", first_node),
+        "MASTER_PORT": environment.get("MASTER_PORT", str(MASTER_PORTS[job % len(MASTER_PORTS)])),
+        "RANK": str(seat.rank),
+        "WORLD_SIZE": str(seat.processes),
+        "LOCAL_RANK": str(seat.local_rank),
+        "LOCAL_WORLD_SIZE": str(seat.local_processes),
+        "LOCAL_SIZE": str(seat.local_processes),
+    }
+
+
+def processes_of(settings: Training, gpus: int) -> int:
+    """How many processes of this machine train together: as the study says, else one a GPU."""
+    if settings.deepspeed is None:
+        return 1
+    return settings.processes or max(1, gpus)
+
+
+def own_seat() -> Seat:
+    """The seat of this process; ``ALONE`` if no launcher gave it one."""
+    return seat_of(os.environ) or ALONE

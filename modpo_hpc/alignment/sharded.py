@@ -1,0 +1,128 @@
+"""The engine on DeepSpeed: ZeRO stages 0 to 3, offload, several processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from modpo_hpc.alignment.adapter import adapter_weights
+from modpo_hpc.alignment.deepspeed_config import completed, deepspeed_layout, may_compile, zero_stage
+from modpo_hpc.alignment.engine import adamw, adapter_parameters
+from modpo_hpc.alignment.processes import Seat, rendezvous
+from modpo_hpc.alignment.scorer import ResponseScorer
+from modpo_hpc.alignment.trees import Packed
+from modpo_hpc.study.alignment import Training
+
+T = TypeVar("T")
+_TAG = "deepspeed"
+
+
+def join_processes(seat: Seat) -> torch.device:
+    """Meet the other processes, once; returns this process's device.
+
+    DeepSpeed builds an operator here on CPUs, about half a minute once; it is kept in ``TORCH_EXTENSIONS_DIR``.
+    Without a compiler, or with ``MODPO_COMPILE=0``, it goes without.
+    """
+    os.environ.update(rendezvous(os.environ, seat))
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        os.environ.setdefault("MAX_JOBS", "1")
+    import deepspeed
+
+    if not may_compile():
+        for operator in ("deepspeed_shm_comm", "deepspeed_ccl_comm"):
+            deepspeed.ops.__compatible_ops__[operator] = False
+    device = torch.device("cuda", seat.local_rank) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    if not torch.distributed.is_initialized():
+        deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", verbose=False)
+    return device
+
+
+class DeepSpeedEngine:
+    """One of several processes that hold a model together under DeepSpeed.
+
+    ``build`` makes the PEFT model. It is called when the configuration is in force, because under ZeRO-3 the weights
+    are spread over the processes as they are loaded.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], Any],
+        config: dict[str, Any],
+        settings: Training,
+        dtype: str,
+        seat: Seat,
+        device: torch.device,
+    ) -> None:
+        import deepspeed
+        from transformers.integrations import HfDeepSpeedConfig
+
+        self.layout = deepspeed_layout(config, seat.processes)
+        self.rank, self.device = seat.rank, device
+        complete = completed(config, settings, dtype, seat.processes, device.type == "cuda")
+        self._spread = zero_stage(config) == 3
+        self._in_force = HfDeepSpeedConfig(complete)
+        self.adapted = build()
+        self._parameters = adapter_parameters(self.adapted)
+        self._engine, *_ = deepspeed.initialize(
+            model=ResponseScorer(self.adapted),
+            model_parameters=self._parameters,
+            optimizer=adamw(self._parameters, settings),
+            config=complete,
+            dist_init_required=False,
+        )
+        self._engine.set_gradient_accumulation_boundary(True)
+
+    def train(self, training: bool) -> None:
+        self._engine.train(training)
+
+    def logps(self, packed: Packed) -> Tensor:
+        logps: Tensor = self._engine(packed)
+        return logps
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        self._engine.set_gradient_accumulation_boundary(last)
+        self._engine.backward(loss, scale_wrt_gas=False)
+
+    def step(self, learning_rate: float) -> float:
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._engine.step()
+        return float(self._engine.get_global_grad_norm() or 0.0)
+
+    def total(self, values: Tensor) -> Tensor:
+        summed = values.clone()
+        torch.distributed.all_reduce(summed)
+        return summed
+
+    def share(self, value: T) -> T:
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def weights(self) -> dict[str, Tensor]:
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(self._parameters, enabled=self._spread):
+            return adapter_weights(self.adapted)
+
+    def gradients(self) -> Tensor:
+        from deepspeed.utils import safe_get_full_grad
+
+        flat = torch.cat([safe_get_full_grad(one).flatten().float() for one in self._parameters])
+        self._engine.optimizer.zero_grad()
+        return flat
+
+    def save(self, checkpoint: Path) -> None:
+        self._engine.save_checkpoint(str(checkpoint), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
+
+    def load(self, checkpoint: Path) -> None:
+        self._engine.load_checkpoint(str(checkpoint), tag=_TAG, load_module_strict=False)

@@ -1,0 +1,188 @@
+"""Train a policy in this process, or in several that this one starts and watches."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from modpo_hpc import shards
+from modpo_hpc.alignment.checkpoint import refuse_unresumable
+from modpo_hpc.alignment.processes import Seat, processes_of, seat_of
+from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, Request
+from modpo_hpc.errors import InputError, Interrupted, ModpoError
+from modpo_hpc.run import Run
+from modpo_hpc.study.alignment import Training
+from modpo_hpc.study.evaluation import Resources
+
+POLL_SECONDS = 0.2
+
+
+class Workplace(Protocol):
+    """What training needs of a shard."""
+
+    scratch: Path
+
+    def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
+        """Say how far it is."""
+
+    def check(self) -> None:
+        """Raise ``Interrupted`` when it should stop."""
+
+
+def train_policy(run: Run, policy: str, settings: Training, workplace: Workplace, resources: Resources) -> Path | None:
+    """Train ``policy`` with ``settings``; returns the folder that holds it, in ``workplace.scratch``.
+
+    Where a launcher has started this as one of several processes (see ``processes.seat_of``), all but the first
+    return None.
+
+    Raises:
+        InputError: settings, data or a checkpoint that cannot be used.
+        Interrupted: asked to stop; the next call resumes.
+        ModpoError: training failed; says why.
+    """
+    seat = seat_of(os.environ) if settings.deepspeed else None
+    result = workplace.scratch / RESULT
+    if seat is None and settings.deepspeed is not None:
+        return _in_processes(run, policy, settings, workplace, resources, processes_of(settings, resources.gpus))
+    from modpo_hpc.alignment.policy import align_policy, write_policy
+
+    aligned = align_policy(run, policy, settings, _common_scratch(workplace, seat), workplace)
+    if seat and seat.rank > 0:
+        return None
+    with shards.atomic_folder(result) as folder:
+        write_policy(folder, aligned)
+    return result
+
+
+def _common_scratch(workplace: Workplace, seat: Seat | None) -> Path:
+    """The scratch folder of the first process, for all of them."""
+    if seat is None:
+        return workplace.scratch
+    import torch
+
+    from modpo_hpc.alignment.sharded import join_processes
+
+    join_processes(seat)
+    box = [str(workplace.scratch)]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return Path(box[0])
+
+
+def _in_processes(
+    run: Run, policy: str, settings: Training, workplace: Workplace, resources: Resources, processes: int
+) -> Path:
+    from modpo_hpc.alignment.loading import layout_of
+
+    layout = layout_of(settings, run.study.models, Seat(0, processes, 0, processes))
+    refuse_unresumable(workplace.scratch / "checkpoints", layout)
+    folder = workplace.scratch / "processes"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    threads = max(1, resources.cpus // processes)
+    request = Request(str(run.root), policy, settings.model_dump(mode="json"), str(workplace.scratch), threads)
+    with shards.atomic_file(folder / "request.json", "w") as stream:
+        json.dump(asdict(request), stream)
+    (folder / ALIVE).touch()
+    port = _free_port()
+    workers = [_start(folder, rank, processes, threads, port) for rank in range(processes)]
+    return _watch(workers, folder, workplace)
+
+
+def _start(folder: Path, rank: int, processes: int, threads: int, port: int) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONPATH": os.pathsep.join(one for one in sys.path if one),
+    }
+    command = [sys.executable, "-m", "modpo_hpc.alignment.worker", str(folder / "request.json")]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+
+
+def _watch(workers: list[subprocess.Popen[bytes]], folder: Path, workplace: Workplace) -> Path:
+    """Wait for the workers, pass on what they report, and leave none behind."""
+    seen: object = None
+    wish: Interrupted | None = None
+    try:
+        while any(worker.poll() is None for worker in workers):
+            if any(worker.poll() not in (None, 0, Interrupted.exit_code) for worker in workers):
+                _give_time(workers)
+                break
+            time.sleep(POLL_SECONDS)
+            (folder / ALIVE).touch()
+            seen = _pass_on(folder, seen, workplace)
+            if wish is None:
+                try:
+                    workplace.check()
+                except Interrupted as error:
+                    wish = error
+                    (folder / STOP).touch()
+    finally:
+        _end(workers)
+    _pass_on(folder, seen, workplace)
+    if (folder / ERROR).exists():
+        error = json.loads((folder / ERROR).read_text())
+        raise InputError(**error["input"]) if error["input"] else ModpoError(error["message"])
+    codes = [worker.returncode for worker in workers]
+    if Interrupted.exit_code in codes and set(codes) <= {0, Interrupted.exit_code}:
+        raise wish or Interrupted("a training process was asked to stop; the next attempt goes on from here")
+    if any(codes):
+        shown = ", ".join(f"rank {rank}: {_ending(code)}" for rank, code in enumerate(codes))
+        raise ModpoError(f"training in {len(workers)} processes failed ({shown}); the reason stands above in this log")
+    return folder / RESULT
+
+
+def _pass_on(folder: Path, seen: object, workplace: Workplace) -> object:
+    try:
+        state = json.loads((folder / PROGRESS).read_text())
+    except FileNotFoundError:
+        return seen
+    if state != seen:
+        workplace.progress(**state)
+    return state
+
+
+def _give_time(workers: list[subprocess.Popen[bytes]]) -> None:
+    """Let the others end by themselves: they may be writing down the same error."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(worker.poll() is None for worker in workers):
+        time.sleep(POLL_SECONDS)
+
+
+def _end(workers: list[subprocess.Popen[bytes]]) -> None:
+    for worker in workers:
+        if worker.poll() is None:
+            worker.terminate()
+    deadline = time.monotonic() + 5
+    for worker in workers:
+        with suppress(subprocess.TimeoutExpired):
+            worker.wait(max(0.1, deadline - time.monotonic()))
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait()
+
+
+def _ending(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,109 @@
+"""One of several processes that train a policy: ``python -m modpo_hpc.alignment.worker REQUEST``.
+
+The shard's process starts these and stays outside. They speak through the folder of the request: the first process
+writes ``progress.json``, ``error.json`` and at the end ``policy/``; the parent writes ``stop`` and touches ``alive``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modpo_hpc import shards
+from modpo_hpc.errors import InputError, Interrupted, ModpoError
+from modpo_hpc.study.alignment import Training
+
+STOP, ALIVE, PROGRESS, ERROR, RESULT = "stop", "alive", "progress.json", "error.json", "policy"
+SILENCE_SECONDS = 120.0
+_SET_DEATH_SIGNAL = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be trained, and where the parent looks. ``scratch`` holds the checkpoints."""
+
+    run: str
+    policy: str
+    settings: dict[str, Any]
+    scratch: str
+    threads: int
+
+
+class ParentWatch:
+    """Reports to the parent, and stops when it asks to or is gone."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._folder, self._rank = folder, rank
+
+    def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
+        if self._rank == 0:
+            with shards.atomic_file(self._folder / PROGRESS, "w", durable=False) as stream:
+                json.dump({"done": done, "total": total, "unit": unit, **metrics}, stream)
+
+    def check(self) -> None:
+        if (self._folder / STOP).exists():
+            raise Interrupted("asked to stop; the next attempt goes on from here")
+        if time.time() - (self._folder / ALIVE).stat().st_mtime > SILENCE_SECONDS:
+            raise Interrupted("the process that started this one is gone")
+
+
+def main(request_file: Path) -> int:
+    """Train; returns the exit code."""
+    _end_with_parent()
+    folder = request_file.parent
+    request = Request(**json.loads(request_file.read_text()))
+    rank = int(os.environ["RANK"])
+    import torch
+
+    from modpo_hpc.alignment.policy import align_policy, write_policy
+    from modpo_hpc.run import Run
+
+    torch.set_num_threads(request.threads)
+    try:
+        aligned = align_policy(
+            Run.open(request.run),
+            request.policy,
+            Training.model_validate(request.settings),
+            Path(request.scratch),
+            ParentWatch(folder, rank),
+        )
+        if rank == 0:
+            with shards.atomic_folder(folder / RESULT) as result:
+                write_policy(result, aligned)
+    except Interrupted:
+        return Interrupted.exit_code
+    except ModpoError as error:
+        if rank == 0:
+            with shards.atomic_file(folder / ERROR, "w") as stream:
+                json.dump({"input": _input_fields(error), "message": str(error)}, stream, default=str)
+        return error.exit_code
+    except Exception:
+        traceback.print_exc()
+        return 1
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    return 0
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it dies, where the kernel can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def _input_fields(error: ModpoError) -> dict[str, Any] | None:
+    if not isinstance(error, InputError):
+        return None
+    return {name: getattr(error, name) for name in ("problem", "remedy", "file", "field", "value")}
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
