@@ -136,8 +136,8 @@ def _watch(workers: list[subprocess.Popen[bytes]], folder: Path, workplace: Work
         _end(workers)
     _pass_on(folder, seen, workplace)
     if (folder / ERROR).exists():
-        error = json.loads((folder / ERROR).read_text())
-        raise InputError(**error["input"]) if error["input"] else ModpoError(error["message"])
+        reported = json.loads((folder / ERROR).read_text())
+        raise InputError(**reported["input"]) if reported["input"] else ModpoError(reported["message"])
     codes = [worker.returncode for worker in workers]
     if Interrupted.exit_code in codes and set(codes) <= {0, Interrupted.exit_code}:
         raise wish or Interrupted("a training process was asked to stop; the next attempt goes on from here")
