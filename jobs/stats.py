@@ -7,6 +7,7 @@ import json
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.evaluation import analysis, ballots, tables
 from modpo_hpc.evaluation.completeness import completeness, refuse_incomplete
+from modpo_hpc.evaluation.phase import answer_lengths, prepare
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.evaluation import SANDBOX_MARK
 
@@ -15,7 +16,8 @@ def stats(run: Run, shard: Shard) -> None:
     study, mark = run.study, SANDBOX_MARK if run.study.is_sandbox else None
     verdicts = run.table("verdicts", list(ballots.COLUMNS))
     questions = [question.question_id for question in study_questions(run, "test")]
-    personas = [row["persona_id"] for row in run.table("personas").to_pylist() if row["split"] == "test"]
+    people = {row["persona_id"]: row for row in run.table("personas").to_pylist() if row["split"] == "test"}
+    answers = run.table("answers", ["policy", "question_id", "tokens"])
     phases = [
         ballots.collect(
             verdicts,
@@ -23,7 +25,7 @@ def stats(run: Run, shard: Shard) -> None:
             asked.policies,
             asked.criteria,
             questions,
-            personas,
+            tuple(people),
             study.judging.personas_per_question,
             source=str(run.root),
         )
@@ -36,7 +38,8 @@ def stats(run: Run, shard: Shard) -> None:
     made: dict[str, tables.Rows] = {name: [] for name in tables.SCHEMAS}
     summary = analysis.summary_of(run.study, run.provenance, mark)
     for number, one in enumerate(phases):
-        phase = analysis.prepare(one, study.statistics, study.seed)
+        lengths = answer_lengths(answers, one.policies, questions)
+        phase = prepare(one, study.statistics, study.seed, lengths, people)
         for name, rows in analysis.tables_of(phase).items():
             made[name] += rows
         summary["phases"][one.phase] = analysis.phase_summary(phase)

@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from modpo_hpc.evaluation import bootstrap, mcnemar, pareto, winrates
-from modpo_hpc.evaluation.ballots import Ballots
+from modpo_hpc.evaluation import bootstrap, mcnemar, pareto, scrutiny, winrates
 from modpo_hpc.evaluation.completeness import completeness
+from modpo_hpc.evaluation.phase import Phase
 from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.study import Study
-from modpo_hpc.study.evaluation import Statistics
-
-
-@dataclass(frozen=True)
-class Phase:
-    """The ballots of a phase, their majorities and wins, and the bootstrap that all its tables share."""
-
-    ballots: Ballots
-    settings: Statistics
-    wins: winrates.Wins
-    replicates: bootstrap.Replicates
-
-    def cells(self) -> Iterator[tuple[int, int, dict[str, str]]]:
-        """Each criterion and pair with its places in the arrays and its key columns."""
-        for c, criterion in enumerate(self.ballots.criteria):
-            for p, (a, b) in enumerate(self.ballots.pairs):
-                yield (
-                    c,
-                    p,
-                    {"phase": self.ballots.phase, "criterion": criterion, "policy_a": a, "policy_b": b},
-                )
-
-
-def prepare(ballots: Ballots, settings: Statistics, seed: int) -> Phase:
-    """What the tables of one phase are made from."""
-    votes = ballots.votes
-    wins = winrates.count_wins(winrates.majorities(votes))
-    return Phase(
-        ballots,
-        settings,
-        wins,
-        bootstrap.two_way(votes, settings.bootstrap, seed, "statistics", ballots.phase),
-    )
 
 
 def tables_of(phase: Phase) -> dict[str, Rows]:
     """All tables of one phase."""
+    of_personas, of_groups = scrutiny.persona_and_group_rows(phase)
     return {
         "completeness": [cell.row() for cell in completeness(phase.ballots)],
         "win_rates": win_rate_rows(phase),
         "mcnemar": mcnemar_rows(phase),
         "ranking": ranking_rows(phase),
         "pareto": pareto_rows(phase),
+        "bradley_terry": scrutiny.ability_rows(phase),
+        "persona_agreement": scrutiny.agreement_rows(phase),
+        "position_bias": scrutiny.position_rows(phase),
+        "length_control": scrutiny.length_rows(phase),
+        "persona_rates": of_personas,
+        "groups": of_groups,
     }
 
 
@@ -75,7 +48,7 @@ def summary_of(study: Study, provenance: Mapping[str, Any], mark: str | None) ->
 def phase_summary(phase: Phase) -> dict[str, Any]:
     """Sizes of a phase, and the share of the space of its criteria that its policies reach."""
     ballots = phase.ballots
-    average = winrates.average_rates(*phase.wins.rates(phase.settings.ties), len(ballots.policies))
+    average = phase.average()
     cells = completeness(ballots)
     return {
         "policies": list(ballots.policies),
@@ -90,7 +63,7 @@ def phase_summary(phase: Phase) -> dict[str, Any]:
 
 def win_rate_rows(phase: Phase) -> Rows:
     rate_a, rate_b = phase.wins.rates(phase.settings.ties)
-    drawn_a, drawn_b = replicate_rates(phase)
+    drawn_a, drawn_b = phase.replicate_rates()
     confidence = phase.settings.confidence
     bounds = {
         "a": bootstrap.interval(rate_a, drawn_a, confidence),
@@ -160,9 +133,9 @@ def mcnemar_rows(phase: Phase) -> Rows:
 def ranking_rows(phase: Phase) -> Rows:
     """Average win rate over the opponents, rank, and how sure the rank is when the design is drawn again."""
     policies, confidence = phase.ballots.policies, phase.settings.confidence
-    average = winrates.average_rates(*phase.wins.rates(phase.settings.ties), len(policies))
+    average = phase.average()
     rank = winrates.ranks(average)
-    drawn = winrates.average_rates(*replicate_rates(phase), len(policies))
+    drawn = winrates.average_rates(*phase.replicate_rates(), len(policies))
     drawn_rank = winrates.ranks(drawn)
     low, high = bootstrap.interval(average, drawn, confidence)
     rank_low, rank_high = bootstrap.percentiles(drawn_rank.astype(float), confidence)
@@ -188,7 +161,7 @@ def ranking_rows(phase: Phase) -> Rows:
 def pareto_rows(phase: Phase) -> Rows:
     """Which policies no other beats in every criterion at once, by average win rate."""
     policies = phase.ballots.policies
-    average = winrates.average_rates(*phase.wins.rates(phase.settings.ties), len(policies))
+    average = phase.average()
     front = pareto.front(average.T)
     return [
         {
@@ -200,12 +173,3 @@ def pareto_rows(phase: Phase) -> Rows:
         }
         for k, policy in enumerate(policies)
     ]
-
-
-def replicate_rates(phase: Phase) -> tuple[np.ndarray, np.ndarray]:
-    """Win rates of A and B (replicates x criteria x pairs) under the study's rule for ties."""
-    drawn = phase.replicates
-    if phase.settings.ties == "none":
-        return drawn.a, drawn.b
-    half = (1 - drawn.a - drawn.b) / 2
-    return drawn.a + half, drawn.b + half

@@ -43,6 +43,27 @@ SCHEMAS: dict[str, pa.Schema] = {
         [("phase", pa.string()), ("policy", pa.string())], float="mean_win_rate", bool="on_front", str="dominated_by"
     ),
     "ranking": _schema(_POLICY, int="rank", float="win_rate low high rank_low rank_high best_probability"),
+    "bradley_terry": _schema(_POLICY, float="ability error low high ties"),
+    "persona_agreement": _schema(
+        _CELL,
+        int="votes",
+        float="mean icc effective_votes question_variance persona_variance residual_variance",
+    ),
+    "position_bias": _schema(
+        _CELL,
+        float="first_share low high flips flips_by_chance rate_a_first rate_a_second adjusted_a adjusted_b "
+        "p p_adjusted",
+        bool="changes_result",
+    ),
+    "length_control": _schema(_CELL, float="length_a length_b win_rate controlled low high slope slope_low slope_high"),
+    "groups": _schema(
+        [*_POLICY, ("attribute", pa.string()), ("group", pa.string())],
+        int="personas",
+        float="win_rate shrunk low high overall",
+        bool="favourite",
+        str="best_here",
+    ),
+    "persona_rates": _schema([*_POLICY, ("persona_id", pa.string())], float="win_rate shrunk low high"),
 }
 
 

@@ -1,0 +1,182 @@
+"""The tables that reviewers ask for: is it the order, the length, the persona, the group?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from modpo_hpc.evaluation import bradley_terry, groups, mcnemar, winrates
+from modpo_hpc.evaluation.crossed import components
+from modpo_hpc.evaluation.length_control import length_controlled
+from modpo_hpc.evaluation.phase import Phase
+from modpo_hpc.evaluation.position import position_bias
+from modpo_hpc.evaluation.shrinkage import shrink
+from modpo_hpc.evaluation.tables import Rows
+from modpo_hpc.seeds import rng_of
+
+
+def ability_rows(phase: Phase) -> Rows:
+    """Bradley-Terry abilities from the votes of the personas, best first."""
+    ballots, rows = phase.ballots, Rows()
+    reach = float(stats.norm.ppf((1 + phase.settings.confidence) / 2))
+    for c, criterion in enumerate(ballots.criteria):
+        fitted = bradley_terry.fit(phase.votes[c], phase.cast[c], len(ballots.policies))
+        for k in np.argsort(-fitted.ability, kind="stable"):
+            ability, error = float(fitted.ability[k]), float(fitted.error[k])
+            rows.append(
+                {
+                    "phase": ballots.phase,
+                    "criterion": criterion,
+                    "policy": ballots.policies[k],
+                    "ability": ability,
+                    "error": error,
+                    "low": ability - reach * error,
+                    "high": ability + reach * error,
+                    "ties": fitted.ties,
+                }
+            )
+    return rows
+
+
+def agreement_rows(phase: Phase) -> Rows:
+    """How far the votes of the personas on a question go together, and how many votes that leaves."""
+    rows = Rows()
+    for c, p, key in phase.cells():
+        found = components(phase.votes[c, p].astype(float), phase.cast[c, p])
+        rows.append(
+            {
+                **key,
+                "votes": found.votes,
+                "mean": found.mean,
+                "question_variance": found.question,
+                "persona_variance": found.persona,
+                "residual_variance": found.residual,
+                "icc": found.icc,
+                "effective_votes": found.effective,
+            }
+        )
+    return rows
+
+
+def position_rows(phase: Phase) -> Rows:
+    """Position bias of each cell, and McNemar's test once more with both orders weighing the same."""
+    settings, rows = phase.settings, Rows()
+    for c, p, key in phase.cells():
+        rng = rng_of(phase.seed, "position", *key.values())
+        found = position_bias(phase.votes[c, p], phase.cast[c, p], phase.ballots.first[c, p], rng, settings.confidence)
+        wins = winrates.count_wins(found.outcomes)
+        adjusted_a, adjusted_b = wins.rates(settings.ties)
+        before = mcnemar.mcnemar(int(phase.wins.a[c, p]), int(phase.wins.b[c, p]), settings.mcnemar).pvalue
+        after = mcnemar.mcnemar(int(wins.a), int(wins.b), settings.mcnemar).pvalue
+        turned = np.sign(phase.wins.a[c, p] - phase.wins.b[c, p]) != np.sign(wins.a - wins.b)
+        rows.append(
+            {
+                **key,
+                "first_share": found.first_share,
+                "low": found.low,
+                "high": found.high,
+                "flips": found.flips,
+                "flips_by_chance": found.flips_by_chance,
+                "rate_a_first": found.rate_a_first,
+                "rate_a_second": found.rate_a_second,
+                "adjusted_a": float(adjusted_a),
+                "adjusted_b": float(adjusted_b),
+                "p": before,
+                "p_adjusted": after,
+                "changes_result": bool(
+                    (before < settings.alpha) != (after < settings.alpha) or (turned and after < settings.alpha)
+                ),
+            }
+        )
+    return rows
+
+
+def length_rows(phase: Phase) -> Rows:
+    """Win rates at equal length, ties as half a win; pairs in which an answer is missing are left out."""
+    rows = Rows()
+    for c, p, key in phase.cells():
+        a, b = (phase.lengths[phase.ballots.policies.index(key[side])] for side in ("policy_a", "policy_b"))
+        both = ~np.isnan(a) & ~np.isnan(b)
+        if not both.any():
+            continue
+        outcomes = (phase.outcomes[c, p][both] + 1) / 2
+        found = length_controlled(outcomes, a[both], b[both], phase.settings.confidence)
+        rows.append(
+            {
+                **key,
+                "length_a": float(a[both].mean()),
+                "length_b": float(b[both].mean()),
+                "win_rate": float(outcomes.mean()),
+                "controlled": found.rate,
+                "low": found.low,
+                "high": found.high,
+                "slope": found.slope,
+                "slope_low": found.slope_low,
+                "slope_high": found.slope_high,
+            }
+        )
+    return rows
+
+
+def persona_and_group_rows(phase: Phase) -> tuple[Rows, Rows]:
+    """Win rates by persona, and by demographic group; each shrunk towards the whole as far as it is uncertain."""
+    ballots, confidence = phase.ballots, phase.settings.confidence
+    of_personas, of_groups = Rows(), Rows()
+    attributes = groups.memberships(ballots.personas, phase.demographics)
+    for c, criterion in enumerate(ballots.criteria):
+        rates, variances = groups.persona_rates(
+            phase.votes[c], phase.cast[c], len(ballots.policies), phase.settings.ties == "half"
+        )
+        key = {"phase": ballots.phase, "criterion": criterion}
+        for k, policy in enumerate(ballots.policies):
+            voted = np.flatnonzero(~np.isnan(rates[k]))
+            shrunk = shrink(rates[k][voted], variances[k][voted], confidence)
+            of_personas += [
+                {
+                    **key,
+                    "policy": policy,
+                    "persona_id": ballots.personas[who],
+                    "win_rate": float(rates[k][who]),
+                    "shrunk": float(shrunk.rate[place]),
+                    "low": float(shrunk.low[place]),
+                    "high": float(shrunk.high[place]),
+                }
+                for place, who in enumerate(voted)
+            ]
+        for attribute, members in attributes.items():
+            of_groups += [{**key, "attribute": attribute, **row} for row in _group_rows(phase, rates, members)]
+    return of_personas, of_groups
+
+
+def _group_rows(phase: Phase, rates: NDArray[np.float64], members: Mapping[str, NDArray[np.bool_]]) -> Rows:
+    """The policies in each group of one attribute, and whether the favourite of all is the favourite there."""
+    policies = phase.ballots.policies
+    voted = ~np.isnan(rates).all(axis=0)
+    members = {group: member & voted for group, member in members.items() if (member & voted).any()}
+    if not members:
+        return Rows()
+    by_policy = [
+        groups.group_rates(rates[k], list(members.values()), phase.settings.confidence) for k in range(len(policies))
+    ]
+    shrunk = np.array([one.rate for _, one in by_policy])
+    overall = np.nanmean(rates, axis=1)
+    favourite = int(np.argmax(overall))
+    return [
+        {
+            "policy": policy,
+            "group": group,
+            "personas": int(member.sum()),
+            "win_rate": float(by_policy[k][0][g]),
+            "shrunk": float(shrunk[k, g]),
+            "low": float(by_policy[k][1].low[g]),
+            "high": float(by_policy[k][1].high[g]),
+            "overall": float(overall[k]),
+            "favourite": k == favourite,
+            "best_here": policies[int(np.argmax(shrunk[:, g]))],
+        }
+        for g, (group, member) in enumerate(members.items())
+        for k, policy in enumerate(policies)
+    ]

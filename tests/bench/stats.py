@@ -1,0 +1,161 @@
+"""Full phase 1 (21 pairs x 600 questions x 50 personas x 2 criteria, 1.26 million verdicts) from parquet to all tables.
+
+Beside it, in the same run, the loop that one would write first with pandas and statsmodels: win rates, McNemar and
+the same two-way bootstrap, nothing else. A few of its replicates are timed and scaled to 1,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+REPLICATES = 1000
+POLICIES = ("Base", "SFT_Empathy", "DPO_Empathy", "DPO_Safety", "DPO_Soup", "Joint_DPO", "MODPO_Empathy")
+STRENGTH = {
+    "Base": {"empathy": -0.9, "safety": -0.2},
+    "SFT_Empathy": {"empathy": -0.5, "safety": -0.2},
+    "DPO_Empathy": {"empathy": 1.0, "safety": -0.1},
+    "DPO_Safety": {"empathy": -0.4, "safety": 0.6},
+    "DPO_Soup": {"empathy": 0.2, "safety": 0.2},
+    "Joint_DPO": {"empathy": 0.3, "safety": 0.1},
+    "MODPO_Empathy": {"empathy": 0.5, "safety": 0.4},
+}
+
+
+def make_run(root: Path, questions: int, personas: int) -> None:
+    """A run directory with every verdict of phase 1."""
+    from modpo_hpc.study import Study
+    from tests.synthetic_verdicts import judged, judged_run, persona_rows
+
+    policies = {name: {"method": "base"} for name in POLICIES}
+    study = Study.model_validate(
+        {
+            "name": "bench",
+            "personas": {"select": personas + 10, "train": 10, "test": personas},
+            "criteria": {"rank": ["empathy", "safety"]},
+            "ranking": {"personas_per_question": 10},
+            "alignment": {"policies": policies},
+            "judging": {
+                "personas_per_question": personas,
+                "phases": {"phase1": {"policies": POLICIES, "criteria": ["empathy", "safety"]}},
+            },
+            "statistics": {"bootstrap": REPLICATES},
+        }
+    )
+    asked = [f"q{number:04d}" for number in range(questions)]
+    people = persona_rows(personas)
+    verdicts = judged(STRENGTH, "phase1", POLICIES, ("empathy", "safety"), asked, [row["persona_id"] for row in people])
+    judged_run(root, study, {"phase1": verdicts}, asked, people)
+
+
+def ours(root: Path) -> None:
+    from modpo_hpc.launch.entry import run_shard
+
+    sys.stdout = sys.stderr
+    run_shard(str(root), "statistics", "all")
+
+
+def obvious_loop(root: Path, replicates: int) -> tuple[float, float]:
+    """Seconds of the win rates and tests, and seconds of one replicate over all cells."""
+    import numpy as np
+    import pandas as pd
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    started = time.perf_counter()
+    verdicts = pd.concat(pd.read_parquet(path) for path in sorted((root / "verdicts").glob("*.parquet")))
+    verdicts["vote"] = verdicts["winner"].map({"A": 1, "B": -1, "tie": 0}).astype(float)
+    cells, rows = [], []
+    for key, cell in verdicts.groupby(["criterion", "policy_a", "policy_b"], observed=True):
+        majority = np.sign(cell.groupby("question_id", observed=True)["vote"].sum())
+        wins, losses = int((majority > 0).sum()), int((majority < 0).sum())
+        test = mcnemar([[0, wins], [losses, 0]], exact=False, correction=False)
+        rows.append((*key, wins / len(majority), losses / len(majority), test.pvalue))
+        cells.append(cell[["question_id", "persona_id", "vote"]].astype({"question_id": str, "persona_id": str}))
+    tables = time.perf_counter() - started
+    rng = np.random.default_rng(0)
+    questions, personas = cells[0]["question_id"].unique(), cells[0]["persona_id"].unique()
+    started = time.perf_counter()
+    for _ in range(replicates):
+        drawn_questions = pd.Series(rng.choice(questions, len(questions))).value_counts()
+        drawn_personas = pd.Series(rng.choice(personas, len(personas))).value_counts()
+        for cell in cells:
+            vote = cell["vote"] * cell["persona_id"].map(drawn_personas).fillna(0)
+            majority = np.sign(vote.groupby(cell["question_id"]).sum())
+            weight = drawn_questions.reindex(majority.index).fillna(0)
+            rows.append((((majority > 0) * weight).sum() / len(questions), ((majority < 0) * weight).sum()))
+    return tables, (time.perf_counter() - started) / replicates
+
+
+def in_a_process(work: Callable[..., object], *arguments: object) -> tuple[object, float, float]:
+    """Result, seconds and peak memory (GiB) of ``work`` in a fresh process, imports included."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    started = time.perf_counter()
+    process = context.Process(target=_report, args=(sender, work, arguments))
+    process.start()
+    result, peak = receiver.recv()
+    process.join()
+    return result, time.perf_counter() - started, peak
+
+
+def _report(
+    sender: multiprocessing.connection.Connection, work: Callable[..., object], arguments: tuple[object, ...]
+) -> None:
+    result = work(*arguments)
+    sender.send((result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--questions", type=int, default=600)
+    parser.add_argument("--personas", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer-replicates", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "run"
+        in_a_process(make_run, root, arguments.questions, arguments.personas)
+        seconds, memory, peers = [], [], []
+        for _ in range(arguments.rounds):
+            (root / "statistics" / "markers" / "all.json").unlink(missing_ok=True)
+            _, took, peak = in_a_process(ours, root)
+            seconds.append(took)
+            memory.append(peak)
+            (tables, one), _, _ = in_a_process(obvious_loop, root, arguments.peer_replicates)  # type: ignore[misc]
+            peers.append(tables + REPLICATES * one)
+            print(f"ours {took:.1f} s, {peak:.2f} GiB; loop {tables:.1f} s + {REPLICATES} x {one:.3f} s", flush=True)
+    took, peer = sorted(seconds)[len(seconds) // 2], sorted(peers)[len(peers) // 2]
+    verdicts = 42 * arguments.questions * arguments.personas
+    print(
+        json.dumps(
+            {
+                "name": "stats",
+                "ratios": {"against the pandas and statsmodels loop": round(peer / took, 1)},
+                "absolute": {
+                    "verdicts": verdicts,
+                    "replicates": REPLICATES,
+                    "seconds": round(took, 2),
+                    "peak_memory_gib": round(max(memory), 2),
+                    "loop_seconds_scaled": round(peer, 1),
+                    "loop_replicates_timed": arguments.peer_replicates,
+                },
+                "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
