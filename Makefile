@@ -6,7 +6,7 @@ RUN ?= runs/demo
 EPITOME ?=
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test lint clean help bench-kill bench-finding
+.PHONY: demo test lint clean help bench-kill bench-finding bench-stats
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -37,6 +37,9 @@ bench-finding: $(VENV)/installed  ## the paper's finding in the sandbox, five se
 
 bench-kill: $(VENV)/installed  ## ten kills of a whole run, then every table byte for byte
 	$(BIN)/python tests/bench/kill.py --kills 10
+
+bench-stats: $(VENV)/tested  ## all statistics of 1.26 million verdicts, beside a pandas and statsmodels loop
+	$(BIN)/python -m tests.bench.stats
 
 clean:  ## remove the virtual environment and the demo run
 	rm -rf $(VENV) runs
