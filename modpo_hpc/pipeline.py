@@ -53,14 +53,19 @@ def _criteria(study: Study) -> tuple[str, ...]:
 
 
 def _reward_trials(study: Study) -> tuple[str, ...]:
-    return tuple(
-        f"{criterion}.{trial}" for criterion in study.criteria.rank for trial in range(study.rewards.search.trials)
-    )
+    """By trial, then by criterion: the trials that a later one learns from are long finished when it starts."""
+    trials = range(study.rewards.search.trials)
+    return tuple(f"{criterion}.{trial}" for trial in trials for criterion in study.criteria.rank)
+
+
+def reward_parts(study: Study) -> tuple[str, ...]:
+    """The models of one criterion: a fold's, a point of the learning curve (per cent), and the final one."""
+    folds = [f"fold{fold}" for fold in range(study.rewards.folds)]
+    return (*folds, *(f"curve{100 * share:g}" for share in study.rewards.learning_curve), "final")
 
 
 def _reward_models(study: Study) -> tuple[str, ...]:
-    parts = [*(f"fold{fold}" for fold in range(study.rewards.folds)), "final"]
-    return tuple(f"{criterion}.{part}" for criterion in study.criteria.rank for part in parts)
+    return tuple(f"{criterion}.{part}" for criterion in study.criteria.rank for part in reward_parts(study))
 
 
 def _policies(*methods: str) -> Callable[[Study], tuple[str, ...]]:
@@ -98,9 +103,19 @@ STAGES: tuple[Stage, ...] = (
     Stage("responses", "generate", ("questions", "models"), _blocks("responses"), uses_models=True),
     Stage("rankings", "rank", ("questions", "personas", "responses"), _blocks("rankings")),
     Stage("pairs", "vote", ("responses", "rankings"), _criteria),
-    Stage("reward_trials", "tune_reward", ("questions", "models", "pairs"), _reward_trials, uses_models=True),
     Stage(
-        "rewards", "train_reward", ("questions", "models", "pairs", "reward_trials"), _reward_models, uses_models=True
+        "reward_trials",
+        "tune_reward",
+        ("questions", "models", "responses", "pairs"),
+        _reward_trials,
+        uses_models=True,
+    ),
+    Stage(
+        "rewards",
+        "train_reward",
+        ("questions", "models", "responses", "pairs", "reward_trials"),
+        _reward_models,
+        uses_models=True,
     ),
     Stage("scores", "score", ("questions", "responses", "rewards"), _blocks("scores"), uses_models=True),
     Stage(

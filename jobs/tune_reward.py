@@ -1,0 +1,25 @@
+"""Tune a reward model: one trial of the search of one criterion's settings."""
+
+from __future__ import annotations
+
+from modpo_hpc.rewards.loading import load_trial_data
+from modpo_hpc.rewards.records import TRIALS
+from modpo_hpc.rewards.tuning import journal_path, objective, search_plan, trial_row
+from modpo_hpc.run import Run, Shard
+from modpo_hpc.search import Search
+
+
+def tune_reward(run: Run, shard: Shard) -> None:
+    """Train with the settings that the search draws for this trial, and measure the held-out accuracy."""
+    criterion, _, number = shard.id.rpartition(".")
+    search = Search(journal_path(run, criterion), search_plan(run, criterion), shard.check)
+    trial = search.run(int(number), objective(run, shard, criterion, lambda: load_trial_data(run, criterion)))
+    row = trial_row(criterion, trial)
+    shard.metrics["accuracy"] = row["accuracy"]
+    shard.write_table([row], TRIALS)
+
+
+if __name__ == "__main__":
+    from modpo_hpc.cli.job import main
+
+    main("reward_trials")

@@ -1,0 +1,117 @@
+"""From raw rewards to log-odds: one temperature per criterion, and how well the probabilities then hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+
+_LARGEST_LOG = 12.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """``(raw - offset) / divisor``."""
+
+    offset: float = 0.0
+    divisor: float = 1.0
+
+    def apply(self, raw: np.ndarray) -> np.ndarray:
+        """Rewards on the study's scale, of the same shape."""
+        return (raw - self.offset) / self.divisor
+
+
+def fit_temperature(differences: np.ndarray) -> float:
+    """The temperature T > 0 under which sigma(difference / T) is the most likely (Guo et al. 2017), for pairs.
+
+    The targets are smoothed as Platt (1999) does, (n + 1) / (n + 2) for 1, so that T is finite where every pair is
+    right. Where the model is no better than chance, T is large and all rewards are near zero.
+
+    Args:
+        differences: raw reward of the chosen less that of the rejected response, shape (pairs,), on unseen questions.
+    """
+    target = (len(differences) + 1) / (len(differences) + 2)
+
+    def loss(log_temperature: float) -> float:
+        scaled = differences / np.exp(log_temperature)
+        return float(np.mean(target * np.logaddexp(0, -scaled) + (1 - target) * np.logaddexp(0, scaled)))
+
+    best = minimize_scalar(loss, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded", options={"xatol": 1e-10})
+    return float(np.exp(best.x))
+
+
+def reliability(probabilities: np.ndarray, bins: int = 10) -> pd.DataFrame:
+    """Confidence against accuracy in equal bins of [0.5, 1].
+
+    Args:
+        probabilities: that the chosen response wins, shape (pairs,). The model's own choice is the likelier response;
+            it is right where the probability is above one half.
+
+    Returns:
+        One row a bin that holds pairs: low, high, confidence, accuracy, pairs.
+    """
+    confidence, right = np.maximum(probabilities, 1 - probabilities), probabilities > 0.5
+    edges = np.linspace(0.5, 1.0, bins + 1)
+    place = np.clip(np.digitize(confidence, edges[1:-1]), 0, bins - 1)
+    rows = [
+        {
+            "low": edges[one],
+            "high": edges[one + 1],
+            "confidence": float(confidence[place == one].mean()),
+            "accuracy": float((right + 0.5 * (probabilities == 0.5))[place == one].mean()),
+            "pairs": int((place == one).sum()),
+        }
+        for one in range(bins)
+        if (place == one).any()
+    ]
+    return pd.DataFrame(rows, columns=["low", "high", "confidence", "accuracy", "pairs"])
+
+
+def calibration_error(bins: pd.DataFrame) -> float:
+    """Expected calibration error (Naeini et al. 2015): mean distance of accuracy from confidence, weighed by pairs."""
+    return float(np.average((bins["accuracy"] - bins["confidence"]).abs(), weights=bins["pairs"]))
+
+
+def out_of_fold(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``PREDICTIONS`` by the fold models, each of which saw none of its pairs; ``difference`` is added."""
+    chosen = predictions[predictions["part"].str.startswith("fold")]
+    return chosen.assign(difference=chosen["reward_chosen"] - chosen["reward_rejected"])
+
+
+def cross_fitted_probabilities(pairs: pd.DataFrame) -> np.ndarray:
+    """Calibrated probability of every pair of one criterion, with the temperature of the other folds."""
+    probabilities = np.empty(len(pairs))
+    for fold in sorted(pairs["fold"].unique()):
+        mine = (pairs["fold"] == fold).to_numpy()
+        temperature = fit_temperature(pairs["difference"].to_numpy()[~mine])
+        probabilities[mine] = sigmoid(pairs["difference"].to_numpy()[mine] / temperature)
+    return probabilities
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Log-odds to probabilities."""
+    return np.exp(-np.logaddexp(0.0, -logits))
+
+
+def scales(predictions: pd.DataFrame, kind: Literal["raw", "calibrated", "zscore"]) -> Mapping[tuple[str, int], Scale]:
+    """(criterion, fold) -> how the raw rewards of the fold's model come onto the study's scale.
+
+    ``calibrated`` and ``zscore`` also take away the fold's mean, since a Bradley-Terry model fixes differences only.
+    """
+    result = {}
+    for criterion, pairs in out_of_fold(predictions).groupby("criterion", sort=True):
+        temperature = fit_temperature(pairs["difference"].to_numpy())
+        for fold, part in pairs.groupby("fold", sort=True):
+            rewards = np.concatenate([part["reward_chosen"], part["reward_rejected"]])
+            if kind == "raw":
+                scale = Scale()
+            elif kind == "calibrated":
+                scale = Scale(float(rewards.mean()), temperature)
+            else:
+                scale = Scale(float(rewards.mean()), float(rewards.std()) or 1.0)
+            result[str(criterion), int(fold)] = scale
+    return result

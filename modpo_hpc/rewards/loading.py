@@ -1,0 +1,77 @@
+"""From the run's tables to what trials and trainings work on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modpo_hpc.models import reward_model_path
+from modpo_hpc.rewards.check import check_comparisons, check_lengths, check_responses
+from modpo_hpc.rewards.encoding import Encoded, encode_responses
+from modpo_hpc.rewards.model import load_tokenizer, longest_input
+from modpo_hpc.rewards.records import Comparison, Texts, read_comparisons, read_texts
+from modpo_hpc.rewards.splits import fold_of_question, held_out_questions
+from modpo_hpc.rewards.tuning import TrialData
+from modpo_hpc.run import Run
+
+
+def check_rewards(run: Run) -> None:
+    """Check the pairs of every criterion, and their texts against the model, before trials are queued.
+
+    Raises:
+        InputError: the first criterion with which no reward model can be trained, and why.
+    """
+    path = reward_model_path(run)
+    tokenizer, texts = load_tokenizer(path), read_texts(run)
+    for criterion in run.study.criteria.rank:
+        load_comparisons(run, criterion, path, tokenizer, texts)
+
+
+def load_trial_data(run: Run, criterion: str) -> TrialData:
+    """What the trials of ``criterion`` work on, the held-out questions apart.
+
+    Raises:
+        InputError: the pairs of the criterion teach nothing, or texts are too long.
+    """
+    path = reward_model_path(run)
+    tokenizer, texts = load_tokenizer(path), read_texts(run)
+    comparisons, encoded = load_comparisons(run, criterion, path, tokenizer, texts)
+    seed = run.seed("rewards", "held_out")
+    held_out = held_out_questions([one.question_id for one in comparisons], run.study.rewards.held_out, seed)
+    return TrialData(
+        model=path,
+        pad_id=tokenizer.pad_token_id,
+        training=[one for one in comparisons if one.question_id not in held_out],
+        held_out=[one for one in comparisons if one.question_id in held_out],
+        encoded=encoded,
+    )
+
+
+def load_comparisons(
+    run: Run, criterion: str, path: str, tokenizer: Any, texts: Texts
+) -> tuple[list[Comparison], dict[str, Encoded]]:
+    """The comparisons of ``criterion`` and their encoded responses, checked. Raises as ``load_trial_data``."""
+    options, file = run.study.rewards, str(run.table_path("pairs", criterion))
+    comparisons = read_comparisons(run, criterion)
+    check_lengths(options, longest_input(path, tokenizer))
+    check_comparisons(criterion, comparisons, run.table("pairs", ["margin"], [criterion]).num_rows, texts, file)
+    encoded = encode_comparisons(tokenizer, texts, comparisons, options.loss)
+    check_responses(criterion, encoded, options, file)
+    return comparisons, encoded
+
+
+def encode_comparisons(
+    tokenizer: Any, texts: Texts, comparisons: Sequence[Comparison], loss: str
+) -> dict[str, Encoded]:
+    """The responses that ``loss`` reads: of a ranking all, of a pair the two."""
+    wanted = {
+        one: each.question_id
+        for each in comparisons
+        for one in (each.pair() if loss == "bradley_terry" else each).responses
+    }
+    return encode_responses(tokenizer, texts.questions, texts.responses, wanted)
+
+
+def folds_of(run: Run, texts: Texts) -> dict[str, int]:
+    """Fold of every training question, the same for all criteria."""
+    return fold_of_question(texts.questions, run.study.rewards.folds, run.seed("rewards", "folds"))

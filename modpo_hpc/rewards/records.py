@@ -1,0 +1,136 @@
+"""The tables of the reward models and the examples that they learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modpo_hpc.data.questions import study_questions
+from modpo_hpc.run import Run
+
+TRIALS = pa.schema(
+    [
+        ("criterion", pa.string()),
+        ("trial", pa.int32()),
+        ("state", pa.string()),
+        ("accuracy", pa.float64()),
+        ("accuracy_low", pa.float64()),
+        ("accuracy_high", pa.float64()),
+        ("loss", pa.float64()),
+        ("pairs", pa.int32()),
+        ("best_epoch", pa.int32()),
+        ("learned_from", pa.int32()),
+        ("seed", pa.int64()),
+        ("learning_rate", pa.float64()),
+        ("weight_decay", pa.float64()),
+        ("dropout", pa.float64()),
+        ("batch_size", pa.int32()),
+        ("max_length", pa.int32()),
+        ("epochs", pa.int32()),
+        ("cut_responses", pa.int32()),
+        ("accuracies", pa.list_(pa.float64())),
+        ("losses", pa.list_(pa.float64())),
+        ("training_losses", pa.list_(pa.float64())),
+    ]
+)
+"""``state``: complete or pruned. ``accuracy``, ``loss``: on the held-out pairs after ``best_epoch`` (from 1), with the
+95% interval of the accuracy. ``accuracies``, ``losses``, ``training_losses``: after each epoch that was run."""
+
+PREDICTIONS = pa.schema(
+    [
+        ("criterion", pa.string()),
+        ("part", pa.string()),
+        ("fold", pa.int32()),
+        ("seen", pa.bool_()),
+        ("question_id", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
+        ("margin", pa.int32()),
+        ("reward_chosen", pa.float64()),
+        ("reward_rejected", pa.float64()),
+    ]
+)
+"""Raw rewards of pairs by the model ``part``. ``seen``: it was trained on them. ``fold``: that of the question."""
+
+SCORES = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("response_id", pa.string()),
+        ("criterion", pa.string()),
+        ("reward", pa.float64()),
+        ("reward_raw", pa.float64()),
+    ]
+)
+"""``reward_raw``: by the model whose fold the question is in. ``reward``: the same on the study's scale."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The responses to one question, and the votes that a criterion's rankings gave to them.
+
+    ``responses`` holds at least two ids, from the most to the least votes; the first and the last are the pair.
+    """
+
+    question_id: str
+    responses: tuple[str, ...]
+    votes: tuple[int, ...]
+
+    @property
+    def margin(self) -> int:
+        """Votes of the best response less those of the worst."""
+        return self.votes[0] - self.votes[-1]
+
+    def pair(self) -> Comparison:
+        """The best and the worst response alone."""
+        return Comparison(self.question_id, self.responses[:: len(self.responses) - 1], (self.votes[0], self.votes[-1]))
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What the ids of a run stand for."""
+
+    questions: Mapping[str, str]
+    responses: Mapping[str, str]
+    responses_of: Mapping[str, tuple[str, ...]]
+
+
+def read_texts(run: Run) -> Texts:
+    """Training questions and their responses, in canonical order."""
+    questions = {one.question_id: one.text for one in study_questions(run, "train")}
+    table = run.table("responses", ["question_id", "response_id", "text"]).to_pylist()
+    of: dict[str, list[str]] = {question_id: [] for question_id in questions}
+    responses = {}
+    for row in table:
+        if row["question_id"] in of:
+            of[row["question_id"]].append(row["response_id"])
+            responses[row["response_id"]] = row["text"]
+    return Texts(questions, responses, {question_id: tuple(ids) for question_id, ids in of.items()})
+
+
+def read_comparisons(run: Run, criterion: str) -> list[Comparison]:
+    """The comparisons of ``criterion`` in which one response got more votes than another, by question."""
+    columns = ["question_id", "chosen", "rejected", "responses", "votes", "margin"]
+    rows = run.table("pairs", columns, [criterion]).to_pylist()
+    return [comparison_of(row) for row in rows if row["margin"] > 0]
+
+
+def comparison_of(row: Mapping[str, Any]) -> Comparison:
+    """The comparison that a row of the table ``pairs`` holds; the pair stands at the ends."""
+    chosen, rejected = row["chosen"], row["rejected"]
+    vote_of: dict[str, int] = dict(zip(row["responses"], row["votes"], strict=True))
+    between = sorted((one for one in vote_of if one not in (chosen, rejected)), key=lambda one: -vote_of[one])
+    ordered = (chosen, *between, rejected)
+    return Comparison(row["question_id"], ordered, tuple(vote_of[one] for one in ordered))
+
+
+def best_trial(trials: pa.Table, criterion: str) -> dict[str, Any]:
+    """The trial of ``criterion`` that the models are trained as: highest accuracy, then lowest loss, then first."""
+    mine = trials.filter(
+        pc.and_(pc.equal(trials["criterion"], criterion), pc.equal(trials["state"], "complete"))
+    ).to_pylist()
+    best: dict[str, Any] = min(mine, key=lambda row: (-row["accuracy"], row["loss"], row["trial"]))
+    return best

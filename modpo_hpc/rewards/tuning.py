@@ -1,0 +1,173 @@
+"""The search of one criterion's settings: its space, and what one trial does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from modpo_hpc import shards
+from modpo_hpc.rewards.accuracy import differences, pair_quality, wilson_interval
+from modpo_hpc.rewards.encoding import Encoded, batches_by_length, count_longer
+from modpo_hpc.rewards.model import load_reward_model, predict
+from modpo_hpc.rewards.records import Comparison
+from modpo_hpc.rewards.training import Epoch, Workplace, train
+from modpo_hpc.run import Run, Shard
+from modpo_hpc.search import Attempt, Objective, SearchPlan, Trial
+from modpo_hpc.study.rewards import Rewards, RewardSearch, RewardSettings
+
+STAGE = "reward_trials"
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What every trial of a criterion works on: the encoder, and comparisons to learn from and to be held to."""
+
+    model: str
+    pad_id: int
+    training: list[Comparison]
+    held_out: list[Comparison]
+    encoded: Mapping[str, Encoded]
+
+
+def space_of(search: RewardSearch) -> dict[str, BaseDistribution]:
+    """The study's search space as Optuna's distributions."""
+    return {
+        "learning_rate": FloatDistribution(*search.learning_rate, log=True),
+        "weight_decay": FloatDistribution(*search.weight_decay, log=True),
+        "dropout": FloatDistribution(*search.dropout),
+        "batch_size": CategoricalDistribution(search.batch_size),
+        "max_length": CategoricalDistribution(search.max_length),
+        "epochs": IntDistribution(*search.epochs),
+    }
+
+
+def search_plan(run: Run, criterion: str) -> SearchPlan:
+    """The search of ``criterion``: it belongs to the present inputs, and to no others."""
+    search = run.study.rewards.search
+    return SearchPlan(
+        name=f"{criterion} {run.inputs(STAGE)}",
+        space=space_of(search),
+        trials=search.trials,
+        seed=run.seed(STAGE, criterion),
+        startup=search.startup,
+        wave=search.wave,
+        prune_after=search.prune_after,
+        retries=search.retries,
+    )
+
+
+def journal_path(run: Run, criterion: str) -> Path:
+    """The journal that all trials of ``criterion`` share."""
+    return run.folder(STAGE) / "search" / f"{criterion}.journal"
+
+
+def trial_seed(run: Run, criterion: str, number: int) -> int:
+    """The seed of a trial's head, order and dropout."""
+    return run.seed(STAGE, criterion, number)
+
+
+def objective(run: Run, shard: Shard, criterion: str, load: Callable[[], TrialData]) -> Objective:
+    """What a trial is: a model trained on all but the held-out questions; its value is the held-out accuracy."""
+    loaded: list[TrialData] = []
+
+    def compute(attempt: Attempt) -> float:
+        if not loaded:
+            loaded.append(load())
+        with _folder_of(run, shard, f"{criterion}.{attempt.number}") as folder:
+            place = Workplace(folder, shard.check, shard.progress)
+            seed = trial_seed(run, criterion, attempt.number)
+            return train_trial(loaded[0], run.study.rewards, attempt, seed, place)
+
+    return compute
+
+
+def train_trial(data: TrialData, options: Rewards, attempt: Attempt, seed: int, place: Workplace) -> float:
+    """Train with ``attempt.params``, report each epoch's held-out accuracy, and return the best.
+
+    Raises:
+        optuna.TrialPruned: the search stops this trial.
+    """
+    settings = RewardSettings.model_validate(attempt.params)
+    model = load_reward_model(
+        data.model,
+        data.pad_id,
+        dropout=settings.dropout,
+        seed=seed,
+        precision=options.precision,
+        gradient_checkpointing=options.gradient_checkpointing,
+    )
+    ids = [one for each in data.held_out for one in each.pair().responses]
+    rows = [data.encoded[one].cut(settings.max_length) for one in ids]
+    batches = batches_by_length([len(row.ids) for row in rows], options.score_tokens)
+
+    def after_epoch(epoch: Epoch) -> dict[str, float]:
+        rewards = dict(zip(ids, predict(model, rows, batches), strict=True))
+        quality = pair_quality(differences(rewards, data.held_out))
+        return {"accuracy": quality.accuracy, "loss": quality.loss, "training_loss": epoch.loss}
+
+    reported = 0
+
+    def report(results: list[dict[str, float]]) -> None:
+        nonlocal reported
+        while reported < len(results):
+            attempt.facts.update(_facts(results[: reported + 1]))
+            reported += 1
+            attempt.report(reported - 1, results[reported - 1]["accuracy"])
+
+    def ends_here(results: list[dict[str, float]]) -> bool:
+        report(results)
+        return options.patience is not None and len(results) - best_epoch(results) >= options.patience
+
+    attempt.facts.update(pairs=len(data.held_out), seed=seed)
+    attempt.facts["cut_responses"] = count_longer(data.encoded.values(), settings.max_length)
+    results = train(
+        model, data.training, data.encoded, settings, options, seed, place, after_epoch=after_epoch, ends_here=ends_here
+    )
+    with suppress(optuna.TrialPruned):  # it has run to its end
+        report(results)
+    return results[best_epoch(results) - 1]["accuracy"]
+
+
+def best_epoch(results: list[dict[str, float]]) -> int:
+    """The epoch (from 1) of the highest accuracy, then the lowest loss, then the first; 0 if there is none."""
+    return min(range(len(results)), key=lambda at: (-results[at]["accuracy"], results[at]["loss"]), default=-1) + 1
+
+
+def trial_row(criterion: str, trial: Trial) -> dict[str, Any]:
+    """The row of ``TRIALS`` for a finished trial."""
+    facts, pairs = trial.facts, trial.facts["pairs"]
+    low, high = wilson_interval(facts["accuracy"] * pairs, pairs)
+    return {
+        "criterion": criterion,
+        "trial": trial.number,
+        "state": "pruned" if trial.pruned else "complete",
+        "accuracy_low": low,
+        "accuracy_high": high,
+        **trial.params,
+        **facts,
+    }
+
+
+def _facts(results: list[dict[str, float]]) -> dict[str, Any]:
+    best = best_epoch(results)
+    return {
+        "best_epoch": best,
+        "accuracy": results[best - 1]["accuracy"],
+        "loss": results[best - 1]["loss"],
+        "accuracies": [one["accuracy"] for one in results],
+        "losses": [one["loss"] for one in results],
+        "training_losses": [one["training_loss"] for one in results],
+    }
+
+
+def _folder_of(run: Run, shard: Shard, name: str) -> AbstractContextManager[Path]:
+    """Where trial ``name`` keeps its checkpoints, whichever shard computes it."""
+    if name == shard.id:
+        return nullcontext(shard.scratch)
+    return shards.scratch_folder(run.folder(STAGE), name, run.inputs(STAGE))
