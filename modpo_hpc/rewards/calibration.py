@@ -20,8 +20,8 @@ class Scale:
     offset: float = 0.0
     divisor: float = 1.0
 
-    def apply(self, raw: np.ndarray) -> np.ndarray:
-        """Rewards on the study's scale, of the same shape."""
+    def apply(self, raw: float) -> float:
+        """The reward on the study's scale."""
         return (raw - self.offset) / self.divisor
 
 
@@ -105,7 +105,8 @@ def scales(predictions: pd.DataFrame, kind: Literal["raw", "calibrated", "zscore
     result = {}
     for criterion, pairs in out_of_fold(predictions).groupby("criterion", sort=True):
         temperature = fit_temperature(pairs["difference"].to_numpy())
-        for fold, part in pairs.groupby("fold", sort=True):
+        for fold in sorted(set(pairs["fold"].tolist())):
+            part = pairs[pairs["fold"] == fold]
             rewards = np.concatenate([part["reward_chosen"], part["reward_rejected"]])
             if kind == "raw":
                 scale = Scale()
@@ -113,5 +114,5 @@ def scales(predictions: pd.DataFrame, kind: Literal["raw", "calibrated", "zscore
                 scale = Scale(float(rewards.mean()), temperature)
             else:
                 scale = Scale(float(rewards.mean()), float(rewards.std()) or 1.0)
-            result[str(criterion), int(fold)] = scale
+            result[str(criterion), fold] = scale
     return result

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from modpo_hpc.errors import InputError
@@ -22,8 +22,9 @@ UNBOUNDED = 10**6
 class RewardModel:
     """A classifier, its tokenizer's padding, and where it runs."""
 
-    def __init__(self, network: nn.Module, pad_id: int, device: torch.device, precision: str) -> None:
-        self.network, self.pad_id, self.device = network.to(device), pad_id, device
+    def __init__(self, network: PreTrainedModel, pad_id: int, device: torch.device, precision: str) -> None:
+        self.network, self.pad_id, self.device = network, pad_id, device
+        nn.Module.to(network, device)
         wants_bfloat16 = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
         self._dtype = torch.bfloat16 if wants_bfloat16 else None
         if self._dtype is not None:

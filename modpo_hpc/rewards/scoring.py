@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, encode_responses
 from modpo_hpc.rewards.fitting import SETTINGS_FILE
 from modpo_hpc.rewards.loading import folds_of
@@ -45,38 +43,41 @@ def score_block(run: Run, shard: Shard, texts: Texts) -> Iterator[tuple[str, str
     The batches are made once for all criteria; one model is in memory at a time. A batch that an earlier attempt
     scored is not scored again.
     """
-    criteria = run.study.criteria.rank
+    criteria, precision = run.study.criteria.rank, run.study.rewards.precision
     tokenizer = load_tokenizer(run.folder("rewards") / f"{criteria[0]}.fold0")
     question_of = {one: question for question, ids in texts.responses_of.items() for one in ids}
     encoded = encode_responses(tokenizer, texts.questions, texts.responses, question_of)
     folds = folds_of(run, texts)
     fold_of = {one: folds[question] for one, question in question_of.items()}
     batches = shard.block(plan_batches(encoded, fold_of, run.study.rewards.score_tokens))
-    tasks = [(criterion, fold) for fold in sorted({one.fold for one in batches}) for criterion in criteria]
     total = len(batches) * len(criteria)
     with shard.journal() as journal:
-        done = {(row["criterion"], row["fold"]): row["rewards"] for row in journal.rows}
-        finished = 0
-        for criterion, fold in tasks:
-            mine = [one for one in batches if one.fold == fold]
-            if (criterion, fold) not in done:
+        done = {(row["criterion"], row["batch"]): row["rewards"] for row in journal.rows}
+        for criterion in criteria:
+            for fold in sorted({batch.fold for batch in batches}):
                 folder = run.folder("rewards") / f"{criterion}.fold{fold}"
-                rewards = score(folder, mine, encoded, tokenizer.pad_token_id, run.study.rewards.precision)
-                done[criterion, fold] = rewards
-                journal.append([{"criterion": criterion, "fold": fold, "rewards": rewards}])
-            finished += len(mine)
-            shard.progress(finished, total, "batches")
-            shard.check()
-            ids = [one for batch in mine for one in batch.responses]
-            yield from ((one, criterion, fold, raw) for one, raw in zip(ids, done[criterion, fold], strict=True))
+                todo = [at for at, batch in enumerate(batches) if batch.fold == fold and (criterion, at) not in done]
+                rewards = score_batches(
+                    folder, [batches[at] for at in todo], encoded, tokenizer.pad_token_id, precision
+                )
+                for at, values in zip(todo, rewards, strict=True):
+                    done[criterion, at] = values
+                    journal.append([{"criterion": criterion, "batch": at, "rewards": values}])
+                    shard.progress(len(done), total, "batches")
+                    shard.check()
+    for (criterion, at), values in done.items():
+        for response, raw in zip(batches[at].responses, values, strict=True):
+            yield response, criterion, batches[at].fold, raw
 
 
-def score(
+def score_batches(
     folder: Path, batches: Sequence[Batch], encoded: Mapping[str, Encoded], pad_id: int, precision: str
-) -> list[float]:
-    """Raw rewards of the responses of ``batches``, in their order, by the model in ``folder``."""
+) -> Iterator[list[float]]:
+    """Raw rewards of each batch, in the order of its responses, by the model in ``folder``."""
+    if not batches:
+        return
     max_length = json.loads((folder / SETTINGS_FILE).read_text())["max_length"]
-    rows = [encoded[one].cut(max_length) for batch in batches for one in batch.responses]
-    ends = np.cumsum([len(batch.responses) for batch in batches])
-    places = [list(range(end - len(batch.responses), end)) for end, batch in zip(ends.tolist(), batches, strict=True)]
-    return predict(load_reward_model(folder, pad_id, precision=precision), rows, places)
+    model = load_reward_model(folder, pad_id, precision=precision)
+    for batch in batches:
+        rows = [encoded[one].cut(max_length) for one in batch.responses]
+        yield predict(model, rows, [range(len(rows))])
