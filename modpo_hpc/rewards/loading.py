@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from modpo_hpc.models import reward_model_path
@@ -50,26 +49,20 @@ def load_trial_data(run: Run, criterion: str) -> TrialData:
 def load_comparisons(
     run: Run, criterion: str, path: str, tokenizer: Any, texts: Texts
 ) -> tuple[list[Comparison], dict[str, Encoded]]:
-    """The comparisons of ``criterion`` and their encoded responses, checked. Raises as ``load_trial_data``."""
+    """The comparisons of ``criterion`` and their encoded responses, checked. Raises as ``load_trial_data``.
+
+    Bradley-Terry reads the best and the worst response of each; Plackett-Luce the whole ranking.
+    """
     options, file = run.study.rewards, str(run.table_path("pairs", criterion))
     comparisons = read_comparisons(run, criterion)
+    if options.loss == "bradley_terry":
+        comparisons = [one.pair() for one in comparisons]
     check_lengths(options, longest_input(path, tokenizer))
     check_comparisons(criterion, comparisons, run.table("pairs", ["margin"], [criterion]).num_rows, texts, file)
-    encoded = encode_comparisons(tokenizer, texts, comparisons, options.loss)
+    wanted = {one: each.question_id for each in comparisons for one in each.responses}
+    encoded = encode_responses(tokenizer, texts.questions, texts.responses, wanted)
     check_responses(criterion, encoded, options, file)
     return comparisons, encoded
-
-
-def encode_comparisons(
-    tokenizer: Any, texts: Texts, comparisons: Sequence[Comparison], loss: str
-) -> dict[str, Encoded]:
-    """The responses that ``loss`` reads: of a ranking all, of a pair the two."""
-    wanted = {
-        one: each.question_id
-        for each in comparisons
-        for one in (each.pair() if loss == "bradley_terry" else each).responses
-    }
-    return encode_responses(tokenizer, texts.questions, texts.responses, wanted)
 
 
 def folds_of(run: Run, texts: Texts) -> dict[str, int]:

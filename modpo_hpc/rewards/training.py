@@ -131,8 +131,7 @@ def _step(
 
 
 def comparison_loss(model: RewardModel, batch: Sequence[Comparison], rows: Mapping[str, Encoded], loss: str) -> Tensor:
-    """The loss of ``batch``; Bradley-Terry reads the best and the worst response, Plackett-Luce all of them."""
-    batch = [one.pair() for one in batch] if loss == "bradley_terry" else batch
+    """The loss of ``batch``, whose comparisons are pairs if ``loss`` is ``bradley_terry``."""
     rewards = model([rows[one] for each in batch for one in each.responses])
     if loss == "bradley_terry":
         return bradley_terry(rewards.view(len(batch), 2))
