@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import Study
 
 
@@ -15,10 +16,7 @@ def check_inputs(study: Study) -> None:
         InputError: the first one that is wrong.
     """
     _check_questions(study)
-    for population, path in study.personas.surveys.items():
-        _readable(path, f"personas.surveys.{population}")
-    if study.personas.columns is not None:
-        _readable(study.personas.columns, "personas.columns")
+    _check_surveys(study)
 
 
 def _check_questions(study: Study) -> None:
@@ -35,6 +33,17 @@ def _check_questions(study: Study) -> None:
     columns = ("sp_id", "seeker_post") if data.epitome else (data.id_column, data.text_column)
     posts = questions.clean(questions.read_posts(source, *columns, repeated_ids=data.epitome is not None), data)
     questions.split(posts, data.test_size, study.seed, str(source))
+
+
+def _check_surveys(study: Study) -> None:
+    for population, path in study.personas.surveys.items():
+        _readable(path, f"personas.surveys.{population}")
+    if study.personas.columns is not None:
+        _readable(study.personas.columns, "personas.columns")
+    if study.personas.surveys:
+        from modpo_hpc.personas import records
+
+        records.build(study.personas, study.seed, rng_of(study.seed))
 
 
 def _readable(path: Path, field: str) -> None:

@@ -153,7 +153,7 @@ class Run:
         """The finished shards of ``stage``: those whose marker was written from the present inputs."""
         folder, inputs = self.folder(stage), self.inputs(stage)
         found = {shard: shards.read_marker(folder, shard) for shard in self.shard_ids(stage)}
-        return {shard: marker for shard, marker in found.items() if marker is not None and marker.inputs == inputs}
+        return {shard: marker for shard, marker in found.items() if marker is not None and marker.fits(inputs)}
 
     def missing(self, stage: str) -> list[str]:
         """The shards of ``stage`` that still have to be made."""

@@ -22,6 +22,8 @@ from typing import IO, Any
 
 from modpo_hpc.errors import InputError
 
+IMPORTED = "imported"
+"""``Marker.inputs`` of what was brought in from outside: it rests on nothing here, and so is never stale."""
 MARKERS = "markers"
 SCRATCH = ".work"
 
@@ -50,6 +52,10 @@ class Marker:
     attempt: int
     versions: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+
+    def fits(self, inputs: str) -> bool:
+        """Whether the shard is done: made from these ``inputs``, or imported."""
+        return self.inputs in (inputs, IMPORTED)
 
     @property
     def rows(self) -> int:

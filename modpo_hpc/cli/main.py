@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ COMMANDS: dict[str, str] = {
     "submit": "hand a study to a Slurm cluster: what is missing, with its dependencies",
     "status": "what is done, running, failed and missing in a run",
     "rerun": "make shards of one stage again",
+    "import": "bring the authors' files, or others in their formats, into a new run",
+    "export": "write a run's data in the authors' formats, as datasets and as adapters",
     "results": "rankings and McNemar's tests of a finished run, in the terminal",
     "report": "make the report of a run: one page, every figure and table as files",
 }
@@ -64,7 +67,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _module(command: str) -> Any:
-    return importlib.import_module(f"modpo_hpc.cli.{command.replace('-', '_')}")
+    name = command.replace("-", "_")
+    return importlib.import_module(f"modpo_hpc.cli.{name}_" if keyword.iskeyword(name) else f"modpo_hpc.cli.{name}")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
     inputs = _inputs_of_finished_needs(run, definition)
     folder = run.folder(stage)
     present = shards.read_marker(folder, shard)
-    if present is not None and present.inputs == inputs:
+    if present is not None and present.fits(inputs):
         _say(f"{stage} {shard}: already done")
         return False
     attempt = int(os.environ.get("MODPO_ATTEMPT", "1"))

@@ -33,7 +33,7 @@ class StageSurvey:
 
     def fresh(self, shard: str) -> bool:
         """Whether ``shard`` is done."""
-        return shard in self.markers and self.markers[shard].inputs == self.inputs
+        return shard in self.markers and self.markers[shard].fits(self.inputs)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,214 @@
+"""What a run holds, written for others: the authors' formats, datasets of the hub, adapters for plain PEFT."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from modpo_hpc.data import authors
+from modpo_hpc.data.questions import study_questions
+from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.exchange.names import their_response_id
+from modpo_hpc.personas.columns import CRITERIA
+from modpo_hpc.prompts import therapist_messages
+from modpo_hpc.run import Run
+from modpo_hpc.shards import atomic_file, atomic_folder, read_marker
+
+AUTHORS, DATASETS, ADAPTERS = "authors", "datasets", "adapters"
+FORMATS = (AUTHORS, DATASETS, ADAPTERS)
+_RATINGS = {"empathy": "empathy_warmth", **{name: name for name in CRITERIA[1:]}}
+_ANSWER_COLUMNS = ("question_id", "question_text", "response_text", "model_name", "tokens", "finish_reason", "seed")
+_RESPONSE_COLUMNS = ("question_id", "question_text", "response_id", "response_text", "tokens", "finish_reason", "seed")
+
+
+def write_out(run: Run, folder: Path, formats: tuple[str, ...]) -> dict[str, int]:
+    """Write everything that ``run`` has in ``formats``.
+
+    Returns:
+        Entries of each file or folder written, by its path below ``folder``.
+
+    Raises:
+        InputError: the folder holds files already.
+        IncompleteError: the run has nothing to export yet.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError("this folder holds files already", file=folder, remedy="Give a new or empty folder.")
+    writers = {AUTHORS: _authors_files, DATASETS: _datasets, ADAPTERS: _adapters}
+    written: dict[str, int] = {}
+    for name in formats:
+        for path, entries in writers[name](run, folder / name):
+            written[str(path.relative_to(folder))] = entries
+    if not written:
+        raise IncompleteError(
+            f"{run.root}: nothing of what was asked for is finished yet. See: modpo status {run.root}"
+        )
+    return written
+
+
+def _has(run: Run, stage: str) -> bool:
+    """Whether ``stage`` is finished and made something (an import leaves unneeded stages empty)."""
+    shard_ids = run.shard_ids(stage)
+    if not shard_ids or run.missing(stage):
+        return False
+    markers = [read_marker(run.folder(stage), shard) for shard in shard_ids]
+    return all(marker is not None and marker.outputs for marker in markers)
+
+
+def _authors_files(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
+    if _has(run, "personas"):
+        yield from _personas(run, folder)
+    if not _has(run, "questions"):
+        return
+    texts: dict[str, str] = {}
+    for split in ("train", "test"):
+        questions = study_questions(run, split)
+        texts.update({one.question_id: one.text for one in questions})
+        rows = [{"question_id": one.question_id, "question_text": one.text} for one in questions]
+        yield _csv(folder / f"questions_{split}.csv", ("question_id", "question_text"), rows)
+    if _has(run, "responses"):
+        responses = run.table("responses").to_pylist()
+        listed = [{**_text_row(one, texts), "response_id": their_response_id(one["response_id"])} for one in responses]
+        yield _csv(folder / "responses_train.csv", _RESPONSE_COLUMNS, listed)
+        if _has(run, "pairs"):
+            yield from _preferences(run, folder, texts, {one["response_id"]: one["text"] for one in responses})
+    if _has(run, "answers"):
+        answers = run.table("answers").to_pylist()
+        for policy in run.study.alignment.policies:
+            listed = [{**_text_row(one, texts), "model_name": policy} for one in answers if one["policy"] == policy]
+            yield _csv(folder / f"{policy}_responses.csv", _ANSWER_COLUMNS, listed)
+
+
+def _personas(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
+    table = run.table("personas").to_pylist()
+    everyone: dict[str, Any] = {"metadata": {"total_selected": len(table)}}
+    for split in ("train", "test"):
+        people = [one for one in table if one["split"] == split]
+        yield _json(folder / f"{split}_personas.json", {one["persona_id"]: one["text"] for one in people}, len(people))
+        everyone["metadata"][f"{split}_count"] = len(people)
+        everyone[f"{split}_personas"] = [
+            {
+                "persona_id": one["persona_id"],
+                "population": one["population"],
+                "demographics": {
+                    "age_group": one["age_group"],
+                    "gender": one["gender"],
+                    "ethnicity": "; ".join(one["ethnicities"] or ()),
+                },
+                "therapy_preferences": {_RATINGS[name]: one[f"importance_{name}"] for name in CRITERIA},
+                "persona_text": one["text"],
+            }
+            for one in people
+        ]
+    yield _json(folder / "all_personas.json", everyone, len(table))
+
+
+def _preferences(
+    run: Run, folder: Path, questions: Mapping[str, str], responses: Mapping[str, str]
+) -> Iterator[tuple[Path, int]]:
+    def shown(identity: str) -> dict[str, Any]:
+        return {"response_id": their_response_id(identity), "response_text": responses[identity]}
+
+    for criterion, part in run.table("pairs").to_pandas().groupby("criterion", sort=False, observed=True):
+        pairs, rankings = [], []
+        for one in part.to_dict("records"):
+            question = {"question_id": one["question_id"], "question_text": questions[one["question_id"]]}
+            pairs.append({**question, "chosen": shown(one["chosen"]), "rejected": shown(one["rejected"])})
+            ranked = sorted(
+                zip(one["responses"], one["votes"], strict=True),
+                key=lambda both: (-both[1], both[0] != one["chosen"], both[0] == one["rejected"], both[0]),
+            )
+            rankings.append(
+                {
+                    **question,
+                    "ranking": [
+                        {"rank": rank, **shown(identity), "votes": int(votes)}
+                        for rank, (identity, votes) in enumerate(ranked, start=1)
+                    ],
+                }
+            )
+        yield _json(folder / f"{criterion}_pairs.json", pairs, len(pairs))
+        yield _json(folder / f"{criterion}_rankings.json", rankings, len(rankings))
+
+
+def _datasets(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
+    """Datasets of the hub's library: preferences as TRL's trainers take them (prompt, chosen, rejected)."""
+    if _has(run, "pairs") and _has(run, "responses"):
+        texts = {one.question_id: one.text for one in study_questions(run, "train")}
+        table = run.table("responses", ["response_id", "text"]).to_pydict()
+        responses = dict(zip(table["response_id"], table["text"], strict=True))
+        for criterion, part in run.table("pairs").to_pandas().groupby("criterion", sort=False, observed=True):
+            rows = [
+                {
+                    "prompt": therapist_messages(texts[one["question_id"]]),
+                    "chosen": [{"role": "assistant", "content": responses[one["chosen"]]}],
+                    "rejected": [{"role": "assistant", "content": responses[one["rejected"]]}],
+                    "question_id": one["question_id"],
+                    "margin": int(one["margin"]),
+                }
+                for one in part.to_dict("records")
+            ]
+            yield _dataset(folder / f"preferences_{criterion}", rows)
+    for stage in ("responses", "answers"):
+        if _has(run, stage):
+            yield _dataset(folder / stage, run.table(stage).to_pylist())
+
+
+def _adapters(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
+    """Each policy's adapter in a folder of its own, with what to load it with."""
+    from modpo_hpc.generation.policies import adapter_path
+    from modpo_hpc.models import base_model_path
+
+    for policy, settings in run.study.alignment.policies.items():
+        stage = "soups" if settings.method == "soup" else "policies"
+        if policy not in run.shard_ids(stage):
+            continue
+        marker = read_marker(run.folder(stage), policy)
+        if marker is None or not marker.outputs:
+            continue
+        source = adapter_path(run, policy)
+        assert source is not None
+        base = run.study.models.base if run.study.models.base != "sandbox" else base_model_path(run)
+        with atomic_folder(folder / policy) as target:
+            shutil.copytree(source, target, dirs_exist_ok=True)
+            configuration = target / "adapter_config.json"
+            content = json.loads(configuration.read_text(encoding="utf-8"))
+            configuration.write_text(
+                json.dumps({**content, "base_model_name_or_path": base}, indent=2), encoding="utf-8"
+            )
+        yield folder / policy, 1
+
+
+def _text_row(one: Mapping[str, Any], questions: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "question_id": one["question_id"],
+        "question_text": questions[one["question_id"]],
+        "response_text": one["text"],
+        **{name: one[name] for name in ("tokens", "finish_reason", "seed")},
+    }
+
+
+def _csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> tuple[Path, int]:
+    _write(path, lambda stream: authors.write_csv(stream, columns, rows))
+    return path, len(rows)
+
+
+def _json(path: Path, content: Any, entries: int) -> tuple[Path, int]:
+    _write(path, lambda stream: authors.write_json(stream, content))
+    return path, entries
+
+
+def _write(path: Path, writer: Callable[[IO[Any]], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path, "w") as stream:
+        writer(stream)
+
+
+def _dataset(path: Path, rows: list[dict[str, Any]]) -> tuple[Path, int]:
+    from datasets import Dataset
+
+    with atomic_folder(path) as target:
+        Dataset.from_list(rows).save_to_disk(str(target))
+    return path, len(rows)

@@ -1,0 +1,346 @@
+"""The authors' formats in and out: a run goes on from them, a round trip changes nothing, faults are named."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.exchange.bundle import check_bundle, files_in, read_bundle
+from modpo_hpc.exchange.exports import write_out
+from modpo_hpc.exchange.imports import bring_in, unneeded
+from modpo_hpc.run import Run
+from modpo_hpc.sandbox.compose import compose_reply
+from modpo_hpc.sandbox.questions import invented_posts
+from modpo_hpc.seeds import rng_of
+from modpo_hpc.study import Study, load_study
+
+TRAIN, TEST, POLICIES = 8, 6, ("Base", "DPO_Empathy", "MODPO_Empathy")
+OVERRIDES = [
+    "personas={select: 9, train: 5, test: 4}",
+    "ranking.personas_per_question=5",
+    "judging.personas_per_question=4",
+    "criteria.rank=[empathy, safety]",
+    "alignment.policies={Base: {method: base}, DPO_Empathy: {method: dpo, criteria: {empathy: 1}}, "
+    "MODPO_Empathy: {method: modpo, criteria: {empathy: 0.5, safety: 0.5}}}",
+    "judging.phases={phase1: {policies: [Base, DPO_Empathy, MODPO_Empathy], criteria: [empathy, safety]}}",
+    "statistics.bootstrap=20",
+    "toxicity.backends={}",
+]
+Modpo = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return load_study("configs/demo.yaml", OVERRIDES)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder as the authors would send it, of invented content; both persona files start at persona_000."""
+    folder = tmp_path / "authors"
+    folder.mkdir()
+    posts = invented_posts(TRAIN + TEST, 5).to_dict("records")
+    questions = {f"post{place}": one["text"] for place, one in enumerate(posts)}
+    train, test = list(questions)[:TRAIN], list(questions)[TRAIN:]
+    for split, size in (("train", 5), ("test", 4)):
+        people = {f"persona_{place:03d}": persona_text(place, split) for place in range(size)}
+        write_json(folder / f"{split}_personas.json", people)
+    write_csv(folder / "questions_train.csv", [{"question_id": one, "question_text": questions[one]} for one in train])
+    write_csv(folder / "questions_test.csv", [{"question_id": one, "question_text": questions[one]} for one in test])
+    rows = [
+        {
+            "question_id": one,
+            "question_text": questions[one],
+            "response_id": number,
+            "response_text": compose_reply(questions[one], rng_of(one, number)),
+        }
+        for one in train
+        for number in range(1, 6)
+    ]
+    write_csv(folder / "responses_train.csv", rows)
+    texts = {(row["question_id"], row["response_id"]): row["response_text"] for row in rows}
+    for criterion in ("empathy", "safety"):
+        ranked = {one: rng_of(one, criterion).permutation(5) + 1 for one in train}
+
+        def shown(one: str, number: int) -> dict[str, Any]:
+            return {"response_id": int(number), "response_text": texts[(one, int(number))]}
+
+        head = {one: {"question_id": one, "question_text": questions[one]} for one in train}
+        write_json(
+            folder / f"{criterion}_pairs.json",
+            [
+                {**head[one], "chosen": shown(one, ranked[one][0]), "rejected": shown(one, ranked[one][-1])}
+                for one in train
+            ],
+        )
+        write_json(
+            folder / f"{criterion}_rankings.json",
+            [
+                {
+                    **head[one],
+                    "ranking": [{"rank": rank, **shown(one, n)} for rank, n in enumerate(ranked[one], start=1)],
+                }
+                for one in train
+            ],
+        )
+    for model in ("base_model", "dpo_empathy", "modpo_empathy"):
+        write_csv(
+            folder / f"{model}_responses.csv",
+            [
+                {
+                    "question_id": one,
+                    "question_text": questions[one],
+                    "response_text": compose_reply(questions[one], rng_of(one, model)),
+                    "model_name": model,
+                }
+                for one in test
+            ],
+        )
+    return folder
+
+
+def persona_text(place: int, split: str) -> str:
+    return (
+        f"You are roleplaying as a patient ({split} {place}).\n\nDEMOGRAPHICS:\n\u2022 Age: 25-34\n"
+        "\u2022 Gender: Female\n\u2022 Ethnicity: White, Asian\n\nTHERAPY PREFERENCES:\n"
+        f"\u2022 Empathy and warmth: {1 + place % 5}/5 importance\n"
+        "\u2022 Active listening: 4.0/5 importance"
+    )
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def imported(folder: Path, run: Path, study: Study) -> Run:
+    bundle = read_bundle(files_in([folder]), study, {})
+    check_bundle(bundle, study)
+    the_run = Run.create(run, study)
+    bring_in(the_run, bundle)
+    return the_run
+
+
+def test_every_stage_is_brought_in_and_nothing_before_it_is_wanted(files: Path, tmp_path: Path, study: Study) -> None:
+    run = imported(files, tmp_path / "run", study)
+    for stage in ("questions", "personas", "responses", "pairs", "answers", "models", "rankings", "policies", "soups"):
+        assert run.missing(stage) == [], stage
+    assert run.missing("verdicts")
+    personas = run.table("personas").to_pandas()
+    assert personas.persona_id.is_unique
+    assert personas.split.value_counts().to_dict() == {"train": 5, "test": 4}
+    assert personas.importance_empathy.tolist()[:5] == [1, 2, 3, 4, 5]
+    assert personas.importance_active_listening.tolist() == [4] * 9
+    assert personas.importance_patient_autonomy.isna().all()
+    assert set(personas.primary_ethnicity) == {"White"}
+    pairs = run.table("pairs").to_pandas()
+    assert len(pairs) == 2 * TRAIN
+    theirs = {one["question_id"]: one for one in json.loads((files / "empathy_pairs.json").read_text())}
+    for row in pairs[pairs.criterion == "empathy"].itertuples():
+        assert row.chosen == f"{row.question_id}.r{theirs[row.question_id]['chosen']['response_id'] - 1}"
+        votes = dict(zip(row.responses, row.votes, strict=True))
+        assert votes[row.chosen] == 10
+        assert votes[row.rejected] == -10
+        assert row.margin == 20
+
+
+def test_the_study_goes_on_from_there(files: Path, tmp_path: Path, modpo: Modpo) -> None:
+    settings = [word for one in OVERRIDES for word in ("--set", one)]
+    first = modpo("import", "configs/demo.yaml", files, "--run", tmp_path / "run", *settings)
+    assert first.returncode == 0, first.stderr
+    assert "not needed any more: models, rankings" in first.stdout
+    done = modpo("run", "configs/demo.yaml", "--run", tmp_path / "run", "--until", "statistics", *settings)
+    assert done.returncode == 0, done.stderr + done.stdout
+    run = Run.open(tmp_path / "run")
+    assert run.table("verdicts").num_rows == 3 * TEST * 4 * 2
+    rates = pd.read_parquet(tmp_path / "run" / "statistics" / "win_rates.parquet")
+    assert len(rates) == 6
+    for path in (tmp_path / "run").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_rankings_and_the_vote_go_on_from_imported_responses(files: Path, tmp_path: Path, modpo: Modpo) -> None:
+    kept = [
+        "train_personas.json",
+        "test_personas.json",
+        "questions_train.csv",
+        "questions_test.csv",
+        "responses_train.csv",
+    ]
+    settings = [word for one in OVERRIDES for word in ("--set", one)]
+    given = [files / name for name in kept]
+    first = modpo("import", "configs/demo.yaml", *given, "--run", tmp_path / "run", *settings, "--json")
+    assert json.loads(first.stdout)["rows"] == {
+        "questions": TRAIN + TEST,
+        "personas": 9,
+        "responses": 5 * TRAIN,
+    }
+    done = modpo("run", "configs/demo.yaml", "--run", tmp_path / "run", "--only", "rankings", *settings)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert Run.open(tmp_path / "run").table("rankings").num_rows == TRAIN * 5 * 2
+
+
+def test_a_round_trip_gives_the_same_tables(files: Path, tmp_path: Path, study: Study) -> None:
+    first = imported(files, tmp_path / "run", study)
+    write_out(first, tmp_path / "out", ("authors",))
+    second = imported(tmp_path / "out" / "authors", tmp_path / "again", study)
+    for stage in ("questions", "personas", "responses", "pairs", "answers"):
+        assert first.table(stage).equals(second.table(stage)), stage
+    write_out(second, tmp_path / "out2", ("authors",))
+    names = sorted(path.name for path in (tmp_path / "out" / "authors").iterdir())
+    assert len(names) == 13
+    for name in names:
+        assert (tmp_path / "out" / "authors" / name).read_bytes() == (tmp_path / "out2" / "authors" / name).read_bytes()
+
+
+def test_personas_of_the_survey_survive_the_round_trip(tmp_path: Path, modpo: Modpo) -> None:
+    """Population, groups and ratings too, and everything that the sandbox's survey holds."""
+    modpo("run", "configs/demo.yaml", "--run", tmp_path / "run", "--only", "personas")
+    assert modpo("export", tmp_path / "run", "--to", tmp_path / "out", "--format", "authors").returncode == 0
+    back = modpo("import", "configs/demo.yaml", tmp_path / "out" / "authors", "--run", tmp_path / "again")
+    assert back.returncode == 0, back.stderr
+    first, second = (Run.open(tmp_path / name).table("personas") for name in ("run", "again"))
+    assert first.equals(second)
+
+
+def test_datasets_are_what_trl_takes(files: Path, tmp_path: Path, study: Study) -> None:
+    from datasets import load_from_disk
+    from trl.data_utils import is_conversational, maybe_apply_chat_template
+
+    run = imported(files, tmp_path / "run", study)
+    written = write_out(run, tmp_path / "out", ("datasets",))
+    assert written["datasets/preferences_empathy"] == TRAIN
+    preferences = load_from_disk(str(tmp_path / "out" / "datasets" / "preferences_empathy"))
+    example = preferences[0]
+    assert is_conversational(example)
+
+    class Tokenizer:
+        chat_template = "x"
+
+        def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> str:
+            return "".join(f"<{one['role']}>{one['content']}" for one in messages)
+
+    text = maybe_apply_chat_template(example, Tokenizer())
+    assert text["chosen"].startswith("<assistant>")
+    assert text["prompt"].startswith("<user>")
+    assert load_from_disk(str(tmp_path / "out" / "datasets" / "answers")).num_rows == len(POLICIES) * TEST
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return change
+
+
+def entry(name: str, change: Callable[[Any], None]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        content = json.loads((folder / name).read_text())
+        change(content)
+        write_json(folder / name, content)
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (edit("empathy_pairs.json", "]", ""), r"empathy_pairs.json: line \d+: this is no JSON"),
+        (entry("empathy_pairs.json", lambda all: all[3].pop("chosen")), r"field '\[3\]': chosen is missing"),
+        (entry("empathy_pairs.json", lambda all: all.append(all[0])), "this question occurs twice"),
+        (
+            entry("safety_rankings.json", lambda all: all[1]["ranking"][0].update(rank=2)),
+            r"\[1\].ranking.*ranks are not",
+        ),
+        (
+            entry("safety_rankings.json", lambda all: all[1]["ranking"][0].update(response_text="other")),
+            "another text in another of the files",
+        ),
+        (
+            entry("safety_pairs.json", lambda all: all[0].update(chosen=all[0]["rejected"], rejected=all[0]["chosen"])),
+            "do not agree on the best and the worst",
+        ),
+        (entry("train_personas.json", lambda all: all.update(persona_001=7)), "persona_001.*has no text"),
+        (entry("train_personas.json", lambda all: all.pop("persona_001")), "hold 4 train personas, the study 5"),
+        (lambda folder: (folder / "test_personas.json").unlink(), "no test personas"),
+        (lambda folder: (folder / "safety_pairs.json").rename(folder / "warmth_pairs.json"), "'warmth'.*does not rank"),
+        (
+            lambda folder: [(folder / f"safety_{one}.json").unlink() for one in ("pairs", "rankings")],
+            "'safety'.*no pairs or rankings file",
+        ),
+        (lambda folder: (folder / "base_model_responses.csv").unlink(), "'Base'.*no answers of it"),
+        (edit("base_model_responses.csv", "base_model", "gpt"), "'gpt'.*no policy of the study"),
+        (edit("base_model_responses.csv", "post9,", "post8,"), "line \\d+|occurs twice|another text"),
+        (edit("questions_test.csv", "question_text", "text"), "no known format"),
+        (lambda folder: (folder / "questions_test.csv").write_text("question_id,question_text\n"), "no rows"),
+        (
+            lambda folder: (folder / "questions_test.csv").write_bytes(b"question_id,question_text\n1,\xff\n"),
+            "not UTF-8",
+        ),
+        (lambda folder: (folder / "questions_test.csv").write_text("question_id,question_text\n1,a,b\n"), "line 2"),
+        (lambda folder: (folder / "notes.json").write_text("{}"), "no known format"),
+        (lambda folder: (folder / "questions_train.csv").rename(folder / "questions.csv"), "train.*or.*test"),
+    ],
+)
+def test_a_fault_is_named_and_nothing_is_written(
+    damage: Callable[[Path], None], expected: str, files: Path, tmp_path: Path, study: Study
+) -> None:
+    damage(files)
+    with pytest.raises(InputError, match=expected):
+        check_bundle(read_bundle(files_in([files]), study, {}), study)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_refuses_with_code_2(files: Path, tmp_path: Path, modpo: Modpo) -> None:
+    (files / "notes.json").write_text("{}")
+    settings = [word for one in OVERRIDES for word in ("--set", one)]
+    refused = modpo("import", "configs/demo.yaml", files, "--run", tmp_path / "run", *settings)
+    assert refused.returncode == 2
+    assert "notes.json" in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_of_a_run_is_overwritten(files: Path, tmp_path: Path, study: Study) -> None:
+    run = imported(files, tmp_path / "run", study)
+    bundle = read_bundle(files_in([files]), study, {})
+    with pytest.raises(InputError, match="has questions already"):
+        bring_in(run, bundle)
+    with pytest.raises(InputError, match="holds files already"):
+        write_out(run, files, ("authors",))
+
+
+def test_unneeded_stages_follow_from_the_graph() -> None:
+    assert unneeded(["questions", "personas", "responses"]) == []
+    assert unneeded(["questions", "responses", "pairs"]) == ["rankings"]
+    assert unneeded(["answers"])[0] == "models"
+    assert "personas" not in unneeded(["questions", "answers"])
+
+
+def test_a_pairs_file_alone_is_enough_for_alignment(files: Path, tmp_path: Path, study: Study) -> None:
+    for name in ("responses_train.csv", "empathy_rankings.json", "safety_rankings.json"):
+        (files / name).unlink()
+    for path in files.glob("*_responses.csv"):
+        path.unlink()
+    run = imported(files, tmp_path / "run", study)
+    assert run.missing("responses") == run.missing("pairs") == []
+    responses = set(run.table("responses")["response_id"].to_pylist())
+    for row in run.table("pairs").to_pylist():
+        assert {row["chosen"], row["rejected"]} <= responses
+        assert row["votes"] in ([10, -10], [-10, 10])
