@@ -1,0 +1,87 @@
+"""The whole study in its smallest size, once, through the command that people type; then killed and compared."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import REPOSITORY
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole study")]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    command = [sys.executable, "-m", "modpo_hpc", "run", "configs/demo-smallest.yaml", "--run", str(run)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODPO_LOGS", str(run.parent / "logs"))
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
+        result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1200, check=False)
+    assert result.returncode == 0, result.stderr
+    yield run
+
+
+def test_every_stage_is_done(finished: Path, modpo) -> None:
+    status = modpo("status", finished, "--json")
+    assert status.returncode == 0, status.stdout
+    for stage in json.loads(status.stdout)["stages"]:
+        assert stage["done"] == stage["total"], stage
+
+
+def test_votes_sum_to_zero_and_chosen_beats_rejected(finished: Path) -> None:
+    for criterion in ("empathy", "safety", "manner"):
+        pairs = pd.read_parquet(finished / "pairs" / f"{criterion}.parquet")
+        assert len(pairs) > 0
+        assert pairs["votes"].map(sum).eq(0).all()
+        votes = [dict(zip(row.responses, row.votes, strict=True)) for row in pairs.itertuples()]
+        for row, vote in zip(pairs.itertuples(), votes, strict=True):
+            assert vote[row.chosen] == max(vote.values())
+            assert vote[row.rejected] == min(vote.values())
+            assert row.margin == vote[row.chosen] - vote[row.rejected] > 0
+
+
+def test_every_pair_is_judged_by_every_persona_with_balanced_order(finished: Path) -> None:
+    verdicts = pd.concat(pd.read_parquet(path) for path in (finished / "verdicts").glob("*.parquet"))
+    pairs = verdicts.groupby("phase", observed=True)[["policy_a", "policy_b"]].apply(
+        lambda rows: len(rows.drop_duplicates())
+    )
+    assert pairs.to_dict() == {"phase1": 21, "phase2": 6}
+    assert set(verdicts["winner"].unique()) <= {"A", "B", "tie", "unparsed"}
+    cells = verdicts.groupby(["phase", "policy_a", "policy_b", "question_id", "criterion"], observed=True)
+    assert (cells["persona_id"].nunique() == 10).all()
+    assert (cells.size() == 10).all()
+    assert (cells["first"].agg(lambda first: (first == "A").sum()) == 5).all()
+
+
+def test_the_table_of_mcnemar_tests_is_filled(finished: Path, modpo) -> None:
+    result = modpo("results", finished)
+    assert result.returncode == 0, result.stderr
+    assert "sandbox: simulated judge and models" in result.stdout
+    assert "MODPO_Empathy" in result.stdout
+
+
+def test_nothing_in_a_run_is_open_to_others(finished: Path) -> None:
+    assert finished.stat().st_mode & 0o077 == 0
+    assert not [path for path in finished.rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_logs_show_no_text_of_posts_or_answers(finished: Path) -> None:
+    texts = pd.read_parquet(finished / "questions" / "questions.parquet")["text"].tolist()
+    texts += pd.read_parquet(finished / "personas" / "personas.parquet")["text"].tolist()
+    logs = "\n".join(path.read_text(errors="replace") for path in (finished.parent / "logs").rglob("attempt_*.out"))
+    assert logs
+    assert not [text for text in texts if text in logs]
+
+
+def test_runs_killed_at_random_instants_end_with_the_same_bytes() -> None:
+    command = [sys.executable, "tests/bench/kill.py", "--kills", "2", "--seed", "7"]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1500, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert json.loads(result.stdout.splitlines()[-1])["kills"] == 2
