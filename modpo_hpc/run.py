@@ -21,7 +21,7 @@ import yaml
 
 from modpo_hpc import __version__, shards
 from modpo_hpc.errors import IncompleteError, InputError, Interrupted
-from modpo_hpc.pipeline import STAGES, Stage, stage_named
+from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study import Study, differences, load_study
 
@@ -302,11 +302,6 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "absent"
     return found
-
-
-def all_stages() -> tuple[Stage, ...]:
-    """Every stage, in the order in which work flows."""
-    return STAGES
 
 
 def _log_root() -> Path:

@@ -68,11 +68,12 @@ class _Lines:
         if task.state == "running":
             self._since.setdefault(stage, time.monotonic())
             return
+        if task.state == "blocked":
+            return
+        note = f"log {task.log}"
         if task.state == "done":
             self._made[stage] += 1
             note = self._counts(stage)
-        else:
-            note = f"log {task.log}" if task.log else "needs a stage that failed"
         print(f"{time.strftime('%H:%M:%S')} {stage} {task.shard} {task.state} ({note})", flush=True)
 
     def _counts(self, stage: str) -> str:

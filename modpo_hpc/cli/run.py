@@ -66,21 +66,30 @@ def conclude(the_run: Run, failed: list[Task], seconds: float) -> int:
     """Say how it ended: what failed and what to do, or where the results are."""
     from modpo_hpc.cli.progress import duration
     from modpo_hpc.launch.local import last_words
+    from modpo_hpc.pipeline import STAGES
 
     broken = [task for task in failed if task.state == "failed"]
     if not broken:
         print(f"done in {duration(seconds)}: {the_run.root}")
         return 0
-    for task in broken[:5]:
+    alike: dict[str, list[Task]] = {}
+    for task in broken:
         assert task.log is not None
-        how = f"exit code {task.exit_code}"
-        if task.exit_code == -signal.SIGKILL:
+        alike.setdefault(f"{task.stage} {task.exit_code} {last_words(task.log, 1).rpartition(' | ')[2]}", []).append(
+            task
+        )
+    for tasks in alike.values():
+        first = tasks[0]
+        assert first.log is not None
+        how = f"exit code {first.exit_code}"
+        if first.exit_code == -signal.SIGKILL:
             how = "killed, which mostly means that memory ran out: give it more in resources, or use --jobs"
-        print(f"\n{task.stage} {task.shard} failed ({how}), log {task.log}:", file=sys.stderr)
-        print(last_words(task.log), file=sys.stderr)
-    more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
-    blocked = sorted({task.stage for task in failed if task.state == "blocked"})
-    print(f"\n{len(broken)} shards failed{more and ' (5 shown)'}.", file=sys.stderr)
+        others = f" and {len(tasks) - 1} more shards alike" if len(tasks) > 1 else ""
+        print(f"\n{first.stage} {first.shard}{others} failed ({how}), log {first.log}:", file=sys.stderr)
+        print(last_words(first.log), file=sys.stderr)
+    not_started = {task.stage for task in failed if task.state == "blocked"}
+    blocked = [stage.name for stage in STAGES if stage.name in not_started]
+    print(f"\n{len(broken)} shard{'s' * (len(broken) > 1)} failed.", file=sys.stderr)
     if blocked:
         print(f"Not started, since they need these: {', '.join(blocked)}.", file=sys.stderr)
     print(f"Again, after the cause is mended: modpo rerun {the_run.root} {broken[0].stage}", file=sys.stderr)
