@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
+from modpo_hpc.errors import InputError
 from modpo_hpc.prompts import response_tokens, therapist_prompt
 from modpo_hpc.sandbox.compose import compose_reply
 from modpo_hpc.sandbox.encoder import reading_matter
@@ -58,10 +59,10 @@ def teach_language_model(folder: Path, posts: Sequence[str], steps: int, seed: i
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         first = state["step"]
-    prompts = [therapist_prompt(tokenizer, post)[-LONGEST_PROMPT:] for post in posts]
+    lessons = _lessons(tokenizer, posts)
     model.train()
     for step in range(first, steps):
-        loss = _loss(model, *_batch(tokenizer, posts, prompts, seed, step))
+        loss = _loss(model, *_batch(tokenizer, lessons, seed, step))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -130,14 +131,29 @@ def make_language_model(tokenizer: Any) -> Any:
     return MistralForCausalLM(config)
 
 
+def _lessons(tokenizer: Any, posts: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """The posts that are short enough to learn from, each with its prompt."""
+    prompts = ((post, therapist_prompt(tokenizer, post)) for post in posts)
+    lessons = [(post, prompt) for post, prompt in prompts if len(prompt) <= LONGEST_PROMPT]
+    if not lessons:
+        raise InputError(
+            f"every training post is longer than the {LONGEST_PROMPT} tokens that the sandbox's model learns from",
+            field="models.base",
+            value="sandbox",
+            remedy="Lower data.max_characters, or name a model of the hub.",
+        )
+    return lessons
+
+
 def _batch(
-    tokenizer: Any, posts: Sequence[str], prompts: Sequence[list[int]], seed: int, step: int
+    tokenizer: Any, lessons: Sequence[tuple[str, list[int]]], seed: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Token ids, attention mask and labels (-100 outside the replies), each (BATCH, longest), padded on the right."""
     rng = rng_of(seed, "batch", step)
     rows = []
-    for index in rng.integers(len(posts), size=BATCH):
-        rows.append((prompts[index], response_tokens(tokenizer, compose_reply(posts[index], rng))))
+    for index in rng.integers(len(lessons), size=BATCH):
+        post, prompt = lessons[index]
+        rows.append((prompt, response_tokens(tokenizer, compose_reply(post, rng))))
     longest = max(len(prompt) + len(reply) for prompt, reply in rows)
     ids = torch.full((BATCH, longest), tokenizer.pad_token_id)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
