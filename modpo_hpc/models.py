@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.run import Run
 
@@ -65,26 +67,39 @@ def _model_path(run: Run, role: str) -> str:
 
 
 def _fetch(name: str, revision: str | None) -> str:
+    """The commit of a model whose files are in the cache of this machine now.
+
+    Without network the cache alone is asked, so that a node that reaches nothing can use what was fetched before.
+    """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        files = HfApi().model_info(name, revision=revision)
-        weights = "*.safetensors" if any(_is_weight(one.rfilename) for one in files.siblings or ()) else "*.bin"
+        found = HfApi().model_info(name, revision=revision)
+        weights = "*.safetensors" if any(_is_weight(one.rfilename) for one in found.siblings or ()) else "*.bin"
         path = snapshot_download(
             name,
-            revision=files.sha,
+            revision=found.sha,
             allow_patterns=[*_TEXT_FILES, weights],
             ignore_patterns=list(_DUPLICATE_WEIGHTS),
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise InputError(
-            f"this model is no folder here and could not be fetched from the hub ({type(error).__name__})",
-            field="models",
-            value=name,
-            remedy="Check the name and the network, log in for a gated model, or give the folder of a downloaded copy.",
-        ) from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise _no_such_model(name, error) from error
+    except (OSError, httpx.TransportError) as error:
+        try:
+            path = snapshot_download(name, revision=revision, local_files_only=True)
+        except LocalEntryNotFoundError:
+            raise _no_such_model(name, error) from error
     return Path(path).name
+
+
+def _no_such_model(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"this model is no folder here and could not be fetched from the hub ({type(error).__name__})",
+        field="models",
+        value=name,
+        remedy="Check the name and the network, log in for a gated model, or give the folder of a downloaded copy.",
+    )
 
 
 def _is_weight(file: str) -> bool:
