@@ -1,45 +1,228 @@
-"""``modpo rerun``: make shards of one stage again, on this machine."""
+"""``modpo rerun``: exactly these shards again, on Slurm, on this machine, or here in the foreground."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modpo_hpc.launch.profile import Profile
+    from modpo_hpc.launch.slurm import Change
+    from modpo_hpc.launch.state import Picture
+    from modpo_hpc.run import Run
+
+Chosen = dict[str, list[str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="DIR", help="run directory")
-    parser.add_argument("stage", metavar="STAGE", help="stage, for instance responses")
-    parser.add_argument(
-        "shards", nargs="*", metavar="SHARD", help="exactly these, done or not; without any: the missing ones"
+    parser.add_argument("stage", metavar="STAGE", nargs="?", help="stage, for instance responses; all if not given")
+    parser.add_argument("shards", nargs="*", metavar="SHARD", help="exactly these, done or not")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--failed", action="store_true", help="every shard that has failed")
+    which.add_argument(
+        "--class", dest="cause", metavar="CLASS", help="failed shards of one class of modpo triage: oom, time, ..."
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="CPUs to use at once")
+    which.add_argument("--stale", action="store_true", help="shards whose inputs have changed since they were made")
+    parser.add_argument("--mem", metavar="x1.5|GB", help="memory of the jobs: a factor, or gigabytes")
+    parser.add_argument("--time", metavar="x2|MIN", help="time limit of the jobs: a factor, or minutes")
+    parser.add_argument("--exclude-suspects", action="store_true", help="keep away from nodes that fail what they get")
+    parser.add_argument("--here", action="store_true", help="in this process, in the foreground, for a debugger")
+    parser.add_argument("--profile", metavar="P", help="another cluster profile than that of the last submit")
+    parser.add_argument("--local", action="store_true", help="on this machine, though the run was submitted to Slurm")
+    parser.add_argument("--jobs", type=int, metavar="N", help="CPUs to use at once, on this machine")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.launch.profile import load_profile
+    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.launch.submissions import kept_profile
+    from modpo_hpc.run import Run
+
+    the_run = Run.open(arguments.run_dir)
+    picture = take_picture(the_run)
+    chosen = choose(picture, arguments.stage, arguments.shards, arguments.failed, arguments.cause, arguments.stale)
+    if not any(chosen.values()):
+        print(f"nothing to rerun: no shard{f' of {arguments.stage}' if arguments.stage else ''} is of that kind")
+        return 0
+    if arguments.here:
+        return here(the_run, chosen)
+    profile = load_profile(arguments.profile) if arguments.profile else kept_profile(the_run)
+    if profile is None or arguments.local:
+        _refuse_slurm_options(arguments)
+        return on_this_machine(the_run, chosen, arguments.jobs, again=bool(arguments.shards))
+    return on_slurm(picture, profile, chosen, arguments)
+
+
+def choose(
+    picture: Picture, stage: str | None, shards: Sequence[str], failed: bool, cause: str | None, stale: bool
+) -> Chosen:
+    """Stage -> the shards that the command line means.
+
+    Raises:
+        InputError: no such stage, shard or class; or nothing says which shards.
+    """
+    from modpo_hpc.errors import InputError
+    from modpo_hpc.launch.triage import CAUSES, find_failures
+    from modpo_hpc.pipeline import stage_named
+
+    if stage:
+        stage_named(stage)
+        known = picture.shards[stage]
+        if unknown := [shard for shard in shards if shard not in known]:
+            raise InputError(
+                f"stage {stage} has no such shard",
+                field="SHARD",
+                value=unknown[0],
+                remedy=f"Its shards: {', '.join(list(known)[:8])}{' ...' if len(known) > 8 else ''}.",
+            )
+    if shards and stage:
+        return {stage: list(shards)}
+    if cause:
+        if cause not in CAUSES:
+            raise InputError(
+                "there is no such class", field="--class", value=cause, remedy=f"Classes: {', '.join(CAUSES)}."
+            )
+        found: Chosen = {}
+        for failure in find_failures(picture, stage):
+            if failure.cause == cause:
+                found.setdefault(failure.state.stage, []).append(failure.state.shard)
+        return found
+    if failed or stale or stage:
+        states = {"failed"} if failed else {"stale"} if stale else {"failed", "stale", "todo", "cancelled"}
+        names = [stage] if stage else list(picture.shards)
+        return {
+            name: mine
+            for name in names
+            if (mine := [shard for shard, one in picture.shards[name].items() if one.state in states])
+        }
+    raise InputError(
+        "nothing says which shards to make again",
+        field="STAGE",
+        remedy="Name a stage and shards, or give --failed, --class CLASS or --stale.",
+    )
+
+
+def here(the_run: Run, chosen: Chosen) -> int:
+    """One shard after the other in this process; an exception goes to the terminal with its whole traceback."""
+    import os
+
+    from modpo_hpc.launch.attempts import claim_attempt, recorded
+    from modpo_hpc.launch.entry import run_shard
+
+    _forget(the_run, chosen)
+    for stage, shards in chosen.items():
+        for shard in shards:
+            number, log = claim_attempt(the_run.logs, stage, shard)
+            log.write_text(f"ran in the foreground of a terminal, process {os.getpid()}; nothing was kept here\n")
+            with recorded(log, stage, shard, number, redirect=False):
+                run_shard(str(the_run.root), stage, shard)
+    return 0
+
+
+def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool) -> int:
+    """The shards by the local executor."""
     from modpo_hpc.cli.progress import follow
     from modpo_hpc.cli.run import conclude
-    from modpo_hpc.errors import InputError
     from modpo_hpc.launch.local import Capacity, LocalExecutor
-    from modpo_hpc.pipeline import stage_named
-    from modpo_hpc.run import Run
+    from modpo_hpc.pipeline import STAGES
+
+    stages = tuple(stage for stage in STAGES if stage.name in chosen)
+    for stage in stages:
+        for need in stage.needs:
+            if need not in chosen:
+                the_run.require(need)
+    if again:
+        _forget(the_run, chosen)
+    wanted = [(stage, shard) for stage, shards in chosen.items() for shard in shards]
+    started = time.monotonic()
+    with follow(the_run, stages) as progress:
+        executor = LocalExecutor(the_run, Capacity.of_this_machine(jobs), progress.changed)
+        failed = executor.run(stages, only=wanted)
+    return conclude(the_run, failed, time.monotonic() - started)
+
+
+def on_slurm(picture: Picture, profile: Profile, chosen: Chosen, arguments: argparse.Namespace) -> int:
+    """The shards as Slurm jobs, and anew whatever waits for what had failed."""
+    from modpo_hpc.cli.submit import render_submission
+    from modpo_hpc.launch.accounting import require_slurm
+    from modpo_hpc.launch.repair import cancel, check_not_alive, plan_repair
+    from modpo_hpc.launch.slurm import Submitter, check_with_slurm
+    from modpo_hpc.launch.submissions import keep_profile, locked
+
+    require_slurm()
+    for stage, shards in chosen.items():
+        check_not_alive(picture, stage, shards)
+    changes = {stage: _change(picture, stage, shards, arguments) for stage, shards in chosen.items()}
+    with locked(picture.run):
+        repair = plan_repair(picture, chosen)
+        check_with_slurm(picture.run, profile, repair.work, changes)
+        if arguments.shards:
+            _forget(picture.run, chosen)
+        if ended := cancel(picture, repair.cancel, "graph"):
+            print(f"taken out of the queue, to be handed in anew behind the rerun: {len(ended)} jobs")
+        keep_profile(picture.run, profile)
+        Submitter(picture.run, profile, render_submission).submit(repair.work, picture.sizes(), changes)
+    return 0
+
+
+def parse_change(text: str, field: str) -> tuple[float | None, float | None]:
+    """``x1.5`` as (1.5, None), ``24`` or ``24GB`` or ``90min`` as (None, number).
+
+    Raises:
+        InputError: neither.
+    """
+    from modpo_hpc.errors import InputError
+
+    found = re.fullmatch(r"(x?)(\d+(?:\.\d+)?)\s*(?:GB?|min|m)?", text, re.IGNORECASE)
+    if found is None or float(found[2]) <= 0:
+        raise InputError(
+            "this is neither a factor nor a number", field=field, value=text, remedy="Write x1.5, or a number."
+        )
+    return (float(found[2]), None) if found[1] else (None, float(found[2]))
+
+
+def _change(picture: Picture, stage: str, shards: Sequence[str], arguments: argparse.Namespace) -> Change:
+    """What the options ask, as absolute numbers: a factor counts from the largest that these shards had last."""
+    from modpo_hpc.launch.slurm import Change
+    from modpo_hpc.launch.triage import find_failures, suspects
+
+    last = [submission for shard, (submission, _) in picture.book.latest(stage).items() if shard in shards]
+    memory_gb = minutes = None
+    memory = hours = 1.0
+    if arguments.mem:
+        factor, memory_gb = parse_change(arguments.mem, "--mem")
+        if factor and last:
+            memory_gb = factor * max(one.memory_gb for one in last)
+        memory = factor or 1.0
+    if arguments.time:
+        factor, minutes = parse_change(arguments.time, "--time")
+        if factor and last:
+            minutes = factor * max(one.minutes for one in last)
+        hours = factor or 1.0
+    exclude = tuple(suspects(picture, find_failures(picture))) if arguments.exclude_suspects else ()
+    return Change(memory, hours, memory_gb, round(minutes) if minutes else None, exclude)
+
+
+def _forget(the_run: Run, chosen: Chosen) -> None:
+    """Take the markers away, so that what was done is made again."""
     from modpo_hpc.shards import marker_path
 
-    the_run, stage = Run.open(arguments.run_dir), stage_named(arguments.stage)
-    known = the_run.shard_ids(stage.name)
-    if unknown := [shard for shard in arguments.shards if shard not in known]:
-        raise InputError(
-            f"stage {stage.name} has no such shard",
-            field="SHARD",
-            value=unknown[0],
-            remedy=f"Its shards: {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}.",
-        )
-    for need in stage.needs:
-        the_run.require(need)
-    for shard in arguments.shards:
-        marker_path(the_run.folder(stage.name), shard).unlink(missing_ok=True)
-    wanted = [(stage.name, shard) for shard in arguments.shards or the_run.missing(stage.name)]
-    started = time.monotonic()
-    with follow(the_run, (stage,)) as progress:
-        executor = LocalExecutor(the_run, Capacity.of_this_machine(arguments.jobs), progress.changed)
-        failed = executor.run((stage,), only=wanted)
-    return conclude(the_run, failed, time.monotonic() - started)
+    for stage, shards in chosen.items():
+        for shard in shards:
+            marker_path(the_run.folder(stage), shard).unlink(missing_ok=True)
+
+
+def _refuse_slurm_options(arguments: argparse.Namespace) -> None:
+    from modpo_hpc.errors import InputError
+
+    for field in ("mem", "time", "exclude_suspects"):
+        if getattr(arguments, field):
+            raise InputError(
+                "this says how Slurm jobs are handed in, but the shards are to run on this machine",
+                field=f"--{field.replace('_', '-')}",
+                remedy="Give --profile to use Slurm, or leave the option out.",
+            )

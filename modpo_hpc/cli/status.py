@@ -1,93 +1,168 @@
-"""``modpo status``: what is done, running and missing in a run."""
+"""``modpo status``: where a run stands, by its markers, reconciled with Slurm."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modpo_hpc.run import Run
+    from rich.console import RenderableType
 
-SILENT_SECONDS = 120.0
+    from modpo_hpc.launch.state import Picture, StageState
 
-
-@dataclass(frozen=True)
-class StageStatus:
-    """Counts of one stage."""
-
-    stage: str
-    total: int
-    done: int
-    running: int
-    stale: int
-    rows: int
-    seconds: float
+WATCH_SECONDS = 5.0
+FORGETFUL = (
+    "No sacct here: hours of failed attempts are not known, and failures older than squeue's memory by their logs."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="DIR", help="run directory")
     parser.add_argument("--shards", metavar="STAGE", help="list the shards of this stage instead")
+    parser.add_argument("--watch", action="store_true", help="stay, and show every change until nothing is left to run")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.pipeline import STAGES
+    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.pipeline import stage_named
     from modpo_hpc.run import Run
 
     the_run = Run.open(arguments.run_dir)
     if arguments.shards:
-        done = the_run.done(arguments.shards)
-        listing = {shard: "done" if shard in done else "missing" for shard in the_run.shard_ids(arguments.shards)}
-        print(json.dumps(listing) if arguments.json else "\n".join(f"{one} {state}" for one, state in listing.items()))
+        stage_named(arguments.shards)
+        list_shards(take_picture(the_run), arguments.shards, arguments.json)
         return 0
-    stages = [query(the_run, stage.name) for stage in STAGES if the_run.shard_ids(stage.name)]
+    if arguments.watch and not arguments.json:
+        return watch(the_run)
+    picture = take_picture(the_run)
+    rows = query(picture)
     if arguments.json:
-        print(json.dumps({"run": str(the_run.root), "stages": [asdict(stage) for stage in stages]}))
+        print(json.dumps(as_json(picture, rows)))
     else:
-        render(the_run, stages)
-    return 0 if all(stage.done == stage.total for stage in stages) else 3
+        from rich.console import Console
+
+        Console().print(render(picture, rows))
+    return exit_code(rows)
 
 
-def query(run: Run, stage: str) -> StageStatus:
-    """Count the shards of ``stage`` by their markers and heartbeats."""
-    from modpo_hpc.cli.progress import heartbeat
-    from modpo_hpc.shards import marker_path
+def query(picture: Picture) -> list[StageState]:
+    """One row for each stage that has shards in this study."""
+    from modpo_hpc.launch.state import summarise
 
-    done = run.done(stage)
-    open_shards = [shard for shard in run.shard_ids(stage) if shard not in done]
-    beats = [heartbeat(run, stage, shard) for shard in open_shards]
-    return StageStatus(
-        stage=stage,
-        total=len(run.shard_ids(stage)),
-        done=len(done),
-        running=sum(beat is not None and time.time() - beat["at"] < SILENT_SECONDS for beat in beats),
-        stale=sum(marker_path(run.folder(stage), shard).exists() for shard in open_shards),
-        rows=sum(marker.rows for marker in done.values()),
-        seconds=sum(marker.seconds for marker in done.values()),
-    )
+    return [summarise(picture, stage) for stage, states in picture.shards.items() if states]
 
 
-def render(run: Run, stages: list[StageStatus]) -> None:
-    """Print one row a stage."""
-    from rich.console import Console
+def exit_code(rows: list[StageState]) -> int:
+    """0 complete, 1 something failed, 3 still to do."""
+    if all(row.counts["done"] == row.total for row in rows):
+        return 0
+    return 1 if any(row.counts["failed"] for row in rows) else 3
+
+
+def as_json(picture: Picture, rows: list[StageState]) -> dict[str, Any]:
+    """The picture as plain data."""
+    stages = []
+    for row in rows:
+        fields = asdict(row)
+        stages.append({**fields.pop("counts"), **fields})
+    return {"run": str(picture.run.root), "complete": exit_code(rows) == 0, "stages": stages}
+
+
+def render(picture: Picture, rows: list[StageState]) -> RenderableType:
+    """A table with one row a stage, and below it what to do next."""
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    from modpo_hpc.cli.progress import duration
+    gpus = any(row.gpu_hours for row in rows)
+    table = Table(title=str(picture.run.root), box=None, pad_edge=False, title_justify="left", title_style="bold")
+    columns = ["stage", "done", "of", "run", "queue", "fail", "stale", "rate/h", "left", "GPU-h" if gpus else "CPU-h"]
+    for column in [*columns, *(["wasted"] if gpus else [])]:
+        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
+    table.add_column("", overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(picture, row, gpus))
+    return Group(table, *(Text.from_markup(line) for line in advice(picture, rows)))
 
-    table = Table(title=str(run.root), box=None, pad_edge=False, title_justify="left")
-    for column in ("stage", "done", "of", "running", "stale", "rows", "time in shards"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for stage in stages:
-        table.add_row(
-            stage.stage,
-            f"[green]{stage.done}[/]" if stage.done == stage.total else str(stage.done),
-            str(stage.total),
-            str(stage.running or ""),
-            f"[yellow]{stage.stale}[/]" if stage.stale else "",
-            f"{stage.rows:,}" if stage.rows else "",
-            duration(stage.seconds) if stage.seconds else "",
-        )
-    Console().print(table)
+
+def advice(picture: Picture, rows: list[StageState]) -> list[str]:
+    """What a person should know and do next, one line each."""
+    count = {state: sum(row.counts[state] for row in rows) for state in rows[0].counts} if rows else {}
+    root, lines = picture.run.root, []
+    for row in rows:
+        lines += [f"[yellow]{row.stage}: {note}[/]" for note in row.notes]
+    if count.get("failed"):
+        lines.append(f"[red]{count['failed']} failed.[/] Why: modpo triage {root}")
+    if count.get("blocked"):
+        lines.append(f"[red]{count['blocked']} wait for what has failed.[/] A rerun of the failed mends that.")
+    if picture.book.submissions and picture.lives is None:
+        lines.append(f"[dim]{FORGETFUL}[/]")
+    idle = not (count.get("running") or count.get("queued") or count.get("failed"))
+    if idle and any(row.counts["done"] < row.total for row in rows):
+        lines.append("Nothing runs or waits. The same modpo run or modpo submit goes on with what is missing.")
+    return lines
+
+
+def watch(the_run: Any) -> int:
+    """Show the table anew every few seconds until nothing runs or waits."""
+    from rich.live import Live
+
+    from modpo_hpc.launch.state import take_picture
+
+    with Live(refresh_per_second=4) as live:
+        while True:
+            picture = take_picture(the_run)
+            rows = query(picture)
+            live.update(render(picture, rows), refresh=True)
+            if not any(row.counts[state] for row in rows for state in ("running", "queued")):
+                return exit_code(rows)
+            time.sleep(WATCH_SECONDS)
+
+
+def list_shards(picture: Picture, stage: str, as_data: bool) -> None:
+    """One line a shard: its state, job, Slurm's word and node."""
+    states = picture.shards[stage]
+    if as_data:
+        print(json.dumps({shard: asdict(state) for shard, state in states.items()}))
+        return
+    for shard, one in states.items():
+        print("  ".join(part for part in (shard, one.state, one.job or "", one.slurm, one.node, one.note) if part))
+
+
+def _cells(picture: Picture, row: StageState, gpus: bool) -> list[str]:
+    from modpo_hpc.cli.progress import describe_beat, duration, heartbeat
+
+    counts = row.counts
+    queued = counts["queued"] + counts["blocked"]
+    note = ""
+    if row.newest_failure is not None:
+        failure = row.newest_failure
+        words = (failure.shard, failure.slurm or "failed", f"on {failure.node}" if failure.node else "")
+        note = f"[red]{' '.join(word for word in words if word)}[/]"
+    elif counts["blocked"]:
+        note = "[red]waits for what has failed[/]"
+    elif counts["cancelled"]:
+        note = f"{counts['cancelled']} cancelled"
+    elif counts["running"]:
+        running = next(shard for shard, one in picture.shards[row.stage].items() if one.state == "running")
+        beat = heartbeat(picture.run, row.stage, running)
+        note = f"[dim]{running}: {describe_beat(beat)}[/]" if beat else ""
+    hours = f"{row.gpu_hours if gpus else row.cpu_hours:.2f}" if row.gpu_hours or row.cpu_hours else ""
+    return [
+        row.stage,
+        f"[green]{counts['done']}[/]" if counts["done"] == row.total else str(counts["done"]),
+        str(row.total),
+        f"[cyan]{counts['running']}[/]" if counts["running"] else "",
+        str(queued or ""),
+        f"[red]{counts['failed']}[/]" if counts["failed"] else "",
+        f"[yellow]{counts['stale']}[/]" if counts["stale"] else "",
+        f"{row.shards_per_hour:,.0f}" if row.shards_per_hour and counts["running"] else "",
+        duration(row.seconds_left) if row.seconds_left else "",
+        hours,
+        *([f"{row.gpu_hours_wasted:.2f}" if row.gpu_hours_wasted else ""] if gpus else []),
+        note,
+    ]

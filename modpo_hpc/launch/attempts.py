@@ -57,6 +57,7 @@ def this_node() -> str:
 def claim_attempt(logs: Path, stage: str, shard: str) -> tuple[int, Path]:
     """Number and log file of a new attempt; two that start at once get different ones."""
     folder = logs / stage / shard
+    logs.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     number = max((attempt_number(path) for path in folder.glob("attempt_*.out")), default=0) + 1
     while True:
@@ -91,11 +92,11 @@ def log_of(logs: Path, attempt: Attempt) -> Path:
 
 
 @contextmanager
-def recorded(log: Path, stage: str, shard: str, number: int) -> Iterator[None]:
+def recorded(log: Path, stage: str, shard: str, number: int, redirect: bool = True) -> Iterator[None]:
     """The block is attempt ``number``: all that this process writes goes to ``log``, its outcome beside it.
 
     The exception of the block is written to the log and goes on. Output stays redirected afterwards: the process is
-    expected to end.
+    expected to end. Without ``redirect`` only the outcome is kept.
     """
     os.environ["MODPO_ATTEMPT"] = str(number)
     attempt = Attempt(
@@ -110,11 +111,12 @@ def recorded(log: Path, stage: str, shard: str, number: int) -> Iterator[None]:
     )
     record = log.with_suffix(".json")
     _write(record, attempt)
-    redirect_output(log, f"{stage}/{shard}" + (f" job {attempt.job}" if attempt.job else ""))
+    if redirect:
+        redirect_output(log, f"{stage}/{shard}" + (f" job {attempt.job}" if attempt.job else ""))
     try:
         yield
     except BaseException as error:
-        if not isinstance(error, SystemExit):
+        if redirect and not isinstance(error, SystemExit):
             traceback.print_exc()
         cause = getattr(error, "cause", None)
         _write(

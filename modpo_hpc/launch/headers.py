@@ -30,6 +30,9 @@ def sbatch_parameters(
     """
     tasks = allocation.tasks_per_node
     cpus = max(1, allocation.cpus // tasks)
+    options: dict[str, str | int | bool] = {"requeue": True, **dict(allocation.sbatch)}
+    if options["requeue"] is False:
+        options["no-requeue"] = True
     parameters: dict[str, Any] = {
         "job_name": job_name,
         "partition": allocation.partition,
@@ -50,7 +53,7 @@ def sbatch_parameters(
         "array_parallelism": throttle,
         "setup": setup_lines(allocation, profile, folder_for_jobs),
         "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
-        "additional_parameters": {"requeue": True, **dict(allocation.sbatch)},
+        "additional_parameters": {key: value for key, value in options.items() if value is not False},
     }
     if allocation.gres:
         parameters["gres"] = allocation.gres

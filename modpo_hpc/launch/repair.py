@@ -109,8 +109,8 @@ def select_jobs(picture: Picture, stage: str | None, shards: Sequence[str]) -> l
     return _whole_arrays(picture, chosen)
 
 
-def cancel(picture: Picture, jobs: Sequence[str], why: str) -> None:
-    """Take ``jobs`` out of the queue and write down which of their elements that ended."""
+def cancel(picture: Picture, jobs: Sequence[str], why: str) -> list[str]:
+    """Take ``jobs`` out of the queue; returns, and writes down, which single jobs and elements that ended."""
     chosen = set(jobs)
     ended = [
         job
@@ -121,6 +121,7 @@ def cancel(picture: Picture, jobs: Sequence[str], why: str) -> None:
     if ended:
         record_cancel(picture.run, ended, why)
         accounting.cancel(jobs)
+    return ended
 
 
 def check_not_alive(picture: Picture, stage: str, shards: Sequence[str]) -> None:

@@ -86,6 +86,7 @@ class Submitter:
 
         token = uuid.uuid4().hex[:10]
         folder = job_folder(self.run, stage, token)
+        self.run.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.mkdir(parents=True, mode=0o700)
         executor = SlurmExecutor(folder, python=self.profile.python)
         comment = f"modpo:{self.run.provenance.get('id', '')}:{stage}:{token}"

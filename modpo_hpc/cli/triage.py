@@ -1,0 +1,87 @@
+"""``modpo triage``: why shards failed, grouped by root cause, and the command that mends each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modpo_hpc.launch.triage import Group
+    from modpo_hpc.run import Run
+
+SHOWN_SHARDS = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="DIR", help="run directory")
+    parser.add_argument("stage", metavar="STAGE", nargs="?", help="this stage only")
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.launch.triage import find_failures, group, suspects
+    from modpo_hpc.pipeline import stage_named
+    from modpo_hpc.run import Run
+
+    if arguments.stage:
+        stage_named(arguments.stage)
+    the_run = Run.open(arguments.run_dir)
+    picture = take_picture(the_run)
+    failures = find_failures(picture, arguments.stage)
+    groups, bad_nodes = group(failures), suspects(picture, failures)
+    if arguments.json:
+        print(json.dumps(as_json(the_run, groups, bad_nodes)))
+    else:
+        render(the_run, groups, bad_nodes)
+    return 1 if groups else 0
+
+
+def as_json(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> dict[str, object]:
+    """The groups as plain data."""
+    from modpo_hpc.launch.triage import remedy
+
+    return {
+        "run": str(the_run.root),
+        "groups": [
+            {
+                "class": one.cause,
+                "words": one.words,
+                "nodes": one.nodes,
+                "shards": [[failure.state.stage, failure.state.shard] for failure in one.failures],
+                "slurm": sorted({failure.state.slurm for failure in one.failures}),
+                "remedy": remedy(one, the_run.root)[0],
+                "command": remedy(one, the_run.root)[1],
+            }
+            for one in groups
+        ],
+        "suspects": bad_nodes,
+    }
+
+
+def render(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> None:
+    """Print each group: cause, words, where, and what to do."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from modpo_hpc.launch.triage import CAUSES, remedy
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not groups:
+        console.print(f"No shard of {the_run.root} has failed.")
+    for one in groups:
+        names = [f"{failure.state.stage}/{failure.state.shard}" for failure in one.failures]
+        more = f" and {len(names) - SHOWN_SHARDS} more" if len(names) > SHOWN_SHARDS else ""
+        words = sorted({failure.state.slurm for failure in one.failures} - {""})
+        console.print(
+            f"[bold red]{len(names)} x {CAUSES[one.cause]}[/] [dim]({one.cause}; Slurm says {', '.join(words) or 'nothing'})[/]"
+        )
+        if one.words:
+            console.print(f"  {escape(one.words)}")
+        console.print(f"  shards {', '.join(names[:SHOWN_SHARDS])}{more}")
+        console.print(f"  nodes  {', '.join(f'{node} ({count})' for node, count in one.nodes.items())}")
+        what, command = remedy(one, the_run.root)
+        console.print(f"  {what}\n  [bold]{command}[/]\n")
+    if bad_nodes:
+        console.print(f"Suspect nodes: {', '.join(bad_nodes)}. Keep away from them with --exclude-suspects.")

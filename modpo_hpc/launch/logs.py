@@ -1,0 +1,115 @@
+"""Find the logs of attempts, and follow them as they grow."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modpo_hpc import shards
+from modpo_hpc.errors import IncompleteError
+from modpo_hpc.launch.attempts import attempt_number, attempts_at
+from modpo_hpc.run import Run
+
+POLL_SECONDS = 0.5
+
+
+@dataclass
+class Tail:
+    """A log and how far it has been read.
+
+    The file is opened anew for each look: on a network filesystem that is what brings what another node has written.
+    """
+
+    path: Path
+    prefix: str
+    offset: int = 0
+    _rest: bytes = field(default=b"", repr=False)
+
+    def read(self) -> list[str]:
+        """The whole lines written since the last look."""
+        try:
+            with open(self.path, "rb") as stream:
+                if os.fstat(stream.fileno()).st_size < self.offset:
+                    self.offset, self._rest = 0, b""
+                stream.seek(self.offset)
+                new = stream.read()
+        except FileNotFoundError:
+            return []
+        self.offset += len(new)
+        *lines, self._rest = (self._rest + new).split(b"\n")
+        return [self.prefix + line.decode("utf-8", "replace") for line in lines]
+
+
+def has_ended(run: Run, stage: str, shard: str) -> bool:
+    """Whether ``shard`` is done, or its newest attempt failed for good; one that was interrupted comes back."""
+    if shards.marker_path(run.folder(stage), shard).exists():
+        return True
+    attempts = attempts_at(run.logs, stage, shard)
+    return bool(attempts) and attempts[-1].outcome in ("failed", "bad input", "incomplete")
+
+
+def find_log(run: Run, stage: str, shard: str, attempt: int | None = None) -> Path | None:
+    """The log of the newest attempt at a shard, or of attempt number ``attempt``; None if there is none."""
+    folder = run.logs / stage / shard
+    logs = {attempt_number(path): path for path in folder.glob("attempt_*.out")}
+    number = attempt if attempt is not None else max(logs, default=0)
+    return logs.get(number)
+
+
+def shards_with_logs(run: Run, stage: str) -> list[str]:
+    """The shards of ``stage`` that were ever attempted, in canonical order."""
+    try:
+        present = {entry.name for entry in os.scandir(run.logs / stage)}
+    except FileNotFoundError:
+        return []
+    return [shard for shard in run.shard_ids(stage) if shard in present]
+
+
+def tails(run: Run, stage: str, names: Sequence[str], attempt: int | None) -> list[Tail]:
+    """One tail a shard; with several, each line says whose it is.
+
+    Raises:
+        IncompleteError: there is no such log (yet).
+    """
+    found = []
+    for shard in names:
+        log = find_log(run, stage, shard, attempt)
+        if log is None:
+            which = f"attempt {attempt}" if attempt is not None else "attempt"
+            raise IncompleteError(
+                f"{stage} {shard} has had no {which} yet. Where it stands: modpo status {run.root} --shards {stage}"
+            )
+        found.append(Tail(log, f"[{shard}] " if len(names) > 1 else ""))
+    return found
+
+
+def lines_so_far(sources: Sequence[Tail], pattern: re.Pattern[str] | None) -> Iterator[str]:
+    """All lines written until now, shard by shard."""
+    for source in sources:
+        yield from (line for line in source.read() if pattern is None or pattern.search(line))
+
+
+def follow(
+    run: Run,
+    stage: str,
+    names: Sequence[str],
+    pattern: re.Pattern[str] | None,
+    sources: Sequence[Tail],
+) -> Iterator[str]:
+    """New lines as they come, also of attempts that begin meanwhile, until all shards have ended, well or badly."""
+    current = dict(zip(names, sources, strict=True))
+    while True:
+        ended = {shard for shard in names if has_ended(run, stage, shard)}
+        for shard in names:
+            newest = find_log(run, stage, shard)
+            yield from (line for line in current[shard].read() if pattern is None or pattern.search(line))
+            if newest is not None and newest != current[shard].path:
+                current[shard] = Tail(newest, current[shard].prefix)
+                yield from (line for line in current[shard].read() if pattern is None or pattern.search(line))
+        if len(ended) == len(names):
+            return
+        time.sleep(POLL_SECONDS)

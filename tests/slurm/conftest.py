@@ -1,0 +1,159 @@
+"""A Slurm test bed for the session, and a study on it whose shards do what a test tells them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from modpo_hpc.cli.main import main
+from modpo_hpc.pipeline import STAGES
+from tests.conftest import REPOSITORY
+
+MISSING = (
+    "Slurm is not installed; on Debian: apt-get install -y slurmctld slurmd slurm-client munge slurmdbd mariadb-server"
+)
+SYSTEM_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+PATIENCE = 90.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+
+
+def testbed_module() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("testbed", REPOSITORY / "slurm" / "testbed" / "testbed.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def start_bed(name: str, **settings: Any) -> Any:
+    """A running test bed in a short folder of its own (socket paths are short), with ports of this process."""
+    module = testbed_module()
+    needed = module.PROGRAMS + (module.ACCOUNTING_PROGRAMS if settings.get("accounting", True) else ())
+    if not all(shutil.which(program, path=SYSTEM_PATH) for program in needed):
+        pytest.skip(MISSING)
+    folder = Path(f"/tmp/mb{os.getpid()}{name}")
+    bed = module.TestBed(folder, port=21000 + os.getpid() % 400 * 20, **settings)
+    bed.start()
+    return bed
+
+
+def stop_bed(bed: Any) -> None:
+    bed.stop()
+    shutil.rmtree(bed.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def bed() -> Iterator[Any]:
+    running = start_bed("a")
+    yield running
+    stop_bed(running)
+
+
+class Cluster:
+    """A test bed as a person uses it: a terminal, a study, a profile."""
+
+    def __init__(self, bed: Any, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.bed, self.folder, self.run_dir, self._capture = bed, folder, folder / "study", capture
+        self.fates = folder / "fates"
+        self.fates.mkdir()
+        recipes = folder / "recipes"
+        recipes.mkdir()
+        for stage in STAGES:
+            (recipes / f"{stage.verb}.py").write_text(f"from tests.slurm.fates import make as {stage.verb}\n")
+        study = yaml.safe_load((REPOSITORY / "configs" / "demo.yaml").read_text())
+        study["shards"] = {"responses": 8, "rankings": 2}
+        study["resources"] = {stage.name: {"memory_gb": 0.4, "minutes": 5} for stage in STAGES}
+        self.study = folder / "study.yaml"
+        self.study.write_text(yaml.safe_dump(study))
+        self.profile({"partition": "cpu"})
+
+    def profile(self, fields: dict[str, Any]) -> None:
+        limits = {"signal_seconds": 30, "throttle": 8, "timeouts": 2, "preemptions": 3, **fields.pop("limits", {})}
+        (self.folder / "profile.yaml").write_text(yaml.safe_dump({**fields, "limits": limits}))
+
+    def __call__(self, *words: object) -> tuple[int, str]:
+        """Exit code and output of a modpo command."""
+        self._capture.readouterr()
+        code = main([str(word) for word in words])
+        captured = self._capture.readouterr()
+        return code, captured.out + captured.err
+
+    def submit(self, *words: object, expect: int = 0) -> str:
+        code, output = self(
+            "submit", self.study, "--run", self.run_dir, "--profile", self.folder / "profile.yaml", *words
+        )
+        assert code == expect, output
+        return output
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        _, output = self("status", self.run_dir, "--json")
+        return {stage["stage"]: stage for stage in json.loads(output)["stages"]}
+
+    def shards(self, stage: str) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = json.loads(self("status", self.run_dir, "--shards", stage, "--json")[1])
+        return found
+
+    def triage(self) -> dict[str, list[list[str]]]:
+        """Class -> its shards."""
+        found: dict[str, list[list[str]]] = {}
+        for group in json.loads(self("triage", self.run_dir, "--json")[1])["groups"]:
+            found.setdefault(group["class"], []).extend(group["shards"])
+        return found
+
+    def wait(self, what: Callable[[], object], seconds: float = PATIENCE) -> None:
+        until = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < until, self("status", self.run_dir)[1] + self.slurm("squeue")
+            time.sleep(0.3)
+
+    def wait_until_idle(self, seconds: float = PATIENCE) -> None:
+        """Until nothing of the run is running or queued; what waits for ever does not count."""
+        self.wait(lambda: not any(one["running"] + one["queued"] for one in self.status().values()), seconds)
+
+    def slurm(self, *command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return done.stdout
+
+    def fate(self, stage: str, shard: str, fate: str) -> None:
+        (self.fates / f"{stage}.{shard}").write_text(fate)
+
+    def mercy(self) -> None:
+        for path in self.fates.iterdir():
+            path.unlink()
+
+
+@pytest.fixture
+def cluster(
+    bed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Cluster]:
+    yield from clustered(bed, tmp_path, monkeypatch, capsys)
+
+
+def clustered(
+    bed: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Cluster]:
+    monkeypatch.setenv("SLURM_CONF", str(bed.conf))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{SYSTEM_PATH}")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("MODPO_JOBS", str(folder / "recipes"))
+    monkeypatch.setenv("MODPO_TEST_FATES", str(folder / "fates"))
+    yield Cluster(bed, folder, capsys)
+    subprocess.run(["scancel", "--user", str(os.getuid())], timeout=30, check=False)

@@ -1,0 +1,58 @@
+"""Recipes whose shards meet the fate that a test wrote down for them, in the folder MODPO_TEST_FATES."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.run import Run, Shard
+
+SCHEMA = pa.schema([("stage", pa.string()), ("shard", pa.string()), ("step", pa.int32())])
+STEPS = 40
+
+
+def make(run: Run, shard: Shard) -> None:
+    """A table of a few rows, made step by step so that it can be stopped and resumed; or what the test wants."""
+    fate, _, argument = _fate(shard).partition(" ")
+    if fate == "raise":
+        raise ValueError(f"shard {shard.id} met a wall at step 17 of /some/file_{shard.id}.txt")
+    if fate == "bad-input":
+        raise InputError("the survey has no column 'age'", file="survey.csv", remedy="Add the column.")
+    if fate == "disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if fate == "memory":
+        hoard = []
+        for _ in range(60):
+            hoard.append(b"x" * (20 << 20))
+            time.sleep(0.1)
+        time.sleep(10)
+    if fate == "kill":
+        with shard.file("half.txt") as stream:
+            stream.write("half a word")
+            stream.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    if fate == "deaf":
+        time.sleep(float(argument))
+    with shard.journal() as journal:
+        for step in range(len(journal.rows), STEPS):
+            journal.append([{"step": step}])
+            shard.progress(step + 1, STEPS, "steps")
+            if fate == "slow":
+                time.sleep(float(argument) / STEPS)
+            shard.check()
+        rows = [{"stage": shard.stage.name, "shard": shard.id, "step": row["step"]} for row in journal.rows]
+    shard.write_table(rows, SCHEMA)
+
+
+def _fate(shard: Shard) -> str:
+    path = Path(os.environ["MODPO_TEST_FATES"]) / f"{shard.stage.name}.{shard.id}"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,43 @@
+"""Each way in which a shard can end, on a real Slurm: its name in status and triage, and how a rerun mends it."""
+
+from __future__ import annotations
+
+from tests.slurm.conftest import Cluster
+
+FATES = {"1": "raise", "2": "bad-input", "3": "memory", "4": "kill", "5": "deaf 200", "6": "deaf 200", "7": "disk"}
+
+
+def test_every_failure_has_its_name_and_a_rerun_mends_the_graph(cluster: Cluster) -> None:
+    for shard, fate in FATES.items():
+        cluster.fate("responses", shard, fate)
+    cluster.submit("--until", "rankings")
+    jobs = {shard: one["job"] for shard, one in cluster.shards("responses").items()}
+    cluster.wait(lambda: all(cluster.shards("responses")[shard]["slurm"] == "RUNNING" for shard in "56"))
+    raw = cluster.slurm("squeue", "-h", "-j", jobs["5"], "-o", "%A").strip()
+    cluster.slurm("scontrol", "update", f"JobId={raw}", "TimeLimit=1")
+    cluster.slurm("scancel", jobs["6"])
+    cluster.wait(lambda: cluster.status()["responses"]["failed"] == 7, seconds=150)
+
+    words = {shard: one["slurm"] for shard, one in cluster.shards("responses").items()}
+    assert words["0"] == "COMPLETED"
+    assert words["5"] == "TIMEOUT"
+    assert words["6"] == "CANCELLED"
+    assert {words[shard] for shard in "12347"} == {"FAILED"}
+    cluster.wait(lambda: cluster.status()["rankings"]["blocked"] == 2)
+    assert cluster.triage() == {
+        "code": [["responses", "1"]],
+        "input": [["responses", "2"]],
+        "oom": [["responses", "3"]],
+        "killed": [["responses", "4"]],
+        "time": [["responses", "5"]],
+        "cancelled": [["responses", "6"]],
+        "disk": [["responses", "7"]],
+    }
+    assert not list((cluster.run_dir / "responses").glob("half.txt"))
+
+    cluster.mercy()
+    code, output = cluster("rerun", cluster.run_dir, "--failed")
+    assert code == 0, output
+    cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
+    assert cluster.status()["responses"]["done"] == 8
+    assert not cluster.slurm("squeue", "-h").strip()
