@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     shards = arguments.shards or logs.shards_with_logs(the_run, stage)
     if not shards:
         raise IncompleteError(f"no shard of {stage} was attempted yet. Where it stands: modpo status {the_run.root}")
-    sources = logs.tails(the_run, stage, shards, arguments.attempt)
+    sources = logs.tails(the_run, stage, shards, arguments.attempt, wait=arguments.follow)
     if arguments.path:
         print("\n".join(str(source.path) for source in sources))
         return 0

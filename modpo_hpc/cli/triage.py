@@ -74,9 +74,8 @@ def render(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> None:
         names = [f"{failure.state.stage}/{failure.state.shard}" for failure in one.failures]
         more = f" and {len(names) - SHOWN_SHARDS} more" if len(names) > SHOWN_SHARDS else ""
         words = sorted({failure.state.slurm for failure in one.failures} - {""})
-        console.print(
-            f"[bold red]{len(names)} x {CAUSES[one.cause]}[/] [dim]({one.cause}; Slurm says {', '.join(words) or 'nothing'})[/]"
-        )
+        said = f"({one.cause}; Slurm says {', '.join(words) or 'nothing'})"
+        console.print(f"[bold red]{len(names)} x {CAUSES[one.cause]}[/] [dim]{said}[/]")
         if one.words:
             console.print(f"  {escape(one.words)}")
         console.print(f"  shards {', '.join(names[:SHOWN_SHARDS])}{more}")

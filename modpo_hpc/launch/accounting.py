@@ -5,6 +5,7 @@ Asking and reading are apart; the readers are functions of text.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -302,9 +303,18 @@ def max_array_size() -> int:
     return int(found[1]) if found else 1001
 
 
-def partitions() -> list[str]:
-    """Names of the partitions."""
-    return sorted(set(call("sinfo", "--noheader", "--format=%R", attempts=3).split()))
+def partitions() -> dict[str, float]:
+    """Partition -> its longest time limit in minutes, infinite where there is none."""
+    return read_partitions(call("sinfo", "--noheader", "--format=%R|%l", attempts=3))
+
+
+def read_partitions(text: str) -> dict[str, float]:
+    """Lines of ``sinfo --format=%R|%l``."""
+    found = {}
+    for line in text.splitlines():
+        name, _, limit = line.strip().rpartition("|")
+        found[name] = math.inf if limit in ("infinite", "n/a") else _seconds(limit) / 60
+    return found
 
 
 def cancel(jobs: Sequence[str]) -> None:

@@ -69,20 +69,21 @@ def shards_with_logs(run: Run, stage: str) -> list[str]:
     return [shard for shard in run.shard_ids(stage) if shard in present]
 
 
-def tails(run: Run, stage: str, names: Sequence[str], attempt: int | None) -> list[Tail]:
-    """One tail a shard; with several, each line says whose it is.
+def tails(run: Run, stage: str, names: Sequence[str], attempt: int | None, wait: bool = False) -> list[Tail]:
+    """One tail a shard; with several, each line says whose it is. With ``wait`` a log may still be to come.
 
     Raises:
-        IncompleteError: there is no such log (yet).
+        IncompleteError: there is no such log.
     """
     found = []
     for shard in names:
         log = find_log(run, stage, shard, attempt)
-        if log is None:
+        if log is None and not wait:
             which = f"attempt {attempt}" if attempt is not None else "attempt"
             raise IncompleteError(
                 f"{stage} {shard} has had no {which} yet. Where it stands: modpo status {run.root} --shards {stage}"
             )
+        log = log or run.logs / stage / shard / f"attempt_{attempt or 1}.out"
         found.append(Tail(log, f"[{shard}] " if len(names) > 1 else ""))
     return found
 

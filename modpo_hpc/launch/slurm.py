@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import uuid
@@ -164,6 +165,15 @@ def check_with_slurm(
                 field=f"partition (of stage {work.stage})",
                 value=absent[0],
                 remedy=f"Its partitions: {', '.join(known)}. Correct the profile.",
+            )
+        longest = max((known[one] for one in (allocation.partition or "").split(",") if one in known), default=math.inf)
+        if allocation.minutes > longest:
+            # Slurm itself would take such a job, and let it wait for ever.
+            raise InputError(
+                f"the time limit is longer than partition {allocation.partition} allows ({longest:.0f} min)",
+                field=f"minutes (of stage {work.stage})",
+                value=allocation.minutes,
+                remedy="Lower it (a shard at its limit is requeued and resumes), or take another partition.",
             )
         alone = replace(work, shards=work.shards[:1], after_jobs=(), after_stages=())
         text = sbatch_header(run, profile, alone, 1, change)[0]

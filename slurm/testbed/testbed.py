@@ -51,8 +51,8 @@ Epilog={folder}/etc/epilog
 
 AuthType=auth/munge
 CredType=cred/munge
-# A requeued job waits until the credential of its last life has expired: 120 s by default.
-AuthInfo=socket={folder}/run/munge.socket,cred_expire=3
+# A requeued job waits until the credential of its last life has expired: 120 s by default, 5 s at least.
+AuthInfo=socket={folder}/run/munge.socket,cred_expire=5
 
 MpiDefault=none
 SwitchType=switch/none
@@ -66,7 +66,7 @@ PreemptMode=REQUEUE
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerType=sched/backfill
-SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0,bf_interval=1,bf_max_job_test=3000,default_queue_depth=3000,requeue_delay=1
+SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0,bf_interval=1,bf_max_job_test=3000,default_queue_depth=3000
 MaxArraySize={max_array_size}
 MaxJobCount=50000
 MinJobAge={min_job_age}

@@ -155,5 +155,9 @@ def clustered(
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("MODPO_JOBS", str(folder / "recipes"))
     monkeypatch.setenv("MODPO_TEST_FATES", str(folder / "fates"))
-    yield Cluster(bed, folder, capsys)
+    one = Cluster(bed, folder, capsys)
+    yield one
     subprocess.run(["scancel", "--user", str(os.getuid())], timeout=30, check=False)
+    until = time.monotonic() + 20
+    while one.slurm("squeue", "-h").strip() and time.monotonic() < until:
+        time.sleep(0.1)

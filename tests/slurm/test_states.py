@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.slurm.conftest import Cluster
 
+pytestmark = pytest.mark.slow
 FATES = {"1": "raise", "2": "bad-input", "3": "memory", "4": "kill", "5": "deaf 200", "6": "deaf 200", "7": "disk"}
 
 
