@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from modpo_hpc.report.book import files_of
+from modpo_hpc.report.contents import sections_of
 from modpo_hpc.report.results import read_results
 from modpo_hpc.run import Run, Shard
 
 
 def report(run: Run, shard: Shard) -> None:
-    for number, (name, content) in enumerate(files_of(read_results(run)), start=1):
+    results = read_results(run)
+    sections = sections_of(run, results)
+    total = sum(3 * len(section.pictures) + 2 * len(section.tables) for section in sections) + 1
+    for number, (name, content) in enumerate(files_of(run.study.name, sections, results.mark), start=1):
         with shard.file(name, "wb") as stream:
             stream.write(content)
-        if number % 10 == 0:
-            shard.progress(number, number, "files")
+        shard.progress(number, total, "files")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modpo_hpc.evaluation import bootstrap, mcnemar, pareto, scrutiny, winrates
-from modpo_hpc.evaluation.completeness import completeness
+from modpo_hpc.evaluation.completeness import STATES, completeness
 from modpo_hpc.evaluation.phase import Phase
 from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.study import Study
@@ -56,7 +56,7 @@ def phase_summary(phase: Phase) -> dict[str, Any]:
         "pairs": len(ballots.pairs),
         "questions": len(ballots.questions),
         "personas": len(ballots.personas),
-        **{state: sum(getattr(cell, state) for cell in cells) for state in ("asked", "cast", "unparsed", "missing")},
+        **{state: sum(getattr(cell, state) for cell in cells) for state in STATES},
         "hypervolume": pareto.hypervolume(average.T, np.zeros(len(ballots.criteria))),
     }
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from modpo_hpc.errors import InputError
 
 COLUMNS = ("phase", "policy_a", "policy_b", "question_id", "persona_id", "criterion", "winner", "first")
-WON_A, WON_B, TIE, UNPARSED, MISSING, NOT_ASKED = 1, -1, 0, 2, 3, 4
-_WINNERS = {"A": WON_A, "B": WON_B, "tie": TIE, "unparsed": UNPARSED}
+WON_A, WON_B, TIE, UNPARSED, MISSING, NOT_ASKED, DECIDED = 1, -1, 0, 2, 3, 4, 5
+_WINNERS = {"A": WON_A, "B": WON_B, "tie": TIE, "unparsed": UNPARSED, "not_asked": DECIDED}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Ballots:
     """All verdicts of one phase.
 
     ``outcomes`` and ``first`` are int8 (criteria x pairs x questions x personas): who won (WON_A, WON_B, TIE), or why
-    there is no vote (UNPARSED, MISSING, NOT_ASKED); and who was shown first, 1 for A, -1 for B, 0 for no verdict.
+    there is no vote (UNPARSED, MISSING, NOT_ASKED for who is not on the panel of a question, DECIDED after an early
+    stop); and who was shown first, 1 for A, -1 for B, 0 for no verdict.
     """
 
     phase: str

@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from modpo_hpc.errors import IncompleteError
-from modpo_hpc.evaluation.ballots import MISSING, NOT_ASKED, UNPARSED, Ballots
+from modpo_hpc.evaluation.ballots import DECIDED, MISSING, NOT_ASKED, UNPARSED, Ballots
+
+STATES = ("asked", "cast", "unparsed", "missing", "decided")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The verdicts of one pair under one criterion."""
+    """The verdicts of one pair under one criterion. ``decided`` were not asked for: an early stop made them useless."""
 
     phase: str
     criterion: str
@@ -22,6 +24,7 @@ class Cell:
     cast: int
     unparsed: int
     missing: int
+    decided: int = 0
 
     @property
     def lost(self) -> float:
@@ -35,14 +38,15 @@ class Cell:
 
 def completeness(ballots: Ballots) -> list[Cell]:
     """One cell for each criterion and pair, in the order of the study."""
-    count = {state: (ballots.outcomes == state).sum(axis=(2, 3)) for state in (UNPARSED, MISSING, NOT_ASKED)}
+    count = {state: (ballots.outcomes == state).sum(axis=(2, 3)) for state in (UNPARSED, MISSING, DECIDED, NOT_ASKED)}
     total = len(ballots.questions) * len(ballots.personas)
     cells = []
     for c, criterion in enumerate(ballots.criteria):
         for p, (a, b) in enumerate(ballots.pairs):
-            unparsed, missing, idle = (int(count[state][c, p]) for state in (UNPARSED, MISSING, NOT_ASKED))
-            asked = total - idle
-            cells.append(Cell(ballots.phase, criterion, a, b, asked, asked - unparsed - missing, unparsed, missing))
+            unparsed, missing, decided, idle = (int(one[c, p]) for one in count.values())
+            asked = total - idle - decided
+            cast = asked - unparsed - missing
+            cells.append(Cell(ballots.phase, criterion, a, b, asked, cast, unparsed, missing, decided))
     return cells
 
 

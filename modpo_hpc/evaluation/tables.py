@@ -26,7 +26,7 @@ def _schema(keys: list[tuple[str, pa.DataType]], **columns: str) -> pa.Schema:
 
 
 SCHEMAS: dict[str, pa.Schema] = {
-    "completeness": _schema(_CELL, int="asked cast unparsed missing", float="lost"),
+    "completeness": _schema(_CELL, int="asked cast unparsed missing decided", float="lost"),
     "win_rates": _schema(
         _CELL,
         int="questions wins_a wins_b ties",

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from modpo_hpc.report import figures, latex, page
-from modpo_hpc.report.results import Results
+from matplotlib import rc_context
+
+from modpo_hpc.report import latex, page, style
+from modpo_hpc.report.parts import Section, Shown
+
+
+def files_of(title: str, sections: Sequence[Section], mark: str | None) -> Iterator[tuple[str, bytes]]:
+    """Every file of a report with these ``sections``, its name and its bytes; the page comes last."""
+    svgs = {}
+    for picture in (picture for section in sections for picture in section.pictures):
+        with rc_context(style.STYLE):
+            figure = picture.draw()
+            style.write_mark(figure, mark)
+        for form in style.FORMATS:
+            content = style.render(figure, form)
+            if form == "svg":
+                svgs[picture.name] = content
+            yield f"figures/{picture.name}.{form}", content
+    for shown in (shown for section in sections for shown in section.tables):
+        yield f"tables/{shown.file}.csv", as_csv(shown, mark).encode()
+        yield f"tables/{shown.file}.tex", latex.booktabs(shown, mark).encode()
+    yield PAGE, page.render(title, sections, svgs, mark).encode()
+
 
 PAGE = "report.html"
 
 
-def files_of(results: Results) -> Iterator[tuple[str, bytes]]:
-    """Every file of the report, its name and its bytes; the page comes last."""
-    sections = [page.phase_section(results, phase) for phase in results.phases]
-    svgs = {}
-    for name, figure in figures.figures_of(results).items():
-        for form in figures.FORMATS:
-            content = figures.render(figure, form)
-            if form == "svg":
-                svgs[name] = content
-            yield f"figures/{name}.{form}", content
-    for section in sections:
-        for shown in section.tables:
-            if shown.file:
-                name = f"{section.anchor}_{shown.file}"
-                yield f"tables/{name}.csv", as_csv(shown, results.mark).encode()
-                yield f"tables/{name}.tex", latex.booktabs(shown, name, results.mark).encode()
-    yield PAGE, page.render(results, sections, svgs).encode()
-
-
-def as_csv(shown: page.Shown, mark: str | None) -> str:
+def as_csv(shown: Shown, mark: str | None) -> str:
     """``shown`` as CSV; with a ``mark``, a last column carries it."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

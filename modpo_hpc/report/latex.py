@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modpo_hpc.report.page import Shown
+from modpo_hpc.report.parts import Shown
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -24,14 +24,14 @@ def escape(text: str) -> str:
     return "".join(_SPECIAL.get(character, character) for character in text)
 
 
-def booktabs(shown: Shown, label: str, mark: str | None = None) -> str:
+def booktabs(shown: Shown, mark: str | None = None) -> str:
     """``shown`` as a table environment; needs ``\\usepackage{booktabs}``. The caption carries the ``mark``."""
     caption = shown.caption if mark is None else f"{shown.caption} ({mark})"
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape(caption)}}}",
-        rf"\label{{tab:{label}}}",
+        rf"\label{{tab:{shown.file}}}",
         rf"\begin{{tabular}}{{{''.join('r' if column.number else 'l' for column in shown.columns)}}}",
         r"\toprule",
         " & ".join(escape(column.heading) for column in shown.columns) + r" \\",

@@ -38,6 +38,10 @@ class Results:
         """The rows of ``table`` whose columns have the values of ``where``."""
         return [row for row in self.tables[table] if all(row[name] == value for name, value in where.items())]
 
+    def order(self, phase: str, criterion: str) -> list[str]:
+        """The policies of a phase under one criterion, best first."""
+        return [row["policy"] for row in self.rows("ranking", phase=phase, criterion=criterion)]
+
     def by_policy(self, phase: str, table: str = "ranking") -> dict[str, dict[str, dict[str, Any]]]:
         """The rows of a table of policies as policy -> criterion -> row, the best policies on average first."""
         order = sorted(self.rows("pareto", phase=phase), key=_best_first("mean_win_rate", "policy"))

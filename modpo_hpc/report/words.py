@@ -99,3 +99,16 @@ def _ratio(value: float) -> str:
         if value < 10
         else f"{value:.1f}"
     )
+
+
+def signed_percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:+.1f}"
+
+
+def signed_interval(low: float, high: float) -> str:
+    """Bounds of a difference of shares, in percentage points."""
+    return "" if math.isnan(low) or math.isnan(high) else f"{100 * low:+.0f} to {100 * high:+.0f}"
+
+
+def decimals(value: float, digits: int = 3) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,32 @@
+"""Which sections the report of a run has; a section without data is left out."""
+
+from __future__ import annotations
+
+from modpo_hpc.report.parts import Section
+from modpo_hpc.report.people import people_section
+from modpo_hpc.report.phases import phase_section
+from modpo_hpc.report.results import Results
+from modpo_hpc.report.rewards import rewards_section
+from modpo_hpc.report.scrutiny import certainty_section, groups_section, length_section
+from modpo_hpc.report.story import cost_section, provenance_section, study_section
+from modpo_hpc.report.toxicity import toxicity_section
+from modpo_hpc.report.training import training_section
+from modpo_hpc.run import Run
+
+
+def sections_of(run: Run, results: Results) -> list[Section]:
+    """The sections in the order of reading."""
+    sections = [
+        study_section(run, results),
+        *(phase_section(results, phase) for phase in results.phases),
+        certainty_section(results),
+        length_section(results),
+        groups_section(results),
+        toxicity_section(run),
+        people_section(run),
+        training_section(run),
+        rewards_section(run),
+        cost_section(run),
+        provenance_section(run),
+    ]
+    return [section for section in sections if section is not None]

@@ -1,0 +1,68 @@
+"""What a report is made of: sections with sentences, facts, pictures and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its heading, and whether it holds numbers."""
+
+    heading: str
+    number: bool = True
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table as it is shown: cells are texts; ``strong`` holds the places (row, column) that stand out.
+
+    ``file`` names its files; a ``folded`` table is opened by a click.
+    """
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    file: str
+    strong: frozenset[tuple[int, int]] = frozenset()
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, the name of its files, and how it is drawn."""
+
+    name: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report under a heading."""
+
+    anchor: str
+    heading: str
+    lead: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    findings: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Shown] = ()
+
+
+def text(heading: str) -> Column:
+    """A column of words."""
+    return Column(heading, number=False)
+
+
+def numbers(*headings: str) -> list[Column]:
+    """Columns of numbers."""
+    return [Column(heading) for heading in headings]
+
+
+def is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

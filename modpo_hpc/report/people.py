@@ -1,0 +1,137 @@
+"""Section on who the personas are, and on the questions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from modpo_hpc.data.questions import study_questions
+from modpo_hpc.personas.balance import GROUPS, balance_tests, composition
+from modpo_hpc.report import words
+from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
+from modpo_hpc.report.style import COLOURS, canvas, quiet_grid
+from modpo_hpc.run import Run
+from modpo_hpc.seeds import rng_of
+
+
+def people_section(run: Run) -> Section:
+    """Demographics of the pool, the selection, the training and the test set; questions of training and test."""
+    lengths = {split: [len(one.text) for one in study_questions(run, split)] for split in ("train", "test")}
+    findings = [
+        f"{len(lengths['train']):,} training questions of {np.mean(lengths['train']):.1f} characters on average, "
+        f"{len(lengths['test']):,} test questions of {np.mean(lengths['test']):.1f}."
+    ]
+    pictures = [Picture("question_lengths", "Length of the questions.", partial(length_figure, lengths))]
+    tables = []
+    pool = run.folder("personas") / "pool.parquet"
+    if pool.exists():
+        people = pq.read_table(pool, partitioning=None).to_pandas()
+        counts = composition(people)
+        tests = balance_tests(people, rng_of(run.study.seed, "report", "balance"))
+        findings.append(_sizes(people))
+        findings.append(_balance_words(tests))
+        pictures.insert(
+            0,
+            Picture(
+                "demographics",
+                "Who the personas are: shares in the pool, the selection, training and test.",
+                partial(demographics_figure, counts),
+            ),
+        )
+        tables = [_composition_table(counts), _balance_table(tests)]
+    return Section("people", "People and questions", findings=findings, pictures=pictures, tables=tables)
+
+
+def demographics_figure(counts: pd.DataFrame) -> Figure:
+    """Shares of every value of every characteristic in the four sets."""
+    characteristics = list(dict.fromkeys(counts["characteristic"]))
+    sizes = [int((counts["characteristic"] == one).sum()) for one in characteristics]
+    figure = Figure(figsize=(6.2, 0.9 + 0.34 * sum(sizes) + 0.25 * len(sizes)), layout="constrained")
+    axes_of = figure.subplots(len(sizes), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": sizes}).ravel()
+    bar = 0.8 / len(GROUPS)
+    for axes, characteristic in zip(axes_of, characteristics, strict=True):
+        rows = counts[counts["characteristic"] == characteristic].iloc[::-1]
+        for place, group in enumerate(GROUPS):
+            at = np.arange(len(rows)) + (1.5 - place) * bar
+            axes.barh(at, 100 * rows[f"{group}_share"], height=bar, color=COLOURS[place], label=group)
+        axes.set_yticks(range(len(rows)), [_short(value) for value in rows["value"]], size=7.5)
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_title(characteristic, loc="left", size=8.5)
+        quiet_grid(axes, "x")
+    axes_of[-1].set_xlabel("share (%)")
+    handles, names = axes_of[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(GROUPS))
+    return figure
+
+
+def length_figure(lengths: dict[str, list[int]]) -> Figure:
+    """Distribution of the lengths of training and test questions."""
+    figure, axes = canvas(4.6, 2.8)
+    edges = np.linspace(0, max(map(max, lengths.values())), 31)
+    for place, (split, values) in enumerate(lengths.items()):
+        share = np.histogram(values, edges)[0] / len(values)
+        axes.stairs(100 * share, edges, color=COLOURS[place], label=split, linewidth=1.4, linestyle=("-", "--")[place])
+    axes.set_xlabel("characters")
+    axes.set_ylabel("questions (%)")
+    axes.legend()
+    quiet_grid(axes, "y")
+    return figure
+
+
+def _sizes(people: pd.DataFrame) -> str:
+    states = people["state"].value_counts()
+    chosen = int(states.get("train", 0) + states.get("test", 0))
+    return (
+        f"{chosen} of {len(people)} participants became personas: {states.get('train', 0)} rank responses in training, "
+        f"{states.get('test', 0)} judge the policies."
+    )
+
+
+def _balance_words(tests: pd.DataFrame) -> str:
+    split = tests[tests["comparison"].str.startswith("training")]
+    if split.empty:
+        return "There is nothing to compare the training and the test personas by."
+    worst = max(split.to_dict("records"), key=lambda row: row["cramers_v"])
+    return (
+        f"Training and test personas differ most in {worst['characteristic']}: Cramer's V {worst['cramers_v']:.2f}, "
+        f"p = {words.p_value(worst['p_value'])}."
+    )
+
+
+def _composition_table(counts: pd.DataFrame) -> Shown:
+    rows = [
+        [
+            row["characteristic"],
+            row["value"],
+            *(f"{row[one]} ({words.percent(row[f'{one}_share'], 0)})" for one in GROUPS),
+        ]
+        for row in counts.to_dict("records")
+    ]
+    columns = [text("Characteristic"), text("Value"), *numbers(*GROUPS)]
+    return Shown("Participants by characteristic", columns, rows, "demographics", folded=True)
+
+
+def _balance_table(tests: pd.DataFrame) -> Shown:
+    rows = [
+        [
+            row["comparison"],
+            row["characteristic"],
+            f"{row['statistic']:.2f}",
+            str(row["degrees"]),
+            words.p_value(row["p_value"]),
+            f"{row['cramers_v']:.2f}",
+            f"{row['largest_difference']:.2f}",
+        ]
+        for row in tests.to_dict("records")
+    ]
+    headings = ("chi-squared", "df", "p (permutation)", "Cramer's V", "largest difference")
+    columns = [text("Comparison"), text("Characteristic"), *numbers(*headings)]
+    return Shown("Balance of the sets", columns, rows, "balance", folded=True)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 34 else value[:33] + "…"

@@ -1,0 +1,327 @@
+"""Sections that a reviewer looks for: is it the votes, the order, the length, the group?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from modpo_hpc.report import words
+from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
+from modpo_hpc.report.results import Results, Rows
+from modpo_hpc.report.style import COLOURS, canvas, panels, quiet_grid
+
+_CELL = [text("Phase"), text("Criterion"), text("A"), text("B")]
+GROUPS_SHOWN = 24
+
+
+def certainty_section(results: Results) -> Section:
+    """How far the verdicts can be trusted: what is missing, how much the personas agree, what the order does."""
+    agreement, position = results.tables["persona_agreement"], results.tables["position_bias"]
+    total = {
+        name: sum(one[name] for one in results.phases.values()) for name in ("asked", "unparsed", "missing", "decided")
+    }
+    findings = [
+        f"Of {total['asked']:,} verdicts, {total['missing']:,} are missing and {total['unparsed']:,} could not be "
+        "parsed; they count as no vote.",
+        f"Votes of two personas on one question correlate with {_middle(agreement, 'icc'):.2f} (median of the "
+        f"intra-class correlations), so that the {_typical(agreement, 'votes'):,.0f} votes on a pair tell its mean as "
+        f"well as {_typical(agreement, 'effective_votes'):,.0f} independent ones would.",
+        _position_words(position),
+        _flip_words(position),
+    ]
+    if total["decided"]:
+        findings.append(
+            f"An early stop left {total['decided']:,} verdicts unasked because they could change no winner. Winners "
+            "are those of all votes; margins and correlations rest on the votes that were cast."
+        )
+    return Section(
+        "certainty",
+        "How sure the votes are",
+        findings=findings,
+        pictures=[
+            Picture(
+                "position_bias",
+                "Share of decided votes won by the answer that was shown first, for every pair; half is no bias.",
+                partial(position_figure, results),
+            )
+        ],
+        tables=[_position_table(position), _agreement_table(agreement), _completeness_table(results)],
+    )
+
+
+def length_section(results: Results) -> Section:
+    """Win rates with the difference in length taken out."""
+    rows = results.tables["length_control"]
+    turned = [row for row in rows if (row["win_rate"] - 0.5) * (row["controlled"] - 0.5) < 0]
+    clear = [row for row in turned if row["low"] > 0.5 or row["high"] < 0.5]
+    shown = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            row["policy_a"],
+            row["policy_b"],
+            f"{row['length_a']:.0f}",
+            f"{row['length_b']:.0f}",
+            words.percent(row["win_rate"]),
+            words.percent(row["controlled"]),
+            words.interval(row["low"], row["high"]),
+            f"{row['slope']:+.2f}",
+        ]
+        for row in rows
+    ]
+    return Section(
+        "length",
+        "Is it the length?",
+        "A logistic regression on the difference in length gives the win rate of A that answers of equal length would "
+        "have. Ties count half here.",
+        findings=[
+            f"At equal length, the winner of {len(turned)} of {len(rows)} comparisons would be the other policy; for "
+            f"{len(clear)} of them the interval leaves no doubt."
+        ],
+        pictures=[
+            Picture(
+                "length_control",
+                "Win rate of A as it is and at equal length, one point a comparison. Far from the diagonal, length "
+                "matters.",
+                partial(length_figure, results),
+            )
+        ],
+        tables=[
+            Shown(
+                "Win rate of A as it is and at equal length",
+                [*_CELL, *numbers("tokens A", "tokens B", "A wins", "at equal length", "interval", "log-odds per SD")],
+                shown,
+                "length_control",
+                folded=True,
+            )
+        ],
+    )
+
+
+def groups_section(results: Results) -> Section | None:
+    """Who prefers what; nothing where personas have no demographics that differ."""
+    rows = results.tables["groups"]
+    if not rows:
+        return None
+    failed = [row for row in rows if row["favourite"] and row["best_here"] != row["policy"]]
+    findings = [
+        f"{row['phase']}, {words.title(row['criterion'])}: for {words.title(row['attribute'])} {row['group']} "
+        f"({_people(row['personas'])}) the favourite of all, {row['policy']}, is not the favourite: "
+        f"{row['best_here']} wins more of their votes."
+        for row in failed
+    ] or ["In no group does another policy win more votes than the favourite of all."]
+    shown = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            words.title(row["attribute"]),
+            row["group"],
+            str(row["personas"]),
+            row["policy"],
+            words.percent(row["win_rate"]),
+            words.percent(row["shrunk"]),
+            words.interval(row["low"], row["high"]),
+            words.percent(row["overall"]),
+        ]
+        for row in rows
+    ]
+    columns = [text("Phase"), text("Criterion"), text("Attribute"), text("Group"), *numbers("personas"), text("Policy")]
+    return Section(
+        "groups",
+        "Who prefers what",
+        "Share of the votes that each policy wins, by group of personas. Small groups are drawn towards the whole "
+        "(empirical Bayes) as far as they are uncertain.",
+        findings=findings,
+        pictures=[
+            Picture(
+                f"{phase}_groups",
+                f"{phase}: the favourite of all personas in each group, and the best other policy there. Filled "
+                "circle: favourite, with interval; open square: the other.",
+                partial(groups_figure, results, phase),
+            )
+            for phase in results.phases
+        ],
+        tables=[
+            Shown(
+                "Votes won in each group, as they are and shrunk",
+                [*columns, *numbers("votes won", "shrunk", "interval", "all personas")],
+                shown,
+                "groups",
+                folded=True,
+            )
+        ],
+    )
+
+
+def position_figure(results: Results) -> Figure:
+    """Share won by the first shown, a panel a phase and criterion."""
+    cells = [(phase, criterion) for phase, one in results.phases.items() for criterion in one["criteria"]]
+    most = max(one["pairs"] for one in results.phases.values())
+    columns = min(len(cells), 2)
+    height = 1.1 + 0.2 * most
+    figure, axes_of = panels(4.1 * columns, height * -(-len(cells) // columns), -(-len(cells) // columns), columns)
+    for axes, (phase, criterion) in zip(axes_of, cells, strict=False):
+        rows = results.rows("position_bias", phase=phase, criterion=criterion)[::-1]
+        places = np.arange(len(rows))
+        axes.axvline(50, color="0.6", linewidth=1)
+        axes.hlines(places, [100 * row["low"] for row in rows], [100 * row["high"] for row in rows], color=COLOURS[0])
+        axes.scatter([100 * row["first_share"] for row in rows], places, s=16, color=COLOURS[0], zorder=3)
+        axes.set_yticks(places, [f"{row['policy_a']} : {row['policy_b']}" for row in rows], size=6.5)
+        axes.set_ylim(-0.7, len(rows) - 0.3)
+        axes.set_title(f"{phase}, {words.title(criterion)}")
+        axes.set_xlabel("won by the first shown (%)")
+        quiet_grid(axes, "x")
+    for axes in axes_of[len(cells) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def length_figure(results: Results) -> Figure:
+    """Win rate as it is against win rate at equal length."""
+    figure, axes = canvas(4.6, 4.0)
+    axes.plot([0, 100], [0, 100], color="0.75", linestyle="--", linewidth=1)
+    for place, phase in enumerate(results.phases):
+        rows = results.rows("length_control", phase=phase)
+        x, y = [100 * row["win_rate"] for row in rows], [100 * row["controlled"] for row in rows]
+        bounds = [100 * row["low"] for row in rows], [100 * row["high"] for row in rows]
+        axes.vlines(x, *bounds, color=COLOURS[place], alpha=0.35, linewidth=1)
+        axes.scatter(x, y, s=18, color=COLOURS[place], marker="os^D"[place % 4], label=phase, zorder=3)
+    axes.axhline(50, color="0.85", linewidth=1, zorder=0)
+    axes.axvline(50, color="0.85", linewidth=1, zorder=0)
+    axes.set_xlim(-2, 102)
+    axes.set_ylim(-2, 102)
+    axes.set_xlabel("A wins, as it is (%)")
+    axes.set_ylabel("A wins, at equal length (%)")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def groups_figure(results: Results, phase: str) -> Figure:
+    """The favourite and its best rival in each group, a panel a criterion."""
+    criteria = results.phases[phase]["criteria"]
+    rows_of = {one: results.rows("groups", phase=phase, criterion=one) for one in criteria}
+    names = list(dict.fromkeys((row["attribute"], row["group"]) for rows in rows_of.values() for row in rows))
+    names = names[:GROUPS_SHOWN][::-1]
+    figure, axes_of = panels(1.6 + 3.1 * len(criteria), 1.2 + 0.24 * len(names), 1, len(criteria), sharey=True)
+    for axes, criterion in zip(axes_of, criteria, strict=True):
+        favourite = next(row["policy"] for row in rows_of[criterion] if row["favourite"])
+        for place, (attribute, group) in enumerate(names):
+            here = [row for row in rows_of[criterion] if (row["attribute"], row["group"]) == (attribute, group)]
+            own = next(row for row in here if row["favourite"])
+            rival = max((row for row in here if not row["favourite"]), key=lambda row: row["shrunk"])
+            colour = COLOURS[0] if own["shrunk"] >= rival["shrunk"] else COLOURS[1]
+            axes.hlines(place, 100 * own["low"], 100 * own["high"], color=colour)
+            axes.scatter(100 * own["shrunk"], place, s=24, color=colour, zorder=3)
+            axes.scatter(100 * rival["shrunk"], place, s=20, marker="s", facecolor="none", edgecolor="0.45", zorder=2)
+        axes.set_title(f"{words.title(criterion)}: {favourite}")
+        axes.set_xlabel("votes won (%)")
+        quiet_grid(axes, "x")
+    sizes = {(row["attribute"], row["group"]): row["personas"] for rows in rows_of.values() for row in rows}
+    axes_of[0].set_yticks(
+        range(len(names)), [f"{group} ({sizes[attribute, group]})" for attribute, group in names], size=8
+    )
+    axes_of[0].set_ylim(-0.7, len(names) - 0.3)
+    return figure
+
+
+def _position_table(rows: Rows) -> Shown:
+    shown = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            row["policy_a"],
+            row["policy_b"],
+            words.percent(row["first_share"]),
+            words.interval(row["low"], row["high"]),
+            words.percent(row["flips"]),
+            words.percent(row["flips_by_chance"]),
+            words.percent(row["rate_a_first"]),
+            words.percent(row["rate_a_second"]),
+            words.percent(row["adjusted_a"]),
+            words.p_value(row["p"]),
+            words.p_value(row["p_adjusted"]),
+        ]
+        for row in rows
+    ]
+    headings = ("first wins", "interval", "flips", "by chance", "A first", "A second", "A adjusted", "p", "p adjusted")
+    return Shown(
+        "Position bias: votes won by the first shown; questions whose majority flips between those who saw A first and "
+        "those who saw B first, beside random halves; win rate of A by order, and with both orders weighing the same",
+        [*_CELL, *numbers(*headings)],
+        shown,
+        "position_bias",
+        folded=True,
+    )
+
+
+def _agreement_table(rows: Rows) -> Shown:
+    shown = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            row["policy_a"],
+            row["policy_b"],
+            f"{row['votes']:,}",
+            f"{row['icc']:.3f}",
+            f"{row['effective_votes']:,.0f}",
+        ]
+        for row in rows
+    ]
+    return Shown(
+        "Agreement of the personas on a question: intra-class correlation and effective number of votes",
+        [*_CELL, *numbers("votes", "correlation", "effective votes")],
+        shown,
+        "persona_agreement",
+        folded=True,
+    )
+
+
+def _completeness_table(results: Results) -> Shown:
+    rows = results.tables["completeness"]
+    counts = ("asked", "cast", "unparsed", "missing", "decided")
+    shown = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            row["policy_a"],
+            row["policy_b"],
+            *(f"{row[one]:,}" for one in counts),
+        ]
+        for row in rows
+    ]
+    headings = ("asked", "votes", "unparsed", "missing", "not needed")
+    return Shown("Verdicts of every cell", [*_CELL, *numbers(*headings)], shown, "completeness", folded=True)
+
+
+def _position_words(rows: Rows) -> str:
+    share = float(np.mean([row["first_share"] for row in rows]))
+    biased = sum(row["low"] > 0.5 or row["high"] < 0.5 for row in rows)
+    return (
+        f"The answer shown first wins {words.percent(share)} of the decided votes on average; in {biased} of "
+        f"{len(rows)} comparisons the interval leaves out one half."
+    )
+
+
+def _flip_words(rows: Rows) -> str:
+    changed = [row for row in rows if row["changes_result"]]
+    flips, chance = (float(np.mean([row[name] for row in rows])) for name in ("flips", "flips_by_chance"))
+    what = ", ".join(f"{row['policy_a']} : {row['policy_b']} ({words.title(row['criterion'])})" for row in changed[:5])
+    return (
+        f"Between those who saw A first and those who saw B first, the majority flips on {words.percent(flips)} of the "
+        f"questions ({words.percent(chance)} between random halves). With both orders weighing the same, "
+        f"{len(changed)} of {len(rows)} results change{f': {what}' if what else ''}."
+    )
+
+
+def _middle(rows: Rows, column: str) -> float:
+    return float(np.nanmedian([row[column] for row in rows]))
+
+
+def _typical(rows: Rows, column: str) -> float:
+    return float(np.median([row[column] for row in rows]))
+
+
+def _people(count: int) -> str:
+    return "1 persona" if count == 1 else f"{count} personas"

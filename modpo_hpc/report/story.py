@@ -1,0 +1,186 @@
+"""The study in words, what it cost, and where its numbers come from."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from itertools import chain
+
+from modpo_hpc import shards
+from modpo_hpc.pipeline import STAGES
+from modpo_hpc.report import words
+from modpo_hpc.report.parts import Section, Shown, numbers, text
+from modpo_hpc.report.results import Results
+from modpo_hpc.run import Run
+from modpo_hpc.study import Study
+from modpo_hpc.study.alignment import Policy
+
+METHODS = {
+    "base": "the base model as it is",
+    "remote": "a model behind an endpoint",
+    "sft": "supervised fine-tuning on chosen responses",
+    "dpo": "DPO",
+    "modpo": "MODPO",
+    "joint_dpo": "Joint-Loss DPO",
+    "soup": "soup of adapters",
+}
+SPENT = {"calls": "calls", "tokens_read": "tokens read", "tokens_written": "tokens written", "usd": "US dollars"}
+
+
+def study_section(run: Run, results: Results) -> Section:
+    """What was done, in sentences and facts."""
+    study = run.study
+    policies = study.alignment.policies
+    trained = sum(policy.method not in ("base", "remote") for policy in policies.values())
+    sentences = [
+        f"{trained} policies are aligned from {_model(study.models.base)} and compared with each other: for each test "
+        "question the personas of the test set say which of two answers they prefer, and the majority decides.",
+        f"To align them, {study.ranking.personas_per_question} training personas ranked "
+        f"{study.generation.responses_per_question} responses to every training question by "
+        f"{_listed(study.criteria.rank)}; the best and the worst by their votes are the preference pairs.",
+    ]
+    if results.mark:
+        sentences.insert(
+            0,
+            "This is the sandbox: invented participants, small models, a judge that follows written rules. It shows "
+            "that the study runs and how it reads, and says nothing about people or about real models.",
+        )
+    rows = [[name, METHODS[policy.method], _made_of(policy)] for name, policy in policies.items()]
+    columns = [text("Policy"), text("Method"), text("Criteria and weights (anchor first), or sources")]
+    return Section(
+        "study",
+        "The study",
+        facts=_facts(study, results),
+        findings=sentences,
+        tables=[Shown("The policies", columns, rows, "policies")],
+    )
+
+
+def cost_section(run: Run) -> Section:
+    """Time, machines and money by stage, from the markers of finished shards."""
+    rows = []
+    total: dict[str, float] = defaultdict(float)
+    spent: dict[str, float] = defaultdict(float)
+    for stage in STAGES:
+        markers = list(_markers(run, stage.name).values())
+        if not markers or stage.name == "report":
+            continue
+        seconds = sum(marker.seconds for marker in markers)
+        resources = stage.resources(run.study)
+        cpu_hours = seconds * resources.cpus * resources.nodes / 3600
+        gpu_hours = seconds * resources.gpus * resources.nodes / 3600
+        again = sum(marker.attempt > 1 for marker in markers)
+        rows.append(
+            [
+                stage.name,
+                str(len(markers)),
+                f"{sum(marker.rows for marker in markers):,}",
+                _duration(seconds),
+                _duration(max(marker.seconds for marker in markers)),
+                f"{cpu_hours:.2f}",
+                f"{gpu_hours:.2f}",
+                str(again),
+            ]
+        )
+        for name, value in (("seconds", seconds), ("cpu", cpu_hours), ("gpu", gpu_hours), ("again", again)):
+            total[name] += value
+        for name in SPENT:
+            spent[name] += sum(marker.metrics.get(name, 0.0) for marker in markers)
+    rows.append(
+        [
+            "all",
+            "",
+            "",
+            _duration(total["seconds"]),
+            "",
+            f"{total['cpu']:.2f}",
+            f"{total['gpu']:.2f}",
+            f"{total['again']:.0f}",
+        ]
+    )
+    findings = [f"{total['cpu']:.2f} CPU hours and {total['gpu']:.2f} GPU hours for what is in this report."]
+    if any(spent.values()):
+        findings.append(
+            "Judging took " + _listed([f"{_amount(name, spent[name])}" for name in SPENT if spent[name]]) + "."
+        )
+    headings = ("shards", "rows", "work", "longest shard", "CPU hours", "GPU hours", "after a first failure")
+    caption = "Work of the finished shards; attempts that died are not in it"
+    return Section(
+        "cost", "Cost", findings=findings, tables=[Shown(caption, [text("Stage"), *numbers(*headings)], rows, "cost")]
+    )
+
+
+def provenance_section(run: Run) -> Section:
+    """Where the numbers come from: versions, hosts, and a hash of what every stage made."""
+    provenance = run.provenance
+    markers = {stage.name: _markers(run, stage.name) for stage in STAGES if stage.name != "report"}
+    hosts = sorted({marker.host for of_stage in markers.values() for marker in of_stage.values()})
+    versions = provenance.get("versions", {})
+    facts = {
+        "Run": str(provenance.get("id", "")),
+        "Started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(provenance.get("created", 0))),
+        "modpo-hpc": str(provenance.get("modpo_hpc", "")),
+        "Python": str(provenance.get("python", "")),
+        "Machine": str(provenance.get("machine", "")),
+        "Hosts": ", ".join(hosts),
+        "Packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+    rows = [
+        [name, str(len(of_stage)), shards.digest(of_stage.values())[:16]]
+        for name, of_stage in markers.items()
+        if of_stage
+    ]
+    columns = [text("Stage"), *numbers("shards"), text("SHA-256 of the outputs, first 16 digits")]
+    return Section(
+        "provenance",
+        "Provenance",
+        "The frozen study file is study.yaml in the run directory.",
+        facts=facts,
+        tables=[Shown("What every stage made", columns, rows, "provenance", folded=True)],
+    )
+
+
+def _facts(study: Study, results: Results) -> dict[str, str]:
+    criteria = dict.fromkeys(chain.from_iterable(one["criteria"] for one in results.phases.values()))
+    questions = max(one["questions"] for one in results.phases.values())
+    personas = study.judging.personas_per_question
+    return {
+        "Base model": _model(study.models.base),
+        "Judge": f"{study.judge.kind}: {study.judge.model}",
+        "Seed": str(study.seed),
+        "Test": f"{questions:,} questions, {personas} personas on each, {len(results.phases)} phases",
+        "Criteria judged": _listed(list(criteria)),
+        "Statistics": f"{words.test_words(results)}; significance {words.correction_words(results)}; "
+        f"{study.statistics.bootstrap:,} replicates of questions and personas",
+    }
+
+
+def _made_of(policy: Policy) -> str:
+    parts = policy.criteria or policy.sources
+    return ", ".join(f"{words.title(name) if policy.criteria else name} {weight:g}" for name, weight in parts.items())
+
+
+def _model(name: str) -> str:
+    return "a tiny model of the sandbox" if name == "sandbox" else name
+
+
+def _listed(items: list[str] | tuple[str, ...]) -> str:
+    named = [words.title(one) for one in items]
+    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+
+
+def _amount(name: str, value: float) -> str:
+    return f"${value:,.2f}" if name == "usd" else f"{value:,.0f} {SPENT[name]}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _markers(run: Run, stage: str) -> dict[str, shards.Marker]:
+    folder = run.folder(stage)
+    found = {shard: shards.read_marker(folder, shard) for shard in run.shard_ids(stage)}
+    return {shard: marker for shard, marker in found.items() if marker is not None}

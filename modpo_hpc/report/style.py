@@ -1,0 +1,67 @@
+"""How figures look, and how they become files."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart with every common form of colour blindness; markers tell apart without colour
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
+LINES = ("-", "--", "-.", ":")
+FORMATS = ("svg", "pdf", "png")
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.hashsalt": "modpo-hpc",
+    "pdf.fonttype": 42,
+}
+_WITHOUT_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+
+
+def render(figure: Figure, form: str) -> bytes:
+    """The bytes of ``figure`` as svg, pdf or png; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(stream, format=form, dpi=180, metadata=_WITHOUT_DATE[form], facecolor="white")
+    return stream.getvalue()
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure (inches) with one panel."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def panels(width: float, height: float, rows: int, columns: int, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure (inches) with ``rows`` x ``columns`` panels, row by row."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **options).ravel())
+
+
+def look(place: int) -> dict[str, Any]:
+    """Colour and marker of the series with this number."""
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+
+
+def line(place: int) -> dict[str, Any]:
+    """Colour and dashes of the curve with this number."""
+    return {"color": COLOURS[place % len(COLOURS)], "linestyle": LINES[place // len(COLOURS) % len(LINES)]}
+
+
+def quiet_grid(axes: Axes, axis: Any = "both") -> None:
+    axes.grid(axis=axis, color="0.93")
+    axes.set_axisbelow(True)
+
+
+def write_mark(figure: Figure, mark: str | None) -> None:
+    """Write the ``mark`` of simulated results under the figure."""
+    if mark:
+        figure.supxlabel(mark, size=7, color="0.45", style="italic")
