@@ -19,6 +19,7 @@ def files_of(title: str, sections: Sequence[Section], mark: str | None) -> Itera
         with rc_context(style.STYLE):
             figure = picture.draw()
             style.write_mark(figure, mark)
+            style.settle(figure)
         for form in style.FORMATS:
             content = style.render(figure, form)
             if form == "svg":

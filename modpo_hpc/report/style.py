@@ -26,6 +26,12 @@ STYLE: dict[Any, Any] = {
 _WITHOUT_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 
 
+def settle(figure: Figure) -> None:
+    """Lay ``figure`` out once for all of its files."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def render(figure: Figure, form: str) -> bytes:
     """The bytes of ``figure`` as svg, pdf or png; the same figure gives the same bytes."""
     stream = io.BytesIO()
