@@ -1,0 +1,112 @@
+"""The server engine against ``transformers serve``, which we did not write: two models, a kill, a drain."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modpo_hpc.errors import InputError, ModpoError
+from modpo_hpc.generation.chat import ChatEngine, LocalServers, remote_engine
+from modpo_hpc.generation.records import Request
+from modpo_hpc.generation.server import Servers, serve
+from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.study.generation import Endpoint, Sampling
+from tests.generation.conftest import save_tiny_model
+from tests.generation.runs import started_run, study_of, write_posts
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+pytestmark = pytest.mark.slow
+
+SERVE = Path(sys.executable).with_name("transformers")
+COMMAND = [str(SERVE), "serve", "--host", "{host}", "--port", "{port}", "--device", "cpu"]
+QUESTIONS = [Request(f"q{number}", f"q{number}", f"I feel {number} times as tired", number) for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("other"), seed=1)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory):
+    with serve(COMMAND, logs=tmp_path_factory.mktemp("logs"), devices=[None], ready_seconds=120) as running:
+        yield running
+
+
+def engine(servers: Servers, model: Path | str, **sampling: float) -> ChatEngine:
+    settings = {"temperature": 0.0, "max_tokens": 16, "batch_size": 4, **sampling}
+    return ChatEngine(LocalServers(servers), str(model), Sampling(**settings))
+
+
+def test_two_models_answer_like_the_engine_in_this_process(servers, tiny_model, other_model):
+    """Greedy text over HTTP equals greedy text here: the same prompt, template and end tokens."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from modpo_hpc.generation.engine import TransformersEngine
+
+    answers = []
+    for folder in (tiny_model, other_model):
+        here = TransformersEngine(
+            AutoModelForCausalLM.from_pretrained(folder).eval(),
+            AutoTokenizer.from_pretrained(folder),
+            Sampling(temperature=0.0, max_tokens=16),
+        ).complete(QUESTIONS)
+        there = engine(servers, folder).complete(QUESTIONS)
+        assert [one.text for one in there] == [one.text for one in here]
+        assert [one.finish_reason for one in there] == [one.finish_reason for one in here]
+        assert [one.id for one in there] == [one.id for one in QUESTIONS]
+        answers.append([one.text for one in there])
+    assert answers[0] != answers[1]
+
+
+def test_a_killed_server_loses_no_answer(servers, tiny_model):
+    before = servers.restarts
+    undisturbed = engine(servers, tiny_model).complete(QUESTIONS)
+
+    def kill_at_three(done: int) -> None:
+        if done == 3:
+            for guard in servers.process_ids:
+                for child in psutil.Process(guard).children():
+                    os.kill(child.pid, signal.SIGKILL)
+
+    disturbed = engine(servers, tiny_model).complete(QUESTIONS, kill_at_three)
+    assert disturbed == undisturbed
+    assert servers.restarts == before + 1
+
+
+def test_what_the_server_refuses_is_said_once(servers, tiny_model):
+    refusing = engine(servers, "/no/such/model")
+    with pytest.raises(ModpoError, match="no/such/model"):
+        refusing.complete(QUESTIONS[:1])
+
+
+def test_a_shard_through_the_server_engine(tiny_model, tmp_path):
+    """The stage itself: the study's command, started for the shard and gone after it."""
+    study = study_of(
+        tiny_model,
+        write_posts(tmp_path / "posts.csv", count=30),
+        generation={
+            "engine": "server",
+            "server": {"command": COMMAND, "base_name": "{model}", "ready_minutes": 2},
+            "responses": {"max_tokens": 6, "batch_size": 4},
+        },
+        shards={"responses": 1},
+    )
+    run = started_run(tmp_path / "run", study)
+    run_shard(str(run.root), "responses", "0")
+    rows = run.table("responses").to_pylist()
+    assert len(rows) == 10 * 5
+    assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
+    assert list((run.logs / "responses" / "0").glob("server0.log"))
+
+
+def test_a_remote_endpoint_needs_its_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(InputError, match="OPENAI_API_KEY"), remote_engine("GPT", Endpoint(model="x"), Sampling()):
+        pass
