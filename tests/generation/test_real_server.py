@@ -80,9 +80,11 @@ def test_a_killed_server_loses_no_answer(servers, tiny_model):
     assert servers.restarts == before + 1
 
 
-def test_what_the_server_refuses_is_said_once(servers, tiny_model):
-    refusing = engine(servers, "/no/such/model")
-    with pytest.raises(ModpoError, match="no/such/model"):
+def test_what_the_server_refuses_is_said_at_once(servers, tiny_model):
+    """``transformers serve`` refuses fields that it does not know: no retry, and its own words."""
+    refusing = engine(servers, tiny_model)
+    refusing.length_parameter = "most_tokens"
+    with pytest.raises(ModpoError, match="most_tokens"):
         refusing.complete(QUESTIONS[:1])
 
 
