@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modpo_hpc.data.questions import study_questions
-from modpo_hpc.generation.engine import complete_groups
+from modpo_hpc.generation.groups import complete_groups
 from modpo_hpc.generation.open import policy_engine
 from modpo_hpc.generation.plan import answer_requests, groups_of
 from modpo_hpc.generation.records import ANSWERS, count_flags, row_of

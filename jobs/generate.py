@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modpo_hpc.data.questions import study_questions
-from modpo_hpc.generation.engine import complete_groups
+from modpo_hpc.generation.groups import complete_groups
 from modpo_hpc.generation.open import policy_engine
 from modpo_hpc.generation.plan import groups_of, response_requests
 from modpo_hpc.generation.records import RESPONSES, count_flags, row_of

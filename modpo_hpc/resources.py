@@ -22,6 +22,15 @@ def resource(relative: str) -> Path:
     own = os.environ.get("MODPO_JOBS")
     if own and relative.startswith("jobs/") and (path := Path(own) / relative.removeprefix("jobs/")).exists():
         return path
+    return shipped(relative)
+
+
+def shipped(relative: str) -> Path:
+    """Path of ``relative`` as the project ships it, whatever MODPO_JOBS says.
+
+    Raises:
+        InputError: there is no such file.
+    """
     for base in (_PACKAGE.parent, _PACKAGE):
         path = base / relative
         if path.exists():

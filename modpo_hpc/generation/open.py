@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modpo_hpc.generation.engine import Engine, TransformersEngine
+from modpo_hpc.generation.groups import Engine
 from modpo_hpc.generation.policies import adapter_path, load_policy, load_tokenizer
 from modpo_hpc.models import base_model_path
 from modpo_hpc.run import Run, Shard
@@ -17,16 +17,18 @@ from modpo_hpc.study.generation import Sampling
 @contextmanager
 def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[Engine]:
     """An engine that answers as ``policy``, or as the base model if that is None."""
-    from modpo_hpc.generation.chat import remote_engine
-
     run, generation = shard.run, shard.run.study.generation
     if policy is not None and run.study.alignment.policies[policy].method == "remote":
+        from modpo_hpc.generation.chat import remote_engine
+
         with remote_engine(policy, generation.remote[policy], sampling) as engine:
             yield engine
     elif generation.engine == "server":
         with _served(shard, policy, sampling) as engine:
             yield engine
     else:
+        from modpo_hpc.generation.engine import TransformersEngine
+
         yield TransformersEngine(load_policy(run, policy), load_tokenizer(run), sampling)
 
 

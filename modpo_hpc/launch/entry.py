@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource as resource_usage
 import signal
 import socket
 import sys
@@ -55,7 +56,7 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
         _say(f"{stage} {shard}: already done")
         return False
     attempt = int(os.environ.get("MODPO_ATTEMPT", "1"))
-    started, clock = time.time(), time.monotonic()
+    started, clock, cpu = time.time(), time.monotonic(), time.process_time()
     _fix_arithmetic(definition.resources(run.study).cpus)
     with shards.scratch_folder(folder, shard, inputs) as scratch, _stop_flag() as should_stop:
         work = Shard(run, definition, shard, scratch, should_stop, _heartbeat(scratch, stage, shard))
@@ -72,7 +73,7 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
             job=slurm_job(),
             attempt=attempt,
             versions=package_versions(),
-            metrics=work.metrics,
+            metrics={**work.metrics, **_usage(cpu)},
         )
         shards.write_marker(folder, marker)
         shards.discard_scratch(folder, shard, scratch)
@@ -116,6 +117,12 @@ def _inputs_of_finished_needs(run: Run, stage: Stage) -> str:
                 f"({', '.join(missing[:5])}). Make them with: modpo rerun {run.root} {need}"
             )
     return run.inputs(stage.name)
+
+
+def _usage(cpu_before: float) -> dict[str, float]:
+    """What the shard took: CPU seconds, and the most memory that its process ever held."""
+    peak = resource_usage.getrusage(resource_usage.RUSAGE_SELF).ru_maxrss
+    return {"cpu_seconds": round(time.process_time() - cpu_before, 3), "peak_memory_gb": round(peak / 2**20, 3)}
 
 
 def _fix_arithmetic(threads: int) -> None:

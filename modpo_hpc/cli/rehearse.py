@@ -1,0 +1,146 @@
+"""``modpo rehearse``: the whole study at its true counts, with stand-ins for models and judges."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modpo_hpc.rehearsal.report import Rehearsal
+    from modpo_hpc.run import Run
+
+RECIPES = Path(__file__).resolve().parent.parent / "rehearsal" / "jobs"
+DEFAULT_ARRAY_LIMIT = 1000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="study file, for instance configs/paper.yaml")
+    parser.add_argument("--run", required=True, metavar="DIR", help="folder for the rehearsal; a run of its own")
+    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a field of the study",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="CPUs to use at once; all of them if not given")
+    parser.add_argument(
+        "--profile",
+        metavar="P",
+        help="rehearse on a Slurm cluster: hands the jobs in and ends; the same command later makes the report",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.checks import check_inputs
+    from modpo_hpc.errors import IncompleteError, InputError
+    from modpo_hpc.pipeline import STAGES, with_needs
+    from modpo_hpc.rehearsal.report import render
+    from modpo_hpc.rehearsal.study import rehearsed
+    from modpo_hpc.run import Run
+    from modpo_hpc.study import load_study
+
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise InputError("at least one CPU is needed", field="--jobs", value=arguments.jobs, remedy="Give 1 or more.")
+    study = rehearsed(load_study(arguments.study, arguments.overrides), arguments.study)
+    stages = [one.name for one in (with_needs(arguments.until) if arguments.until else STAGES)]
+    check_inputs(study)
+    # every process of the rehearsal, on any node, finds the stand-ins by this variable
+    os.environ["MODPO_JOBS"] = str(RECIPES)
+    the_run = Run.create(arguments.run, study)
+    notes = the_run.root / "rehearsal.json"
+    before = json.loads(notes.read_text()) if notes.exists() else {}
+    if any(the_run.missing(stage) for stage in stages):
+        if arguments.profile:
+            _submit(arguments.profile, the_run, stages)
+            raise IncompleteError(f"the rehearsal is queued; when it is done, type the same again: {the_run.root}")
+        code = _run_here(the_run, stages, arguments.jobs, before, quiet=arguments.json)
+        if code:
+            return code
+        before = json.loads(notes.read_text())
+    found = gather(the_run, before)
+    (the_run.root / "rehearsal.md").write_text(render(found), encoding="utf-8")
+    print(
+        json.dumps(found.as_json(), indent=1) if arguments.json else render(found), end="\n" if arguments.json else ""
+    )
+    return 0
+
+
+def gather(the_run: Run, notes: dict[str, float]) -> Rehearsal:
+    """Read all that the rehearsal shows."""
+    from modpo_hpc.pipeline import phase_pairs
+    from modpo_hpc.rehearsal.measure import footprint, stage_costs
+    from modpo_hpc.rehearsal.report import Rehearsal
+    from modpo_hpc.rehearsal.scaling import pains
+
+    study, costs = the_run.study, stage_costs(the_run)
+    rows = {one.stage: one.rows for one in costs}
+    counts = {
+        "posts": rows.get("questions", 0),
+        "personas": the_run.table("personas", ["persona_id"]).num_rows if "personas" in rows else 0,
+        "responses": rows.get("responses", 0),
+        "rankings by a criterion": rows.get("rankings", 0),
+        "answers": rows.get("answers", 0),
+        "pairs of policies": sum(len(phase_pairs(study, phase)) for phase in study.judging.phases),
+        "verdicts": rows.get("verdicts", 0),
+    }
+    files = footprint(the_run.root)
+    return Rehearsal(
+        study=study.name,
+        counts=counts,
+        costs=costs,
+        run=files,
+        logs=footprint(the_run.logs),
+        peak_files=int(max(files.files, notes.get("peak_files", 0))),
+        peak_bytes=int(max(files.bytes, notes.get("peak_bytes", 0))),
+        array_limit=DEFAULT_ARRAY_LIMIT,
+        wall_seconds=notes.get("wall_seconds"),
+        pains=pains(costs),
+    )
+
+
+def _run_here(the_run: Run, stages: list[str], jobs: int | None, before: dict[str, float], quiet: bool) -> int:
+    from contextlib import nullcontext
+    from dataclasses import replace
+
+    from modpo_hpc.cli.progress import follow
+    from modpo_hpc.cli.run import conclude
+    from modpo_hpc.launch.local import Capacity, LocalExecutor
+    from modpo_hpc.pipeline import stage_named
+    from modpo_hpc.rehearsal.measure import watched
+    from modpo_hpc.shards import atomic_file
+
+    # stand-ins load no model, so no process needs torch
+    light = [replace(stage_named(name), uses_models=False) for name in stages]
+    started = time.monotonic()
+    with watched(the_run.root) as peak, nullcontext() if quiet else follow(the_run, light) as progress:
+        changed = (lambda _: None) if progress is None else progress.changed
+        failed = LocalExecutor(the_run, Capacity.of_this_machine(jobs), changed).run(light)
+    seconds = time.monotonic() - started
+    if failed:
+        return conclude(the_run, failed, seconds)
+    notes = {
+        "wall_seconds": before.get("wall_seconds", 0.0) + seconds,
+        "peak_files": max(before.get("peak_files", 0), peak.files),
+        "peak_bytes": max(before.get("peak_bytes", 0), peak.bytes),
+    }
+    with atomic_file(the_run.root / "rehearsal.json", "w") as stream:
+        json.dump(notes, stream)
+    return 0
+
+
+def _submit(profile: str, the_run: Run, stages: list[str]) -> None:
+    from modpo_hpc.cli.submit import submit
+    from modpo_hpc.launch.accounting import require_slurm
+    from modpo_hpc.launch.profile import load_profile
+    from modpo_hpc.pipeline import stage_named
+
+    require_slurm()
+    submit(the_run.root, the_run.study, load_profile(profile), [stage_named(name) for name in stages])

@@ -1,0 +1,1 @@
+"""Recipes that stand in for those of ``jobs/`` in a rehearsal."""

@@ -1,0 +1,33 @@
+"""The study as it is rehearsed: the same counts and shards, nothing that needs a GPU, a key or weights."""
+
+from __future__ import annotations
+
+from modpo_hpc.pipeline import STAGES
+from modpo_hpc.study import Study, parse_study
+
+EPITOME_TRAIN, EPITOME_TEST = 2379, 600
+MEMORY_GB = {"rankings": 2.0, "pairs": 2.0, "verdicts": 2.0, "statistics": 4.0, "report": 2.0}
+
+
+def rehearsed(study: Study, source: str) -> Study:
+    """``study`` with stand-ins: the rule judge, no weights, one CPU a shard.
+
+    Posts are the study's own where its file is there. An EPITOME that is not there is replaced by as many invented
+    posts as it gives: 2,379 and 600.
+
+    Raises:
+        InputError: a file of posts other than EPITOME is not there, so its counts are not known.
+    """
+    raw = study.model_dump(mode="json")
+    raw["judge"] = {"kind": "rules", "model": "rules"}
+    raw["models"] |= {"base": "sandbox", "reward": "sandbox", "base_revision": None, "reward_revision": None}
+    raw["generation"]["engine"] = "transformers"
+    raw["personas"] |= {"surveys": {}, "columns": None}
+    if study.data.epitome is not None and not study.data.epitome.exists():
+        raw["data"] |= {"epitome": None, "sandbox_train": EPITOME_TRAIN, "sandbox_test": EPITOME_TEST}
+    raw["toxicity"]["backends"] = {name: {"kind": "words"} for name in study.toxicity.backends}
+    raw["alignment"]["training"] |= {"deepspeed": None, "processes": None}
+    raw["resources"] = {
+        stage.name: {"cpus": 1, "memory_gb": MEMORY_GB.get(stage.name, 1.0), "minutes": 240} for stage in STAGES
+    }
+    return parse_study(raw, source)
