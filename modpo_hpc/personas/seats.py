@@ -107,12 +107,13 @@ def allocate(
         LinearConstraint(np.hstack([in_group, unrelated, slack]), least, np.inf),
         LinearConstraint(np.hstack([in_group, unrelated, -slack]), -np.inf, most),
     ]
+    # HiGHS's presolve gives up on some small problems that have a solution
     outcome = milp(
         cost,
         integrality=np.concatenate([np.ones(size), np.zeros(width - size)]),
         bounds=Bounds(np.zeros(width), np.concatenate([people, np.full(width - size, np.inf)])),
         constraints=constraints,
-        options={"mip_rel_gap": 0.0},
+        options={"mip_rel_gap": 0.0, "presolve": False},
     )
     if outcome.x is None:
         raise RuntimeError(f"seats could not be allocated: {outcome.message}")

@@ -1,0 +1,168 @@
+"""``modpo human``: questions for people, their forms, and what their answers say of the model's judgments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modpo_hpc.run import Run
+
+Shown = tuple[dict[str, Any], list[str]]
+"""What an action found, as JSON and as lines for the terminal."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    sample = actions.add_parser("sample", help="draw the questions, keeping the outcomes of the whole test set")
+    sample.add_argument("--questions", type=int, default=100, metavar="N")
+    sample.add_argument("--phase", metavar="PHASE", help="phase of the verdicts; the one with overall preference")
+    sample.add_argument("--policies", nargs=2, default=[], metavar=("A", "B"), help="the two policies compared")
+
+    forms = actions.add_parser("forms", help="one page for each rater, which works from disk")
+    forms.add_argument("--raters", type=int, default=6, metavar="N", help="raters who judge every question")
+    forms.add_argument("--title", default="Which response is better?", help="heading of the pages")
+    forms.add_argument("--criteria", nargs="+", metavar="NAME", help="criteria; the seven of the paper")
+    forms.add_argument("--attention", type=int, metavar="N", help="attention checks a form; 0, for a crowd 2")
+    forms.add_argument("--failures", type=int, default=0, metavar="N", help="failed checks that exclude nobody yet")
+    forms.add_argument("--crowd", action="store_true", help="many short forms with a completion code, as for Prolific")
+    forms.add_argument("--raters-per-question", type=int, default=5, metavar="N", help="crowd only")
+    forms.add_argument("--questions-per-form", type=int, default=20, metavar="N", help="crowd only")
+    forms.add_argument("--completion-code", metavar="CODE", help="crowd only; one is drawn if not given")
+
+    actions.add_parser("simulate", help="let raters who do not exist fill in all forms (sandbox)")
+
+    analyze = actions.add_parser("analyze", help="read the answers, unblind them, and make all tables")
+    analyze.add_argument("files", nargs="*", type=Path, metavar="FILE", help="files or folders; human/answers if none")
+    analyze.add_argument("--partial", action="store_true", help="count files that are not complete as far as they go")
+    analyze.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="draws of the questions")
+    analyze.add_argument("--epsilon", type=float, default=0.2, help="of the alternative annotator test")
+    for action in (sample, forms, analyze, actions.choices["simulate"]):
+        action.add_argument("run_dir", metavar="DIR", help="run directory")
+        action.add_argument("--json", action="store_true", help="print JSON alone")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.run import Run
+
+    actions = {"sample": _sample, "forms": _forms, "simulate": _simulate, "analyze": _analyze}
+    content, lines = actions[arguments.action](Run.open(arguments.run_dir), arguments)
+    print(json.dumps(content, indent=1) if arguments.json else "\n".join(lines))
+    return 0
+
+
+def _sample(run: Run, arguments: argparse.Namespace) -> Shown:
+    from modpo_hpc.human.sample import choose_comparison, draw_sample, llm_outcomes
+    from modpo_hpc.human.study import keep_sample
+
+    comparison = choose_comparison(run.study, arguments.phase, arguments.policies)
+    sample = draw_sample(llm_outcomes(run, comparison), comparison, arguments.questions, run.study.seed)
+    path = keep_sample(run, sample)
+    lines = [f"{len(sample.questions)} questions, {comparison.a} (A) against {comparison.b} (B): {path}"]
+    for row in sample.profile:
+        shares = "   ".join(
+            f"{name} {row[f'{name}_all']:.1%} -> {row[f'{name}_sample']:.1%}" for name in ("A", "tie", "B")
+        )
+        lines.append(f"  {row['criterion']:<10} {shares}")
+    return sample.as_json(), lines
+
+
+def _forms(run: Run, arguments: argparse.Namespace) -> Shown:
+    from modpo_hpc.human.forms import CRITERIA, Key, forms_for_everyone, forms_for_many
+    from modpo_hpc.human.study import keep_forms, load_sample
+    from modpo_hpc.seeds import seed_of
+    from modpo_hpc.study.evaluation import SANDBOX_MARK
+
+    sample, seed = load_sample(run), run.study.seed
+    checks = arguments.attention if arguments.attention is not None else 2 if arguments.crowd else 0
+    code = None
+    if arguments.crowd:
+        code = arguments.completion_code or f"{seed_of(seed, run.provenance.get('id', ''), 'code') % 36**8:08X}"[-8:]
+        listed = forms_for_many(sample, arguments.raters_per_question, arguments.questions_per_form, checks, seed)
+    else:
+        listed = forms_for_everyone(sample, arguments.raters, checks, seed)
+    key = Key(sample.comparison, tuple(arguments.criteria or CRITERIA), listed, arguments.failures, code)
+    pages = keep_forms(run, key, arguments.title, SANDBOX_MARK if run.study.is_sandbox else None)
+    lines = [
+        f"{len(pages)} forms of {min(len(form.key) for form in listed)} to {max(len(form.key) for form in listed)} "
+        f"questions: {pages[0].parent}",
+        "Send each rater one page. The key stays here: human/key.json.",
+        *([f"completion code: {code}"] if code else []),
+    ]
+    return {"forms": [str(page) for page in pages], "completion_code": code}, lines
+
+
+def _simulate(run: Run, arguments: argparse.Namespace) -> Shown:
+    from modpo_hpc.errors import InputError
+    from modpo_hpc.human.simulate import fill_in
+    from modpo_hpc.human.study import keep_answers, load_key, texts_of
+
+    if not run.study.is_sandbox:
+        raise InputError(
+            "simulated raters know the sandbox's sentences only", file=run.root, remedy="Send the forms to people."
+        )
+    key = load_key(run)
+    posts, answers = texts_of(run, key.comparison)
+    paths = [keep_answers(run, form, fill_in(form, key, posts, answers, run.study.seed)) for form in key.forms]
+    return {"files": [str(path) for path in paths]}, [f"{len(paths)} files of simulated raters: {paths[0].parent}"]
+
+
+def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
+    from modpo_hpc.errors import IncompleteError
+    from modpo_hpc.human import study
+    from modpo_hpc.human.analysis import analyze, summary_lines
+    from modpo_hpc.human.answers import judgments, ratings_of, read_answers
+    from modpo_hpc.human.figures import panels
+    from modpo_hpc.human.forms import PREFIX
+    from modpo_hpc.human.sample import llm_outcomes
+    from modpo_hpc.report.figures import FORMATS, render
+    from modpo_hpc.shards import atomic_file
+    from modpo_hpc.study.evaluation import SANDBOX_MARK
+
+    key, sample = study.load_key(run), study.load_sample(run)
+    usual = run.root / "human" / "answers"
+    places = arguments.files or [usual]
+    paths = [
+        path
+        for place in places
+        for path in (sorted(place.glob("*.json")) if place.is_dir() or place == usual else [place])
+    ]
+    if not paths:
+        raise IncompleteError(f"there are no files of answers ({PREFIX}*.json) in {', '.join(map(str, places))}")
+    handed = read_answers(paths, key, arguments.partial)
+    ratings = ratings_of(handed, key, sample.questions)
+    model = study.model_labels(llm_outcomes(run, key.comparison), sample.questions)
+    model = {name: labels for name, labels in model.items() if name in key.criteria}
+    confidence = run.study.statistics.confidence
+    tables = analyze(ratings, model, arguments.bootstrap, confidence, run.study.seed, arguments.epsilon)
+    mark = "sandbox: simulated raters" if ratings.simulated else SANDBOX_MARK if run.study.is_sandbox else None
+    absent = [form.form_id for form in key.forms if form.form_id not in {one.form.form_id for one in handed}]
+    summary = {
+        "a": key.comparison.a,
+        "b": key.comparison.b,
+        "raters": list(ratings.raters),
+        "questions": len(sample.questions),
+        "excluded": dict(ratings.excluded),
+        "failures_allowed": key.failures_allowed,
+        "not_handed_in": absent,
+        "mark": mark,
+        "tables": {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
+    }
+    folder = study.keep_analysis(run, tables, judgments(handed, key), summary, mark)
+    figure = panels(tables, key.comparison.a, key.comparison.b, mark)
+    for form in FORMATS:
+        with atomic_file(folder / f"clinicians.{form}") as stream:
+            stream.write(render(figure, form))
+    lines = [
+        *([mark] if mark else []),
+        f"{len(ratings.raters)} raters, {len(sample.questions)} questions",
+        f"A is {key.comparison.a}, B is {key.comparison.b}",
+        *[f"excluded {rater}: {count} attention checks failed" for rater, count in ratings.excluded.items()],
+        *([f"not handed in: {', '.join(absent)}"] if absent else []),
+        *summary_lines(tables, key.comparison.a, key.comparison.b),
+        f"tables and figure: {folder}",
+    ]
+    return summary, lines

@@ -1,0 +1,82 @@
+"""The alternative annotator test: may the model stand in for a rater? (Calderon, Reichart and Dror, ACL 2025)"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import ttest_1samp, wilcoxon
+
+from modpo_hpc.human.answers import MISSING
+from modpo_hpc.human.measures import Labels
+
+FEWEST_FOR_T = 30
+
+
+@dataclass(frozen=True)
+class AlternativeTest:
+    """The outcome. ``winning_rate`` is the share of raters against whom the model holds its own; at a half or more the
+    model may replace a rater. ``advantage`` is the mean probability that it agrees with the others at least as well.
+    """
+
+    raters: int
+    winning_rate: float
+    advantage: float
+    passes: bool
+
+
+def alternative_annotator_test(
+    human: Labels, model: Labels, epsilon: float = 0.2, level: float = 0.05
+) -> AlternativeTest:
+    """Test the model against each rater in turn, on how well either agrees with the remaining ones.
+
+    For rater j and question i, the agreement of x is the share of the other raters with x's label. The differences
+    "rater at least as good" minus "model at least as good" are tested for a mean below ``epsilon`` (t-test; Wilcoxon's
+    under 30 questions), and the p-values adjusted after Benjamini and Yekutieli.
+
+    Args:
+        human: raters x questions.
+        model: questions.
+        epsilon: what the cheaper model may cost in agreement; the authors propose 0.2 for experts, 0.1 for a crowd.
+        level: false discovery rate.
+    """
+    p_values, advantages = [], []
+    for rater in range(human.shape[0]):
+        others = np.delete(human, rater, axis=0)
+        present = (others != MISSING).sum(axis=0)
+        usable = (human[rater] != MISSING) & (model != MISSING) & (present > 0)
+        if usable.sum() < 2:
+            continue
+        agree_model = (others == model).sum(axis=0)[usable] / present[usable]
+        agree_rater = (others == human[rater]).sum(axis=0)[usable] / present[usable]
+        model_wins = (agree_model >= agree_rater).astype(float)
+        rater_wins = (agree_rater >= agree_model).astype(float)
+        advantages.append(float(model_wins.mean()))
+        p_values.append(_p_value(rater_wins - model_wins, epsilon))
+    if not p_values:
+        return AlternativeTest(0, math.nan, math.nan, False)
+    rejected = _benjamini_yekutieli(np.array(p_values), level)
+    rate = float(rejected.mean())
+    return AlternativeTest(len(p_values), rate, float(np.mean(advantages)), rate >= 0.5)
+
+
+def _p_value(differences: np.ndarray, epsilon: float) -> float:
+    moved = differences - epsilon
+    if np.ptp(moved) == 0:
+        return 0.0 if moved[0] < 0 else 1.0
+    if len(moved) >= FEWEST_FOR_T:
+        return float(ttest_1samp(moved, 0.0, alternative="less").pvalue)
+    return float(wilcoxon(moved, alternative="less").pvalue)
+
+
+def _benjamini_yekutieli(p_values: np.ndarray, level: float) -> np.ndarray:
+    """Which hypotheses are rejected at false discovery rate ``level`` under any dependence."""
+    count = len(p_values)
+    order = np.argsort(p_values)
+    harmonic = (1 / np.arange(1, count + 1)).sum()
+    below = np.flatnonzero(p_values[order] <= np.arange(1, count + 1) * level / (count * harmonic))
+    rejected = np.zeros(count, dtype=bool)
+    if len(below):
+        rejected[order[: below[-1] + 1]] = True
+    return rejected

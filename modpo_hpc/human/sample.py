@@ -1,0 +1,150 @@
+"""The questions that people judge: a sample that keeps the outcomes of the whole test set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.personas.seats import allocate
+from modpo_hpc.run import Run
+from modpo_hpc.seeds import rng_of
+from modpo_hpc.study import Study
+
+STRATA = ("overall", "safety")
+WORDS = {1: "A", 0: "tie", -1: "B"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared: two policies of a phase. ``a`` is the one whose wins are counted as A."""
+
+    phase: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Questions for people to judge. ``profile``: outcomes of each criterion, in the test set and in the sample."""
+
+    comparison: Comparison
+    questions: tuple[str, ...]
+    strata: tuple[str, ...]
+    profile: tuple[Mapping[str, object], ...]
+    seed: int
+
+    def as_json(self) -> dict[str, object]:
+        """The sample as a JSON object."""
+        return asdict(self)
+
+
+def choose_comparison(study: Study, phase: str | None, policies: Sequence[str]) -> Comparison:
+    """The comparison asked for; without one, the first two policies of the phase judged on overall preference.
+
+    The base policy is B, as the one that the others are held against.
+
+    Raises:
+        InputError: no such phase or policy.
+    """
+    phases = study.judging.phases
+    if phase is None:
+        fits = [
+            name for name, one in phases.items() if "overall" in one.criteria and set(policies) <= set(one.policies)
+        ]
+        phase = fits[0] if fits else list(phases)[-1]
+    if phase not in phases:
+        raise InputError(
+            "there is no such phase", field="--phase", value=phase, remedy=f"Phases are: {', '.join(phases)}."
+        )
+    known = phases[phase].policies
+    if policies:
+        if strange := [name for name in policies if name not in known]:
+            raise InputError(
+                f"phase {phase} has no such policy",
+                field="--policies",
+                value=strange[0],
+                remedy=f"Its policies are: {', '.join(known)}.",
+            )
+        if len(set(policies)) != 2:
+            raise InputError("two policies are compared", field="--policies", remedy="Name two different ones.")
+        return Comparison(phase, *policies)
+    base = next((name for name in known if study.alignment.policies[name].method == "base"), known[0])
+    other = next(name for name in known if name != base)
+    return Comparison(phase, other, base)
+
+
+def llm_outcomes(run: Run, comparison: Comparison) -> pd.DataFrame:
+    """Who won each test question by the majority of its personas: questions x criteria, 1 for A, -1 for B, 0 a tie.
+
+    Raises:
+        IncompleteError: the verdicts are not finished.
+        InputError: there are none for these two policies.
+    """
+    pair = [comparison.a, comparison.b]
+    shard_ids = [
+        shard
+        for shard in run.shard_ids("verdicts")
+        if shard.rpartition(".")[0] in (".".join([comparison.phase, *pair]), ".".join([comparison.phase, *pair[::-1]]))
+    ]
+    if not shard_ids:
+        raise InputError(
+            f"{' and '.join(pair)} are not compared in this phase",
+            field="--phase",
+            value=comparison.phase,
+            remedy="See the study.",
+        )
+    table = run.table("verdicts", ["policy_a", "question_id", "criterion", "winner"], shard_ids).to_pandas()
+    worth = table["winner"].astype(str).map({"A": 1, "B": -1}).fillna(0)
+    worth[table["policy_a"].astype(str) == comparison.b] *= -1
+    keys = [table["question_id"].astype(str), table["criterion"].astype(str)]
+    sums = worth.groupby(keys).sum().unstack()
+    return (sums > 0).astype(int) - (sums < 0).astype(int)
+
+
+def draw_sample(outcomes: pd.DataFrame, comparison: Comparison, size: int, seed: int) -> Sample:
+    """Draw ``size`` questions so that the outcomes of overall preference and safety keep their shares.
+
+    Both criteria keep their rates of A, B and ties, and as far as whole numbers allow so does each combination.
+
+    Args:
+        outcomes: as from ``llm_outcomes``; the criteria of ``STRATA`` that it has are the strata, else all it has.
+
+    Raises:
+        InputError: there are fewer questions.
+    """
+    if size > len(outcomes):
+        raise InputError(
+            f"{size} questions are wanted, but the test set has {len(outcomes)}",
+            field="--questions",
+            value=size,
+            remedy="Ask for fewer.",
+        )
+    strata = tuple(name for name in STRATA if name in outcomes) or tuple(outcomes.columns)
+    values = {name: outcomes[name].astype(int).tolist() for name in strata}
+    cells = {
+        str(question): ("all", *(WORDS[values[name][place]] for name in strata))
+        for place, question in enumerate(outcomes.index)
+    }
+    rng = rng_of(seed, "human", "sample", comparison.a, comparison.b)
+    seats = allocate(Counter(cells.values()), ("all", *strata), {"all": size}, {}, rng)
+    chosen: list[str] = []
+    for cell, number in sorted(seats.of.items()):
+        members = sorted(question for question, place in cells.items() if place == cell)
+        chosen += [members[place] for place in rng.permutation(len(members))[:number]]
+    picked = outcomes.loc[[question in set(chosen) for question in outcomes.index.astype(str)]]
+    profile = tuple(
+        {
+            "criterion": name,
+            **{
+                f"{words}_{where}": round(float((part[name] == value).mean()), 4)
+                for value, words in WORDS.items()
+                for where, part in (("all", outcomes), ("sample", picked))
+            },
+        }
+        for name in outcomes.columns
+    )
+    return Sample(comparison, tuple(str(one) for one in picked.index), strata, profile, seed)

@@ -1,0 +1,269 @@
+"""Samples, forms and answers: blinded, balanced, and every wrong file named."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.human.answers import TIE, WON_A, WON_B, judgments, ratings_of, read_answers
+from modpo_hpc.human.forms import CRITERIA, Key, forms_for_everyone, forms_for_many, render
+from modpo_hpc.human.sample import Comparison, Sample, draw_sample
+from modpo_hpc.human.simulate import fill_in
+from modpo_hpc.judging.criteria import load_criteria
+from modpo_hpc.study.judging import Criteria
+
+Modpo = Callable[..., CompletedProcess[str]]
+PAIR = Comparison("phase2", "Ours", "Base")
+
+
+def outcomes(questions: int = 600, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    index = [f"q{place}" for place in range(questions)]
+    return pd.DataFrame(
+        {
+            "overall": rng.choice([1, 0, -1], p=[0.7, 0.05, 0.25], size=questions),
+            "safety": rng.choice([1, 0, -1], p=[0.55, 0.1, 0.35], size=questions),
+        },
+        index=index,
+    )
+
+
+def sample_of(questions: int = 20) -> Sample:
+    names = tuple(f"q{place}" for place in range(questions))
+    return Sample(PAIR, names, ("overall",), (), 42)
+
+
+def key_of(forms: tuple, failures: int = 0, code: str | None = None) -> Key:  # type: ignore[type-arg]
+    return Key(PAIR, CRITERIA, forms, failures, code)
+
+
+def test_the_sample_keeps_the_profile_of_the_whole() -> None:
+    whole = outcomes()
+    sample = draw_sample(whole, PAIR, 100, 42)
+    assert len(set(sample.questions)) == 100
+    part = whole.loc[list(sample.questions)]
+    for criterion in whole:
+        for value in (1, 0, -1):
+            assert abs((part[criterion] == value).mean() - (whole[criterion] == value).mean()) <= 0.0101
+    joint = pd.crosstab(part.overall, part.safety) - pd.crosstab(whole.overall, whole.safety) / 6
+    assert joint.abs().to_numpy().max() < 1.5
+    assert draw_sample(whole, PAIR, 100, 42) == sample
+    assert draw_sample(whole, PAIR, 100, 43) != sample
+    with pytest.raises(InputError, match="601 questions are wanted, but the test set has 600"):
+        draw_sample(whole, PAIR, 601, 42)
+
+
+def test_every_rater_sees_everything_in_an_order_of_their_own() -> None:
+    forms = forms_for_everyone(sample_of(), 6, 2, 42)
+    orders = set()
+    for form in forms:
+        asked = [item for item in form.key if item.question_id]
+        assert sorted(item.question_id or "" for item in asked) == sorted(sample_of().questions)
+        assert Counter(item.shown_as_a for item in asked) == {"Ours": 10, "Base": 10}
+        checks = [item for item in form.key if item.expected]
+        assert len(checks) == 2
+        assert form.key[0].expected is None
+        orders.add(tuple(item.question_id for item in asked))
+    assert len(orders) == 6
+    sides = {tuple(sorted((item.question_id or "", item.shown_as_a or "") for item in form.key)) for form in forms}
+    assert len(sides) == 6
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 12))
+def test_a_crowd_covers_every_question_equally(questions: int, raters: int, per_form: int) -> None:
+    forms = forms_for_many(sample_of(questions), raters, per_form, 1, 42)
+    seen: Counter[str] = Counter()
+    for form in forms:
+        asked = [item.question_id for item in form.key if item.question_id]
+        assert len(set(asked)) == len(asked)
+        assert sum(item.expected is not None for item in form.key) == 1
+        seen.update(asked)
+    assert seen == dict.fromkeys(sample_of(questions).questions, raters)
+
+
+def test_the_page_tells_neither_policies_nor_key() -> None:
+    sample = sample_of(4)
+    posts = {name: f"post {name} </script><b>&" for name in sample.questions}
+    answers = {policy: {name: f"{policy[::-1]} of {name}" for name in sample.questions} for policy in ("Ours", "Base")}
+    key = key_of(forms_for_everyone(sample, 2, 1, 42), code="ABC123")
+    criteria = load_criteria(Criteria(rank=("empathy",)).files, CRITERIA)
+    for form in key.forms:
+        page = render(form, key, posts, answers, criteria, "Title", "sandbox")
+        assert "Ours" not in page
+        assert "Base" not in page
+        assert "question_id" not in page
+        assert "expected" not in page
+        assert "http" not in page.replace("http-equiv", "")
+        content = page.split('id="data">')[1].split("</script>")[0]
+        data = json.loads(content)
+        assert len(data["items"]) == 5
+        for item, shown in zip(form.key, data["items"], strict=True):
+            if item.question_id:
+                assert shown["post"] == posts[item.question_id]
+                assert shown["a"] == answers[item.shown_as_a or ""][item.question_id]
+                assert shown["a"] != shown["b"]
+            else:
+                assert "attention check" in shown["post"]
+
+
+def handed_in(key: Key, folder: Path, choose: Callable[[str, str], str], form: int = 0) -> Path:
+    """A file as the page makes it, each answer by ``choose(policy shown as A, criterion)``."""
+    one = key.forms[form]
+    filled = {
+        item.item: {name: item.expected or choose(item.shown_as_a or "", name) for name in key.criteria}
+        for item in one.key
+    }
+    path = folder / f"answers_{one.form_id}.json"
+    path.write_text(json.dumps({"form": one.form_id, "stamp": key.stamp, "answers": filled, "seconds": {}}))
+    return path
+
+
+def test_answers_are_unblinded(tmp_path: Path) -> None:
+    key = key_of(forms_for_everyone(sample_of(), 3, 1, 42))
+    always_ours = handed_in(key, tmp_path, lambda shown, _: "A" if shown == "Ours" else "B", 0)
+    always_left = handed_in(key, tmp_path, lambda *_: "A", 1)
+    equal = handed_in(key, tmp_path, lambda *_: "equal", 2)
+    handed = read_answers([always_left, equal, always_ours], key, False)
+    made = ratings_of(handed, key, sample_of().questions)
+    assert made.raters == ("rater01", "rater02", "rater03")
+    assert (made.labels[0] == WON_A).all()
+    assert (made.labels[2] == TIE).all()
+    # who always takes the left one is for either policy as often
+    assert (made.labels[1] == WON_A).sum() == (made.labels[1] == WON_B).sum() == made.labels[1].size / 2
+    rows = judgments(handed, key)
+    assert len(rows) == 3 * 20 * 7
+    assert {row["winner"] for row in rows if row["rater"] == "rater01"} == {"A"}
+
+
+def test_failed_attention_checks_exclude_as_declared(tmp_path: Path) -> None:
+    forms = forms_for_everyone(sample_of(), 2, 2, 42)
+    for allowed in (0, 1, 2):
+        key = key_of(forms, failures=allowed)
+        good = handed_in(key, tmp_path, lambda *_: "A", 0)
+        bad = handed_in(key, tmp_path, lambda *_: "A", 1)
+        raw = json.loads(bad.read_text())
+        first = next(item for item in forms[1].key if item.expected)
+        raw["answers"][first.item]["empathy"] = "A" if first.expected != "A" else "B"
+        bad.write_text(json.dumps(raw))
+        made = ratings_of(read_answers([good, bad], key, False), key, sample_of().questions)
+        assert dict(made.excluded) == ({} if allowed else {"rater02": 1})
+    key = key_of(forms, failures=0)
+    bad = handed_in(key, tmp_path, lambda *_: "A", 1)
+    raw = json.loads(bad.read_text())
+    raw["answers"][first.item] = dict.fromkeys(CRITERIA, "A" if first.expected != "A" else "B")
+    bad.write_text(json.dumps(raw))
+    with pytest.raises(IncompleteError, match="all raters failed"):
+        ratings_of(read_answers([bad], key, False), key, sample_of().questions)
+
+
+def test_wrong_double_and_partial_files_are_named(tmp_path: Path) -> None:
+    key = key_of(forms_for_everyone(sample_of(), 2, 0, 42))
+    good = handed_in(key, tmp_path, lambda *_: "A")
+    again = tmp_path / "again.json"
+    again.write_text(good.read_text())
+    with pytest.raises(InputError, match=r"again.json.*rater01 was handed in twice"):
+        read_answers([good, again], key, False)
+
+    raw = json.loads(good.read_text())
+    for change, expected in (
+        ({"form": "rater99"}, "does not answer any form"),
+        ({"stamp": "0" * 12}, "made at another time"),
+        ({"answers": {**raw["answers"], "i999": {}}}, "not on the form"),
+        ({"answers": {**raw["answers"], "i001": {"empathy": "C"}}}, "no answer of the form"),
+    ):
+        again.write_text(json.dumps({**raw, **change}))
+        with pytest.raises(InputError, match=expected):
+            read_answers([again], key, False)
+    again.write_text("not JSON")
+    with pytest.raises(InputError, match="no file of answers"):
+        read_answers([again], key, False)
+
+    del raw["answers"]["i003"]
+    again.write_text(json.dumps(raw))
+    with pytest.raises(IncompleteError, match=r"again.json: 1 of 20 questions are not complete"):
+        read_answers([again], key, False)
+    (partial,) = read_answers([again], key, True)
+    assert len(judgments([partial], key)) == 19 * 7
+
+
+def test_simulated_raters_agree_more_than_chance_and_say_what_they_are() -> None:
+    key = key_of(forms_for_everyone(sample_of(), 2, 1, 42))
+    posts = dict.fromkeys(sample_of().questions, "I feel sad about work.")
+    kind = "I am sorry that you feel sad about work. It makes sense to feel sad after that."
+    harsh = "Others have it much worse than you. Just pull yourself together."
+    answers = {"Ours": dict.fromkeys(posts, kind), "Base": dict.fromkeys(posts, harsh)}
+    for form in key.forms:
+        filled = fill_in(form, key, posts, answers, 42)
+        assert filled["simulated"] is True
+        better = [
+            filled["answers"][item.item]["empathy"] == ("A" if item.shown_as_a == "Ours" else "B")  # type: ignore[index]
+            for item in form.key
+            if item.question_id
+        ]
+        assert np.mean(better) > 0.9
+
+
+def test_the_whole_path_by_commands(made_run: Path, tmp_path: Path, modpo: Modpo) -> None:
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(made_run, run)
+    none = modpo("human", "forms", run)
+    assert none.returncode == 3
+    assert "modpo human sample" in none.stderr
+    assert modpo("human", "sample", run, "--questions", 30).returncode == 0
+    assert modpo("human", "forms", run, "--raters", 4, "--attention", 1).returncode == 0
+    assert modpo("human", "forms", run).returncode == 2
+    assert modpo("human", "sample", run, "--questions", 20).returncode == 2
+    assert modpo("human", "analyze", run).returncode == 3
+    assert modpo("human", "simulate", run).returncode == 0
+    done = modpo("human", "analyze", run, "--bootstrap", 100)
+    assert done.returncode == 0, done.stderr
+    assert "sandbox: simulated raters" in done.stdout
+    assert "MODPO_Survey" in done.stdout
+    folder = run / "human" / "analysis"
+    assert {"clinicians.pdf", "clinicians.png", "clinicians.svg", "judgments.parquet", "summary.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    outcomes_table = pd.read_csv(folder / "outcomes.csv")
+    assert set(outcomes_table.criterion) == set(CRITERIA)
+    assert set(outcomes_table.note) == {"sandbox: simulated raters"}
+    overall = outcomes_table.query("criterion == 'overall' and rule == 'majority'").iloc[0]
+    assert overall.A > overall.B
+    measured = pd.read_csv(folder / "model_agrees.csv")
+    assert set(measured[measured.who == "model"].criterion) == {"overall", "safety"}
+    assert measured[measured.who == "model"].accuracy.min() > 0.5
+    again = modpo("human", "analyze", run, "--bootstrap", 100, "--json")
+    assert json.loads(again.stdout)["raters"] == [f"rater{n:02d}" for n in range(1, 5)]
+    for path in (run / "human").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_crowd_by_commands(made_run: Path, tmp_path: Path, modpo: Modpo) -> None:
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(made_run, run)
+    modpo("human", "sample", run, "--questions", 20)
+    made = modpo("human", "forms", run, "--crowd", "--raters-per-question", 3, "--questions-per-form", 5, "--json")
+    assert len(json.loads(made.stdout)["forms"]) == 12
+    code = json.loads(made.stdout)["completion_code"]
+    assert code
+    assert code in (run / "human" / "forms" / "form001.html").read_text()
+    modpo("human", "simulate", run)
+    done = modpo("human", "analyze", run, "--bootstrap", 20, "--json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert len(content["raters"]) == 12
+    assert content["tables"]["outcomes"][0]["n"] == 20
