@@ -118,7 +118,7 @@ def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
     from modpo_hpc.human.figures import panels
     from modpo_hpc.human.forms import PREFIX
     from modpo_hpc.human.sample import llm_outcomes
-    from modpo_hpc.report.figures import FORMATS, render
+    from modpo_hpc.report.style import FORMATS, render
     from modpo_hpc.shards import atomic_file
     from modpo_hpc.study.evaluation import SANDBOX_MARK
 
