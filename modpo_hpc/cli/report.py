@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from contextlib import redirect_stdout
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +21,8 @@ def run(args: argparse.Namespace) -> int:
 
     opened = Run.open(args.run)
     read_results(opened)
-    run_shard(str(opened.root), "report", "all")
+    with redirect_stdout(sys.stderr):
+        run_shard(str(opened.root), "report", "all")
     place = opened.folder("report") / PAGE
     print(
         json.dumps({"report": str(place)}) if args.json else f"{place}\nOpen it with a browser; it needs nothing else."

@@ -70,14 +70,14 @@ def significance(results: Results, phase: str, criterion: str) -> Figure:
         direction = np.sign(row["b"] - row["c"]) * row["significant"]
         winner[a, b], winner[b, a] = direction, -direction
         text[a, b] = text[b, a] = words.p_value(row[column])
-    figure, axes = canvas(1.6 + 0.58 * len(order), 1.6 + 0.48 * len(order))
+    figure, axes = canvas(1.6 + 0.58 * len(order), 1.75 + 0.48 * len(order))
     colours = ListedColormap(["#7fb3d5", "#f2f2f2", "#f5b041"])
     axes.imshow(winner, cmap=colours, norm=BoundaryNorm([-1.5, -0.5, 0.5, 1.5], 3), aspect="auto")
     for (up, across), value in text.items():
         axes.text(across, up, value, ha="center", va="center", size=8)
     _name_cells(axes, order)
-    axes.set_title(f"{words.title(criterion)}: p of McNemar's test, {words.CORRECTION_NAMES[correction]}")
-    axes.set_xlabel("orange: row wins, blue: column wins, grey: no difference shown", size=7.5)
+    axes.set_title(f"{words.title(criterion)}: p of McNemar's test,\n{words.CORRECTION_NAMES[correction]}")
+    axes.set_xlabel("orange: row wins, blue: column wins,\ngrey: no difference shown", size=7.5)
     return figure
 
 

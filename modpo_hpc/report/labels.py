@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 _ANGLES = (20, -20, 160, -160, 90, -90, 50, -50, 130, -130, 0, 180)
 _DISTANCES = (9, 16, 25, 36, 50, 66, 84)
 _POINT_RADIUS = 6.0
+_GAP = 2.0
 
 
 def place(axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], size: float = 8.5) -> list[Bbox]:
@@ -29,8 +31,9 @@ def place(axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[st
     taken: dict[int, Bbox] = {}
     for number in sorted(range(len(points)), key=lambda one: _room(centres, one)):
         text = axes.annotate(labels[number], points[number], size=size, ha="center", va="center", annotation_clip=False)
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         extent = text.get_window_extent(renderer)
-        width, height = extent.width, extent.height
+        width, height = extent.width + _GAP * scale, extent.height + _GAP * scale
         box, far = _free_place(centres[number], width, height, scale, frame, [*dots, *taken.values()])
         taken[number] = box
         x, y = axes.transData.inverted().transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))

@@ -34,11 +34,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its files, and how it is drawn."""
+    """A figure, the name of its files, and how it is drawn; a ``wide`` one takes the width of the page."""
 
     name: str
     caption: str
     draw: Callable[[], Figure]
+    wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def people_section(run: Run) -> Section:
                 "demographics",
                 "Who the personas are: shares in the pool, the selection, training and test.",
                 partial(demographics_figure, counts),
+                wide=True,
             ),
         )
         tables = [_composition_table(counts), _balance_table(tests)]

@@ -38,6 +38,7 @@ def rewards_section(run: Run) -> Section | None:
             "How often the reward model is right against how sure it is, on questions that it did not see. "
             "On the diagonal it is calibrated.",
             partial(reliability_figure, diagnostics),
+            wide=True,
         ),
         Picture(
             "reward_accuracy",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from modpo_hpc.report import words
 from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
 from modpo_hpc.report.results import Results, Rows
-from modpo_hpc.report.style import COLOURS, canvas, panels, quiet_grid
+from modpo_hpc.report.style import COLOURS, MARKERS, canvas, panels, quiet_grid
 
 _CELL = [text("Phase"), text("Criterion"), text("A"), text("B")]
 GROUPS_SHOWN = 24
@@ -45,6 +45,7 @@ def certainty_section(results: Results) -> Section:
                 "position_bias",
                 "Share of decided votes won by the answer that was shown first, for every pair; half is no bias.",
                 partial(position_figure, results),
+                wide=True,
             )
         ],
         tables=[_position_table(position), _agreement_table(agreement), _completeness_table(results)],
@@ -140,6 +141,7 @@ def groups_section(results: Results) -> Section | None:
                 f"{phase}: the favourite of all personas in each group, and the best other policy there. Filled "
                 "circle: favourite, with interval; open square: the other.",
                 partial(groups_figure, results, phase),
+                wide=True,
             )
             for phase in results.phases
         ],
@@ -186,8 +188,10 @@ def length_figure(results: Results) -> Figure:
         rows = results.rows("length_control", phase=phase)
         x, y = [100 * row["win_rate"] for row in rows], [100 * row["controlled"] for row in rows]
         bounds = [100 * row["low"] for row in rows], [100 * row["high"] for row in rows]
-        axes.vlines(x, *bounds, color=COLOURS[place], alpha=0.35, linewidth=1)
-        axes.scatter(x, y, s=18, color=COLOURS[place], marker="os^D"[place % 4], label=phase, zorder=3)
+        axes.vlines(x, *bounds, color=COLOURS[place % len(COLOURS)], alpha=0.35, linewidth=1)
+        axes.scatter(
+            x, y, s=18, color=COLOURS[place % len(COLOURS)], marker=MARKERS[place % len(MARKERS)], label=phase, zorder=3
+        )
     axes.axhline(50, color="0.85", linewidth=1, zorder=0)
     axes.axvline(50, color="0.85", linewidth=1, zorder=0)
     axes.set_xlim(-2, 102)

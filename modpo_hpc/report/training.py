@@ -59,7 +59,9 @@ def training_section(run: Run) -> Section | None:
         "training",
         "Training of the policies",
         findings=_warnings(logs),
-        pictures=[Picture("training", "Training of every policy, step by step.", partial(training_figure, logs))],
+        pictures=[
+            Picture("training", "Training of every policy, step by step.", partial(training_figure, logs), wide=True)
+        ],
         tables=[
             Shown(
                 "The trainings. Margins felt: spread of the weighted margins in the logit, MODPO only",

@@ -1,0 +1,133 @@
+"""The report as files: what is in them, that they carry the mark, and that they come out the same."""
+
+from __future__ import annotations
+
+import csv
+import html
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from modpo_hpc import shards
+from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.report import labels, latex, words
+from modpo_hpc.report.parts import Shown, numbers, text
+from modpo_hpc.run import Run
+from modpo_hpc.study.evaluation import SANDBOX_MARK
+
+
+def test_every_figure_comes_in_three_forms_and_every_table_in_two(reported: Run) -> None:
+    folder = reported.folder("report")
+    figures = {path.stem for path in (folder / "figures").iterdir()}
+    assert {"phase1_empathy_safety", "phase2_overall_safety", "position_bias", "phase1_groups"} <= figures
+    for name in figures:
+        for form, start in (("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG")):
+            assert (folder / "figures" / f"{name}.{form}").read_bytes().startswith(start)
+    tables = {path.stem for path in (folder / "tables").iterdir()}
+    assert {"phase1_mcnemar", "phase1_ranking", "length_control", "cost", "provenance"} <= tables
+    for name in tables:
+        rows = list(csv.DictReader((folder / "tables" / f"{name}.csv").open()))
+        assert rows
+        assert {row["note"] for row in rows} == {SANDBOX_MARK}
+        tex = (folder / "tables" / f"{name}.tex").read_text()
+        assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == 1
+        assert SANDBOX_MARK in tex
+
+
+def test_the_page_needs_nothing_beside_itself_and_says_what_was_found(reported: Run) -> None:
+    page = (reported.folder("report") / "report.html").read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert "@import" not in page
+    assert "<script" not in page
+    readable = html.unescape(re.sub(r"data:[^\"]+", "", page))
+    assert readable.count(SANDBOX_MARK) >= 2
+    for words_of_the_page in ("Bradley-Terry", "Pareto front", "How sure the votes are", "Who prefers what", "SHA-256"):
+        assert words_of_the_page in readable
+    for policy in reported.study.alignment.policies:
+        assert policy in readable
+
+
+def test_markup_in_a_name_stays_text() -> None:
+    from modpo_hpc.report.page import render
+    from modpo_hpc.report.parts import Section
+
+    page = render("<b>&study</b>", [Section("a", "A", findings=["<script>alert(1)</script>"])], {}, None)
+    assert "<script>" not in page
+    assert "&lt;b&gt;&amp;study" in page
+
+
+def test_the_same_results_give_the_same_bytes(reported: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "again"
+    shutil.copytree(reported.root, copy)
+    shutil.rmtree(copy / "report")
+    run_shard(str(copy), "report", "all")
+    before, after = (shards.read_marker(root / "report", "all") for root in (reported.root, copy))
+    assert before is not None
+    assert after is not None
+    assert before.outputs == after.outputs
+
+
+def test_the_command_says_where_the_page_is(reported: Run, modpo: Callable[..., Any]) -> None:
+    shown = modpo("report", reported.root)
+    assert shown.returncode == 0, shown.stderr
+    assert str(reported.folder("report") / "report.html") in shown.stdout
+    as_json = modpo("report", reported.root, "--json")
+    assert as_json.stdout.strip() == f'{{"report": "{reported.folder("report") / "report.html"}"}}'
+
+
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [
+        ("MODPO_Survey & 5%", r"MODPO\_Survey \& 5\%"),
+        ("a\\b^c", r"a\textbackslash{}b\textasciicircum{}c"),
+        ("{$x}#", r"\{\$x\}\#"),
+        ("3 > 2 ~ 1", r"3 $>$ 2 $\sim$ 1"),
+    ],
+)
+def test_latex_prints_what_a_name_holds(name: str, escaped: str) -> None:
+    tex = latex.booktabs(Shown(name, [text("x"), *numbers("y")], [[name, "1"]], "name", frozenset({(0, 0)})))
+    assert rf"\caption{{{escaped}}}" in tex
+    assert rf"\textbf{{{escaped}}} & 1 \\" in tex
+    assert r"\begin{tabular}{lr}" in tex
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_latex_compiles(reported: Run, tmp_path: Path) -> None:
+    tables = "".join(path.read_text() for path in sorted((reported.folder("report") / "tables").glob("*.tex")))
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + tables + r"\end{document}"
+    (tmp_path / "t.tex").write_text(document)
+    done = subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode()[-2000:]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))
+def test_labels_cover_neither_each_other_nor_a_point(points: list[tuple[float, float]]) -> None:
+    figure = Figure(figsize=(5.2, 4.2))
+    axes = figure.add_subplot()
+    axes.set_xlim(-0.3, 1.3)
+    axes.set_ylim(-0.3, 1.3)
+    boxes = labels.place(axes, points, [f"Policy_{number}" for number in range(len(points))])
+    for one, other in combinations(boxes, 2):
+        assert Bbox.intersection(one, other) is None
+    for box in boxes:
+        for x, y in axes.transData.transform(np.array(points)):
+            assert not (box.x0 < x < box.x1 and box.y0 < y < box.y1)
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"), [(0.2207, ".221"), (0.0004, "<.001"), (1.0, "1"), (0.9996, "1"), (0.05, ".050"), (0.0, "<.001")]
+)
+def test_p_values_read_as_in_a_paper(p: float, shown: str) -> None:
+    assert words.p_value(p) == shown
