@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "human": "judgments by people: sample, forms, analysis",
     "results": "rankings and McNemar's tests of a finished run, in the terminal",
     "report": "make the report of a run: one page, every figure and table as files",
+    "compare": "the tables of several runs side by side, with the spread between them",
 }
 
 

@@ -67,10 +67,16 @@ def read_results(run: Run) -> Results:
 
 def as_json(results: Results) -> dict[str, Any]:
     """Everything as one JSON object; what is not defined (NaN, infinite) becomes null."""
-    return {
-        **results.summary,
-        "tables": {name: [_finite(row) for row in rows] for name, rows in results.tables.items()},
-    }
+    return dict(finite({**results.summary, "tables": results.tables}))
+
+
+def finite(value: Any) -> Any:
+    """``value`` with null in place of every number that JSON does not know."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_completeness(run: Run) -> Rows:
@@ -81,9 +87,3 @@ def read_completeness(run: Run) -> Rows:
 
 def _best_first(value: str, name: str) -> Callable[[dict[str, Any]], tuple[float, str]]:
     return lambda row: (-row[value], row[name])
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }

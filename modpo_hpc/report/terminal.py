@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -11,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from modpo_hpc.report import words
+from modpo_hpc.report.parts import Section, Shown
 from modpo_hpc.report.results import Results, Rows
 
 WIDTH = 100
+WIDE = 140
 CRITERIA_ABREAST = 2
 BAR = 10
 AHEAD = "bold cyan"
@@ -46,6 +49,31 @@ def show_incomplete(cells: Rows, console: Console) -> None:
             counts = (f"{cell[name]:,}" for name in ("asked", "missing", "unparsed"))
             table.add_row(cell["phase"], cell["criterion"], pair, *counts, words.percent(cell["lost"]))
     console.print(table)
+
+
+def show_sections(sections: Sequence[Section], mark: str | None, console: Console) -> None:
+    """Print ``sections`` of a report: their words and their tables."""
+    if mark:
+        console.print(Text(mark, style="bold yellow"))
+    for section in sections:
+        console.rule(f"[bold]{section.heading}[/]", style="dim")
+        if section.lead:
+            console.print(Text(section.lead, style="dim"))
+        for name, fact in section.facts.items():
+            console.print(Text.assemble((f"{name}  ", "bold"), fact))
+        for sentence in section.findings:
+            console.print(Text(f"  • {sentence}"))
+        for shown in section.tables:
+            console.print(_table(shown))
+
+
+def _table(shown: Shown) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=shown.caption, title_justify="left", title_style="bold")
+    for column in shown.columns:
+        table.add_column(column.heading, justify="right" if column.number else "left", no_wrap=column.number)
+    for place, row in enumerate(shown.rows):
+        table.add_row(*(Text(cell, style=AHEAD if (place, k) in shown.strong else "") for k, cell in enumerate(row)))
+    return table
 
 
 def _head(results: Results) -> RenderableType:

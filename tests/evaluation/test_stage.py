@@ -18,7 +18,7 @@ from modpo_hpc.evaluation.tables import SCHEMAS
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import SANDBOX_MARK
-from tests.synthetic_verdicts import small_run, small_study
+from tests.synthetic_verdicts import VERDICTS, fill, small_run, small_study
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +106,18 @@ def test_results_before_statistics_are_incomplete(tmp_path: Path, modpo: Callabl
     shown = modpo("results", run.root)
     assert shown.returncode == 3
     assert "modpo rerun" in shown.stderr
+
+
+def test_verdicts_of_another_study_are_refused_before_anything_is_written(
+    tmp_path: Path, modpo: Callable[..., Any]
+) -> None:
+    run = small_run(tmp_path / "run")
+    shard = run.shard_ids("verdicts")[0]
+    table = run.table("verdicts", shard_ids=[shard]).to_pylist()
+    table[0]["question_id"] = "q999"
+    fill(run, "verdicts", {shard: (table, VERDICTS)})
+    shown = modpo("rerun", run.root, "statistics")
+    assert shown.returncode != 0
+    assert "'q999'" in shown.stdout + shown.stderr
+    assert "question_id" in shown.stdout + shown.stderr
+    assert not (run.folder("statistics") / "mcnemar.parquet").exists()

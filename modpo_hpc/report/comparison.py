@@ -1,0 +1,274 @@
+"""The tables of several runs side by side, and how much they differ from run to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.evaluation.ballots import COLUMNS, Ballots, collect
+from modpo_hpc.evaluation.reliability import reliability
+from modpo_hpc.evaluation.tables import Rows
+from modpo_hpc.report import words
+from modpo_hpc.report.parts import Section, Shown, numbers, text
+from modpo_hpc.report.results import Results, read_results
+from modpo_hpc.run import Run
+from modpo_hpc.study import differences
+
+
+def read_runs(folders: Sequence[str | Path]) -> dict[str, tuple[Run, Results]]:
+    """Runs and their results by a short name: the folder's, with a number where two are called alike.
+
+    Raises:
+        InputError: fewer than two runs, or one run twice.
+        IncompleteError: a run without statistics.
+    """
+    runs = [Run.open(folder) for folder in folders]
+    roots = [run.root for run in runs]
+    if len(runs) < 2:
+        raise InputError("there is nothing to compare", value=str(roots[0]), remedy="Name two runs or more.")
+    for run in runs:
+        if roots.count(run.root) > 1:
+            raise InputError("this run is named twice", file=run.root, remedy="Name each run once.")
+    names: list[str] = []
+    for root in roots:
+        alike = [one for one in roots if one.name == root.name]
+        names.append(root.name if len(alike) == 1 else f"{root.name}-{alike.index(root) + 1}")
+    return {name: (run, read_results(run)) for name, run in zip(names, runs, strict=True)}
+
+
+def ranking_rows(results: Mapping[str, Results], confidence: float = 0.95) -> Rows:
+    """Average win rate of each policy in each run, its mean, standard deviation between runs and Student interval.
+
+    ``within`` is the standard error that a single run gives itself (from its own interval), to set beside ``sd``.
+
+    Raises:
+        InputError: the runs have no policy, phase and criterion in common.
+    """
+    found = _by_key(results, "ranking", ("phase", "criterion", "policy"))
+    if not found:
+        raise InputError(
+            "these runs have no policy, phase and criterion in common",
+            value=", ".join(results),
+            remedy="Compare runs of the same study, or of studies that share policies.",
+        )
+    rows = Rows()
+    for (phase, criterion, policy), by_run in found.items():
+        rates = np.array([row["win_rate"] for row in by_run.values()])
+        width = np.array([row["high"] - row["low"] for row in by_run.values()])
+        rows.append(
+            {
+                "phase": phase,
+                "criterion": criterion,
+                "policy": policy,
+                **_spread(rates, confidence),
+                "within": float(np.mean(width) / (2 * stats.norm.ppf((1 + confidence) / 2))),
+                "best_in": sum(row["rank"] == 1 for row in by_run.values()),
+                "runs": {name: row["win_rate"] for name, row in by_run.items()},
+            }
+        )
+    return sorted(rows, key=lambda row: (row["phase"], row["criterion"], -row["mean"], row["policy"]))
+
+
+def pair_rows(results: Mapping[str, Results], confidence: float = 0.95) -> Rows:
+    """Difference in win rate (A minus B) of each pair over the runs, and in how many runs A or B wins significantly."""
+    differences_of = _by_key(results, "win_rates", ("phase", "criterion", "policy_a", "policy_b"))
+    tests = _by_key(results, "mcnemar", ("phase", "criterion", "policy_a", "policy_b"))
+    rows = Rows()
+    for key, by_run in differences_of.items():
+        clear = [row["favours"] for row in tests[key].values() if row["significant"]]
+        rows.append(
+            {
+                **dict(zip(("phase", "criterion", "policy_a", "policy_b"), key, strict=True)),
+                **_spread(np.array([row["difference"] for row in by_run.values()]), confidence),
+                "a_significant": clear.count(key[2]),
+                "b_significant": clear.count(key[3]),
+                "count": len(by_run),
+                "runs": {name: row["difference"] for name, row in by_run.items()},
+            }
+        )
+    return rows
+
+
+def judge_rows(runs: Mapping[str, Run]) -> Rows:
+    """Agreement of the judges of every two runs that judged the same answers by the same personas."""
+    rows = Rows()
+    for (name, run), (other_name, other) in combinations(runs.items(), 2):
+        alike = run.digest("answers") == other.digest("answers") and run.digest("personas") == other.digest("personas")
+        if not alike or run.study.judging.phases != other.study.judging.phases:
+            continue
+        for one, two in zip(_ballots(run), _ballots(other), strict=True):
+            rows += [{"run": name, "other": other_name, **asdict(found)} for found in reliability(one, two)]
+    return rows
+
+
+def sections_of(runs: Mapping[str, tuple[Run, Results]]) -> list[Section]:
+    """The comparison as sections of a report."""
+    results = {name: one for name, (_, one) in runs.items()}
+    ranked, pairs, judges = (
+        ranking_rows(results),
+        pair_rows(results),
+        judge_rows({name: run for name, (run, _) in runs.items()}),
+    )
+    names = list(results)
+    first = next(iter(runs.values()))[0]
+    facts = {}
+    for name, (run, _) in runs.items():
+        changed = differences(first.study, run.study)
+        facts[name] = f"seed {run.study.seed}; " + ("the first run" if run is first else _changes(changed))
+    sections = [
+        Section(
+            "compare",
+            f"{len(names)} runs",
+            "Standard deviations and intervals (Student) are between runs; 'within' is the standard error that one run "
+            "gives itself by drawing its questions and personas again.",
+            facts=facts,
+            findings=_findings(ranked, len(names)),
+            tables=[_ranking_table(ranked, names), _pair_table(pairs, names)],
+        )
+    ]
+    if judges:
+        sections.append(_judge_section(judges))
+    return sections
+
+
+def _ballots(run: Run) -> list[Ballots]:
+    from modpo_hpc.data.questions import study_questions
+
+    verdicts = run.table("verdicts", list(COLUMNS))
+    questions = [one.question_id for one in study_questions(run, "test")]
+    personas = [row["persona_id"] for row in run.table("personas").to_pylist() if row["split"] == "test"]
+    judging = run.study.judging
+    return [
+        collect(
+            verdicts,
+            phase,
+            one.policies,
+            one.criteria,
+            questions,
+            personas,
+            judging.personas_per_question,
+            str(run.root),
+        )
+        for phase, one in judging.phases.items()
+    ]
+
+
+def _by_key(
+    results: Mapping[str, Results], table: str, columns: Sequence[str]
+) -> dict[tuple[Any, ...], dict[str, dict[str, Any]]]:
+    """key -> run -> row, for the keys that every run has, in the order of the first."""
+    found: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for name, one in results.items():
+        for row in one.tables[table]:
+            found.setdefault(tuple(row[column] for column in columns), {})[name] = row
+    return {key: by_run for key, by_run in found.items() if len(by_run) == len(results)}
+
+
+def _spread(values: np.ndarray, confidence: float) -> dict[str, float]:
+    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * deviation / np.sqrt(len(values))
+    return {"mean": mean, "sd": deviation, "low": mean - reach, "high": mean + reach}
+
+
+def _ranking_table(rows: Rows, names: Sequence[str]) -> Shown:
+    shown = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            row["policy"],
+            words.percent(row["mean"]),
+            f"{100 * row['sd']:.1f}",
+            words.interval(max(row["low"], 0.0), min(row["high"], 1.0)),
+            f"{100 * row['within']:.1f}",
+            f"{row['best_in']} of {len(names)}",
+            *(words.percent(row["runs"][name]) for name in names),
+        ]
+        for row in rows
+    ]
+    columns = [text("Phase"), text("Criterion"), text("Policy")]
+    return Shown(
+        "Average win rate over all opponents, over the runs",
+        [*columns, *numbers("mean", "SD", "interval", "within", "best in", *names)],
+        shown,
+        "compare_ranking",
+    )
+
+
+def _pair_table(rows: Rows, names: Sequence[str]) -> Shown:
+    shown = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            row["policy_a"],
+            row["policy_b"],
+            words.signed_percent(row["mean"]),
+            f"{100 * row['sd']:.1f}",
+            words.signed_interval(row["low"], row["high"]),
+            str(row["a_significant"]),
+            str(row["b_significant"]),
+            *(words.signed_percent(row["runs"][name]) for name in names),
+        ]
+        for row in rows
+    ]
+    columns = [text("Phase"), text("Criterion"), text("A"), text("B")]
+    return Shown(
+        "Win rate of A less that of B in percentage points, over the runs, and in how many runs A, or B, wins for sure",
+        [*columns, *numbers("mean", "SD", "interval", "A", "B", *names)],
+        shown,
+        "compare_pairs",
+    )
+
+
+def _judge_section(rows: Rows) -> Section:
+    shown = [
+        [
+            f"{row['run']} : {row['other']}",
+            row["phase"],
+            words.title(row["criterion"]),
+            f"{row['votes']:,}",
+            words.percent(row["agreement"]),
+            words.decimals(row["kappa"]),
+            words.decimals(row["ac1"]),
+            words.percent(row["majority_agreement"]),
+            words.decimals(row["majority_kappa"]),
+        ]
+        for row in rows
+    ]
+    headings = ("votes", "agreement", "kappa", "AC1", "majorities agree", "kappa of majorities")
+    return Section(
+        "judges",
+        "Reliability of the judge",
+        "These runs judged the same answers by the same personas: another judge, or the same one once more.",
+        tables=[
+            Shown(
+                "Agreement of the verdicts (A, B or tie)",
+                [text("Runs"), text("Phase"), text("Criterion"), *numbers(*headings)],
+                shown,
+                "compare_judges",
+            )
+        ],
+    )
+
+
+def _findings(rows: Rows, count: int) -> list[str]:
+    sentences = []
+    for phase, criterion in dict.fromkeys((row["phase"], row["criterion"]) for row in rows):
+        best = next(row for row in rows if (row["phase"], row["criterion"]) == (phase, criterion))
+        sentences.append(
+            f"{phase}, {words.title(criterion)}: {best['policy']} is highest on average "
+            f"({words.percent(best['mean'])}, SD {100 * best['sd']:.1f}) "
+            f"and first in {best['best_in']} of {count} runs."
+        )
+    return sentences
+
+
+def _changes(changed: Sequence[str]) -> str:
+    shown = "; ".join(changed[:4])
+    return "the same study" if not changed else shown + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
