@@ -63,7 +63,7 @@ class SegmentWriter:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        name = f"{time.time_ns():020d}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.path = folder / f"{name}{SUFFIX}"
         self._stream = open(self.path, "xb", buffering=0)  # noqa: SIM115 - closed by close()
         fcntl.flock(self._stream, fcntl.LOCK_EX)

@@ -87,6 +87,22 @@ def test_a_rerun_asks_nothing_and_gives_the_same_bytes(tmp_path: Path) -> None:
     assert marker.metrics["from_ledger"] == marker.metrics["judged"] == 60
 
 
+def test_an_early_stop_changes_no_majority(tmp_path: Path) -> None:
+    whole, stopped = worlds.world(tmp_path / "whole"), worlds.world(tmp_path / "stopped", early_stop=True)
+    make(whole, "verdicts")
+    make(stopped, "verdicts")
+
+    def majorities(run: Run) -> pd.Series:
+        verdicts = run.table("verdicts").to_pandas()
+        cell = ["policy_a", "policy_b", "question_id", "criterion"]
+        votes = verdicts.groupby(cell, observed=True)["winner"].agg(lambda one: (one == "A").sum() - (one == "B").sum())
+        return votes.clip(-1, 1)
+
+    pd.testing.assert_series_equal(majorities(whole), majorities(stopped))
+    winners = stopped.table("verdicts").to_pandas()["winner"].value_counts()
+    assert winners["not_asked"] > 0
+
+
 def test_two_studies_share_a_ledger(tmp_path: Path) -> None:
     one = worlds.world(tmp_path / "one", ledger=str(tmp_path / "ledger"))
     two = worlds.world(tmp_path / "two", ledger=str(tmp_path / "ledger"))

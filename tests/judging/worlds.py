@@ -26,7 +26,9 @@ MOVES = (
 )
 
 
-def study(train: int = 12, test: int = 10, personas: int = 12, **judge: Any) -> dict[str, Any]:
+def study(
+    train: int = 12, test: int = 10, personas: int = 12, early_stop: bool = False, **judge: Any
+) -> dict[str, Any]:
     """A study file, as a mapping."""
     return {
         "name": "tiny",
@@ -44,6 +46,7 @@ def study(train: int = 12, test: int = 10, personas: int = 12, **judge: Any) -> 
         },
         "judging": {
             "personas_per_question": personas - personas // 2,
+            "early_stop": early_stop,
             "phases": {"one": {"policies": list(POLICIES), "criteria": ["empathy", "safety"]}},
         },
         "shards": {"rankings": 2},
