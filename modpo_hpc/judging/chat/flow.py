@@ -197,7 +197,7 @@ class Flow:
     def _fill(self) -> None:
         """Send what the window and the budget allow."""
         given: dict[int, list[Call]] = {}
-        room = self.window.limit + max(2 * self._pool.workers, self.window.limit // 8)
+        room = self.window.limit + max(2 * self._pool.workers, self.window.limit // 2)
         while len(self._out) < room and time.monotonic() >= self._not_before:
             one = self._next()
             if one is None:
