@@ -147,7 +147,7 @@ def train(
     while position.step < len(plan) and not position.stopped_early:
         step = plan[position.step]
         torch.manual_seed(seed_of(seed, "dropout", position.step, engine.rank))
-        row = _train_step(engine, objective, training, step, learning_rate_at(position.step, len(plan), settings))
+        row = train_step(engine, objective, training, step, learning_rate_at(position.step, len(plan), settings))
         position.step += 1
         position.log.append({"step": position.step, "epoch": step.epoch, **row})
         if position.step in evaluations:
@@ -162,9 +162,13 @@ def train(
     return Trained(best or engine.weights(), position, len(plan))
 
 
-def _train_step(
+def train_step(
     engine: Engine, objective: Objective, examples: Sequence[Example], step: Step, learning_rate: float
 ) -> dict[str, Any]:
+    """One optimizer step on the global batch ``step``; returns the row of the log: loss and metrics, means over it.
+
+    Every pair counts the same, however the ragged end falls over processes and passes.
+    """
     engine.train(True)
     sums: dict[str, Tensor] = {}
     parts = step.parts[engine.rank]

@@ -1,0 +1,243 @@
+"""Parts of the training benchmarks: prompts, responses, models, and TRL's trainer on the same tokens."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modpo_hpc.alignment.adapter import adapter_weights, attach_adapter, load_adapter_weights
+from modpo_hpc.alignment.batches import Step
+from modpo_hpc.alignment.engine import PlainEngine
+from modpo_hpc.alignment.examples import Example
+from modpo_hpc.alignment.objective import Objective
+from modpo_hpc.alignment.trees import Tree, pack
+from modpo_hpc.data.questions import clean, read_posts
+from modpo_hpc.prompts import response_tokens, therapist_prompt
+from modpo_hpc.sandbox.compose import every_sentence
+from modpo_hpc.study.alignment import Training
+from modpo_hpc.study.data import Data
+
+BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data" / "epitome" / "explorations-reddit.csv"
+EPITOME = Path(os.environ.get("EPITOME") or BESIDE)
+RESPONSES, MEAN_TOKENS = 5, 100
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}[INST] {{ message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %} [/INST]{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The dimensions of a Mistral."""
+
+    width: int
+    inner: int
+    layers: int
+    heads: int
+    key_heads: int
+    vocabulary: int
+
+
+TINY = Shape(256, 768, 4, 8, 2, 4000)
+MISTRAL_7B = Shape(4096, 14336, 32, 32, 8, 32768)
+
+
+def make_model(shape: Shape, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
+    """A Mistral of ``shape`` with random weights."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    config = MistralConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_heads,
+        max_position_embeddings=4096,
+        sliding_window=None,
+        pad_token_id=1,
+        attn_implementation="sdpa",
+    )
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            return MistralForCausalLM(config)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def real_posts(count: int) -> list[str]:
+    """Texts of the first ``count`` EPITOME posts, cleaned as in a study. They are never printed."""
+    if not EPITOME.is_file():
+        raise SystemExit(f"put explorations-reddit.csv at {BESIDE}, or name it: EPITOME=FILE")
+    return clean(read_posts(EPITOME, "sp_id", "seeker_post", repeated_ids=True), Data())["text"].head(count).tolist()
+
+
+def make_tokenizer(texts: Sequence[str], size: int) -> Any:
+    """A byte-level BPE learned from ``texts``, with Mistral's form of a prompt."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    core.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="</s>", chat_template=TEMPLATE
+    )
+
+
+def make_examples(count: int, criteria: int, seed: int = 0) -> list[Example]:
+    """Real posts with invented responses of a few sentences, and a pair of each criterion among five responses."""
+    posts = real_posts(count)
+    sentences = list(every_sentence())
+    tokenizer = make_tokenizer([*posts, *sentences], TINY.vocabulary)
+    rng = np.random.default_rng(seed)
+    examples = []
+    for number, post in enumerate(posts):
+        responses = tuple(_response(tokenizer, sentences, rng) for _ in range(RESPONSES))
+        pairs = tuple(_pair(rng) for _ in range(criteria))
+        tree = Tree(tuple(therapist_prompt(tokenizer, post)), responses)
+        ids = tuple(f"q{number}.r{place}" for place in range(RESPONSES))
+        examples.append(Example(f"q{number}", tree, ids, pairs).with_criteria(criteria))
+    return examples
+
+
+def _response(tokenizer: Any, sentences: Sequence[str], rng: np.random.Generator) -> tuple[int, ...]:
+    wanted = max(12, int(rng.normal(MEAN_TOKENS, 0.35 * MEAN_TOKENS)))
+    text = ""
+    while len(tokens := response_tokens(tokenizer, text.strip())) < wanted:
+        text += " " + sentences[int(rng.integers(len(sentences)))]
+    return (*tokens[: wanted - 1], tokens[-1])
+
+
+def _pair(rng: np.random.Generator) -> tuple[int, int]:
+    chosen, rejected = rng.permutation(RESPONSES)[:2]
+    return int(chosen), int(rejected)
+
+
+def with_reference(engine: PlainEngine, examples: Sequence[Example]) -> list[Example]:
+    """``examples`` with the log-probs of the base model (the adapter of ``engine`` is off)."""
+    engine.train(False)
+    with torch.no_grad(), engine.adapted.disable_adapter():
+        return [
+            replace(one, reference=tuple(engine.logps(pack([one.tree], engine.device)).tolist())) for one in examples
+        ]
+
+
+def adapted_model(shape: Shape, settings: Training, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
+    """A model with a fresh adapter; always the same weights."""
+    return attach_adapter(make_model(shape, dtype, device), settings, "random", seed=0)
+
+
+def steps_in_order(count: int, batch: int, micro_batch: int) -> list[Step]:
+    """Whole batches, in the order of the examples."""
+    return [
+        Step(0, (tuple(tuple(range(at, at + micro_batch)) for at in range(start, start + batch, micro_batch)),))
+        for start in range(0, count - batch + 1, batch)
+    ]
+
+
+def trl_trainer(
+    shape: Shape,
+    settings: Training,
+    examples: Sequence[Example],
+    objective: Objective,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    **changes: Any,
+) -> Any:
+    """TRL's DPO trainer with its own defaults, from the same weights, on the same tokens in the same order.
+
+    It keeps the loss of every step, unrounded, in ``step_losses``.
+    """
+    from datasets import Dataset
+    from peft import LoraConfig
+    from torch.utils.data import SequentialSampler
+    from trl import DPOConfig, DPOTrainer
+
+    rows = [
+        {
+            "prompt_ids": list(one.tree.prompt),
+            "chosen_ids": list(one.tree.responses[one.pairs[0][0]]),  # type: ignore[index]
+            "rejected_ids": list(one.tree.responses[one.pairs[0][1]]),  # type: ignore[index]
+        }
+        for one in examples
+    ]
+
+    class SameTokens(DPOTrainer):  # type: ignore[misc]
+        step_losses: list[float]
+
+        def compute_loss(self, *arguments: Any, **options: Any) -> Any:
+            loss = super().compute_loss(*arguments, **options)
+            self.step_losses.append(float((loss[0] if isinstance(loss, tuple) else loss).detach()))
+            return loss
+
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            return dataset
+
+        def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
+            return SequentialSampler(self.train_dataset)
+
+    on_gpu = device != "cpu"
+    config = DPOConfig(
+        output_dir=str(folder),
+        beta=objective.beta,
+        report_to="none",
+        logging_steps=1,
+        save_strategy="no",
+        disable_tqdm=True,
+        num_train_epochs=1,
+        lr_scheduler_type="constant",
+        weight_decay=0.0,
+        use_cpu=not on_gpu,
+        bf16=on_gpu,
+        **changes,
+    )
+    tokenizer = make_tokenizer(["a"], 300)
+    lora = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        target_modules=list(settings.lora_targets),
+        task_type="CAUSAL_LM",
+    )
+    trainer = SameTokens(
+        model=make_model(shape, dtype, device),
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+    trainer.step_losses = []
+    load_adapter_weights(trainer.model, adapter_weights(adapted_model(shape, settings, dtype, device)), "the benchmark")
+    return trainer
+
+
+def cpu_seconds(action: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU time of this process during ``action``, and its result."""
+    start = time.process_time()
+    result = action()
+    return time.process_time() - start, result
+
+
+def machine() -> dict[str, Any]:
+    """What this runs on."""
+    found: dict[str, Any] = {"cores": os.cpu_count(), "platform": platform.machine(), "torch": torch.__version__}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name(0)
+    return found
