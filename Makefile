@@ -6,7 +6,7 @@ RUN ?= runs/demo
 EPITOME ?=
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test lint clean help bench-kill bench-finding bench-stats
+.PHONY: demo test lint clean help bench-kill bench-finding bench-stats bench-train bench-train-gpu
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -37,6 +37,12 @@ bench-finding: $(VENV)/installed  ## the paper's finding in the sandbox, five se
 
 bench-kill: $(VENV)/installed  ## ten kills of a whole run, then every table byte for byte
 	$(BIN)/python tests/bench/kill.py --kills 10
+
+bench-train: $(VENV)/tested  ## a DPO pair here and in TRL, Joint-Loss DPO here and padded; EPITOME=FILE
+	EPITOME=$(EPITOME) $(BIN)/python -m tests.bench.train
+
+bench-train-gpu: $(VENV)/tested  ## the same on one 80 GB GPU at the size of Mistral-7B
+	EPITOME=$(EPITOME) $(BIN)/python -m tests.bench.train_gpu
 
 bench-stats: $(VENV)/tested  ## all statistics of 1.26 million verdicts, beside a pandas and statsmodels loop
 	$(BIN)/python -m tests.bench.stats

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 
 from modpo_hpc.alignment.start import train_policy
+from modpo_hpc.alignment.tuning import chosen_settings
 from modpo_hpc.run import Run, Shard
 
 
 def align(run: Run, shard: Shard) -> None:
-    settings = run.study.alignment.training_of(shard.id)
+    settings = chosen_settings(run, shard.id)
     trained = train_policy(run, shard.id, settings, shard, shard.stage.resources(run.study))
     if trained is not None:
         with shard.directory(shard.id) as folder:

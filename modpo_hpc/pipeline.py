@@ -72,6 +72,11 @@ def _policies(*methods: str) -> Callable[[Study], tuple[str, ...]]:
     return lambda study: tuple(name for name, policy in study.alignment.policies.items() if policy.method in methods)
 
 
+def _policy_trials(study: Study) -> tuple[str, ...]:
+    trials = range(study.alignment.search.trials)
+    return tuple(f"{policy}.{trial}" for policy in _policies(*TRAINED_METHODS)(study) for trial in trials)
+
+
 def _answers(study: Study) -> tuple[str, ...]:
     blocks = range(stage_named("answers").blocks(study))
     return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in blocks)
@@ -119,9 +124,16 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage("scores", "score", ("questions", "responses", "rewards"), _blocks("scores"), uses_models=True),
     Stage(
+        "policy_trials",
+        "tune_policy",
+        ("questions", "models", "responses", "pairs", "scores"),
+        _policy_trials,
+        uses_models=True,
+    ),
+    Stage(
         "policies",
         "align",
-        ("questions", "models", "responses", "pairs", "scores"),
+        ("questions", "models", "responses", "pairs", "scores", "policy_trials"),
         _policies(*TRAINED_METHODS),
     ),
     Stage("soups", "merge", ("policies",), _policies("soup"), uses_models=True),

@@ -47,9 +47,6 @@ class Engine(Protocol):
     def weights(self) -> dict[str, Tensor]:
         """The adapter's weights, whole, on the CPU."""
 
-    def gradients(self) -> Tensor:
-        """The gradient of the adapter as one vector; clears it."""
-
     def save(self, checkpoint: Path) -> None:
         """Write adapter and optimizer into ``checkpoint``."""
 
@@ -108,6 +105,7 @@ class PlainEngine:
         return adapter_weights(self.adapted)
 
     def gradients(self) -> Tensor:
+        """The gradient of the adapter as one vector; clears it."""
         flat = torch.cat(
             [one.grad.flatten() if one.grad is not None else one.new_zeros(one.numel()) for one in self._parameters]
         )

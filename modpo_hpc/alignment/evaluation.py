@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from modpo_hpc.alignment.engine import Engine
+from modpo_hpc.alignment.engine import Engine, PlainEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.objective import Objective, collate
 
@@ -73,6 +75,38 @@ def evaluate(
             else {}
         ),
     }
+
+
+def gradient_cosines(
+    engine: PlainEngine, objective: Objective, examples: Sequence[Example], criteria: Sequence[str]
+) -> dict[str, float | None]:
+    """Cosine between the gradients of the criteria's own DPO losses, over ``examples``, for every pair of criteria.
+
+    Below zero the criteria pull the adapter apart. None where a criterion has no pair or no gradient. The adapter is
+    not changed.
+    """
+    engine.train(False)
+    gradients = {name: _gradient(engine, objective.beta, examples, place) for place, name in enumerate(criteria)}
+    return {f"{one} and {other}": _cosine(gradients[one], gradients[other]) for one, other in combinations(criteria, 2)}
+
+
+def _gradient(engine: PlainEngine, beta: float, examples: Sequence[Example], place: int) -> Tensor | None:
+    alone = [only for example in examples if (only := example.only_criterion(place)) is not None]
+    if not alone:
+        return None
+    objective = Objective("dpo", (1.0,), beta)
+    for example in alone:
+        batch = collate([example], engine.device)
+        losses, _ = objective.loss(batch, engine.logps(batch.packed))
+        engine.backward(losses.sum(), last=example is alone[-1])
+    return engine.gradients()
+
+
+def _cosine(one: Tensor | None, other: Tensor | None) -> float | None:
+    if one is None or other is None:
+        return None
+    sizes = float(one.norm()) * float(other.norm())
+    return float(one @ other) / sizes if sizes else None
 
 
 def _of_criterion(right: float, margins: float, squares: float, pairs: float) -> dict[str, float]:

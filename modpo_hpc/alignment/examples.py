@@ -49,6 +49,11 @@ class Example:
         used = dict.fromkeys(place for pair in pairs if pair for place in pair)
         return replace(self, pairs=pairs).narrowed(tuple(used))
 
+    def only_criterion(self, place: int) -> Example | None:
+        """The same with the pair of one criterion alone; None if it has none."""
+        pair = self.pairs[place]
+        return replace(self, pairs=(pair,)).narrowed(pair) if pair else None
+
     def chosen_only(self) -> Example:
         """The anchor's chosen response alone; its pair names it twice."""
         pair = self.pairs[0]

@@ -13,13 +13,15 @@ import torch
 
 from modpo_hpc.alignment.adapter import adapter_config, save_adapter
 from modpo_hpc.alignment.checkpoint import refuse_unresumable
+from modpo_hpc.alignment.engine import PlainEngine
+from modpo_hpc.alignment.evaluation import gradient_cosines
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.loading import layout_of, make_engine, precision_of
 from modpo_hpc.alignment.margins import MarginReport, report_margins
 from modpo_hpc.alignment.material import Material, gather_material, reasons
 from modpo_hpc.alignment.processes import Seat, own_seat
 from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
-from modpo_hpc.alignment.training import Trained, Watch, train
+from modpo_hpc.alignment.training import OnEvaluation, Trained, Watch, nothing, train
 from modpo_hpc.models import base_model_path
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
@@ -36,7 +38,14 @@ class Aligned:
     summary: dict[str, Any]
 
 
-def align_policy(run: Run, policy: str, settings: Training, scratch: Path, watch: Watch) -> Aligned:
+def align_policy(
+    run: Run,
+    policy: str,
+    settings: Training,
+    scratch: Path,
+    watch: Watch,
+    on_evaluation: OnEvaluation = nothing,
+) -> Aligned:
     """Train ``policy``, from the newest checkpoint in ``scratch`` if there is one.
 
     Under several processes every process calls this, and all return the same.
@@ -60,8 +69,21 @@ def align_policy(run: Run, policy: str, settings: Training, scratch: Path, watch
     if margins and engine.rank == 0:
         print(_sentence(policy, margins), file=sys.stderr, flush=True)
     views = [material.objective.training_view(example) for example in training]
-    trained = train(engine, material.objective, views, held_out, material.criteria, settings, seed, checkpoints, watch)
+    trained = train(
+        engine,
+        material.objective,
+        views,
+        held_out,
+        material.criteria,
+        settings,
+        seed,
+        checkpoints,
+        watch,
+        on_evaluation,
+    )
     summary = _summary(run, policy, settings, material, views, trained, margins)
+    if settings.gradient_cosine and isinstance(engine, PlainEngine):
+        summary["gradient_cosine"] = gradient_cosines(engine, material.objective, held_out, material.criteria)
     return Aligned(trained, adapter_config(engine.adapted), summary)
 
 

@@ -114,13 +114,6 @@ class DeepSpeedEngine:
         with deepspeed.zero.GatheredParameters(self._parameters, enabled=self._spread):
             return adapter_weights(self.adapted)
 
-    def gradients(self) -> Tensor:
-        from deepspeed.utils import safe_get_full_grad
-
-        flat = torch.cat([safe_get_full_grad(one).flatten().float() for one in self._parameters])
-        self._engine.optimizer.zero_grad()
-        return flat
-
     def save(self, checkpoint: Path) -> None:
         self._engine.save_checkpoint(str(checkpoint), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
 

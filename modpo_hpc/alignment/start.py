@@ -18,6 +18,7 @@ from typing import Protocol
 from modpo_hpc import shards
 from modpo_hpc.alignment.checkpoint import refuse_unresumable
 from modpo_hpc.alignment.processes import Seat, processes_of, seat_of
+from modpo_hpc.alignment.training import OnEvaluation, nothing
 from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, Request
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
 from modpo_hpc.run import Run
@@ -30,7 +31,9 @@ POLL_SECONDS = 0.2
 class Workplace(Protocol):
     """What training needs of a shard."""
 
-    scratch: Path
+    @property
+    def scratch(self) -> Path:
+        """Where checkpoints are kept."""
 
     def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
         """Say how far it is."""
@@ -39,11 +42,19 @@ class Workplace(Protocol):
         """Raise ``Interrupted`` when it should stop."""
 
 
-def train_policy(run: Run, policy: str, settings: Training, workplace: Workplace, resources: Resources) -> Path | None:
+def train_policy(
+    run: Run,
+    policy: str,
+    settings: Training,
+    workplace: Workplace,
+    resources: Resources,
+    on_evaluation: OnEvaluation = nothing,
+) -> Path | None:
     """Train ``policy`` with ``settings``; returns the folder that holds it, in ``workplace.scratch``.
 
     Where a launcher has started this as one of several processes (see ``processes.seat_of``), all but the first
-    return None.
+    return None. ``on_evaluation`` gets the evaluations so far after each one; where this process starts others, once,
+    at the end.
 
     Raises:
         InputError: settings, data or a checkpoint that cannot be used.
@@ -53,10 +64,14 @@ def train_policy(run: Run, policy: str, settings: Training, workplace: Workplace
     seat = seat_of(os.environ) if settings.deepspeed else None
     result = workplace.scratch / RESULT
     if seat is None and settings.deepspeed is not None:
-        return _in_processes(run, policy, settings, workplace, resources, processes_of(settings, resources.gpus))
+        count = processes_of(settings, resources.gpus)
+        trained = _in_processes(run, policy, settings, workplace, resources, count)
+        rows = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        on_evaluation([row for row in rows if "held_out_loss" in row])
+        return trained
     from modpo_hpc.alignment.policy import align_policy, write_policy
 
-    aligned = align_policy(run, policy, settings, _common_scratch(workplace, seat), workplace)
+    aligned = align_policy(run, policy, settings, _common_scratch(workplace, seat), workplace, on_evaluation)
     if seat and seat.rank > 0:
         return None
     with shards.atomic_folder(result) as folder:

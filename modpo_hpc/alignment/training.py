@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +49,13 @@ class Trained:
     weights: dict[str, Tensor]
     position: Position
     steps: int
+
+
+OnEvaluation = Callable[[list[dict[str, Any]]], None]
+
+
+def nothing(_: list[dict[str, Any]]) -> None:
+    """Do nothing with the evaluations."""
 
 
 def learning_rate_at(step: int, steps: int, settings: Training) -> float:
@@ -103,6 +110,7 @@ def train(
     seed: int,
     checkpoints: Path,
     watch: Watch,
+    on_evaluation: OnEvaluation = nothing,
 ) -> Trained:
     """Train from the newest checkpoint, or from the start.
 
@@ -112,6 +120,7 @@ def train(
         criteria: names, the anchor first.
         seed: of batches and dropout.
         checkpoints: folder of the checkpoints, shared by all processes.
+        on_evaluation: gets all evaluations so far after each one, and once more at the end; it may raise to stop.
 
     Raises:
         InputError: the checkpoint there cannot be resumed.
@@ -155,10 +164,12 @@ def train(
             position.log.append({"step": position.step, "epoch": step.epoch, **measured})
             if _improved(position, measured["held_out_loss"], settings) and settings.early_stopping:
                 best = engine.weights()
+            on_evaluation(_evaluations(position))
         watch.progress(position.step, len(plan), "steps", **_shown(position.log))
         if position.step % settings.checkpoint_steps == 0 and position.step < len(plan):
             save()
         _stop_if_asked(engine, watch, save)
+    on_evaluation(_evaluations(position))
     return Trained(best or engine.weights(), position, len(plan))
 
 
@@ -192,6 +203,10 @@ def train_step(
     return {**row, "learning_rate": learning_rate, "grad_norm": norm, "examples": step.size}
 
 
+def _evaluations(position: Position) -> list[dict[str, Any]]:
+    return [row for row in position.log if "held_out_loss" in row]
+
+
 def _improved(position: Position, loss: float, settings: Training) -> bool:
     if position.best_loss is None or loss < position.best_loss:
         position.best_loss, position.best_step, position.evaluations_without_gain = loss, position.step, 0
@@ -211,7 +226,7 @@ def _shown(log: Sequence[dict[str, Any]]) -> dict[str, float]:
         "held_out_accuracy": "held_out_accuracy",
     }
     newest = {key: value for row in log[-8:] for key, value in row.items()}
-    return {short: newest[name] for name, short in wanted.items() if name in newest}
+    return {short: newest[name] for name, short in wanted.items() if newest.get(name) is not None}
 
 
 def _stop_if_asked(engine: Engine, watch: Watch, save: Any) -> None:

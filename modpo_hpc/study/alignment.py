@@ -44,6 +44,40 @@ class Training(Section):
     def _processes_need_deepspeed(self) -> Training:
         if self.processes and self.processes > 1 and self.deepspeed is None:
             raise ValueError("several processes train under DeepSpeed only; name a configuration in deepspeed")
+        if self.gradient_cosine and self.deepspeed is not None:
+            raise ValueError("gradient_cosine is measured in one process; leave deepspeed empty for it")
+        if self.gradient_cosine and self.held_out == 0:
+            raise ValueError("gradient_cosine is measured on held-out questions; set held_out above zero")
+        return self
+
+
+class PolicySearch(Section):
+    """Search of the settings of every trained policy: ``(low, high)`` ranges and lists of choices."""
+
+    trials: int = Field(0, ge=0, description="of each policy; with 0 the settings of the study are used")
+    startup: int = Field(8, ge=1, description="trials drawn at random before the search learns from results")
+    wave: int = Field(4, ge=1, description="later trials that are drawn without seeing one another's results")
+    prune_after: int | None = Field(
+        1, ge=0, description="evaluations before the median rule may stop a trial; empty: never"
+    )
+    retries: int = Field(2, ge=0, description="how often other workers take up a trial whose worker died")
+    learning_rate: tuple[float, float] = (1e-6, 1e-4)
+    beta: tuple[float, float] = (0.01, 0.5)
+    lora_rank: tuple[int, ...] = Field((16, 32, 64), min_length=1)
+    lora_alpha: tuple[int, ...] = Field((16, 32, 64, 128), min_length=1)
+    lora_dropout: tuple[float, float] = (0.0, 0.1)
+    micro_batch_size: tuple[int, ...] = Field((4, 8), min_length=1, description="pairs a forward pass")
+    accumulation: tuple[int, ...] = Field((1, 2, 4), min_length=1, description="forward passes a step")
+    epochs: tuple[int, int] = (1, 3)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> PolicySearch:
+        for name in ("learning_rate", "beta", "lora_dropout", "epochs"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} goes from {low} to {high}; the lower end comes first")
+        if self.learning_rate[0] <= 0 or self.beta[0] <= 0:
+            raise ValueError("learning_rate and beta are searched on a log scale and must be above zero")
         return self
 
 
@@ -87,6 +121,7 @@ class Alignment(Section):
     """All policies of the study, by name, and the settings that they share."""
 
     training: Training = Training()
+    search: PolicySearch = PolicySearch()
     policies: dict[str, Policy] = Field(min_length=2)
 
     def training_of(self, policy: str, **overrides: Any) -> Training:

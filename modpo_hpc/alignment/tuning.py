@@ -1,0 +1,162 @@
+"""The search of a policy's settings: its space, what one trial does, and the settings that won."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from modpo_hpc import shards
+from modpo_hpc.alignment.start import train_policy
+from modpo_hpc.errors import InputError
+from modpo_hpc.run import Run, Shard
+from modpo_hpc.search import Attempt, Objective, SearchPlan, Trial
+from modpo_hpc.study.alignment import PolicySearch, Training
+
+STAGE = "policy_trials"
+TRIALS = pa.schema(
+    [
+        ("policy", pa.string()),
+        ("trial", pa.int32()),
+        ("state", pa.string()),
+        ("accuracy", pa.float64()),
+        ("loss", pa.float64()),
+        ("steps", pa.int32()),
+        ("curve", pa.list_(pa.float64())),
+        ("settings", pa.string()),
+    ]
+)
+
+
+def space_of(search: PolicySearch) -> dict[str, BaseDistribution]:
+    """The study's search space as Optuna's distributions."""
+    return {
+        "learning_rate": FloatDistribution(*search.learning_rate, log=True),
+        "beta": FloatDistribution(*search.beta, log=True),
+        "lora_rank": CategoricalDistribution(search.lora_rank),
+        "lora_alpha": CategoricalDistribution(search.lora_alpha),
+        "lora_dropout": FloatDistribution(*search.lora_dropout),
+        "micro_batch_size": CategoricalDistribution(search.micro_batch_size),
+        "accumulation": CategoricalDistribution(search.accumulation),
+        "epochs": IntDistribution(*search.epochs),
+    }
+
+
+def settings_of(run: Run, policy: str, params: dict[str, Any]) -> Training:
+    """The settings of a trial: those of ``policy``, with ``params`` in their place.
+
+    ``accumulation`` counts the passes of a step; it becomes the batch size.
+    """
+    rest = dict(params)
+    batch = rest["micro_batch_size"] * rest.pop("accumulation")
+    return run.study.alignment.training_of(policy, batch_size=batch, **rest)
+
+
+def search_plan(run: Run, policy: str) -> SearchPlan:
+    """The search of ``policy``: it belongs to the present inputs, and to no others."""
+    search = run.study.alignment.search
+    return SearchPlan(
+        name=f"{policy} {run.inputs(STAGE)}",
+        space=space_of(search),
+        trials=search.trials,
+        seed=run.seed(STAGE, policy),
+        startup=search.startup,
+        wave=search.wave,
+        prune_after=search.prune_after,
+        retries=search.retries,
+    )
+
+
+def journal_path(run: Run, policy: str) -> Path:
+    """The journal that all trials of ``policy`` share."""
+    return run.folder(STAGE) / "search" / f"{policy}.journal"
+
+
+def objective(run: Run, shard: Shard, policy: str) -> Objective:
+    """What a trial is: the policy trained with its settings; its value is the held-out accuracy.
+
+    Accuracy compares across beta, which the loss does not.
+
+    Raises:
+        InputError: the policy holds out no questions.
+    """
+
+    def compute(attempt: Attempt) -> float:
+        settings = settings_of(run, policy, attempt.params)
+        if settings.held_out == 0:
+            raise InputError(
+                "a search needs held-out questions",
+                field="alignment.training.held_out",
+                value=0.0,
+                remedy="Set it above zero, for instance 0.1.",
+            )
+        with _folder_of(run, shard, f"{policy}.{attempt.number}") as folder:
+            place = _Workplace(folder, shard.progress, shard.check)
+            reported = 0
+
+            def report(measured: list[dict[str, Any]]) -> None:
+                nonlocal reported
+                while reported < len(measured):
+                    row = measured[reported]
+                    attempt.facts.update(
+                        accuracy=row["held_out_accuracy"], loss=row["held_out_loss"], steps=row["step"]
+                    )
+                    reported += 1
+                    attempt.report(reported - 1, row["held_out_accuracy"])
+
+            trained = train_policy(run, policy, settings, place, shard.stage.resources(run.study), report)
+            if trained is None:
+                raise InputError(
+                    "a search runs each trial from one process",
+                    field="launcher",
+                    remedy="Use the launcher python; a trial starts its own processes.",
+                )
+            held_out = json.loads((trained / "summary.json").read_text())["held_out"]
+            attempt.facts.update(accuracy=held_out["held_out_accuracy"], loss=held_out["held_out_loss"])
+            attempt.facts["steps"] = held_out["step"]
+            return float(held_out["held_out_accuracy"])
+
+    return compute
+
+
+def trial_row(run: Run, policy: str, trial: Trial) -> dict[str, Any]:
+    """The row of ``TRIALS`` for a finished trial."""
+    return {
+        "policy": policy,
+        "trial": trial.number,
+        "state": "pruned" if trial.pruned else "complete",
+        "accuracy": trial.facts["accuracy"],
+        "loss": trial.facts["loss"],
+        "steps": trial.facts["steps"],
+        "curve": [trial.curve[step] for step in sorted(trial.curve)],
+        "settings": json.dumps(settings_of(run, policy, trial.params).model_dump(mode="json"), sort_keys=True),
+    }
+
+
+def chosen_settings(run: Run, policy: str) -> Training:
+    """The settings of the complete trial of highest accuracy (then lowest loss); the study's if there is no search."""
+    if run.study.alignment.search.trials == 0:
+        return run.study.alignment.training_of(policy)
+    rows = [row for row in run.table(STAGE).to_pylist() if row["policy"] == policy and row["state"] == "complete"]
+    best = min(rows, key=lambda row: (-row["accuracy"], row["loss"], row["trial"]))
+    return Training.model_validate(json.loads(best["settings"]))
+
+
+@dataclass(frozen=True)
+class _Workplace:
+    scratch: Path
+    progress: Callable[..., None]
+    check: Callable[[], None]
+
+
+def _folder_of(run: Run, shard: Shard, name: str) -> AbstractContextManager[Path]:
+    """Where trial ``name`` keeps its checkpoints, whichever shard computes it."""
+    if name == shard.id:
+        return nullcontext(shard.scratch)
+    return shards.scratch_folder(run.folder(STAGE), name, run.inputs(STAGE))
