@@ -12,12 +12,12 @@ from modpo_hpc.seeds import rng_of
 def personas(run: Run, shard: Shard) -> None:
     study = run.study
     built = records.build(study.personas, study.seed, rng_of(run.seed("personas")))
-    with shard.file("account.json") as stream:
+    with shard.file(records.ACCOUNT) as stream:
         json.dump(built.account, stream, indent=1, ensure_ascii=False)
     shard.metrics["participants"] = built.account["participants"]
     shard.metrics["mean_quality"] = built.account["quality"]["mean"]
     shard.metrics["constraints_not_met"] = len(built.account["constraints_not_met"])
-    shard.write_table(built.pool, records.POOL_SCHEMA, name="pool")
+    shard.write_table(built.pool, records.POOL_SCHEMA, name=records.POOL)
     shard.write_table(built.personas, records.SCHEMA)
 
 

@@ -19,6 +19,16 @@ def check_inputs(study: Study) -> None:
     _check_surveys(study)
 
 
+def warnings(study: Study) -> list[str]:
+    """What to know before ``study`` begins, in sentences: personas that could be recognized by an outside judge."""
+    from modpo_hpc.personas.privacy import OUTSIDE, anonymity_of_study, warning
+
+    if study.judge.kind not in OUTSIDE or not study.personas.surveys:
+        return []
+    found = warning(anonymity_of_study(study), study.judge.kind)
+    return [found] if found else []
+
+
 def _check_questions(study: Study) -> None:
     from modpo_hpc.data import questions
 

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "export": "write a run's data in the authors' formats, as datasets and as adapters",
     "rehearse": "the whole study at true counts without a GPU or an API: what it will take, where it would hurt",
     "ledger": "raw answers of the judges: how many, what they cost, which cannot be read",
+    "personas": "who the personas are, and whether one of them could be recognized",
     "human": "judgments by people: sample, forms, analysis",
     "results": "rankings and McNemar's tests of a finished run, in the terminal",
     "report": "make the report of a run: one page, every figure and table as files",

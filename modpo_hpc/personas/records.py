@@ -17,6 +17,7 @@ from modpo_hpc.personas.survey import Participant, parse_rows, read_surveys, wit
 from modpo_hpc.personas.text import persona_text
 from modpo_hpc.study.data import Personas
 
+POOL, ACCOUNT = "pool", "account.json"
 _WHO = [
     pa.field("persona_id", pa.string(), nullable=False),
     pa.field("population", pa.string(), nullable=False),
