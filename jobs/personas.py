@@ -6,12 +6,10 @@ import json
 
 from modpo_hpc.personas import records
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.seeds import rng_of
 
 
 def personas(run: Run, shard: Shard) -> None:
-    study = run.study
-    built = records.build(study.personas, study.seed, rng_of(run.seed("personas")))
+    built = records.build(run.study.personas, run.study.seed)
     with shard.file(records.ACCOUNT) as stream:
         json.dump(built.account, stream, indent=1, ensure_ascii=False)
     shard.metrics["participants"] = built.account["participants"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import Study
 
 
@@ -19,7 +18,7 @@ def check_inputs(study: Study) -> None:
     _check_surveys(study)
 
 
-def warnings(study: Study) -> list[str]:
+def cautions(study: Study) -> list[str]:
     """What to know before ``study`` begins, in sentences: personas that could be recognized by an outside judge."""
     from modpo_hpc.personas.privacy import OUTSIDE, anonymity_of_study, warning
 
@@ -53,7 +52,7 @@ def _check_surveys(study: Study) -> None:
     if study.personas.surveys:
         from modpo_hpc.personas import records
 
-        records.build(study.personas, study.seed, rng_of(study.seed))
+        records.build(study.personas, study.seed)
 
 
 def _readable(path: Path, field: str) -> None:

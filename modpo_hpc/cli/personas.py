@@ -32,7 +32,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Exit code 1 of ``check``: somebody stands out."""
     if arguments.action == "check":
         found, judge = _look(arguments)
-        print(json.dumps({**asdict(found), "exposed": found.exposed, "judge": judge}) if arguments.json else _told(found, judge))
+        print(
+            json.dumps({**asdict(found), "exposed": found.exposed, "judge": judge})
+            if arguments.json
+            else _told(found, judge)
+        )
         return 1 if found.rare else 0
     account, tables = _tables(arguments.run_dir)
     if arguments.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.checks import check_inputs
+    from modpo_hpc.checks import cautions, check_inputs
     from modpo_hpc.errors import IncompleteError, InputError
     from modpo_hpc.pipeline import STAGES, with_needs
     from modpo_hpc.rehearsal.report import render
@@ -52,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     study = rehearsed(load_study(arguments.study, arguments.overrides), arguments.study)
     stages = [one.name for one in (with_needs(arguments.until) if arguments.until else STAGES)]
     check_inputs(study)
+    for caution in cautions(study):
+        print(caution, file=sys.stderr)
     # every process of the rehearsal, on any node, finds the stand-ins by this variable
     os.environ["MODPO_JOBS"] = str(RECIPES)
     the_run = Run.create(arguments.run, study)

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.checks import check_inputs
+    from modpo_hpc.checks import cautions, check_inputs
     from modpo_hpc.cli.progress import follow
     from modpo_hpc.errors import InputError
     from modpo_hpc.launch.local import Capacity, LocalExecutor
@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.until:
         stages = with_needs(arguments.until)
     check_inputs(study)
+    for caution in cautions(study):
+        print(caution, file=sys.stderr)
     the_run = Run.create(arguments.run, study)
     if arguments.only:
         for need in stages[0].needs:

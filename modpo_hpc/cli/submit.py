@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.checks import check_inputs
+    from modpo_hpc.checks import cautions, check_inputs
     from modpo_hpc.launch.accounting import require_slurm
     from modpo_hpc.launch.profile import load_profile
     from modpo_hpc.run import Run
@@ -43,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
     stages = chosen_stages(arguments.until, arguments.only)
     check_inputs(study)
+    for caution in cautions(study):
+        print(caution, file=sys.stderr)
     if arguments.dry_run:
         return dry_run(Run.envisage(arguments.run, study), profile, stages)
     require_slurm()

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from modpo_hpc.personas import records
@@ -84,7 +83,7 @@ def anonymity_of_run(run: Run, k: int = USUAL_K) -> Anonymity:
 
 def anonymity_of_study(study: Study, k: int = USUAL_K) -> Anonymity:
     """The same before a run has begun, from the surveys."""
-    built = records.build(study.personas, study.seed, np.random.default_rng(study.seed))
+    built = records.build(study.personas, study.seed)
     chosen = [(str(one["persona_id"]), _traits(one)) for one in built.personas]
     return anonymity([_traits(one) for one in built.pool], chosen, k)
 
@@ -94,8 +93,8 @@ def warning(found: Anonymity, judge: str) -> str | None:
     if judge not in OUTSIDE or not found.rare:
         return None
     return (
-        f"privacy: {found.exposed} of {found.personas} personas have an age group, gender and ethnicity that fewer than "
-        f"{found.k} of {found.participants} participants share, and the judge ({judge}) is outside. "
+        f"privacy: {found.exposed} of {found.personas} personas have an age group, gender and ethnicity that fewer "
+        f"than {found.k} of {found.participants} participants share, and the judge ({judge}) is outside. "
         "See: modpo personas check"
     )
 

@@ -15,6 +15,7 @@ from modpo_hpc.personas.quality import quality_of
 from modpo_hpc.personas.selection import select
 from modpo_hpc.personas.survey import Participant, parse_rows, read_surveys, without_copies
 from modpo_hpc.personas.text import persona_text
+from modpo_hpc.seeds import rng_of
 from modpo_hpc.study.data import Personas
 
 POOL, ACCOUNT = "pool", "account.json"
@@ -69,13 +70,13 @@ def participants_of(settings: Personas, seed: int, columns: Columns) -> list[Par
     return [one for population, rows in invented.items() for one in parse_rows(rows, population, columns, "sandbox")]
 
 
-def build(settings: Personas, seed: int, rng: np.random.Generator) -> Built:
+def build(settings: Personas, seed: int) -> Built:
     """Survey to personas: read, score, choose, divide, write down.
 
     Raises:
         InputError: a survey or a setting is wrong; the message says which and what to do.
     """
-    columns = load_columns(settings.columns)
+    columns, rng = load_columns(settings.columns), rng_of(seed, "personas")
     answered = participants_of(settings, seed, columns)
     pool, copies = without_copies(answered)
     texts = [persona_text(one, columns) for one in pool]

@@ -19,7 +19,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.personas.answers import NOT_STATED
 
 Cell = tuple[str, ...]
-_PENALTY_PROPORTION, _PENALTY_MINIMUM = 100.0, 10_000.0
+_PENALTY_PROPORTION, _PENALTY_MINIMUM = 20.0, 400.0
 _WEIGHT_OF_CHOICE = 0.05
 
 
@@ -107,14 +107,14 @@ def allocate(
         LinearConstraint(np.hstack([in_group, unrelated, slack]), least, np.inf),
         LinearConstraint(np.hstack([in_group, unrelated, -slack]), -np.inf, most),
     ]
-    # HiGHS's presolve gives up on some small problems that have a solution
-    outcome = milp(
-        cost,
-        integrality=np.concatenate([np.ones(size), np.zeros(width - size)]),
-        bounds=Bounds(np.zeros(width), np.concatenate([people, np.full(width - size, np.inf)])),
-        constraints=constraints,
-        options={"mip_rel_gap": 0.0, "presolve": False},
-    )
+    integral = np.concatenate([np.ones(size), np.zeros(width - size)])
+    bounds = Bounds(np.zeros(width), np.concatenate([people, np.full(width - size, np.inf)]))
+    # HiGHS's presolve gives up on some small problems that have a solution; without it they are solved
+    for presolve in (True, False):
+        options = {"mip_rel_gap": 0.0, "presolve": presolve}
+        outcome = milp(cost, integrality=integral, bounds=bounds, constraints=constraints, options=options)
+        if outcome.x is not None:
+            break
     if outcome.x is None:
         raise RuntimeError(f"seats could not be allocated: {outcome.message}")
     seats = {cell: round(value) for cell, value in zip(cells, outcome.x[:size], strict=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modpo_hpc.report.human import human_section
 from modpo_hpc.report.parts import Section
 from modpo_hpc.report.people import people_section
 from modpo_hpc.report.phases import phase_section
@@ -22,6 +23,7 @@ def sections_of(run: Run, results: Results) -> list[Section]:
         certainty_section(results),
         length_section(results),
         groups_section(results),
+        human_section(run),
         toxicity_section(run),
         people_section(run),
         training_section(run),

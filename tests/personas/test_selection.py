@@ -31,7 +31,7 @@ QUOTA = {"campus": 61, "community": 89}
 
 @pytest.fixture(scope="module")
 def built() -> records.Built:
-    return records.build(Personas(quota=QUOTA), 42, rng_of(42, "personas"))
+    return records.build(Personas(quota=QUOTA), 42)
 
 
 def write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -97,9 +97,9 @@ def test_the_selection_repeats_itself_less_than_chance(built: records.Built) -> 
 
 
 def test_everything_is_the_same_again(built: records.Built) -> None:
-    again = records.build(Personas(quota=QUOTA), 42, rng_of(42, "personas"))
+    again = records.build(Personas(quota=QUOTA), 42)
     assert again == built
-    other = records.build(Personas(quota=QUOTA), 42, rng_of(43, "personas"))
+    other = records.build(Personas(quota=QUOTA), 42)
     split, another = ({one["persona_id"]: one["split"] for one in made.personas} for made in (built, other))
     assert split != another
 
@@ -176,7 +176,7 @@ def test_copies_are_counted_once(tmp_path: Path) -> None:
     same_answers = {**campus[3], QUESTIONS["participant"]: "someone-else"}
     same_id = {**campus[4], QUESTIONS["participant"]: campus[5][QUESTIONS["participant"]]}
     files = surveys(tmp_path, campus=[*campus, same_answers, same_id], community=rows["community"])
-    built = records.build(Personas(surveys=files), 42, rng_of(1))
+    built = records.build(Personas(surveys=files), 42)
     assert built.account["participants"] == 337
     assert [one["left_out"] for one in built.account["copies"]] == ["campus, line 126", "campus, line 127"]
     assert len(built.pool) == 335
@@ -186,10 +186,10 @@ def test_a_population_with_too_few_is_refused_with_the_numbers(tmp_path: Path) -
     rows = invented_survey(42)
     files = surveys(tmp_path, campus=rows["campus"][:30], community=rows["community"])
     with pytest.raises(InputError, match="'campus' has 30 people who can be taken, but 61 are wanted"):
-        records.build(Personas(surveys=files, quota=QUOTA), 42, rng_of(1))
+        records.build(Personas(surveys=files, quota=QUOTA), 42)
     with pytest.raises(InputError, match="only 60 of 60 people reach the quality floor"):
         few = surveys(tmp_path, campus=rows["campus"][:30], community=rows["community"][:30])
-        records.build(Personas(surveys=few), 42, rng_of(1))
+        records.build(Personas(surveys=few), 42)
 
 
 def test_a_group_that_is_too_small_is_named(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_group_that_is_too_small_is_named(tmp_path: Path) -> None:
         if "Middle Eastern" in row[ethnicity]:
             seen += 1
             row[ethnicity] = row[ethnicity] if seen == 1 else "White"
-    built = records.build(Personas(surveys=surveys(tmp_path, **rows), quota=QUOTA), 42, rng_of(1))
+    built = records.build(Personas(surveys=surveys(tmp_path, **rows), quota=QUOTA), 42)
     reasons = built.account["constraints_not_met"]
     assert any("test set, primary ethnicity 'Middle Eastern': 1 taken" in reason for reason in reasons)
     assert all("there are only 1" in reason for reason in reasons if "Middle Eastern" in reason)
@@ -223,7 +223,7 @@ def test_broken_files_are_refused(
     path = write_csv(tmp_path / "campus.csv", rows["campus"])
     path.write_bytes(damage(path.read_text()))
     with pytest.raises(InputError, match=expected):
-        records.build(Personas(surveys={"campus": path}), 42, rng_of(1))
+        records.build(Personas(surveys={"campus": path}), 42)
 
 
 def test_the_stage_writes_private_tables_and_says_nothing(

@@ -1,0 +1,100 @@
+"""Section on the judgments of people, where there are any."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from modpo_hpc.report import words
+from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
+from modpo_hpc.run import Run
+
+
+def human_section(run: Run) -> Section | None:
+    """What people said, and how far the model's judgments agree; nothing before ``modpo human analyze``."""
+    path = run.root / "human" / "analysis" / "summary.json"
+    if not path.exists():
+        return None
+    from modpo_hpc.human.figures import panels
+
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    tables = {name: pd.DataFrame(rows) for name, rows in summary["tables"].items()}
+    a, b = summary["a"], summary["b"]
+    people = "simulated raters" if summary["mark"] == "sandbox: simulated raters" else "raters"
+    return Section(
+        "human",
+        "Judgments by people",
+        lead=f"{len(summary['raters'])} {people} judged {summary['questions']} questions, {a} against {b}, blinded.",
+        findings=_findings(tables, a),
+        pictures=[
+            Picture(
+                "clinicians",
+                "Outcomes by the majority of the raters; agreement of the model and of each rater left out, with "
+                "standard errors over raters and, dashed, the accuracy of always giving the same answer; accuracy by "
+                "strength of consensus, with intervals of questions drawn again; confusion.",
+                partial(panels, tables, a, b, summary["mark"]),
+            )
+        ],
+        tables=[_outcomes(tables, a, b), *([_model(tables)] if "same_truth" in tables else [])],
+    )
+
+
+def _majority(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {str(name): value for name, value in row.items()}
+        for row in table.to_dict("records")
+        if row["rule"] == "majority"
+    ]
+
+
+def _findings(tables: dict[str, pd.DataFrame], a: str) -> list[str]:
+    best = max(_majority(tables["outcomes"]), key=lambda row: row["A_share"])
+    found = [
+        f"{a} is preferred most clearly for {words.title(best['criterion'])}, on {words.percent(best['A_share'])} "
+        "of the questions."
+    ]
+    for row in _majority(tables["same_truth"]) if "same_truth" in tables else []:
+        if row["raters"]:
+            found.append(
+                f"{words.title(row['criterion']).capitalize()}: against what the other raters said, the model is right "
+                f"on {words.percent(row['model'])} of the questions, a rater on {words.percent(row['rater'])}."
+            )
+    return found
+
+
+def _outcomes(tables: dict[str, pd.DataFrame], a: str, b: str) -> Shown:
+    agree = {row["criterion"]: row for row in tables["raters_agree"].to_dict("records")}
+    rows = [
+        [
+            words.title(row["criterion"]),
+            str(row["n"]),
+            f"{words.percent(row['A_share'])} ({words.interval(row['A_low'], row['A_high'])})",
+            words.percent(row["tie_share"]),
+            f"{words.percent(row['B_share'])} ({words.interval(row['B_low'], row['B_high'])})",
+            words.decimals(agree[row["criterion"]]["fleiss_kappa"]),
+            words.decimals(agree[row["criterion"]]["gwet_ac1"]),
+        ]
+        for row in _majority(tables["outcomes"])
+    ]
+    headings = ("questions", a, "ties", b, "Fleiss' kappa", "AC1")
+    return Shown(
+        "Outcomes by the majority of the raters", [text("Criterion"), *numbers(*headings)], rows, "human_outcomes"
+    )
+
+
+def _model(tables: dict[str, pd.DataFrame]) -> Shown:
+    rows = [
+        [
+            words.title(row["criterion"]),
+            row["who"],
+            f"{row['n']:.0f}",
+            *(words.decimals(row[name]) for name in ("accuracy", "constant", "balanced", "kappa", "ac1")),
+        ]
+        for row in _majority(tables["model_agrees"])
+    ]
+    headings = ("questions", "accuracy", "same answer always", "balanced accuracy", "Cohen's kappa", "AC1")
+    columns = [text("Criterion"), text("Who"), *numbers(*headings)]
+    return Shown("Model and raters against the majority, ties left out", columns, rows, "human_agreement")
