@@ -111,8 +111,13 @@ def allocate(
     bounds = Bounds(np.zeros(width), np.concatenate([people, np.full(width - size, np.inf)]))
     # HiGHS's presolve gives up on some small problems that have a solution; without it they are solved
     for presolve in (True, False):
-        options = {"mip_rel_gap": 0.0, "presolve": presolve}
-        outcome = milp(cost, integrality=integral, bounds=bounds, constraints=constraints, options=options)
+        outcome = milp(
+            cost,
+            integrality=integral,
+            bounds=bounds,
+            constraints=constraints,
+            options={"mip_rel_gap": 0.0, "presolve": presolve},
+        )
         if outcome.x is not None:
             break
     if outcome.x is None:

@@ -51,7 +51,8 @@ def test_the_commands_name_combinations_and_never_texts(tmp_path: Path, modpo: M
     assert 0 < count(after) < 150
     shown = modpo("personas", "show", tmp_path / "run")
     assert shown.returncode == 0, shown.stderr
-    assert "Middle Eastern" in shown.stdout
+    assert "335 participants" in shown.stdout
+    assert "community" in shown.stdout
     tables = json.loads(modpo("personas", "show", tmp_path / "run", "--json").stdout)
     assert len(tables["balance"]) == 10
     assert len(tables["importance"]) == 20

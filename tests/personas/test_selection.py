@@ -99,7 +99,7 @@ def test_the_selection_repeats_itself_less_than_chance(built: records.Built) -> 
 def test_everything_is_the_same_again(built: records.Built) -> None:
     again = records.build(Personas(quota=QUOTA), 42)
     assert again == built
-    other = records.build(Personas(quota=QUOTA), 42)
+    other = records.build(Personas(quota=QUOTA), 43)
     split, another = ({one["persona_id"]: one["split"] for one in made.personas} for made in (built, other))
     assert split != another
 
