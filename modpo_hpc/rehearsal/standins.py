@@ -89,6 +89,61 @@ def shipped_recipe(verb: str) -> Callable[[Run, Shard], None]:
     return function
 
 
+def drawn_trial(run: Run, criterion: str, number: int) -> dict[str, Any]:
+    """A row of the trials' table for a trial that was never trained."""
+    search = run.study.rewards.search
+    rng = rng_of("stand-in trial", run.study.seed, criterion, number)
+    epochs = int(rng.integers(search.epochs[0], search.epochs[1] + 1))
+    accuracies = np.sort(rng.uniform(0.55, 0.9, epochs)).tolist()
+    losses = (0.75 - 0.4 * np.array(accuracies)).tolist()
+    return {
+        "criterion": criterion,
+        "trial": number,
+        "state": "complete",
+        "accuracy": accuracies[-1],
+        "accuracy_low": accuracies[-1] - 0.05,
+        "accuracy_high": accuracies[-1] + 0.05,
+        "loss": losses[-1],
+        "pairs": 238,
+        "best_epoch": epochs,
+        "learned_from": 2141,
+        "seed": run.seed("reward_trials", criterion, number),
+        "learning_rate": float(np.exp(rng.uniform(*np.log(search.learning_rate)))),
+        "weight_decay": float(np.exp(rng.uniform(*np.log(search.weight_decay)))),
+        "dropout": float(rng.uniform(*search.dropout)),
+        "batch_size": int(rng.choice(search.batch_size)),
+        "max_length": int(rng.choice(search.max_length)),
+        "epochs": epochs,
+        "cut_responses": 0,
+        "accuracies": accuracies,
+        "losses": losses,
+        "training_losses": losses,
+    }
+
+
+def drawn_predictions(run: Run, criterion: str, part: str) -> list[dict[str, Any]]:
+    """Rows of the predictions' table for a model that was never trained: the better response mostly wins."""
+    pairs = run.table("pairs", ["question_id", "chosen", "rejected", "margin"], [criterion]).to_pylist()
+    rows = []
+    for number, pair in enumerate(one for one in pairs if one["margin"] > 0):
+        fold = number % run.study.rewards.folds
+        if part.startswith("fold") and fold != int(part.removeprefix("fold")):
+            continue
+        rewards = rng_of("stand-in reward", criterion, part, pair["question_id"]).normal((1.0, 0.0))
+        rows.append(
+            {
+                "criterion": criterion,
+                "part": part,
+                "fold": fold,
+                "seen": part == "final",
+                **pair,
+                "reward_chosen": float(rewards[0]),
+                "reward_rejected": float(rewards[1]),
+            }
+        )
+    return rows
+
+
 def write_folder(shard: Shard, what: str, **facts: Any) -> None:
     """A folder of the shard's name with a note in it, in the place of weights."""
     with shard.directory(shard.id) as folder:
