@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "cancel": "take jobs of a run out of the queue",
     "import": "bring the authors' files, or others in their formats, into a new run",
     "export": "write a run's data in the authors' formats, as datasets and as adapters",
+    "pack": "a finished run as one file, checked on the way; or the check of such a file",
     "rehearse": "the whole study at true counts without a GPU or an API: what it will take, where it would hurt",
     "ledger": "raw answers of the judges: how many, what they cost, which cannot be read",
     "personas": "who the personas are, and whether one of them could be recognized",
