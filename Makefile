@@ -6,7 +6,7 @@ RUN ?= runs/demo
 EPITOME ?=
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test lint clean help bench-kill bench-finding bench-stats bench-train bench-train-gpu
+.PHONY: demo test lint clean help bench-kill bench-finding bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -46,6 +46,12 @@ bench-train-gpu: $(VENV)/tested  ## the same on one 80 GB GPU at the size of Mis
 
 bench-stats: $(VENV)/tested  ## all statistics of 1.26 million verdicts, beside a pandas and statsmodels loop
 	$(BIN)/python -m tests.bench.stats
+
+bench-generate: $(VENV)/installed  ## tokens a second against one question at a time and fixed batches
+	$(BIN)/python tests/bench/generate.py
+
+bench-generate-gpu: $(VENV)/installed  ## the same in Mistral-7B's shape against fixed batches; one GPU of 80 GB
+	$(BIN)/python tests/bench/generate.py --shape mistral-7b --rows 64 --max-tokens 512 --mean-tokens 250 --questions 64
 
 clean:  ## remove the virtual environment and the demo run
 	rm -rf $(VENV) runs

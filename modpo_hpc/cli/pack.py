@@ -36,9 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({**asdict(packed), "file": str(target)}))
     else:
-        print(
-            f"{target}: {packed.files:,} files, {size(packed.bytes)} of the run {packed.name}. {said[0].upper()}{said[1:]}"
-        )
+        print(f"{target}: {packed.files:,} files, {size(packed.bytes)} of the run {packed.name}.")
+        print(f"{said[0].upper()}{said[1:]}.")
         if not arguments.verify:
             print("It holds personas and posts: keep it where only those may read it who may read the run.")
     return 0
