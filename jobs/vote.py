@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from modpo_hpc.judging.requests import responses_by_question
 from modpo_hpc.judging.tables import PAIRS
 from modpo_hpc.judging.votes import vote as count_votes
+from modpo_hpc.rewards.loading import check_pairs
 from modpo_hpc.run import Run, Shard
 
 
@@ -22,6 +23,7 @@ def vote(run: Run, shard: Shard) -> None:
     }
     pairs, count = count_votes(criterion, responses, rankings, run.study.ranking.weights, run.study.seed)
     shard.metrics.update(asdict(count))
+    check_pairs(run, criterion, pairs, tied=count.undecided)
     shard.write_table(pairs, PAIRS)
 
 

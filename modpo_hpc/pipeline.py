@@ -107,7 +107,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("models", "teach", ("questions",), _whole, Resources(cpus=2), uses_models=True),
     Stage("responses", "generate", ("questions", "models"), _blocks("responses"), uses_models=True),
     Stage("rankings", "rank", ("questions", "personas", "responses"), _blocks("rankings")),
-    Stage("pairs", "vote", ("responses", "rankings"), _criteria),
+    Stage("pairs", "vote", ("questions", "models", "responses", "rankings"), _criteria, uses_models=True),
     Stage(
         "reward_trials",
         "tune_reward",

@@ -24,17 +24,17 @@ def check_lengths(options: Rewards, longest: int) -> None:
         )
 
 
-def check_comparisons(criterion: str, comparisons: Sequence[Comparison], rows: int, texts: Texts, file: str) -> None:
-    """Refuse a criterion whose pairs teach nothing; ``rows`` counts its pairs with tied ones included."""
+def check_comparisons(criterion: str, comparisons: Sequence[Comparison], tied: int, texts: Texts, file: str) -> None:
+    """Refuse a criterion whose pairs teach nothing; ``tied`` questions have votes but no best response."""
 
     def refuse(problem: str, remedy: str) -> InputError:
         return InputError(problem, file=file, field=f"criterion {criterion}", remedy=remedy)
 
-    if rows == 0:
+    if not comparisons and not tied:
         raise refuse("this criterion has no pairs", "See whether its rankings were parsed: modpo rerun DIR rankings")
     if not comparisons:
         raise refuse(
-            f"the votes of all {rows} questions are tied, so that no response is better than another",
+            f"the votes of all {tied} questions are tied, so that no response is better than another",
             "Ask more personas for each question, or leave this criterion out of criteria.rank.",
         )
     if len(comparisons) < FEWEST_QUESTIONS:

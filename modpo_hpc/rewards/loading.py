@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modpo_hpc.models import reward_model_path
 from modpo_hpc.rewards.check import check_comparisons, check_lengths, check_responses
 from modpo_hpc.rewards.encoding import Encoded, encode_responses
 from modpo_hpc.rewards.model import load_tokenizer, longest_input
-from modpo_hpc.rewards.records import Comparison, Texts, read_comparisons, read_texts
+from modpo_hpc.rewards.records import Comparison, Texts, comparisons_of, read_pairs, read_texts
 from modpo_hpc.rewards.splits import fold_of_question, held_out_questions
 from modpo_hpc.rewards.tuning import TrialData
 from modpo_hpc.run import Run
 
 
-def check_rewards(run: Run) -> None:
-    """Check the pairs of every criterion, and their texts against the model, before trials are queued.
+def check_pairs(run: Run, criterion: str, pairs: Sequence[Mapping[str, Any]], tied: int) -> None:
+    """Check the rows of ``pairs`` that ``vote`` made (of ``tied`` questions it made none), before trials are queued.
 
     Raises:
-        InputError: the first criterion with which no reward model can be trained, and why.
+        InputError: no reward model can be trained with them, and why.
     """
     path = reward_model_path(run)
-    tokenizer, texts = load_tokenizer(path), read_texts(run)
-    for criterion in run.study.criteria.rank:
-        load_comparisons(run, criterion, path, tokenizer, texts)
+    usable_comparisons(run, criterion, pairs, path, load_tokenizer(path), read_texts(run), tied)
 
 
 def load_trial_data(run: Run, criterion: str) -> TrialData:
@@ -49,16 +48,23 @@ def load_trial_data(run: Run, criterion: str) -> TrialData:
 def load_comparisons(
     run: Run, criterion: str, path: str, tokenizer: Any, texts: Texts
 ) -> tuple[list[Comparison], dict[str, Encoded]]:
-    """The comparisons of ``criterion`` and their encoded responses, checked. Raises as ``load_trial_data``.
+    """The comparisons of ``criterion`` and their encoded responses, checked. Raises as ``load_trial_data``."""
+    return usable_comparisons(run, criterion, read_pairs(run, criterion), path, tokenizer, texts)
+
+
+def usable_comparisons(
+    run: Run, criterion: str, pairs: Sequence[Mapping[str, Any]], path: str, tokenizer: Any, texts: Texts, tied: int = 0
+) -> tuple[list[Comparison], dict[str, Encoded]]:
+    """The comparisons that ``pairs`` hold and their encoded responses, checked. Raises as ``load_trial_data``.
 
     Bradley-Terry reads the best and the worst response of each; Plackett-Luce the whole ranking.
     """
     options, file = run.study.rewards, str(run.table_path("pairs", criterion))
-    comparisons = read_comparisons(run, criterion)
+    comparisons = comparisons_of(pairs)
     if options.loss == "bradley_terry":
         comparisons = [one.pair() for one in comparisons]
     check_lengths(options, longest_input(path, tokenizer))
-    check_comparisons(criterion, comparisons, run.table("pairs", ["margin"], [criterion]).num_rows, texts, file)
+    check_comparisons(criterion, comparisons, tied, texts, file)
     wanted = {one: each.question_id for each in comparisons for one in each.responses}
     encoded = encode_responses(tokenizer, texts.questions, texts.responses, wanted)
     check_responses(criterion, encoded, options, file)

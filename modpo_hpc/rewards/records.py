@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,11 +111,16 @@ def read_texts(run: Run) -> Texts:
     return Texts(questions, responses, {question_id: tuple(ids) for question_id, ids in of.items()})
 
 
-def read_comparisons(run: Run, criterion: str) -> list[Comparison]:
-    """The comparisons of ``criterion`` in which one response got more votes than another, by question."""
+def read_pairs(run: Run, criterion: str) -> list[dict[str, Any]]:
+    """The rows of the table ``pairs`` of ``criterion``."""
     columns = ["question_id", "chosen", "rejected", "responses", "votes", "margin"]
-    rows = run.table("pairs", columns, [criterion]).to_pylist()
-    return [comparison_of(row) for row in rows if row["margin"] > 0]
+    rows: list[dict[str, Any]] = run.table("pairs", columns, [criterion]).to_pylist()
+    return rows
+
+
+def comparisons_of(pairs: Iterable[Mapping[str, Any]]) -> list[Comparison]:
+    """The comparisons of ``pairs`` in which one response got more votes than another."""
+    return [comparison_of(row) for row in pairs if row["margin"] > 0]
 
 
 def comparison_of(row: Mapping[str, Any]) -> Comparison:

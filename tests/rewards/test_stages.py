@@ -1,0 +1,195 @@
+"""The three stages on a small run: right, resumed with the same bytes, the same in any order and sharding."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modpo_hpc.errors import Interrupted
+from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.rewards.calibration import out_of_fold
+from modpo_hpc.rewards.encoding import batches_by_length
+from modpo_hpc.rewards.fitting import recipe_of
+from modpo_hpc.rewards.loading import load_trial_data
+from modpo_hpc.rewards.model import load_reward_model, load_tokenizer, predict
+from modpo_hpc.rewards.records import read_texts
+from modpo_hpc.rewards.training import Workplace
+from modpo_hpc.rewards.tuning import train_trial
+from modpo_hpc.run import Run
+from modpo_hpc.search import Attempt
+from tests.rewards.world import attempt, make_stages, make_world
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run finished up to its pairs, to be copied."""
+    return make_world(tmp_path_factory.mktemp("base") / "run").root
+
+
+@pytest.fixture(scope="module")
+def done(base: Path) -> Run:
+    """The run with all three stages finished, undisturbed."""
+    return finished_copy(base, "done")
+
+
+def copy_of(base: Path, name: str) -> Run:
+    return Run.open(shutil.copytree(base, base.parent / name))
+
+
+def finished_copy(base: Path, name: str) -> Run:
+    run = copy_of(base, name)
+    make_stages(run, "reward_trials", "rewards", "scores")
+    return run
+
+
+def bytes_of(run: Run, *stages: str) -> dict[str, bytes]:
+    paths = [
+        path for stage in stages for path in run.folder(stage).rglob("*") if path.suffix in (".parquet", ".safetensors")
+    ]
+    return {str(path.relative_to(run.root)): path.read_bytes() for path in sorted(paths)}
+
+
+def test_models_learn_what_the_votes_say(done: Run) -> None:
+    pairs = out_of_fold(done.table("rewards").to_pandas())
+    assert len(pairs) == done.table("pairs", ["margin"]).num_rows
+    assert not pairs["seen"].any()
+    by_criterion = (pairs["difference"] > 0).groupby(pairs["criterion"]).mean()
+    assert by_criterion.min() > 0.75, by_criterion
+
+
+def test_each_question_is_scored_by_the_model_that_did_not_see_it(done: Run) -> None:
+    """Every raw reward of the scores is that of the fold's own model, computed anew from its folder, one at a time."""
+    scores, predictions = done.table("scores").to_pandas(), done.table("rewards").to_pandas()
+    assert len(scores) == 60 * 5 * 2
+    assert not scores.duplicated(["response_id", "criterion"]).any()
+    fold_of = out_of_fold(predictions).set_index(["criterion", "question_id"])["fold"]
+    seen = predictions[predictions["part"] == "final"]
+    assert set(seen["question_id"]) >= set(out_of_fold(predictions)["question_id"])
+    for (criterion, response), raw in scores.set_index(["criterion", "response_id"])["reward_raw"].iloc[::37].items():
+        question = response.split(".")[0]
+        if (criterion, question) not in fold_of.index:
+            continue
+        folder = done.folder("rewards") / f"{criterion}.fold{fold_of[criterion, question]}"
+        assert raw == pytest.approx(reward_one_by_one(done, folder, question, response), abs=1e-4)
+
+
+def reward_one_by_one(run: Run, folder: Path, question: str, response: str) -> float:
+    """As a stranger would: transformers alone."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    texts = read_texts(run)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    length = json.loads((folder / "settings.json").read_text())["max_length"]
+    batch = tokenizer(
+        texts.questions[question],
+        texts.responses[response],
+        truncation="only_first",
+        max_length=length,
+        return_tensors="pt",
+    )
+    with torch.no_grad():
+        return float(model(**batch).logits[0, 0])
+
+
+def test_calibrated_rewards_keep_margins_up_to_the_temperature(done: Run) -> None:
+    scores = done.table("scores").to_pandas()
+    for _, part in scores.groupby("criterion"):
+        wide = part.groupby("question_id")[["reward", "reward_raw"]].agg(lambda values: values.iloc[0] - values.iloc[1])
+        ratio = wide["reward"] / wide["reward_raw"]
+        assert ratio.std() < 1e-6 * ratio.mean()
+    assert abs(scores.groupby("criterion")["reward"].mean()).max() < 2
+
+
+def test_any_order_gives_the_same_bytes(base: Path, done: Run) -> None:
+    run = copy_of(base, "backwards")
+    for stage in ("reward_trials", "rewards", "scores"):
+        for shard in reversed(run.shard_ids(stage)):
+            run_shard(str(run.root), stage, shard)
+    assert bytes_of(run, "reward_trials", "rewards", "scores") == bytes_of(done, "reward_trials", "rewards", "scores")
+
+
+@pytest.mark.parametrize(
+    ("stage", "shard"), [("reward_trials", "safety.2"), ("rewards", "empathy.fold1"), ("scores", "1")]
+)
+def test_an_attempt_stopped_at_every_batch_ends_with_the_same_bytes(done: Run, stage: str, shard: str) -> None:
+    before = bytes_of(done, stage)
+    run = copy_of(done.root, f"stopped-{stage}")
+    (run.folder(stage) / "markers" / f"{shard}.json").unlink()
+    if stage == "reward_trials":
+        shutil.rmtree(run.folder(stage) / "search")
+    interruptions = 0
+    for stops in range(200):
+        calls = iter(range(10**6))
+        try:
+            attempt(run, stage, shard, lambda calls=calls, stops=stops: next(calls) == stops % 2)  # type: ignore[misc]
+            break
+        except Interrupted:
+            interruptions += 1
+    assert interruptions >= 3
+    assert bytes_of(run, stage) == before
+
+
+def test_scores_do_not_depend_on_the_number_of_blocks(base: Path, done: Run) -> None:
+    run = copy_of(done.root, "blocks")
+    study = (run.root / "study.yaml").read_text().replace("shards: {}", "shards: {scores: 3}")
+    (run.root / "study.yaml").write_text(study)
+    run = Run.open(run.root)
+    assert len(run.shard_ids("scores")) == 3
+    for shard in run.shard_ids("scores"):
+        attempt(run, "scores", shard, lambda: False)
+    frames = [pd.read_parquet(run.table_path("scores", shard)) for shard in run.shard_ids("scores")]
+    order = ["response_id", "criterion"]
+    mine = pd.concat(frames).sort_values(order).reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        mine, done.table("scores").to_pandas().sort_values(order).reset_index(drop=True), check_exact=True
+    )
+
+
+def test_the_best_trial_is_reproducible_from_its_record(done: Run, tmp_path: Path) -> None:
+    shards = [f"safety.{number}" for number in range(3)]
+    trials = done.table("reward_trials", shard_ids=shards).to_pandas()
+    best = trials[trials["trial"] == recipe_of(done, "safety").trial].iloc[0]
+    names = ("learning_rate", "weight_decay", "dropout", "batch_size", "max_length", "epochs")
+    reported: dict[int, float] = {}
+    again = Attempt(int(best["trial"]), {name: best[name].item() for name in names}, reported.__setitem__)
+    accuracy = train_trial(
+        load_trial_data(done, "safety"), done.study.rewards, again, int(best["seed"]), Workplace(tmp_path)
+    )
+    assert accuracy == best["accuracy"]
+    assert list(reported.values()) == list(best["accuracies"])
+
+
+def test_batched_rewards_are_those_of_one_at_a_time(done: Run) -> None:
+    folder = done.folder("rewards") / "safety.final"
+    data = load_trial_data(done, "safety")
+    rows = [one.cut(64) for one in list(data.encoded.values())[:40]]
+    model = load_reward_model(folder, load_tokenizer(folder).pad_token_id)
+    together = predict(model, rows, batches_by_length([len(row.ids) for row in rows], 512))
+    alone = predict(model, rows, [[at] for at in range(len(rows))])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_the_whole_ranking_can_be_learned_too(base: Path) -> None:
+    run = make_world(
+        base.parent / "ranking",
+        {
+            "loss": "plackett_luce",
+            "search": {"trials": 0},
+            "learning_curve": [0.5],
+            "settings": {"learning_rate": 3e-3, "batch_size": 8, "max_length": 64, "epochs": 3},
+        },
+    )
+    make_stages(run, "rewards", "scores")
+    predictions = run.table("rewards").to_pandas()
+    pairs = out_of_fold(predictions)
+    assert (pairs["difference"] > 0).mean() > 0.75
+    curve = predictions[predictions["part"] == "curve50"]
+    assert set(curve["question_id"]) == set(pairs[pairs["part"] == "fold0"]["question_id"])
+    assert not curve["seen"].any()
