@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,11 +148,11 @@ def _pool(run: Run, shard: Shard, settings: Judge) -> Iterator[Pool]:
     name = settings.server.name if served else settings.model
     logs = run.logs / shard.stage.name / shard.id
 
-    def address() -> Address:
-        if served:
-            return ServersAddress(settings.server, settings.model, run.study.models.dtype, logs)
-        return FixedAddress(settings.base_url)
-
+    address: Callable[[], Address] = (
+        partial(ServersAddress, settings.server, settings.model, run.study.models.dtype, logs)
+        if served
+        else partial(FixedAddress, settings.base_url)
+    )
     pool: Pool
     if settings.executor == "ray":
         from modpo_hpc.judging.chat.raypool import RayPool

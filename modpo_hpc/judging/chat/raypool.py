@@ -25,9 +25,9 @@ _CONCURRENT_METHODS = 16
 
 
 class _Actor:
-    """A sender in an actor. What it hands back stays here until the driver says that it has got it."""
+    """A sender in an actor."""
 
-    async def start(self, make_address: Callable[[], Address], model: str, settings: dict[str, Any]) -> None:
+    def __init__(self, make_address: Callable[[], Address], model: str, settings: dict[str, Any]) -> None:
         self._sender = Sender(make_address(), model, Judge.model_validate(settings))
 
     async def feed(self, calls: Sequence[Call], dialect: Dialect, limit: int) -> None:
@@ -76,7 +76,9 @@ class RayPool:
             worker = self._drains.pop(reference)
             try:
                 got = ray.get(reference)
-            except ray.exceptions.RayError as error:
+            except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
+                if isinstance(error, ray.exceptions.ActorDiedError) and "creation task" in str(error):
+                    raise  # it cannot start at all: the next one would not either
                 replies += self._replace(worker, error)
             else:
                 self._with[worker].difference_update(reply.number for reply in got)
@@ -92,9 +94,7 @@ class RayPool:
             ray.shutdown()
 
     def _start(self) -> Any:
-        actor = self._class.remote()
-        actor.start.remote(self._make_address, self._model, self._settings)
-        return actor
+        return self._class.remote(self._make_address, self._model, self._settings)
 
     def _listen(self, worker: int) -> None:
         self._drains[self._actors[worker].drain.remote()] = worker
