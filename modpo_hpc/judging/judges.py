@@ -95,6 +95,8 @@ def ask_while_open(
         keys = Keys(identity_of(settings), settings.prompt_order)
         if settings.kind == "rules":
             judgments, tally = ask_local(requests, RuleJudge(), keys, ledger, show, shard.check, is_open, on_judgment)
+        elif settings.kind == "batch":
+            judgments, tally = _ask_batch(shard, requests, settings, keys, ledger, show, is_open, on_judgment)
         else:
             judgments, tally = _ask_chat(run, shard, requests, settings, keys, ledger, show, is_open, on_judgment)
     shard.metrics.update(tally.metrics())
@@ -136,6 +138,31 @@ def _ask_chat(
             return flow.run(), flow.tally
     finally:
         budget.close()
+
+
+def _ask_batch(
+    shard: Shard,
+    requests: Sequence[Request],
+    settings: Judge,
+    keys: Keys,
+    ledger: Ledger,
+    show: Callable[[Tally], None],
+    is_open: Callable[[int], bool],
+    on_judgment: Callable[[int, Judgment], None],
+) -> tuple[list[Judgment | None], Tally]:
+    from modpo_hpc.judging.batch import BatchClient, open_journal
+    from modpo_hpc.judging.chat.rounds import Rounds
+
+    judge_settings.check_key(settings)
+    client = BatchClient(settings)
+    try:
+        with open_journal(
+            ledger.folder, f"{shard.run.provenance.get('id', 'run')}.{shard.stage.name}.{shard.id}"
+        ) as journal:
+            rounds = Rounds(requests, settings, keys, ledger, client, journal, is_open, on_judgment, show, shard.check)
+            return rounds.run(), rounds.tally
+    finally:
+        client.close()
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def kill_judging(folder: Path, verdicts: int, kills: int, seed: int) -> dict[str
     """Judge about ``verdicts`` verdicts twice, once with ``kills`` kills, and compare. Raises if anything differs."""
     rng = random.Random(seed)
     questions = max(4, round(verdicts / (3 * 50 * 2)))
-    endpoint = Endpoint(folder, latency=0.05)
+    endpoint = Endpoint(folder, latency=0.25)
     endpoint.start()
     settings = {
         **{"kind": "openai", "model": "m", "base_url": f"http://127.0.0.1:{endpoint.port}/v1", "window": WINDOW},
@@ -98,6 +98,7 @@ def kill_judging(folder: Path, verdicts: int, kills: int, seed: int) -> dict[str
     assert set(keys) == {entry.key for entry in entries(calm.root / "ledger")}
     assert set(asked) == set(asked_calmly)
     assert bytes_of[0] == bytes_of[1], "the tables differ"
+    assert sum(killed.values()) == kills, f"only {dict(killed)} were killed"
     assert twice <= kills * WINDOW, f"{twice} calls were made twice"
     return {
         "name": "judge_kill",
@@ -120,10 +121,10 @@ def judge_with_kills(run: Run, endpoint: Endpoint, kills: int, seconds: float, r
     driver = start_driver(run)
     plan = [VICTIMS[turn % len(VICTIMS)] for turn in range(kills)]
     rng.shuffle(plan)
-    pause = max(1.0, seconds / max(1, kills))
+    pause = min(3.0, max(0.5, seconds / max(1, kills)))
     while True:
         if plan and is_judging(run, driver):
-            time.sleep(rng.uniform(0.2, 2.0) * pause)
+            time.sleep(rng.uniform(0.0, 1.0) * pause)
             if strike(plan[-1], driver, endpoint):
                 killed[plan.pop()] += 1
         if driver.poll() is not None:
@@ -181,11 +182,15 @@ def strike(victim: str, driver: subprocess.Popen[bytes], endpoint: Endpoint) -> 
 
 def processes(name: str, driver: int) -> list[psutil.Process]:
     """Processes of the driver's Ray whose command line holds ``name``."""
-    try:
-        children = psutil.Process(driver).children(recursive=True)
-        return [one for one in children if name in " ".join(one.cmdline()) or name in one.name()]
-    except psutil.Error:
-        return []
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = os.getsid(process.pid) == driver or driver in {one.pid for one in process.parents()}
+            if ours and (name in process.name() or name in " ".join(process.cmdline())):
+                found.append(process)
+        except (ProcessLookupError, psutil.Error):
+            continue
+    return found
 
 
 def end_ray_of(driver: int) -> None:

@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from modpo_hpc import prompts
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.judging.chat import control
 from modpo_hpc.judging.chat.budget import Budget, SpendingLimit
+from modpo_hpc.judging.chat.conversation import messages_after, problem_of
 from modpo_hpc.judging.chat.pool import Pool
 from modpo_hpc.judging.chat.sender import Reply
 from modpo_hpc.judging.chat.wire import (
@@ -25,7 +25,6 @@ from modpo_hpc.judging.chat.wire import (
     Call,
     Dialect,
     Failed,
-    Message,
     Misunderstood,
     Refused,
     cost,
@@ -33,7 +32,7 @@ from modpo_hpc.judging.chat.wire import (
 )
 from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.ledger import Entry, Ledger, Usage
-from modpo_hpc.judging.opinions import Judgment, Tally, batches, form_of, judgment_of, opinions_of
+from modpo_hpc.judging.opinions import Judgment, Tally, batches, form_of, judgment_of
 from modpo_hpc.judging.tasks import Request, Unparsed, answer_schema
 from modpo_hpc.study.judging import Judge
 
@@ -173,18 +172,16 @@ class Flow:
 
     def _next_step(self, number: int, chain: list[Entry]) -> _Out | None:
         """The repair call that ``chain`` asks for, or None once its judgment is made."""
-        while len(chain) <= self._settings.repair_rounds and (problem := _problem(chain[-1])):
+        while len(chain) <= self._settings.repair_rounds and (problem := problem_of(chain[-1])):
             key = self._keys.repair_key(chain[-1].key, chain[-1].answer or "", problem)
             if found := self._ledger.find([key]):
                 chain.append(found[key])
                 continue
             request = self._requests[number]
-            messages: Sequence[Message] = first_messages(self._keys.prompt(request))
-            for entry in chain:
-                messages = prompts.repair_messages(messages, entry.answer or "", _problem(entry) or "")
+            messages = messages_after(first_messages(self._keys.prompt(request)), chain)
             self._chains[number] = chain
             self.tally.repairs += 1
-            return _Out(Call(number, key, tuple(messages), answer_schema(request)), [number])
+            return _Out(Call(number, key, messages, answer_schema(request)), [number])
         self._settle_judgment(number, judgment_of(chain))
         return None
 
@@ -355,19 +352,6 @@ class Flow:
             f"the judge is failing ({seen}{'; ' + detail if detail else ''}). Every answer so far is kept; when the "
             "endpoint is well again, give the same command again."
         )
-
-
-def _problem(entry: Entry) -> str | None:
-    """What is wrong with an answer, in words for the judge; None if nothing is, or nothing can be done."""
-    if entry.answer is None:
-        return None
-    opinions = opinions_of(entry)
-    wrong = [
-        f"{name}: {opinion.reason}"
-        for name, opinion in zip(entry.criteria, opinions, strict=True)
-        if isinstance(opinion, Unparsed)
-    ]
-    return "; ".join(wrong) or None
 
 
 def _weaker(present: Dialect, asked: Dialect) -> Dialect:

@@ -41,7 +41,7 @@ class Sender:
     def __init__(self, address: Address, model: str, settings: Judge) -> None:
         self._address, self._model, self._settings = address, model, settings
         self._tls = httpx.create_ssl_context(trust_env=False)
-        self._headers = _headers(settings)
+        self._headers = request_headers(settings)
         seconds = settings.timeout_seconds
         patience = {"connect": min(20.0, seconds), "read": seconds, "write": seconds, "pool": seconds}
         self._extensions = {"timeout": patience}
@@ -116,6 +116,7 @@ class Sender:
         return httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=limits)
 
 
-def _headers(settings: Judge) -> dict[str, str]:
+def request_headers(settings: Judge) -> dict[str, str]:
+    """Headers of a request, with the key from the environment."""
     key = os.environ.get(settings.api_key_env, "")
     return {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}

@@ -1,0 +1,31 @@
+"""The conversation with a judge whose answer could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modpo_hpc import prompts
+from modpo_hpc.judging.chat.wire import Message
+from modpo_hpc.judging.ledger import Entry
+from modpo_hpc.judging.opinions import opinions_of
+from modpo_hpc.judging.tasks import Unparsed
+
+
+def problem_of(entry: Entry) -> str | None:
+    """What is wrong with an answer, in words for the judge; None if nothing is, or nothing can be done."""
+    if entry.answer is None:
+        return None
+    wrong = [
+        f"{name}: {opinion.reason}"
+        for name, opinion in zip(entry.criteria, opinions_of(entry), strict=True)
+        if isinstance(opinion, Unparsed)
+    ]
+    return "; ".join(wrong) or None
+
+
+def messages_after(first: Sequence[Message], answers: Sequence[Entry]) -> tuple[Message, ...]:
+    """What to send after ``answers`` that could not be read."""
+    messages = list(first)
+    for entry in answers:
+        messages = prompts.repair_messages(messages, entry.answer or "", problem_of(entry) or "")
+    return tuple(messages)
