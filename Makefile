@@ -6,7 +6,7 @@ RUN ?= runs/demo
 EPITOME ?=
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test lint clean help bench-kill bench-finding bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu
+.PHONY: demo test lint clean help bench-kill bench-finding bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -52,6 +52,9 @@ bench-generate: $(VENV)/installed  ## tokens a second against one question at a 
 
 bench-generate-gpu: $(VENV)/installed  ## the same in Mistral-7B's shape against fixed batches; one GPU of 80 GB
 	$(BIN)/python tests/bench/generate.py --shape mistral-7b --rows 64 --max-tokens 512 --mean-tokens 250 --questions 64
+
+bench-ops: $(VENV)/installed  ## status of a run of 5,000 shards, and modpo --help
+	$(BIN)/python -m tests.bench.ops
 
 clean:  ## remove the virtual environment and the demo run
 	rm -rf $(VENV) runs

@@ -12,6 +12,7 @@ from typing import Any
 
 COMMANDS: dict[str, str] = {
     "run": "run a study on this machine",
+    "plan": "what a study will take: shards, calls, GPU-hours, price, time, disk",
     "submit": "hand a study to a Slurm cluster: what is missing, with its dependencies",
     "status": "what is done, running, failed and missing in a run",
     "logs": "the log of a shard, without knowing any job id",

@@ -1,0 +1,181 @@
+"""``modpo plan``: what a study will take, before anything is queued."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modpo_hpc.launch.estimate import Counts, StagePlan
+    from modpo_hpc.launch.profile import Profile
+    from modpo_hpc.launch.state import Picture
+    from modpo_hpc.study import Study
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="study file, for instance configs/demo.yaml")
+    parser.add_argument(
+        "--run", metavar="DIR", help="take off what is done in this run; its finished shards give the times"
+    )
+    parser.add_argument("--profile", metavar="P", default="gpu", help="cluster profile (default: gpu)")
+    overrides = {"action": "append", "default": [], "metavar": "KEY=VALUE", "dest": "overrides"}
+    parser.add_argument("--set", help="override a field of the study", **overrides)  # type: ignore[arg-type]
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.checks import check_inputs
+    from modpo_hpc.launch.profile import load_profile
+    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.run import Run
+    from modpo_hpc.study import load_study
+
+    study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
+    check_inputs(study)
+    picture = take_picture(Run.envisage(arguments.run, study)) if arguments.run else None
+    counts = count_questions(study, picture)
+    rows = query(study, profile, counts, picture)
+    if arguments.json:
+        print(json.dumps(as_json(study, profile, counts, rows)))
+    else:
+        render(study, profile, counts, rows)
+    return 0
+
+
+def query(study: Study, profile: Profile, counts: Counts, picture: Picture | None) -> list[StagePlan]:
+    """The rows of the plan, with what is done in the run of ``picture`` taken off."""
+    from modpo_hpc.launch.estimate import plan_stages
+    from modpo_hpc.pipeline import STAGES
+
+    left = {stage.name: len(stage.shards(study)) for stage in STAGES}
+    seconds: dict[str, list[float]] = {}
+    if picture is not None:
+        for name in left:
+            left[name] = len(picture.incomplete(name))
+            seconds[name] = [marker.seconds for marker in picture.survey[name].markers.values()]
+    return plan_stages(study, profile, counts, left, seconds)
+
+
+def count_questions(study: Study, picture: Picture | None) -> Counts:
+    """Training and test questions: from the run if they are prepared, else as the study will cut them."""
+    from modpo_hpc.data.questions import clean, read_posts
+    from modpo_hpc.launch.estimate import Counts
+
+    data = study.data
+    source = data.epitome or data.file
+    if picture is not None and picture.shards["questions"]["all"].state == "done":
+        splits = picture.run.table("questions", ["split"])["split"].to_pylist()
+        train, test = splits.count("train"), splits.count("test")
+    elif source is None:
+        train, test = data.sandbox_train, data.sandbox_test
+    else:
+        columns = ("sp_id", "seeker_post") if data.epitome else (data.id_column, data.text_column)
+        posts = clean(read_posts(source, *columns, repeated_ids=data.epitome is not None), data)
+        train, test = len(posts) - data.test_size, data.test_size
+    return Counts(min(train, data.use_train or train), min(test, data.use_test or test))
+
+
+def totals(rows: list[StagePlan]) -> dict[str, float]:
+    """Sums over the stages, and the wall time along the longest chain of needs."""
+    return {
+        "shards_left": sum(row.left for row in rows),
+        "gpu_hours": sum(row.gpu_hours for row in rows),
+        "gpu_hours_worst": sum(row.gpu_hours_worst for row in rows),
+        "cpu_hours": sum(row.cpu_hours for row in rows),
+        "calls_left": sum(row.calls_left for row in rows),
+        "price": sum(row.price for row in rows),
+        "disk_bytes": sum(row.disk_bytes for row in rows),
+        "wall_seconds": max((row.ends_after_seconds for row in rows), default=0.0),
+    }
+
+
+def as_json(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan]) -> dict[str, Any]:
+    """The plan as plain data."""
+    total = totals(rows)
+    return {
+        "study": study.name,
+        "sandbox": study.is_sandbox,
+        "questions": asdict(counts),
+        "currency": profile.prices.currency,
+        "stages": [asdict(row) for row in rows],
+        "total": {**total, "price_of_gpus": total["gpu_hours"] * profile.prices.gpu_hour},
+    }
+
+
+def render(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan]) -> None:
+    """Print a row a stage, and what it comes to."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from modpo_hpc.cli.progress import duration
+
+    table = Table(box=None, pad_edge=False)
+    for column in (
+        "stage",
+        "shards",
+        "left",
+        "each takes",
+        "work",
+        "calls",
+        "GPU-h",
+        "at worst",
+        "each",
+        "ready after",
+    ):
+        table.add_column(column, justify="left" if column in ("stage", "each takes", "work") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.stage,
+            f"{row.shards:,}",
+            f"{row.left:,}" if row.left else "[green]done[/]",
+            _resources(row),
+            _work(row),
+            f"{row.calls_left:,}" if row.calls_left else "",
+            f"{row.gpu_hours:,.1f}" if row.gpu_hours else "",
+            f"{row.gpu_hours_worst:,.0f}" if row.gpu_hours_worst else "",
+            f"{'' if row.measured else '~'}{duration(row.seconds_per_shard)}",
+            duration(row.ends_after_seconds) if row.left else "",
+        )
+    total, currency = totals(rows), profile.prices.currency
+    console = Console(highlight=False)
+    mark = "  (sandbox: simulated judge and models)" if study.is_sandbox else ""
+    console.print(f"[bold]{study.name}[/]: {counts.train:,} training and {counts.test:,} test questions{mark}")
+    console.print(table)
+    gpus = f"{total['gpu_hours']:,.1f} GPU-hours, at worst {total['gpu_hours_worst']:,.0f}"
+    worst = f" (every shard runs into its limit {1 + profile.limits.timeouts} times)"
+    price = f"{total['price']:,.2f} {currency} for {total['calls_left']:,.0f} judge calls"
+    rent = (
+        f", {total['gpu_hours'] * profile.prices.gpu_hour:,.2f} {currency} for GPUs" if profile.prices.gpu_hour else ""
+    )
+    console.print(f"\n{gpus}{worst if total['gpu_hours_worst'] else ''}; {total['cpu_hours']:,.1f} CPU-hours")
+    console.print(f"{price}{rent}; {total['disk_bytes'] / 1e9:,.1f} GB on disk")
+    console.print(f"{duration(total['wall_seconds'])} under the throttle, if the queue is empty")
+    for row in rows:
+        if row.requeues_expected:
+            console.print(
+                f"[yellow]{row.stage}: longer than its limit of {row.allocation.minutes} min; it will be requeued[/]"
+            )
+    console.print(
+        "[dim]~ from the speeds of the profile; without it, from finished shards. Counts are exact, the rest is not.[/]"
+    )
+
+
+def _resources(row: StagePlan) -> str:
+    one = row.allocation
+    parts = [
+        f"{one.gpus * one.nodes} GPU" if one.gpus else "",
+        f"{one.cpus} CPU",
+        f"{one.memory_gb:g} GB",
+        f"{one.minutes} min",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _work(row: StagePlan) -> str:
+    work = row.workload
+    tokens = work.tokens_read + work.tokens_written
+    items = f"{work.items:,} {work.unit}" if work.items else ""
+    scale, unit = next((pair for pair in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if tokens >= pair[0]), (1.0, ""))
+    return f"{items}, {tokens / scale:.1f}{unit} tokens" if items else ""

@@ -1,0 +1,206 @@
+"""What a study will take: counts from the study, speeds and prices from the profile, times from finished shards.
+
+Counts of items and calls are exact; tokens, hours and prices are estimates, and say so where they are shown.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modpo_hpc.launch.profile import Allocation, Profile, allocate
+from modpo_hpc.pipeline import STAGES, phase_pairs
+from modpo_hpc.study import Study
+
+QUESTION_TOKENS, PERSONA_TOKENS, INSTRUCTION_TOKENS = 120, 300, 200
+CRITERION_TOKENS, VERDICT_TOKENS = 60, 25
+USED_SHARE_OF_MAX_TOKENS = 0.6
+BYTES_PER_TOKEN = 4.5
+ADAPTER_BYTES, REWARD_MODEL_BYTES, SANDBOX_SHARE = 90e6, 560e6, 0.01
+ROW_BYTES = 60
+BACKWARD_COST = 3.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Questions of the study."""
+
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """All the work of one stage. ``seconds`` is what one worker would take for it, without start-up."""
+
+    items: int = 0
+    unit: str = ""
+    tokens_read: float = 0.0
+    tokens_written: float = 0.0
+    calls: int = 0
+    seconds: float = 0.0
+    bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One row of the plan; hours, price and wall time are of the shards that are left."""
+
+    stage: str
+    needs: tuple[str, ...]
+    shards: int
+    left: int
+    allocation: Allocation
+    workload: Workload
+    seconds_per_shard: float
+    measured: bool
+    gpu_hours: float
+    gpu_hours_worst: float
+    cpu_hours: float
+    wall_seconds: float
+    ends_after_seconds: float
+    calls_left: int
+    price: float
+    disk_bytes: float
+    requeues_expected: int
+
+
+def plan_stages(
+    study: Study, profile: Profile, counts: Counts, left: Mapping[str, int], finished_seconds: Mapping[str, list[float]]
+) -> list[StagePlan]:
+    """A plan for each stage that has shards in ``study``.
+
+    Args:
+        left: stage -> shards that still have to be made.
+        finished_seconds: stage -> seconds of its finished shards, which outrank the speeds of the profile.
+    """
+    rows: list[StagePlan] = []
+    ends: dict[str, float] = {}
+    for stage in STAGES:
+        shards = len(stage.shards(study))
+        begins = max((ends.get(need, 0.0) for need in stage.needs), default=0.0)
+        ends[stage.name] = begins
+        if not shards:
+            continue
+        allocation, work = allocate(profile, study, stage), workload(study, profile, counts, stage.name)
+        measured = finished_seconds.get(stage.name, [])
+        estimate = profile.speeds.startup_seconds + work.seconds / shards
+        each = statistics.median(measured) if measured else estimate
+        open_shards = left[stage.name]
+        waves = math.ceil(open_shards / allocation.throttle)
+        wall = waves * each
+        share = open_shards / shards
+        gpus = allocation.gpus * allocation.nodes
+        attempts_at_worst = 1 + profile.limits.timeouts
+        ends[stage.name] = begins + wall
+        rows.append(
+            StagePlan(
+                stage=stage.name,
+                needs=stage.needs,
+                shards=shards,
+                left=open_shards,
+                allocation=allocation,
+                workload=work,
+                seconds_per_shard=each,
+                measured=bool(measured),
+                gpu_hours=open_shards * each * gpus / 3600,
+                gpu_hours_worst=open_shards * allocation.minutes * attempts_at_worst * gpus / 60,
+                cpu_hours=open_shards * each * allocation.cpus * allocation.nodes / 3600,
+                wall_seconds=wall,
+                ends_after_seconds=ends[stage.name],
+                calls_left=round(work.calls * share),
+                price=_price(study, profile, work) * share,
+                disk_bytes=work.bytes * share,
+                requeues_expected=max(0, math.ceil(each / (allocation.minutes * 60)) - 1) * open_shards,
+            )
+        )
+    return rows
+
+
+def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Workload:
+    """The work of all shards of ``stage``."""
+    speeds, generation = profile.speeds, study.generation
+    response = USED_SHARE_OF_MAX_TOKENS * generation.responses.max_tokens
+    answer = USED_SHARE_OF_MAX_TOKENS * generation.answers.max_tokens
+    responses = counts.train * generation.responses_per_question
+    ranked, policies = len(study.criteria.rank), study.alignment.policies
+    weights = SANDBOX_SHARE if study.is_sandbox else 1.0
+    if stage in ("responses", "answers"):
+        texts = responses if stage == "responses" else counts.test * len(policies)
+        written = texts * (response if stage == "responses" else answer)
+        return Workload(
+            texts,
+            "texts",
+            texts * QUESTION_TOKENS,
+            written,
+            0,
+            written / speeds.tokens_per_second,
+            written * BYTES_PER_TOKEN,
+        )
+    if stage == "rankings":
+        calls = counts.train * study.ranking.personas_per_question
+        return _judging(profile, calls, ranked, generation.responses_per_question * response)
+    if stage == "verdicts":
+        per_pair = counts.test * study.judging.personas_per_question
+        parts = [
+            _judging(profile, len(phase_pairs(study, name)) * per_pair, len(phase.criteria), 2 * answer)
+            for name, phase in study.judging.phases.items()
+        ]
+        return Workload(
+            sum(one.items for one in parts),
+            parts[0].unit,
+            sum(one.tokens_read for one in parts),
+            sum(one.tokens_written for one in parts),
+            sum(one.calls for one in parts),
+            sum(one.seconds for one in parts),
+            sum(one.bytes for one in parts),
+        )
+    if stage in ("reward_trials", "rewards"):
+        search = study.rewards.search
+        epochs = statistics.mean(search.epochs)
+        models = ranked * (search.trials if stage == "reward_trials" else study.rewards.folds + 1)
+        tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response)
+        kept = 0.0 if stage == "reward_trials" else models * REWARD_MODEL_BYTES * weights
+        return Workload(models, "models", tokens, 0, 0, BACKWARD_COST * tokens / speeds.encoder_tokens_per_second, kept)
+    if stage == "scores":
+        tokens = responses * ranked * (QUESTION_TOKENS + response)
+        return Workload(
+            responses * ranked,
+            "scores",
+            tokens,
+            0,
+            0,
+            tokens / speeds.encoder_tokens_per_second,
+            responses * ranked * ROW_BYTES,
+        )
+    if stage == "policies":
+        trained = [one for one in policies.values() if one.method in ("sft", "dpo", "modpo", "joint_dpo")]
+        tokens = len(trained) * study.alignment.training.epochs * counts.train * 2 * (QUESTION_TOKENS + response)
+        seconds = tokens / speeds.training_tokens_per_second
+        return Workload(len(trained), "policies", tokens, 0, 0, seconds, len(trained) * ADAPTER_BYTES * weights)
+    return Workload()
+
+
+def _judging(profile: Profile, calls: int, criteria: int, shown_tokens: float) -> Workload:
+    read = INSTRUCTION_TOKENS + PERSONA_TOKENS + criteria * CRITERION_TOKENS + QUESTION_TOKENS + shown_tokens
+    return Workload(
+        items=calls * criteria,
+        unit="judgments",
+        tokens_read=calls * read,
+        tokens_written=calls * criteria * VERDICT_TOKENS,
+        calls=calls,
+        seconds=calls / profile.speeds.calls_per_second,
+        bytes=calls * criteria * (ROW_BYTES + VERDICT_TOKENS * BYTES_PER_TOKEN),
+    )
+
+
+def _price(study: Study, profile: Profile, work: Workload) -> float:
+    """Price of the API calls: at the profile's price of the judge, else at the study's own."""
+    if not work.calls or study.judge.kind not in ("openai", "batch"):
+        return 0.0
+    price = profile.prices.models.get(study.judge.model)
+    read, written = (price.input, price.output) if price else (study.judge.price.read, study.judge.price.written)
+    share = price.batch if price and study.judge.kind == "batch" else 1.0
+    return share * (work.tokens_read * read + work.tokens_written * written) / 1e6
