@@ -5,6 +5,7 @@ Asking and reading are apart; the readers are functions of text.
 
 from __future__ import annotations
 
+import getpass
 import math
 import os
 import re
@@ -315,6 +316,17 @@ def read_partitions(text: str) -> dict[str, float]:
         name, _, limit = line.strip().rpartition("|")
         found[name] = math.inf if limit in ("infinite", "n/a") else _seconds(limit) / 60
     return found
+
+
+def my_accounts() -> list[str]:
+    """Slurm accounts of this user, the default one first; empty where no accounts are kept."""
+    try:
+        which = ("show", "user", getpass.getuser(), "withassoc", "format=defaultaccount,account")
+        text = call("sacctmgr", "--noheader", "--parsable2", *which)
+    except SlurmError:
+        return []
+    rows = [line.split("|") for line in text.splitlines() if "|" in line]
+    return list(dict.fromkeys([*(row[0] for row in rows), *(row[1] for row in rows)]))
 
 
 def cancel(jobs: Sequence[str]) -> None:

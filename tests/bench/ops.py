@@ -1,7 +1,7 @@
 """Status of a run of 5,000 shards, and ``modpo --help``: seconds from the shell's point of view.
 
-The run is one whose verdicts are 5,000 shards with markers, each with a life in the books of a real Slurm if one is
-there (the jobs themselves are held, so nothing is computed). The ratio is the bound that was set over what was measured.
+The run has 5,000 shards of responses, half of them with markers; the other half can be in the books of a real Slurm
+(held, so that nothing is computed). The ratio is the bound that was set over what was measured.
 """
 
 from __future__ import annotations

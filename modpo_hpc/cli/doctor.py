@@ -1,0 +1,52 @@
+"""``modpo doctor``: whether this machine and this cluster can carry out a study, before anything is queued."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modpo_hpc.launch.doctor import Finding
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile", metavar="P", help="cluster profile; its partitions are looked up, and a small job looks around"
+    )
+    parser.add_argument("--folder", type=Path, default=Path(), metavar="DIR", help="where runs will be (default: here)")
+    parser.add_argument("--no-job", action="store_true", help="hand in no job; look from here only")
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.launch.accounting import SlurmError
+    from modpo_hpc.launch.doctor import Finding, examine_cluster, examine_from_a_job, examine_machine
+    from modpo_hpc.launch.profile import load_profile
+
+    profile = load_profile(arguments.profile) if arguments.profile else None
+    folder = arguments.folder.resolve()
+    findings = [*examine_cluster(profile), *examine_machine(folder)]
+    if profile is not None and not arguments.no_job and not any(one.verdict == "bad" for one in findings):
+        try:
+            findings += examine_from_a_job(profile, folder)
+        except (SlurmError, ValueError) as error:
+            findings.append(Finding("in a job", "bad", str(error)))
+    if arguments.json:
+        print(json.dumps([asdict(one) for one in findings]))
+    else:
+        render(findings)
+    return 1 if any(one.verdict == "bad" for one in findings) else 0
+
+
+def render(findings: list[Finding]) -> None:
+    """One line a finding."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    signs = {"good": "[green]good[/]", "note": "[yellow]note[/]", "bad": "[red]bad [/]"}
+    console = Console(highlight=False, soft_wrap=True)
+    for one in findings:
+        console.print(f"{signs[one.verdict]}  {one.name:<26} {escape(one.words)}")

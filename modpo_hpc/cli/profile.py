@@ -1,0 +1,79 @@
+"""``modpo profile``: list the shipped cluster profiles, show one, or draft one for this cluster."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HEADER = """\
+# Drafted from sinfo. Look at every line: account and environment cannot be guessed.
+# All fields: modpo profile fields. Check it with: modpo doctor --profile {path}
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="the shipped profiles")
+    actions.add_parser("fields", help="every field of a profile and what it means")
+    show = actions.add_parser("show", help="a profile, checked, with every field")
+    show.add_argument("profile", metavar="P", help="a file, or a name of slurm/profiles")
+    init = actions.add_parser("init", help="draft one for this cluster from what Slurm says of it")
+    init.add_argument("path", type=Path, metavar="FILE", help="where to write it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import yaml
+
+    from modpo_hpc.launch.profile import load_profile
+    from modpo_hpc.resources import resource
+
+    if arguments.action == "list":
+        for path in sorted(resource("slurm/profiles").glob("*.yaml")):
+            print(f"{path.stem:<18} {load_profile(path).description}")
+    elif arguments.action == "fields":
+        print_fields()
+    elif arguments.action == "show":
+        print(yaml.safe_dump(load_profile(arguments.profile).model_dump(mode="json"), sort_keys=False), end="")
+    else:
+        draft(arguments.path)
+        print(f"wrote {arguments.path}; look at every line, then: modpo doctor --profile {arguments.path}")
+    return 0
+
+
+def print_fields() -> None:
+    """One line a field: name, default, meaning."""
+    from modpo_hpc.launch.profile import Limits, ModelPrice, Placement, Prices, Profile, Speeds
+
+    for title, model in (
+        ("profile", Profile),
+        ("stages.STAGE", Placement),
+        ("limits", Limits),
+        ("prices", Prices),
+        ("prices.models.MODEL", ModelPrice),
+        ("speeds", Speeds),
+    ):
+        print(f"{title}:")
+        for name, field in model.model_fields.items():
+            simple = field.default is not None and not hasattr(field.default, "model_fields")
+            default = "required" if field.is_required() else repr(field.default) if simple else ""
+            print(f"  {name:<28} {default:<10} {field.description or ''}".rstrip())
+
+
+def draft(path: Path) -> None:
+    """Write a profile of this cluster to ``path``.
+
+    Raises:
+        InputError: the file is there already, or there is no Slurm.
+    """
+    import yaml
+
+    from modpo_hpc.errors import InputError
+    from modpo_hpc.launch import accounting
+    from modpo_hpc.launch.drafting import draft_profile
+
+    if path.exists():
+        raise InputError("this file is there already", file=path, remedy="Give another name, or move it away.")
+    accounting.require_slurm()
+    sinfo = accounting.call("sinfo", "--noheader", "--format=%R|%l|%c|%m|%G|%P", attempts=3)
+    fields = draft_profile(sinfo, accounting.max_array_size(), accounting.my_accounts())
+    path.write_text(HEADER.format(path=path) + yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")

@@ -1,0 +1,181 @@
+"""What this cluster offers, looked at from the login node and, if wished, from inside a job."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.launch import accounting
+from modpo_hpc.launch.profile import Profile
+
+HUB = "https://huggingface.co"
+NET_SECONDS = 5
+JOB_SECONDS = 300
+Verdict = Literal["good", "note", "bad"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``bad`` ones keep a study from running."""
+
+    name: str
+    verdict: Verdict
+    words: str
+
+
+def examine_cluster(profile: Profile | None) -> list[Finding]:
+    """Slurm as seen from here."""
+    try:
+        accounting.require_slurm()
+    except InputError as error:
+        return [Finding("Slurm", "bad", str(error))]
+    config = accounting.call("scontrol", "show", "config", attempts=3)
+    settings = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", config, re.MULTILINE))
+    found = [Finding("Slurm", "good", settings.get("SLURM_VERSION", "version unknown"))]
+    known = accounting.partitions()
+    limits = ", ".join(
+        f"{name} ({'no limit' if limit == float('inf') else f'{limit:.0f} min'})" for name, limit in known.items()
+    )
+    found.append(Finding("partitions", "good", limits))
+    if profile is not None:
+        placements = (profile, *profile.stages.values())
+        named = [part for one in placements for part in (one.partition or "").split(",") if part]
+        absent = sorted(set(named) - set(known))
+        words = f"not here: {', '.join(absent)}" if absent else "all of the profile are here"
+        found.append(Finding("partitions of the profile", "bad" if absent else "good", words))
+    size = int(settings.get("MaxArraySize", 1001))
+    found.append(Finding("MaxArraySize", "good", f"{size}: larger stages are split"))
+    requeue = settings.get("JobRequeue") == "1"
+    found.append(
+        Finding(
+            "JobRequeue", "good" if requeue else "note", "on" if requeue else "off; jobs ask for --requeue themselves"
+        )
+    )
+    mode = settings.get("PreemptMode", "OFF")
+    warned = mode == "OFF" or "preempt_send_user_signal" in settings.get("SlurmctldParameters", "")
+    words = mode if warned else f"{mode}, told by SIGTERM alone, which does as well where there is a grace time"
+    found.append(Finding("PreemptMode", "good", words))
+    gathers = settings.get("ProctrackType", "")
+    note = "" if "cgroup" in gathers else "; a job over its memory ends as FAILED, triage tells by its words"
+    found.append(Finding("ProctrackType", "good" if "cgroup" in gathers else "note", f"{gathers}{note}"))
+    try:
+        accounting.call("sacct", "--noheader", "--allocations", timeout=20)
+        found.append(Finding("sacct", "good", "answers"))
+    except accounting.SlurmError as error:
+        found.append(Finding("sacct", "note", f"{error}; status does without, but knows no hours of failed attempts"))
+    return found
+
+
+def examine_machine(folder: Path) -> list[Finding]:
+    """This machine: a lock and a rename in ``folder``, GPUs, the hub, the cache of models."""
+    return [_filesystem(folder), _gpus(), _internet(), _cache(), _compiler()]
+
+
+def examine_from_a_job(profile: Profile, folder: Path) -> list[Finding]:
+    """The same from inside a job of ``profile``.
+
+    Raises:
+        SlurmError: the job did not run.
+    """
+    gpu_stage = next((one for one in profile.stages.values() if one.gpus), None)
+    partition = (gpu_stage and gpu_stage.partition) or profile.partition
+    wanted = {"partition": partition, "account": profile.account, "qos": profile.qos}
+    options = [f"--{name}={value}" for name, value in wanted.items() if value]
+    options += ["--gpus-per-node=1"] if gpu_stage or profile.gpus else []
+    inside = f"{profile.python or sys.executable} -m modpo_hpc.launch.doctor {folder}"
+    script = "\n".join([*(f"module load {module}" for module in profile.modules), *profile.setup, inside])
+    command = ("srun", "--quiet", "--nodes=1", "--ntasks=1", "--time=5", "--mem=1G", *options, "bash", "-c", script)
+    text = accounting.call(*command, timeout=JOB_SECONDS)
+    rows = json.loads(text.strip().splitlines()[-1])
+    return [Finding(f"in a job: {row['name']}", row["verdict"], row["words"]) for row in rows]
+
+
+def _filesystem(folder: Path) -> Finding:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            first = Path(place) / "first"
+            with open(first, "w") as one, open(first) as two:
+                fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                try:
+                    fcntl.flock(two, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return Finding(
+                        "filesystem", "bad", f"{folder}: a second process gets a lock that is held; mount it with flock"
+                    )
+                except BlockingIOError:
+                    pass
+            os.replace(first, Path(place) / "second")
+        free = shutil.disk_usage(folder).free / 1e9
+        return Finding("filesystem", "good", f"{folder}: locks and renames work, {free:,.0f} GB free")
+    except OSError as error:
+        return Finding("filesystem", "bad", f"{folder}: {error.strerror or error}")
+
+
+def _gpus() -> Finding:
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        names = (
+            subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.strip().splitlines()
+        )
+    except (OSError, subprocess.SubprocessError):
+        return Finding("GPU", "note", "none seen on this machine")
+    # In a process of its own: this command never imports torch.
+    script = "import torch; print(torch.cuda.is_available(), torch.version.cuda)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180)
+    usable = done.stdout.startswith("True")
+    words = f"{len(names)} x {names[0]}; torch {'sees it' if usable else 'does not see it'} ({done.stdout.strip()})"
+    return Finding("GPU", "good" if usable else "bad", words)
+
+
+def _internet() -> Finding:
+    try:
+        with urllib.request.urlopen(HUB, timeout=NET_SECONDS):
+            return Finding("internet", "good", f"{HUB} answers")
+    except OSError as error:
+        return Finding(
+            "internet",
+            "note",
+            f"{HUB} does not answer ({getattr(error, 'reason', error)}); use modpo prefetch where it does",
+        )
+
+
+def _cache() -> Finding:
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in home.glob("hub/models--*"))
+    return Finding("model cache", "good" if models else "note", f"{home}: {', '.join(models[:6]) or 'empty'}")
+
+
+def _compiler() -> Finding:
+    if importlib.util.find_spec("deepspeed") is None:
+        return Finding("DeepSpeed", "note", "not installed; plain PyTorch trains the policies")
+    found = bool(shutil.which("g++")) and bool(shutil.which("ninja"))
+    words = (
+        "g++ and ninja are here"
+        if found
+        else "no g++ or ninja: fused optimizers cannot be built; load a compiler module"
+    )
+    return Finding("DeepSpeed", "good" if found else "note", words)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the findings of this machine as one line of JSON: what a job runs."""
+    rows = [Finding("host", "good", socket.gethostname()), *examine_machine(Path(arguments[0]))]
+    print(json.dumps([asdict(row) for row in rows]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

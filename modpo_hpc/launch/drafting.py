@@ -1,0 +1,84 @@
+"""A first profile from what sinfo says: functions of its text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modpo_hpc.launch.accounting import read_partitions
+
+GPU_STAGES = {"responses": 480, "reward_trials": 240, "rewards": 240, "scores": 240, "policies": 720, "answers": 240}
+LONG_STAGES = {"rankings": 720, "verdicts": 720}
+MEMORY_FOR_SLURM = 0.95
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition: its limit in minutes, and the smallest of its nodes."""
+
+    name: str
+    minutes: float
+    cpus: int
+    memory_gb: float
+    gpus: int
+    default: bool
+
+
+def read_sinfo(text: str) -> list[Partition]:
+    """Lines of ``sinfo --format=%R|%l|%c|%m|%G|%P``; nodes of one partition that differ come as several lines."""
+    found: dict[str, Partition] = {}
+    for line in text.splitlines():
+        name, limit, cpus, memory, gres, starred = line.strip().split("|")
+        gpus = sum(int(count) for count in re.findall(r"gpu(?::[^:,(]+)?:(\d+)", gres))
+        one = Partition(
+            name,
+            read_partitions(f"{name}|{limit}")[name],
+            int(re.sub(r"\D", "", cpus)),
+            int(re.sub(r"\D", "", memory)) / 1024,
+            gpus,
+            starred.endswith("*"),
+        )
+        before = found.get(name, one)
+        found[name] = Partition(
+            name,
+            one.minutes,
+            min(one.cpus, before.cpus),
+            min(one.memory_gb, before.memory_gb),
+            max(one.gpus, before.gpus),
+            one.default or before.default,
+        )
+    return list(found.values())
+
+
+def draft_profile(sinfo: str, max_array_size: int, accounts: Sequence[str]) -> dict[str, Any]:
+    """The fields of a profile: the default partition, and the GPU partition with the longest limit for GPU stages."""
+    partitions = read_sinfo(sinfo)
+    general = next((one for one in partitions if one.default), partitions[0])
+    with_gpus = [one for one in partitions if one.gpus]
+    gpu = max(with_gpus, key=lambda one: (one.minutes, one.default, one.gpus), default=None)
+    fields: dict[str, Any] = {"description": "drafted from sinfo", "partition": general.name}
+    if accounts:
+        fields["account"] = accounts[0]
+    stages: dict[str, dict[str, object]] = {
+        stage: {"minutes": _minutes(wanted, general)} for stage, wanted in LONG_STAGES.items()
+    }
+    if gpu is not None:
+        share = gpu.memory_gb * MEMORY_FOR_SLURM / gpu.gpus
+        for stage, wanted in GPU_STAGES.items():
+            stages[stage] = {
+                "partition": gpu.name,
+                "gpus": 1,
+                "cpus": max(1, gpu.cpus // gpu.gpus),
+                "memory_gb": math.floor(share * 10) / 10,
+                "minutes": _minutes(wanted, gpu),
+            }
+    fields["stages"] = stages
+    fields["limits"] = {"array_size": min(1000, max_array_size), "throttle": 32, "timeouts": 3, "preemptions": 50}
+    return fields
+
+
+def _minutes(wanted: int, partition: Partition) -> int:
+    return wanted if math.isinf(partition.minutes) else min(wanted, int(partition.minutes))
