@@ -13,10 +13,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from modpo_hpc import __version__, shards
@@ -24,6 +22,9 @@ from modpo_hpc.errors import IncompleteError, InputError, Interrupted
 from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study import Study, differences, load_study
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 STUDY_FILE, PROVENANCE_FILE = "study.yaml", "run.json"
 T = TypeVar("T")
@@ -175,6 +176,10 @@ class Run:
         Raises:
             IncompleteError: a shard is missing.
         """
+        # Commands that only look at markers start without the third of a second that this import takes.
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         wanted = self.shard_ids(stage) if shard_ids is None else tuple(shard_ids)
         self.require(stage, wanted)
         paths = [self.table_path(stage, shard) for shard in wanted]
@@ -237,6 +242,9 @@ class Shard:
         self, rows: pa.Table | Sequence[Mapping[str, Any]], schema: pa.Schema, name: str | None = None
     ) -> None:
         """Write the main table of the shard, or another one of its stage under ``name``."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
         path = self.run.table_path(self.stage.name, self.id) if name is None else self.folder / f"{name}.parquet"
         with shards.atomic_file(path) as stream:

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from modpo_hpc import shards
 from modpo_hpc.errors import InputError
-from modpo_hpc.launch.profile import Profile, load_profile
 from modpo_hpc.run import Run
+
+if TYPE_CHECKING:
+    from modpo_hpc.launch.profile import Profile
 
 FOLDER, BOOK, LOCK, PROFILE = "slurm", "submissions.jsonl", "lock", "profile.yaml"
 
@@ -99,6 +101,8 @@ def keep_profile(run: Run, profile: Profile) -> None:
 
 def kept_profile(run: Run) -> Profile | None:
     """The profile with which this run was last submitted; None if it never was."""
+    from modpo_hpc.launch.profile import load_profile
+
     path = run.root / FOLDER / PROFILE
     return load_profile(path) if path.exists() else None
 
