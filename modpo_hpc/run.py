@@ -161,6 +161,11 @@ class Run:
         done = self.done(stage)
         return [shard for shard in self.shard_ids(stage) if shard not in done]
 
+    def made(self, stage: str) -> bool:
+        """Whether ``stage`` is finished and its shards made something: an import leaves what nothing needs empty."""
+        wanted, done = self.shard_ids(stage), self.done(stage)
+        return bool(wanted) and len(done) == len(wanted) and all(marker.outputs for marker in done.values())
+
     def table_path(self, stage: str, shard: str) -> Path:
         """Path of the main table of a shard."""
         return self.folder(stage) / f"{stage if self.shard_ids(stage) == (shard,) else shard}.parquet"

@@ -48,19 +48,10 @@ def write_out(run: Run, folder: Path, formats: tuple[str, ...]) -> dict[str, int
     return written
 
 
-def _has(run: Run, stage: str) -> bool:
-    """Whether ``stage`` is finished and made something (an import leaves unneeded stages empty)."""
-    shard_ids = run.shard_ids(stage)
-    if not shard_ids or run.missing(stage):
-        return False
-    markers = [read_marker(run.folder(stage), shard) for shard in shard_ids]
-    return all(marker is not None and marker.outputs for marker in markers)
-
-
 def _authors_files(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
-    if _has(run, "personas"):
+    if run.made("personas"):
         yield from _personas(run, folder)
-    if not _has(run, "questions"):
+    if not run.made("questions"):
         return
     texts: dict[str, str] = {}
     for split in ("train", "test"):
@@ -68,13 +59,13 @@ def _authors_files(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
         texts.update({one.question_id: one.text for one in questions})
         rows = [{"question_id": one.question_id, "question_text": one.text} for one in questions]
         yield _csv(folder / f"questions_{split}.csv", ("question_id", "question_text"), rows)
-    if _has(run, "responses"):
+    if run.made("responses"):
         responses = run.table("responses").to_pylist()
         listed = [{**_text_row(one, texts), "response_id": their_response_id(one["response_id"])} for one in responses]
         yield _csv(folder / "responses_train.csv", _RESPONSE_COLUMNS, listed)
-        if _has(run, "pairs"):
+        if run.made("pairs"):
             yield from _preferences(run, folder, texts, {one["response_id"]: one["text"] for one in responses})
-    if _has(run, "answers"):
+    if run.made("answers"):
         answers = run.table("answers").to_pylist()
         for policy in run.study.alignment.policies:
             listed = [{**_text_row(one, texts), "model_name": policy} for one in answers if one["policy"] == policy]
@@ -135,7 +126,7 @@ def _preferences(
 
 def _datasets(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
     """Datasets of the hub's library: preferences as TRL's trainers take them (prompt, chosen, rejected)."""
-    if _has(run, "pairs") and _has(run, "responses"):
+    if run.made("pairs") and run.made("responses"):
         texts = {one.question_id: one.text for one in study_questions(run, "train")}
         table = run.table("responses", ["response_id", "text"]).to_pydict()
         responses = dict(zip(table["response_id"], table["text"], strict=True))
@@ -152,7 +143,7 @@ def _datasets(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
             ]
             yield _dataset(folder / f"preferences_{criterion}", rows)
     for stage in ("responses", "answers"):
-        if _has(run, stage):
+        if run.made(stage):
             yield _dataset(folder / stage, run.table(stage).to_pylist())
 
 

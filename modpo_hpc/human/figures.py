@@ -87,7 +87,7 @@ def _agreement(axes: Axes, table: pd.DataFrame) -> None:
 def _consensus(axes: Axes, table: pd.DataFrame) -> None:
     part = table[table["rule"] == "majority"]
     for (criterion, rows), colour, shift in zip(
-        part.groupby("criterion", sort=False), (BLUE, ORANGE, GREEN), (-0.006, 0.006, 0.0), strict=False
+        part.groupby("criterion", sort=False), (BLUE, ORANGE, GREEN), (-0.009, 0.009, 0.0), strict=False
     ):
         strength = rows["agreeing"] / rows["raters"] + shift
         accuracy = rows["accuracy"].to_numpy(float)
@@ -102,7 +102,9 @@ def _consensus(axes: Axes, table: pd.DataFrame) -> None:
             label=_words(criterion),
         )
         for x, y, n in zip(strength, accuracy, rows["n"], strict=True):
-            axes.annotate(f"n={n}", (x, y), textcoords="offset points", xytext=(5, 5), fontsize=7)
+            axes.annotate(
+                f"n={n}", (x, y), textcoords="offset points", xytext=(4, 6 if shift >= 0 else -11), fontsize=7
+            )
     axes.set_ylim(0, 1.08)
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("raters who agree with the majority")

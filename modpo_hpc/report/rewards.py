@@ -27,10 +27,10 @@ from modpo_hpc.run import Run
 
 def rewards_section(run: Run) -> Section | None:
     """Diagnostics of every criterion's reward model; nothing where none is finished."""
-    if not run.shard_ids("rewards") or run.missing("rewards") or run.missing("reward_trials"):
+    if not run.made("rewards") or run.missing("reward_trials"):
         return None
     predictions = run.table("rewards").to_pandas()
-    trials = run.table("reward_trials").to_pandas() if run.shard_ids("reward_trials") else pd.DataFrame()
+    trials = run.table("reward_trials").to_pandas() if run.made("reward_trials") else pd.DataFrame()
     diagnostics = {criterion: diagnose(part) for criterion, part in predictions.groupby("criterion", sort=False)}
     pictures = [
         Picture(
@@ -54,7 +54,7 @@ def rewards_section(run: Run) -> Section | None:
                 partial(trials_figure, trials),
             )
         )
-    if run.shard_ids("scores") and not run.missing("scores"):
+    if run.made("scores"):
         correlation = criterion_correlation(run.table("scores", ["response_id", "criterion", "reward"]).to_pandas())
         pictures.append(
             Picture(

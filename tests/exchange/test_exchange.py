@@ -163,10 +163,11 @@ def test_the_study_goes_on_from_there(files: Path, tmp_path: Path, modpo: Modpo)
     first = modpo("import", "configs/demo.yaml", files, "--run", tmp_path / "run", *settings)
     assert first.returncode == 0, first.stderr
     assert "not needed any more: models, rankings" in first.stdout
-    done = modpo("run", "configs/demo.yaml", "--run", tmp_path / "run", "--until", "statistics", *settings)
+    done = modpo("run", "configs/demo.yaml", "--run", tmp_path / "run", "--until", "report", *settings)
     assert done.returncode == 0, done.stderr + done.stdout
     run = Run.open(tmp_path / "run")
     assert run.table("verdicts").num_rows == 3 * TEST * 4 * 2
+    assert (tmp_path / "run" / "report" / "report.html").stat().st_size > 10_000
     rates = pd.read_parquet(tmp_path / "run" / "statistics" / "win_rates.parquet")
     assert len(rates) == 6
     for path in (tmp_path / "run").rglob("*"):
