@@ -6,7 +6,7 @@ RUN ?= runs/demo
 EPITOME ?=
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test lint clean help bench-kill bench-finding bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops
+.PHONY: demo test lint clean help bench-kill bench-finding bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops study-file
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -55,6 +55,9 @@ bench-generate-gpu: $(VENV)/installed  ## the same in Mistral-7B's shape against
 
 bench-ops: $(VENV)/installed  ## status of a run of 5,000 shards, and modpo --help
 	$(BIN)/python -m tests.bench.ops
+
+study-file: $(VENV)/installed  ## make docs/study-file.md anew from the study's fields
+	$(BIN)/python -m modpo_hpc.study.describe > docs/study-file.md
 
 clean:  ## remove the virtual environment and the demo run
 	rm -rf $(VENV) runs
