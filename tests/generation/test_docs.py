@@ -45,13 +45,6 @@ def test_every_command_in_the_docs_exists(page):
     assert set(typed) <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("page", [page.name for page in PAGES])
-def test_links_between_pages_lead_somewhere(page):
-    text = (REPOSITORY / "docs" / page).read_text()
-    targets = [one for one in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if not one.startswith("http")]
-    assert [one for one in targets if not (REPOSITORY / "docs" / one).exists()] == []
-
-
 def test_the_page_on_the_study_file_names_every_section():
     page = describe()
     for name in Study.model_fields:
