@@ -21,6 +21,7 @@ from modpo_hpc.alignment.margins import MarginReport, report_margins
 from modpo_hpc.alignment.material import Material, gather_material, reasons
 from modpo_hpc.alignment.processes import Seat, own_seat
 from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
+from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
 from modpo_hpc.alignment.training import OnEvaluation, Trained, Watch, nothing, train
 from modpo_hpc.models import base_model_path
 from modpo_hpc.run import Run
@@ -80,6 +81,7 @@ def align_policy(
         checkpoints,
         watch,
         on_evaluation,
+        SpeedMeter(cost_of(engine.adapted), peak_flops(engine.device), engine.layout.processes),
     )
     summary = _summary(run, policy, settings, material, views, trained, margins)
     if settings.gradient_cosine and isinstance(engine, PlainEngine):

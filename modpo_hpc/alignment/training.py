@@ -25,6 +25,7 @@ from modpo_hpc.alignment.engine import Engine
 from modpo_hpc.alignment.evaluation import evaluate
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.objective import Objective, collate
+from modpo_hpc.alignment.speed import SpeedMeter
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study.alignment import Training
@@ -111,6 +112,7 @@ def train(
     checkpoints: Path,
     watch: Watch,
     on_evaluation: OnEvaluation = nothing,
+    meter: SpeedMeter | None = None,
 ) -> Trained:
     """Train from the newest checkpoint, or from the start.
 
@@ -120,6 +122,7 @@ def train(
         criteria: names, the anchor first.
         seed: of batches and dropout.
         checkpoints: folder of the checkpoints, shared by all processes.
+        meter: measures speed, for ``watch`` alone: no clock is in the result.
         on_evaluation: gets all evaluations so far after each one, and once more at the end; it may raise to stop.
 
     Raises:
@@ -153,10 +156,15 @@ def train(
             finish_checkpoint(folder, engine.layout, digest, position)
         saved = position.step
 
+    speed: dict[str, float] = {}
     while position.step < len(plan) and not position.stopped_early:
         step = plan[position.step]
+        if meter:
+            meter.start()
         torch.manual_seed(seed_of(seed, "dropout", position.step, engine.rank))
         row = train_step(engine, objective, training, step, learning_rate_at(position.step, len(plan), settings))
+        if meter:
+            speed = meter.read([training[place].tree for rank in step.parts for part in rank for place in part])
         position.step += 1
         position.log.append({"step": position.step, "epoch": step.epoch, **row})
         if position.step in evaluations:
@@ -165,7 +173,7 @@ def train(
             if _improved(position, measured["held_out_loss"], settings) and settings.early_stopping:
                 best = engine.weights()
             on_evaluation(_evaluations(position))
-        watch.progress(position.step, len(plan), "steps", **_shown(position.log))
+        watch.progress(position.step, len(plan), "steps", **_shown(position.log), **speed)
         if position.step % settings.checkpoint_steps == 0 and position.step < len(plan):
             save()
         _stop_if_asked(engine, watch, save)
