@@ -186,7 +186,7 @@ def _ranking_table(rows: Rows, names: Sequence[str]) -> Shown:
             words.percent(row["mean"]),
             f"{100 * row['sd']:.1f}",
             words.interval(max(row["low"], 0.0), min(row["high"], 1.0)),
-            f"{100 * row['within']:.1f}",
+            "" if np.isnan(row["within"]) else f"{100 * row['within']:.1f}",
             f"{row['best_in']} of {len(names)}",
             *(words.percent(row["runs"][name]) for name in names),
         ]
@@ -210,7 +210,7 @@ def _pair_table(rows: Rows, names: Sequence[str]) -> Shown:
             row["policy_b"],
             words.signed_percent(row["mean"]),
             f"{100 * row['sd']:.1f}",
-            words.signed_interval(row["low"], row["high"]),
+            words.signed_interval(max(row["low"], -1.0), min(row["high"], 1.0)),
             str(row["a_significant"]),
             str(row["b_significant"]),
             *(words.signed_percent(row["runs"][name]) for name in names),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from statistics import fmean, median
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from modpo_hpc.report import words
-from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
+from modpo_hpc.report.parts import Picture, Section, Shown, is_number, numbers, text
 from modpo_hpc.report.results import Results, Rows
 from modpo_hpc.report.style import COLOURS, MARKERS, canvas, panels, quiet_grid
 
@@ -25,9 +26,7 @@ def certainty_section(results: Results) -> Section:
     findings = [
         f"Of {total['asked']:,} verdicts, {total['missing']:,} are missing and {total['unparsed']:,} could not be "
         "parsed; they count as no vote.",
-        f"Votes of two personas on one question correlate with {_middle(agreement, 'icc'):.2f} (median of the "
-        f"intra-class correlations), so that the {_typical(agreement, 'votes'):,.0f} votes on a pair tell its mean as "
-        f"well as {_typical(agreement, 'effective_votes'):,.0f} independent ones would.",
+        _agreement_words(agreement),
         _position_words(position),
         _flip_words(position),
     ]
@@ -109,7 +108,7 @@ def groups_section(results: Results) -> Section | None:
     failed = [row for row in rows if row["favourite"] and row["best_here"] != row["policy"]]
     findings = [
         f"{row['phase']}, {words.title(row['criterion'])}: for {words.title(row['attribute'])} {row['group']} "
-        f"({_people(row['personas'])}) the favourite of all, {row['policy']}, is not the favourite: "
+        f"({words.counted(row['personas'], 'persona')}) the favourite of all, {row['policy']}, is not the favourite: "
         f"{row['best_here']} wins more of their votes."
         for row in failed
     ] or ["In no group does another policy win more votes than the favourite of all."]
@@ -268,7 +267,7 @@ def _agreement_table(rows: Rows) -> Shown:
             row["policy_a"],
             row["policy_b"],
             f"{row['votes']:,}",
-            f"{row['icc']:.3f}",
+            words.decimals(row["icc"]),
             f"{row['effective_votes']:,.0f}",
         ]
         for row in rows
@@ -299,18 +298,32 @@ def _completeness_table(results: Results) -> Shown:
     return Shown("Verdicts of every cell", [*_CELL, *numbers(*headings)], shown, "completeness", folded=True)
 
 
+def _agreement_words(rows: Rows) -> str:
+    correlations = _finite(rows, "icc")
+    if not correlations:
+        return "All votes are alike, so that there is no agreement to measure."
+    votes, effective = (median(_finite(rows, name)) for name in ("votes", "effective_votes"))
+    return (
+        f"Votes of two personas on one question correlate with {median(correlations):.2f} (median of the intra-class "
+        f"correlations), so that the {votes:,.0f} votes on a pair tell its mean as well as {effective:,.0f} "
+        "independent ones would."
+    )
+
+
 def _position_words(rows: Rows) -> str:
-    share = float(np.mean([row["first_share"] for row in rows]))
+    shares = _finite(rows, "first_share")
+    if not shares:
+        return "Every vote is a tie, so that there is no position bias to measure."
     biased = sum(row["low"] > 0.5 or row["high"] < 0.5 for row in rows)
     return (
-        f"The answer shown first wins {words.percent(share)} of the decided votes on average; in {biased} of "
-        f"{len(rows)} comparisons the interval leaves out one half."
+        f"The answer shown first wins {words.percent(fmean(shares))} of the decided votes on average; in {biased} "
+        f"of {len(rows)} comparisons the interval leaves out one half."
     )
 
 
 def _flip_words(rows: Rows) -> str:
     changed = [row for row in rows if row["changes_result"]]
-    flips, chance = (float(np.mean([row[name] for row in rows])) for name in ("flips", "flips_by_chance"))
+    flips, chance = (fmean(row[name] for row in rows) for name in ("flips", "flips_by_chance"))
     what = ", ".join(f"{row['policy_a']} : {row['policy_b']} ({words.title(row['criterion'])})" for row in changed[:5])
     return (
         f"Between those who saw A first and those who saw B first, the majority flips on {words.percent(flips)} of the "
@@ -319,13 +332,5 @@ def _flip_words(rows: Rows) -> str:
     )
 
 
-def _middle(rows: Rows, column: str) -> float:
-    return float(np.nanmedian([row[column] for row in rows]))
-
-
-def _typical(rows: Rows, column: str) -> float:
-    return float(np.median([row[column] for row in rows]))
-
-
-def _people(count: int) -> str:
-    return "1 persona" if count == 1 else f"{count} personas"
+def _finite(rows: Rows, column: str) -> list[float]:
+    return [row[column] for row in rows if is_number(row[column])]

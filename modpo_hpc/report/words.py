@@ -32,6 +32,11 @@ def interval(low: float, high: float) -> str:
     return "" if math.isnan(low) or math.isnan(high) else f"{100 * low:.0f}–{100 * high:.0f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 pair``, ``21 pairs``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def title(name: str) -> str:
     """``trust_rapport`` -> ``trust rapport``."""
     return name.replace("_", " ")
@@ -41,7 +46,7 @@ def phase_line(results: Results, phase: str) -> str:
     """The size of a phase in one line."""
     size = results.phases[phase]
     return (
-        f"{len(size['policies'])} policies, {size['pairs']} pairs, {size['questions']:,} questions, "
+        f"{len(size['policies'])} policies, {counted(size['pairs'], 'pair')}, {size['questions']:,} questions, "
         f"{size['personas']} personas, {size['cast']:,} verdicts"
     )
 
@@ -53,13 +58,17 @@ def findings(results: Results, phase: str) -> list[str]:
     for criterion in criteria:
         ranked = results.rows("ranking", phase=phase, criterion=criterion)
         first, last = ranked[0], ranked[-1]
+        if first["win_rate"] == last["win_rate"]:
+            sentences.append(f"{title(criterion).capitalize()}: no policy wins more often than another.")
+            continue
         sentences.append(
             f"{title(criterion).capitalize()}: {first['policy']} wins most often ({percent(first['win_rate'])} of the "
             f"questions on average), {last['policy']} least ({percent(last['win_rate'])})."
         )
     front = [row["policy"] for row in results.rows("pareto", phase=phase) if row["on_front"]]
     together = " and ".join(title(criterion) for criterion in criteria)
-    sentences.append(f"Best trade-offs of {together} (Pareto front): {', '.join(front)}.")
+    volume = results.phases[phase]["hypervolume"]
+    sentences.append(f"Best trade-offs of {together} (Pareto front): {', '.join(front)}; hypervolume {volume:.2f}.")
     tests = results.rows("mcnemar", phase=phase)
     clear = sum(row["significant"] for row in tests)
     sentences.append(f"{clear} of {len(tests)} comparisons are significant {correction_words(results)}.")
