@@ -44,6 +44,7 @@ def rewards_section(run: Run) -> Section | None:
             "reward_accuracy",
             "Accuracy on unseen questions by the margin of the votes, from close to clear.",
             partial(margin_figure, diagnostics),
+            wide=True,
         ),
     ]
     if len(trials):
@@ -52,6 +53,7 @@ def rewards_section(run: Run) -> Section | None:
                 "reward_trials",
                 "Held-out accuracy of every trial of the search; open circles were pruned.",
                 partial(trials_figure, trials),
+                wide=True,
             )
         )
     if run.made("scores"):
@@ -130,8 +132,10 @@ def reliability_figure(diagnostics: dict[str, dict[str, Any]]) -> Figure:
         quiet_grid(axes)
     for axes in axes_of[len(diagnostics) :]:
         axes.set_visible(False)
+    for place in range(max(0, len(diagnostics) - columns), len(diagnostics)):
+        axes_of[place].tick_params(labelbottom=True)
+        axes_of[place].set_xlabel("confidence (%)", size=8)
     figure.supylabel("right (%)", size=9)
-    axes_of[(rows - 1) * columns].set_xlabel("confidence (%)")
     return figure
 
 

@@ -98,7 +98,7 @@ def training_figure(logs: Mapping[str, Log]) -> Figure:
     handles = {
         label: handle for axes in axes_of for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, fontsize=8)
     return figure
 
 
