@@ -30,7 +30,7 @@ def bytes_of(run: Run, stage: str) -> dict[str, bytes]:
 
 
 def test_rankings_and_pairs(tmp_path: Path) -> None:
-    run = worlds.world(tmp_path / "run")
+    run = worlds.world(tmp_path / "run", encoder=True)
     forget(run, "rankings")
     forget(run, "pairs")
     make(run, "rankings")

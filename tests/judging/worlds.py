@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ MOVES = (
 
 
 def study(
-    train: int = 12, test: int = 10, personas: int = 12, early_stop: bool = False, **judge: Any
+    train: int = 12,
+    test: int = 10,
+    personas: int = 12,
+    early_stop: bool = False,
+    policies: tuple[str, ...] = POLICIES,
+    **judge: Any,
 ) -> dict[str, Any]:
     """A study file, as a mapping."""
     return {
@@ -39,22 +45,21 @@ def study(
         "ranking": {"personas_per_question": personas // 4},
         "alignment": {
             "policies": {
-                "Base": {"method": "base"},
-                "DPO": {"method": "dpo", "criteria": {"empathy": 1}},
-                "SFT": {"method": "sft", "criteria": {"empathy": 1}},
+                name: {"method": "base"} if name == "Base" else {"method": "dpo", "criteria": {"empathy": 1}}
+                for name in policies
             }
         },
         "judging": {
             "personas_per_question": personas - personas // 2,
             "early_stop": early_stop,
-            "phases": {"one": {"policies": list(POLICIES), "criteria": ["empathy", "safety"]}},
+            "phases": {"one": {"policies": list(policies), "criteria": ["empathy", "safety"]}},
         },
         "shards": {"rankings": 2},
     }
 
 
-def world(folder: Path, **settings: Any) -> Run:
-    """A run whose questions, personas, responses and answers are there."""
+def world(folder: Path, encoder: bool = False, **settings: Any) -> Run:
+    """A run whose questions, personas, responses and answers are there; with a tiny ``encoder`` if it is to vote."""
     run = Run.create(folder, parse_study(study(**settings), source="test"))
     data = run.study.data
     posts = invented_posts(data.sandbox_train + data.sandbox_test, run.study.seed)
@@ -62,6 +67,8 @@ def world(folder: Path, **settings: Any) -> Run:
     put(run, "questions", "all", posts.to_dict("records"), questions.SCHEMA)
     put(run, "personas", "all", [persona_row(run, number) for number in range(run.study.personas.select)])
     put(run, "models", "all", [{"nothing": 0}])
+    if encoder:
+        make_encoder_of(run, posts["text"].tolist())
     train = posts[posts["split"] == "train"]["question_id"]
     rows = [
         {"question_id": question, "response_id": f"{question}.r{place}", "text": reply(question, place)}
@@ -76,7 +83,7 @@ def world(folder: Path, **settings: Any) -> Run:
         for shard in run.shard_ids(stage):
             put(run, stage, shard, [{"nothing": 0}])
     test = posts[posts["split"] == "test"]["question_id"]
-    for number, policy in enumerate(POLICIES):
+    for number, policy in enumerate(run.study.alignment.policies):
         put(
             run,
             "answers",
@@ -84,6 +91,16 @@ def world(folder: Path, **settings: Any) -> Run:
             [{"policy": policy, "question_id": one, "text": reply(one, number)} for one in test],
         )
     return run
+
+
+def make_encoder_of(run: Run, texts: list[str]) -> None:
+    """A reward model to start from, beside the table that stands for the stage ``models``."""
+    from modpo_hpc.models import MODELS_FILE, REWARD
+    from modpo_hpc.sandbox.encoder import make_encoder
+
+    (run.folder("models") / REWARD).mkdir()
+    make_encoder(run.folder("models") / REWARD, [*texts, *MOVES], 3)
+    (run.folder("models") / MODELS_FILE).write_text(json.dumps({REWARD: {"sandbox": REWARD}}))
 
 
 def put(run: Run, stage: str, shard: str, rows: list[dict[str, Any]], schema: pa.Schema | None = None) -> None:
