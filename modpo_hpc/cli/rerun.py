@@ -80,6 +80,13 @@ def choose(
                 remedy=f"Its shards: {', '.join(list(known)[:8])}{' ...' if len(known) > 8 else ''}.",
             )
     if shards and stage:
+        if imported := [shard for shard in shards if _is_imported(picture, stage, shard)]:
+            raise InputError(
+                "this shard was imported, and making it would replace what was brought in",
+                field="SHARD",
+                value=imported[0],
+                remedy="Start another run to make it here.",
+            )
         return {stage: list(shards)}
     if cause:
         if cause not in CAUSES:
@@ -104,6 +111,13 @@ def choose(
         field="STAGE",
         remedy="Name a stage and shards, or give --failed, --class CLASS or --stale.",
     )
+
+
+def _is_imported(picture: Picture, stage: str, shard: str) -> bool:
+    from modpo_hpc.shards import IMPORTED, read_marker
+
+    marker = read_marker(picture.run.folder(stage), shard)
+    return marker is not None and marker.inputs == IMPORTED
 
 
 def here(the_run: Run, chosen: Chosen) -> int:

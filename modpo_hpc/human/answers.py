@@ -72,7 +72,8 @@ def read_answers(paths: Sequence[Path], key: Key, allow_partial: bool) -> list[H
     """The files in ``paths``, each held against the form it answers.
 
     Raises:
-        InputError: a file that is none of this study's, of another study, or a second one of the same form.
+        InputError: a file that is none of this study's, of another study, a second one of the same form, or of a
+            participant who handed in another form.
         IncompleteError: a partial one, unless ``allow_partial``.
     """
     forms = {form.form_id: form for form in key.forms}
@@ -88,6 +89,14 @@ def read_answers(paths: Sequence[Path], key: Key, allow_partial: bool) -> list[H
                 field="form",
                 value=form_id,
                 remedy="Keep the later one; two raters may not share a form.",
+            )
+        same = [other for other in handed.values() if one.participant and other.participant == one.participant]
+        if same:
+            raise InputError(
+                f"the same participant handed in form {form_id} and form {same[0].form.form_id} ({same[0].path})",
+                file=path,
+                field="participant",
+                remedy="Keep one of the two: a person may count once for a question.",
             )
         handed[form_id] = one
         wanting = [

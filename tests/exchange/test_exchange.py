@@ -158,6 +158,7 @@ def test_every_stage_is_brought_in_and_nothing_before_it_is_wanted(files: Path, 
         assert row.margin == 20
 
 
+@pytest.mark.slow
 def test_the_study_goes_on_from_there(files: Path, tmp_path: Path, modpo: Modpo) -> None:
     settings = [word for one in OVERRIDES for word in ("--set", one)]
     first = modpo("import", "configs/demo.yaml", files, "--run", tmp_path / "run", *settings)
@@ -345,3 +346,45 @@ def test_a_pairs_file_alone_is_enough_for_alignment(files: Path, tmp_path: Path,
     for row in run.table("pairs").to_pylist():
         assert {row["chosen"], row["rejected"]} <= responses
         assert row["votes"] in ([10, -10], [-10, 10])
+
+
+def test_what_was_imported_is_not_made_again_by_mistake(
+    files: Path, tmp_path: Path, study: Study, modpo: Modpo
+) -> None:
+    run = imported(files, tmp_path / "run", study)
+    before = run.table("personas")
+    refused = modpo("rerun", tmp_path / "run", "personas", "all")
+    assert refused.returncode == 2
+    assert "was imported" in refused.stderr
+    assert run.table("personas").equals(before)
+
+
+def test_adapters_load_with_plain_peft(tmp_path: Path) -> None:
+    """The adapter of a run on a model in a folder gives the same logits after the export as before."""
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import MistralConfig, MistralForCausalLM
+
+    from modpo_hpc import shards
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    base = MistralForCausalLM(MistralConfig(vocab_size=20, num_key_value_heads=2, **size)).eval()
+    base.save_pretrained(tmp_path / "base")
+    settings = [*OVERRIDES, f"models={{base: {tmp_path / 'base'}, reward: sandbox}}"]
+    run = Run.create(tmp_path / "run", load_study("configs/demo.yaml", settings))
+    policy = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    policy.save_pretrained(run.folder("policies") / "DPO_Empathy" / "adapter")
+    weights = run.folder("policies") / "DPO_Empathy" / "adapter" / "adapter_model.safetensors"
+    outputs = {"adapter": shards.describe_output(weights)}
+    shards.write_marker(
+        run.folder("policies"),
+        shards.Marker("policies", "DPO_Empathy", run.inputs("policies"), outputs, 0.0, 0.0, "here", None, 1),
+    )
+    assert write_out(run, tmp_path / "out", ("adapters",)) == {"adapters/DPO_Empathy": 1}
+    folder = tmp_path / "out" / "adapters" / "DPO_Empathy"
+    named = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    loaded = PeftModel.from_pretrained(MistralForCausalLM.from_pretrained(named), str(folder)).eval()
+    ids = torch.arange(10)[None]
+    with torch.inference_mode():
+        assert torch.allclose(policy.eval()(ids).logits, loaded(ids).logits, atol=1e-6)

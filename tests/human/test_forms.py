@@ -197,6 +197,15 @@ def test_wrong_double_and_partial_files_are_named(tmp_path: Path) -> None:
     assert len(judgments([partial], key)) == 19 * 7
 
 
+def test_a_participant_counts_once(tmp_path: Path) -> None:
+    key = key_of(forms_for_everyone(sample_of(), 2, 0, 42))
+    paths = [handed_in(key, tmp_path, lambda *_: "A", place) for place in range(2)]
+    for path in paths:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "participant": "someone"}))
+    with pytest.raises(InputError, match="the same participant handed in form rater02 and form rater01"):
+        read_answers(paths, key, False)
+
+
 def test_simulated_raters_agree_more_than_chance_and_say_what_they_are() -> None:
     key = key_of(forms_for_everyone(sample_of(), 2, 1, 42))
     posts = dict.fromkeys(sample_of().questions, "I feel sad about work.")
@@ -214,6 +223,7 @@ def test_simulated_raters_agree_more_than_chance_and_say_what_they_are() -> None
         assert np.mean(better) > 0.9
 
 
+@pytest.mark.slow
 def test_the_whole_path_by_commands(made_run: Path, tmp_path: Path, modpo: Modpo) -> None:
     import shutil
 
@@ -250,6 +260,7 @@ def test_the_whole_path_by_commands(made_run: Path, tmp_path: Path, modpo: Modpo
         assert path.stat().st_mode & 0o077 == 0, path
 
 
+@pytest.mark.slow
 def test_a_crowd_by_commands(made_run: Path, tmp_path: Path, modpo: Modpo) -> None:
     import shutil
 
