@@ -1,0 +1,144 @@
+"""Engines under bad conditions: a device without memory, an endpoint that refuses, stalls and filters."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from modpo_hpc.errors import ModpoError
+from modpo_hpc.generation import chat
+from modpo_hpc.generation.chat import ChatEngine, Remote, completion_of, remote_engine
+from modpo_hpc.generation.engine import TransformersEngine
+from modpo_hpc.generation.records import Request, flags_of
+from modpo_hpc.study.generation import Endpoint, Sampling
+
+REQUESTS = [Request(f"q{number}", f"q{number}", f"question {number}" * (number + 1), number) for number in range(9)]
+
+
+class SmallDevice(torch.nn.Module):
+    """A model on a device that holds ``rows`` rows and no more."""
+
+    def __init__(self, model: Any, rows: int) -> None:
+        super().__init__()
+        self.inner, self.rows, self.largest = model, rows, 0
+        self.generation_config, self.device = model.generation_config, model.device
+
+    def forward(self, input_ids: torch.Tensor, **others: Any) -> Any:
+        if len(input_ids) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory (a test's own)")
+        self.largest = max(self.largest, len(input_ids))
+        return self.inner(input_ids=input_ids, **others)
+
+
+def test_without_memory_it_goes_on_with_fewer_rows_and_the_same_texts(tiny):
+    model, tokenizer = tiny
+    sampling = Sampling(temperature=0.8, max_tokens=10, batch_size=8)
+    hoped = TransformersEngine(model, tokenizer, sampling).complete(REQUESTS)
+    small = SmallDevice(model, rows=3)
+    engine = TransformersEngine(small, tokenizer, sampling)
+    assert engine.complete(REQUESTS) == hoped
+    assert (engine.rows_at_once, small.largest) == (2, 2)
+    with pytest.raises(torch.OutOfMemoryError):
+        TransformersEngine(SmallDevice(model, rows=0), tokenizer, sampling).complete(REQUESTS)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Any]:
+    """A chat endpoint that answers as its list ``script`` says, then well; it keeps what it was asked."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            server.asked.append((self.path, dict(self.headers), body))  # type: ignore[attr-defined]
+            status, headers, answer = server.script.pop(0) if server.script else (200, {}, good())  # type: ignore[attr-defined]
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.script, server.asked = [], []  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def good(reason: str = "stop", text: str = " fine ") -> dict[str, Any]:
+    return {
+        "choices": [{"message": {"content": text}, "finish_reason": reason}],
+        "usage": {"completion_tokens": 3},
+    }
+
+
+def url_of(endpoint: Any) -> str:
+    return f"http://127.0.0.1:{endpoint.server_port}/v1"
+
+
+def test_passing_failures_are_waited_out(endpoint, monkeypatch):
+    monkeypatch.setattr(chat, "_FIRST_WAIT", 0.01)
+    endpoint.script = [(429, {"retry-after": "0.05"}, {}), (503, {}, {}), (200, {}, good("length"))]
+    [made] = ChatEngine(Remote(url_of(endpoint)), "m", Sampling()).complete(REQUESTS[:1])
+    assert (made.text, made.finish_reason, made.tokens) == ("fine", "length", 3)
+    assert len(endpoint.asked) == 3
+
+
+def test_a_lasting_failure_ends_with_the_endpoints_words(endpoint, monkeypatch):
+    monkeypatch.setattr(chat, "_FIRST_WAIT", 0.001)
+    endpoint.script = [(500, {}, {"error": "melted"})] * 8
+    with pytest.raises(ModpoError, match=r"8 attempts for q0 failed.*melted"):
+        ChatEngine(Remote(url_of(endpoint)), "m", Sampling()).complete(REQUESTS[:1])
+    endpoint.script, endpoint.asked[:] = [(401, {}, {"error": "bad key"})], []
+    with pytest.raises(ModpoError, match="bad key"):
+        ChatEngine(Remote(url_of(endpoint)), "m", Sampling()).complete(REQUESTS[:1])
+    assert len(endpoint.asked) == 1
+
+
+def test_a_remote_model_gets_the_prompt_that_every_policy_gets(endpoint, monkeypatch):
+    from modpo_hpc.prompts import therapist_messages
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    settings = Endpoint(model="gpt-4o-2024-11-20", base_url=url_of(endpoint))
+    with remote_engine("GPT4o", settings, Sampling(temperature=0.8, max_tokens=512, batch_size=3)) as engine:
+        made = engine.complete(REQUESTS)
+    assert [one.id for one in made] == [one.id for one in REQUESTS]
+    path, headers, body = endpoint.asked[0]
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == "Bearer sk-secret"
+    question = next(one for one in REQUESTS if therapist_messages(one.question) == body["messages"])
+    assert body["seed"] == question.seed
+    assert (body["temperature"], body["max_completion_tokens"]) == (0.8, 512)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"choices": []}, {"choices": [{"message": {"content": "x"}, "finish_reason": None}]}, good("tool_calls")],
+)
+def test_no_text_without_a_reason_for_its_end(answer):
+    with pytest.raises(ModpoError, match="q0"):
+        completion_of("q0", answer)
+
+
+def test_what_an_api_holds_back_is_flagged():
+    made = completion_of("q0", good("content_filter", text=None))  # type: ignore[arg-type]
+    assert flags_of(made.text, made.finish_reason) == ["empty", "filtered"]
+
+
+def test_a_loop_is_told_from_prose():
+    prose = (
+        "It sounds like the weeks since the move have asked a great deal of you, and that the evenings are hardest. "
+        "What would a slightly better evening look like, and who could be part of it? You need not decide today."
+    )
+    assert flags_of(prose, "stop") == []
+    assert flags_of("I hear you. " * 40, "length") == ["truncated", "repetitive"]
