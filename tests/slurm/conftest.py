@@ -50,7 +50,7 @@ def start_bed(name: str, **settings: Any) -> Any:
     if not all(shutil.which(program, path=SYSTEM_PATH) for program in needed):
         pytest.skip(MISSING)
     folder = Path(f"/tmp/mb{os.getpid()}{name}")
-    bed = module.TestBed(folder, port=21000 + os.getpid() % 400 * 20, **settings)
+    bed = module.TestBed(folder, **{"port": 21000 + os.getpid() % 400 * 20, **settings})
     bed.start()
     return bed
 

@@ -1,0 +1,200 @@
+"""What Slurm prints, read; the graph; root causes. Texts are as Slurm 22.05 and 23.11 print them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modpo_hpc.errors import IncompleteError
+from modpo_hpc.launch import accounting, drafting, graph, task, triage
+from modpo_hpc.launch.attempts import Attempt
+from modpo_hpc.launch.state import reconcile
+from modpo_hpc.pipeline import STAGES
+
+QUEUE = (
+    "7_2|9|RUNNING|2026-01-02T03:04:05|2026-01-02T04:04:05|n3|1-02:03:04|modpo:ab|c:x|None\n"
+    "8|8|PENDING|N/A|N/A||0:00|modpo:ab|DependencyNeverSatisfied\n"
+)
+ACCOUNTS = (
+    "7_2|9|CANCELLED by 1000|0:15|2026-01-02T03:00:00|2026-01-02T03:04:05|2026-01-02T03:05:05|60|n3|billing=2,cpu=2,gres/gpu:a100=4,mem=1G,node=1\n"  # noqa: E501
+    "7_[3,5-6%2]|7|PENDING|0:0|2026-01-02T03:00:00|Unknown|Unknown|0|None assigned|\n"
+)
+
+
+def attempt(**fields: object) -> Attempt:
+    base = {
+        "stage": "s",
+        "shard": "0",
+        "number": 1,
+        "job": "7_2",
+        "restarts": 0,
+        "node": "n1",
+        "pid": 1,
+        "started": 0.0,
+    }
+    return Attempt(**{**base, **fields})  # type: ignore[arg-type]
+
+
+def evidence(slurm: str = "FAILED", log: str = "", slurm_log: str = "", steps: tuple = (), **fields: object):
+    return triage.Evidence(slurm, attempt(**fields) if fields else None, steps, slurm_log, log)
+
+
+def test_squeue_and_sacct_are_read() -> None:
+    running, stuck = accounting.read_queue(QUEUE)
+    assert (running.job, running.raw, running.nodes, running.seconds) == ("7_2", "9", "n3", 93784)
+    assert running.comment == "modpo:ab|c:x"
+    assert stuck.stuck
+    assert stuck.alive
+    assert not running.stuck
+    ended, *waiting = accounting.read_accounting(ACCOUNTS)
+    assert (ended.state, ended.gpus, ended.cpus, ended.seconds, ended.alive) == ("CANCELLED", 4, 2, 60, False)
+    assert [life.job for life in waiting] == ["7_3", "7_5", "7_6"]
+    assert all(life.alive and not life.nodes for life in waiting)
+
+
+def test_steps_tell_the_memory_that_was_asked_for_and_used() -> None:
+    steps = accounting.read_steps(
+        "5|FAILED|1:0||300M|n1\n5.batch|FAILED|1:0|2172K||n1\n5.0|OUT_OF_MEMORY|0:125|1.5G||n1\n"
+    )
+    assert [step.step for step in steps] == ["", "batch", "0"]
+    assert steps[2].max_rss_mb == 1536
+    assert steps[2].requested_mb == 300
+
+
+def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
+    assert accounting.read_partitions("a|infinite\nb|10:00\nc|2-00:00:00\n") == {"a": math.inf, "b": 10, "c": 2880}
+    fields = drafting.draft_profile(
+        "cpu|2-00:00:00|32+|128000|(null)|cpu*\ngpu|1-00:00:00|64|512000+|gpu:a100:4(S:0-1)|gpu\n", 501, ["lab"]
+    )
+    assert (fields["partition"], fields["account"]) == ("cpu", "lab")
+    assert fields["stages"]["policies"] == {
+        "partition": "gpu",
+        "gpus": 1,
+        "cpus": 16,
+        "memory_gb": 118.7,
+        "minutes": 720,
+    }
+    assert fields["limits"]["array_size"] == 501
+
+
+@pytest.mark.parametrize(
+    ("proof", "cause"),
+    [
+        (evidence("OUT_OF_MEMORY"), "oom"),
+        (evidence(steps=(accounting.Step("5", "0", "OUT_OF_MEMORY", "0:125", None, 300),)), "oom"),
+        (evidence(steps=(accounting.Step("5", "0", "FAILED", "0:9", 900, 300),)), "oom"),
+        (evidence(slurm_log="slurmstepd: error: Step 5.0 exceeded memory limit (320 > 300), being killed"), "oom"),
+        (evidence(error="MemoryError"), "oom"),
+        (evidence(error="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"), "oom-gpu"),
+        (evidence("TIMEOUT"), "time"),
+        (evidence(error="Requeued: timeout number 4", cause="timeout, too often"), "time"),
+        (evidence("NODE_FAIL"), "node"),
+        (evidence(error="RuntimeError: CUDA error: uncorrectable ECC error encountered"), "node"),
+        (evidence("PREEMPTED"), "preempted"),
+        (evidence("CANCELLED"), "cancelled"),
+        (evidence(error="OSError: [Errno 122] Disk quota exceeded"), "disk"),
+        (evidence(error="InputError: no column", outcome="bad input"), "input"),
+        (evidence(error="httpx.HTTPStatusError: 429 Too Many Requests"), "api"),
+        (evidence(error="ValueError: shape"), "code"),
+        (evidence(slurm_log="srun: error: n1: task 0: Killed", outcome="running"), "killed"),
+        (evidence(""), "lost"),
+    ],
+)
+def test_the_root_cause(proof: triage.Evidence, cause: str) -> None:
+    assert triage.classify(proof) == cause
+
+
+def test_the_same_error_of_two_shards_is_one_group() -> None:
+    one = triage.normalise("ValueError: shard 17 met 0x7f at /data/run/17.parquet of 'a b'")
+    assert one == triage.normalise("ValueError: shard 8 met 0x80 at /scratch/8.parquet of 'c'")
+
+
+LIFE = accounting.Life("7_2", "9", "FAILED", "1:0", 1.0, 2.0, 3.0, 1, "n1", 1, 0)
+
+
+def line(state: str, reason: str = "None") -> accounting.QueueLine:
+    return accounting.QueueLine("7_2", "9", state, None, None, "", 0, "", reason)
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "note"),
+    [
+        ((True, False, "7_2", None, [LIFE], False), "done", "done, although Slurm says FAILED"),
+        ((True, False, "7_2", line("COMPLETING"), [], False), "done", ""),
+        ((False, False, "7_2", line("COMPLETED"), [], False), "failed", "COMPLETED without a marker"),
+        ((False, False, "7_2", line("PENDING", "BeginTime"), [LIFE], False), "queued", ""),
+        (
+            (False, False, "7_2", line("PENDING", accounting.NEVER_SATISFIED), [], False),
+            "blocked",
+            accounting.NEVER_SATISFIED,
+        ),
+        ((False, False, "7_2", None, [LIFE], True), "cancelled", ""),
+        ((False, False, "7_2", None, [], False), "failed", "left the queue without a marker"),
+        ((False, True, None, None, [], False), "stale", ""),
+        ((False, False, None, None, None, False), "todo", ""),
+    ],
+)
+def test_markers_outrank_squeue_and_squeue_outranks_sacct(facts: tuple, state: str, note: str) -> None:
+    """A requeued job is queued, whatever its old line in sacct says."""
+    found = reconcile(*facts)
+    assert (found[0], found[2]) == (state, note)
+
+
+def test_why_a_job_was_stopped() -> None:
+    at = "2026-01-02T03:04:05"
+    end = accounting.instant(at)
+    assert end is not None
+    running = {"JobState": "RUNNING", "PreemptTime": "None", "EndTime": at}
+    assert task.why_stopped(running, end - 100, 30) == "timeout"
+    assert task.why_stopped(running, end - 4000, 30) == "preemption"
+    assert task.why_stopped({**running, "PreemptTime": at}, end - 10, 30) == "preemption"
+    assert task.why_stopped({**running, "JobState": "COMPLETING"}, end - 10, 30) == "cancelled"
+    assert task.why_stopped({}, end, 30) == "cancelled"
+
+
+def test_dependencies_name_an_array_only_if_all_of_it_is_waited_for() -> None:
+    assert graph.dependency(["5_0", "5_1", "7"], {"5": 2, "7": 1}) == "afterok:5:7"
+    assert graph.dependency(["5_0", "7_1"], {"5": 2, "7": 2}) == "afterok:5_0:7_1"
+    assert graph.dependency([], {}) is None
+
+
+def test_work_is_refused_when_what_it_needs_is_nowhere() -> None:
+    counts = {stage.name: 2 for stage in STAGES}
+    with pytest.raises(IncompleteError, match="rankings needs responses"):
+        graph.plan_work(STAGES, {"rankings": ["0"]}, {}, {"responses": ["1"]}, counts)
+    (work,) = graph.plan_work(STAGES, {"rankings": ["0"]}, {"responses": {"1": "9_1"}}, {"responses": ["1"]}, counts)
+    assert work.after_jobs == ("9_1",)
+
+
+@given(st.integers(1, 5000), st.integers(1, 1001), st.integers(1, 500))
+def test_blocks_hold_every_shard_once_and_share_the_throttle(count: int, size: int, throttle: int) -> None:
+    shards = [str(one) for one in range(count)]
+    blocks = graph.split(shards, size)
+    assert [one for block in blocks for one in block] == shards
+    assert max(map(len, blocks)) <= size
+    assert max(map(len, blocks)) - min(map(len, blocks)) <= 1
+    shares = graph.share_throttle(throttle, len(blocks))
+    assert min(shares) >= 1
+    assert sum(shares) == max(throttle, len(blocks)) if throttle >= len(blocks) else all(one == 1 for one in shares)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, unique=True))
+def test_a_range_of_an_array_is_taken_apart(indices: list[int]) -> None:
+    indices.sort()
+    parts, start = [], 0
+    for place in range(1, len(indices) + 1):
+        if place == len(indices) or indices[place] != indices[place - 1] + 1:
+            low, high = indices[start], indices[place - 1]
+            parts.append(str(low) if low == high else f"{low}-{high}")
+            start = place
+    assert accounting.expand_job(f"12_[{','.join(parts)}%4]") == [f"12_{index}" for index in indices]
+
+
+def test_an_interactive_job_leaves_nothing_behind() -> None:
+    kept = accounting.clean_environment(
+        {"SLURM_CPU_BIND": "x", "SLURM_JOB_ID": "1", "SBATCH_ACCOUNT": "a", "SLURM_CONF": "c", "HOME": "h"}
+    )
+    assert kept == {"SLURM_CONF": "c", "HOME": "h"}
