@@ -62,6 +62,9 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
         work = Shard(run, definition, shard, scratch, should_stop, _heartbeat(scratch, stage, shard))
         _say(f"{stage} {shard}: attempt {attempt} starts")
         recipe(definition)(run, work)
+        if rank_in_job():
+            _say(f"{stage} {shard}: rank {rank_in_job()} is done")
+            return True
         marker = shards.Marker(
             stage=stage,
             shard=shard,
@@ -79,6 +82,11 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
         shards.discard_scratch(folder, shard, scratch)
     _say(f"{stage} {shard}: done, {marker.rows} rows in {marker.seconds:.1f} s")
     return True
+
+
+def rank_in_job() -> int:
+    """Rank of this process where Slurm starts one a GPU (``launcher: srun``); the first alone writes results."""
+    return int(os.environ.get("SLURM_PROCID", "0")) if os.environ.get("MODPO_LAUNCHER") == "srun" else 0
 
 
 def recipe(stage: Stage) -> Callable[[Run, Shard], None]:

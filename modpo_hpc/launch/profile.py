@@ -25,7 +25,7 @@ from modpo_hpc.study.section import Section
 EARLY_SIGNAL_SECONDS = 60
 # Not only "KEY": a budget name such as MAX_TOKENS is no secret, so TOKEN must end the name.
 SECRET_NAME = re.compile(r"(API_?KEY|SECRET|PASSWORD|_TOKEN$|^TOKEN$|_KEY$)", re.IGNORECASE)
-Launcher = Literal["python", "torchrun", "srun", "ray"]
+Launcher = Literal["python", "srun"]
 
 
 class Placement(Section):
@@ -45,8 +45,7 @@ class Placement(Section):
     throttle: int | None = Field(None, ge=1, description="shards of a stage that run at once, at most")
     launcher: Launcher | None = Field(
         None,
-        description="python: one process; srun: one a GPU, ranks from Slurm; torchrun: torchrun on each node; "
-        "ray: a Ray cluster over the nodes",
+        description="python: one process, which starts others on its node itself; srun: one a GPU, on any number of nodes",
     )
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict, description="any other sbatch option")
 

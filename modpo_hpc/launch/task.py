@@ -31,7 +31,13 @@ class Requeued(Interrupted):
 
 def run_shard_in_job(run_dir: str, stage: str, shard: str) -> None:
     """Make one shard in this Slurm job. Ends the process with the exit code of the error, if there is one."""
+    from modpo_hpc.launch.entry import rank_in_job, run_shard
+
     run = Run.open(run_dir)
+    if rank_in_job():
+        # Its output stays in Slurm's own log of this task; the first rank keeps the books and asks to be requeued.
+        run_shard(run_dir, stage, shard)
+        return
     slurm_output = os.dup(2)
     number, log = claim_attempt(run.logs, stage, shard)
     try:
