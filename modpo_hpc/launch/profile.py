@@ -45,7 +45,7 @@ class Placement(Section):
     throttle: int | None = Field(None, ge=1, description="shards of a stage that run at once, at most")
     launcher: Launcher | None = Field(
         None,
-        description="python: one process, which starts others on its node itself; srun: one a GPU, on any number of nodes",
+        description="python: one process, starting others on its node itself; srun: one a GPU, over nodes",
     )
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict, description="any other sbatch option")
 

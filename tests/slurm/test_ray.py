@@ -1,0 +1,47 @@
+"""A Ray cluster inside an allocation: two on the same nodes keep apart, and nothing is left of one that ended."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.slurm.conftest import Cluster
+
+pytestmark = pytest.mark.slow
+COUNT = """\
+import sys, time, ray
+ray.init(log_to_driver=False)
+print("nodes", len([node for node in ray.nodes() if node["Alive"]]), "cpus", ray.cluster_resources()["CPU"], flush=True)
+time.sleep(float(sys.argv[1]))
+sys.exit(int(sys.argv[2]))
+"""
+
+
+def submit(cluster: Cluster, output: Path, *words: str) -> str:
+    size = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2", "--mem=3000", "--time=10")
+    script = str(REPOSITORY / "slurm" / "ray.sh")
+    return cluster.slurm("sbatch", "--parsable", *size, "-o", str(output), script, *words).strip()
+
+
+def processes_of(job: str) -> str:
+    return subprocess.run(["pgrep", "-f", f"/tmp/ray{job}/"], capture_output=True, text=True, check=False).stdout
+
+
+def test_two_clusters_keep_apart_and_leave_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_OBJECT_STORE_MB", "100")
+    program = cluster.folder / "count.py"
+    program.write_text(COUNT)
+    outputs = [cluster.folder / "one.out", cluster.folder / "two.out"]
+    failing = submit(cluster, outputs[0], "python", str(program), "1", "7")
+    cancelled = submit(cluster, outputs[1], "python", str(program), "300", "0")
+    for output in outputs:
+        cluster.wait(lambda: output.exists() and "nodes 2 cpus 4.0" in output.read_text(), seconds=180)  # noqa: B023
+    cluster.slurm("scancel", cancelled)
+    cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip())
+    assert "7:0" in cluster.slurm("sacct", "-nX", "-j", failing, "-o", "exitcode")
+    for job in (failing, cancelled):
+        cluster.wait(lambda: not processes_of(job), seconds=20)  # noqa: B023
