@@ -67,11 +67,6 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 
-def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """The rows of the table ``name`` in its schema."""
-    return pa.Table.from_pylist(list(rows), schema=SCHEMAS[name])
-
-
 def write_csv(stream: IO[str], name: str, rows: Iterable[Mapping[str, Any]], mark: str | None = None) -> None:
     """The table ``name`` as CSV; with a ``mark``, a last column carries it on every row."""
     fields = [*SCHEMAS[name].names, *(["note"] if mark else [])]

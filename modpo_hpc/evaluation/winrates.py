@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,19 +37,11 @@ def count_wins(outcomes: NDArray[np.int8]) -> Wins:
     return Wins(a, b, outcomes.shape[-1] - a - b, outcomes.shape[-1])
 
 
-def head_to_head(rate_a: NDArray[np.float64], rate_b: NDArray[np.float64], policies: int) -> NDArray[np.float64]:
-    """Matrix (... x policies x policies) of the win rate of row against column, NaN on the diagonal.
+def average_rates(rate_a: NDArray[np.float64], rate_b: NDArray[np.float64], policies: int) -> NDArray[np.float64]:
+    """Mean win rate (... x policies) of each policy over its opponents.
 
     ``rate_a`` and ``rate_b`` are (... x pairs), the pairs in the order of ``itertools.combinations``.
     """
-    row, column = np.triu_indices(policies, 1)
-    matrix = np.full((*rate_a.shape[:-1], policies, policies), np.nan)
-    matrix[..., row, column], matrix[..., column, row] = rate_a, rate_b
-    return matrix
-
-
-def average_rates(rate_a: NDArray[np.float64], rate_b: NDArray[np.float64], policies: int) -> NDArray[np.float64]:
-    """Mean win rate (... x policies) of each policy over its opponents."""
     row, column = np.triu_indices(policies, 1)
     total = np.zeros((*rate_a.shape[:-1], policies))
     for pair, (a, b) in enumerate(zip(row, column, strict=True)):
@@ -62,8 +53,3 @@ def average_rates(rate_a: NDArray[np.float64], rate_b: NDArray[np.float64], poli
 def ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Rank along the last axis, 1 for the highest; equals share the better rank."""
     return 1 + (values[..., None, :] > values[..., :, None]).sum(axis=-1)
-
-
-def best_first(policies: Sequence[str], values: NDArray[np.float64]) -> list[str]:
-    """Policies by ``values``, highest first; equals by name, so that the order does not depend on the study's."""
-    return [name for _, name in sorted(zip(-values, policies, strict=True), key=lambda pair: (pair[0], pair[1]))]
