@@ -1,0 +1,166 @@
+"""Reward models beside their peers: training beside TRL's RewardTrainer, scoring beside one response at a time.
+
+A RoBERTa of the real width (768, 12 heads, vocabulary 50,265) with two layers of random weights, and texts whose
+lengths spread as posts and replies do. Both trainings see the same pairs, the same batch size, dropout and optimizer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, RobertaConfig
+from trl import RewardConfig, RewardTrainer
+
+from modpo_hpc.rewards.encoding import Encoded, batches_by_length
+from modpo_hpc.rewards.model import RewardModel, load_reward_model, load_tokenizer, predict
+from modpo_hpc.rewards.records import Comparison
+from modpo_hpc.rewards.training import Workplace, comparison_loss, train
+from modpo_hpc.sandbox.encoder import make_encoder
+from modpo_hpc.study.rewards import Rewards, RewardSettings
+
+PAIRS, BATCH, THREADS, ROUNDS, SCORED = 64, 8, 2, 3, 96
+VOCABULARY, LONGEST, PAD = 50265, 512, 1
+
+
+def main() -> None:
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_encoder(folder / "tokenizer", ["a post"], seed=0)
+        network(0.1).save_pretrained(folder / "model")
+        tokenizer = load_tokenizer(folder / "tokenizer")
+        comparisons, encoded = corpus(PAIRS)
+        ours, theirs = [], []
+        for _ in range(ROUNDS):
+            ours.append(seconds(lambda: train_ours(folder, comparisons, encoded)))
+            theirs.append(seconds(trl_trainer(folder, tokenizer, comparisons, encoded).train))
+        gap = loss_gap(folder, tokenizer, comparisons[:BATCH], encoded)
+        model = RewardModel(network(0.0), PAD, torch.device("cpu"), "float32")
+        rows = list(encoded.values())[:SCORED]
+        batches = batches_by_length([len(row.ids) for row in rows], 16384)
+        together = statistics.median(seconds(lambda: predict(model, rows, batches)) for _ in range(ROUNDS))
+        alone = statistics.median(
+            seconds(lambda: predict(model, rows, [[at] for at in range(SCORED)])) for _ in range(ROUNDS)
+        )
+        padded = statistics.median(seconds(lambda: predict(model, rows, naive_batches())) for _ in range(ROUNDS))
+    result = {
+        "name": "rewards",
+        "ratios": {
+            "training_vs_trl": round(statistics.median(theirs) / statistics.median(ours), 2),
+            "scoring_vs_one_at_a_time": round(alone / together, 2),
+            "scoring_vs_batches_in_given_order": round(padded / together, 2),
+        },
+        "absolute": {
+            "pairs_per_second": round(PAIRS / statistics.median(ours), 2),
+            "pairs_per_second_trl": round(PAIRS / statistics.median(theirs), 2),
+            "responses_per_second": round(SCORED / together, 1),
+            "loss_difference_on_the_same_batch": gap,
+        },
+        "machine": f"{os.cpu_count()} cores, {THREADS} threads, {platform.machine()}, torch {torch.__version__}",
+    }
+    print(json.dumps(result))
+
+
+def corpus(pairs: int) -> tuple[list[Comparison], dict[str, Encoded]]:
+    """Random tokens whose lengths are log-normal: median 150, a tenth above 300."""
+    rng = np.random.default_rng(0)
+    encoded, comparisons = {}, []
+    for at in range(pairs):
+        question = int(np.clip(rng.lognormal(3.9, 0.7), 8, 200))
+        names = (f"q{at}.r0", f"q{at}.r1")
+        for one in names:
+            response = int(np.clip(rng.lognormal(4.5, 0.6), 8, LONGEST - 4 - question))
+            part = np.array([-1, *[0] * question, -1, -1, *[1] * response, -1], dtype=np.int8)
+            encoded[one] = Encoded(rng.integers(5, VOCABULARY, len(part)), None, part)
+        comparisons.append(Comparison(f"q{at}", names, (10, -10)))
+    return comparisons, encoded
+
+
+def network(dropout: float) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForSequenceClassification.from_config(
+        RobertaConfig(
+            vocab_size=VOCABULARY,
+            num_hidden_layers=2,
+            max_position_embeddings=LONGEST + 2,
+            type_vocab_size=1,
+            pad_token_id=PAD,
+            num_labels=1,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+        )
+    )
+
+
+def train_ours(folder: Path, comparisons: list[Comparison], encoded: dict[str, Encoded]) -> None:
+    model = load_reward_model(folder / "model", PAD, dropout=0.1, device=torch.device("cpu"))
+    settings = RewardSettings(learning_rate=1e-5, batch_size=BATCH, max_length=LONGEST, epochs=1, dropout=0.1)
+    with tempfile.TemporaryDirectory() as place:
+        train(model, comparisons, encoded, settings, Rewards(), 0, Workplace(Path(place)))
+
+
+def trl_trainer(
+    folder: Path, tokenizer: Any, comparisons: list[Comparison], encoded: dict[str, Encoded], dropout: float = 0.1
+) -> Any:
+    columns = ("chosen_ids", "rejected_ids")
+    rows = [
+        dict(zip(columns, (encoded[one].ids.tolist() for one in each.responses), strict=True)) for each in comparisons
+    ]
+    settings = RewardConfig(
+        output_dir=str(folder / "trl"),
+        per_device_train_batch_size=BATCH,
+        num_train_epochs=1,
+        learning_rate=1e-5,
+        weight_decay=0.01,
+        max_length=LONGEST,
+        disable_dropout=dropout == 0,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "model")
+    return RewardTrainer(model, settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+
+
+def loss_gap(folder: Path, tokenizer: Any, comparisons: list[Comparison], encoded: dict[str, Encoded]) -> float:
+    """Absolute difference of the two losses of one batch with the same weights, without dropout."""
+    trainer = trl_trainer(folder, tokenizer, comparisons, encoded, dropout=0.0)
+    trainer.model.eval()
+    batch = trainer.data_collator([trainer.train_dataset[at] for at in range(len(comparisons))])
+    with torch.no_grad():
+        theirs = float(trainer.compute_loss(trainer.model, batch))
+        ours = float(
+            comparison_loss(
+                RewardModel(trainer.model, PAD, torch.device("cpu"), "float32"), comparisons, encoded, "bradley_terry"
+            )
+        )
+    return abs(ours - theirs)
+
+
+def naive_batches() -> list[list[int]]:
+    return [list(range(at, min(at + 32, SCORED))) for at in range(0, SCORED, 32)]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
