@@ -22,6 +22,7 @@ from modpo_hpc.rewards.calibration import (
     reliability,
     sigmoid,
 )
+from modpo_hpc.rewards.diagnostics import history_figure, learning_curve, length_shortcut
 from modpo_hpc.run import Run
 
 
@@ -56,6 +57,13 @@ def rewards_section(run: Run) -> Section | None:
                 wide=True,
             )
         )
+        pictures.append(
+            Picture(
+                "reward_search",
+                "The course of each search: the held-out accuracy of its trials, and the best so far (Optuna's plot).",
+                partial(history_figure, trials, run.study.rewards.search),
+            )
+        )
     if run.made("scores"):
         correlation = criterion_correlation(run.table("scores", ["response_id", "criterion", "reward"]).to_pandas())
         pictures.append(
@@ -71,7 +79,7 @@ def rewards_section(run: Run) -> Section | None:
         "Accuracy is the share of preference pairs in which the model prefers the response that the personas chose.",
         findings=[_words(diagnostics)],
         pictures=pictures,
-        tables=[_table(diagnostics, trials)],
+        tables=[_table(diagnostics, trials), *_scrutiny(run, predictions)],
     )
 
 
@@ -249,3 +257,52 @@ def _table(diagnostics: dict[str, dict[str, Any]], trials: pd.DataFrame) -> Show
     return Shown(
         "Accuracy and calibration of the reward models", [text("Criterion"), *numbers(*headings)], rows, "rewards"
     )
+
+
+def _scrutiny(run: Run, predictions: pd.DataFrame) -> list[Shown]:
+    """Does the model read more than length, and would more data help."""
+    responses = run.table("responses", ["response_id", "text"]).to_pandas()
+    lengths = dict(zip(responses["response_id"], responses["text"].str.len(), strict=True))
+    shortcut = length_shortcut(predictions, lengths)
+    parts = {"all": "all pairs", "1": "alike", "2": "between", "3": "most unlike"}
+    rows = [
+        [
+            words.title(row["criterion"]),
+            parts[row["part"]],
+            f"{row['difference']:.0f}",
+            f"{row['pairs']:,}",
+            words.percent(row["model"]),
+            words.percent(row["length"]),
+        ]
+        for row in shortcut.to_dict("records")
+    ]
+    tables = [
+        Shown(
+            "The models beside a judge that sees length alone, by how unlike the two responses are in length",
+            [text("Criterion"), text("Lengths"), *numbers("characters apart", "pairs", "model", "length alone")],
+            rows,
+            "reward_length",
+            folded=True,
+        )
+    ]
+    curve = learning_curve(predictions)
+    if len(curve):
+        rows = [
+            [
+                words.title(row["criterion"]),
+                words.percent(row["share"]),
+                words.percent(row["accuracy"]),
+                words.interval(row["low"], row["high"]),
+            ]
+            for row in curve.to_dict("records")
+        ]
+        tables.append(
+            Shown(
+                "Accuracy on the same unseen pairs by the share of the training questions",
+                [text("Criterion"), *numbers("share", "accuracy", "interval")],
+                rows,
+                "reward_learning_curve",
+                folded=True,
+            )
+        )
+    return tables

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from modpo_hpc.models import reward_model_path
 from modpo_hpc.rewards.accuracy import pair_quality
 from modpo_hpc.rewards.encoding import batches_by_length
 from modpo_hpc.rewards.loading import folds_of, load_comparisons
-from modpo_hpc.rewards.model import RewardModel, load_reward_model, load_tokenizer, predict
+from modpo_hpc.rewards.model import RewardModel, load_reward_model, load_tokenizer, predict, quiet_transformers
 from modpo_hpc.rewards.records import Comparison, best_trial, read_texts
 from modpo_hpc.rewards.splits import first_share
 from modpo_hpc.rewards.training import Workplace, read_log, train
@@ -76,8 +78,6 @@ def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
     _keep(shard, model, tokenizer, recipe, part)
     unseen = [row["reward_chosen"] - row["reward_rejected"] for row in rows if not row["seen"]]
     if unseen:
-        import numpy as np
-
         shard.metrics["accuracy"] = pair_quality(np.array(unseen)).accuracy
     return rows
 
@@ -135,7 +135,7 @@ def _predictions(
 
 def _keep(shard: Shard, model: RewardModel, tokenizer: Any, recipe: Recipe, part: str) -> None:
     """Write the model's folder: weights and tokenizer, except for the learning curve, with settings and log."""
-    with shard.directory(shard.id) as folder:
+    with shard.directory(shard.id) as folder, quiet_transformers():
         if not part.startswith("curve"):
             model.network.save_pretrained(folder)
             tokenizer.save_pretrained(folder)

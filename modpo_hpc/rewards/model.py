@@ -91,7 +91,7 @@ def load_reward_model(
         for name, value in config.to_dict().items():
             if ("dropout" in name or name.endswith("pdrop")) and (value is None or isinstance(value, float)):
                 setattr(config, name, dropout)
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = AutoModelForSequenceClassification.from_pretrained(str(path), config=config, dtype=torch.float32)
     if dropout is not None:
@@ -147,7 +147,7 @@ def _in_float32(forward: Any, device_type: str) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """A new head is what is wanted here, and the progress of loading is our own to show."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

@@ -40,7 +40,8 @@ def test_the_length_baseline_finds_its_direction(longer_wins: float) -> None:
 
 
 def test_equal_lengths_are_a_coin() -> None:
-    found = length_shortcut(predictions(), dict.fromkeys([f"q{at}.r{one}" for at in range(400) for one in (0, 1)], 5))
+    lengths = dict.fromkeys([f"q{at}.r{one}" for at in range(400) for one in (0, 1)], 5)
+    found = length_shortcut(predictions(), lengths)
     assert set(found["length"]) == {0.5}
 
 
@@ -49,7 +50,8 @@ def test_the_learning_curve_ends_with_fold_zero() -> None:
     part = whole[whole["fold"] == 0].assign(part="curve25", reward_chosen=1.0)
     curve = learning_curve(pd.concat([whole, part]))
     assert curve["share"].tolist() == [0.25, 1.0]
-    assert curve["accuracy"].tolist() == [1.0, pytest.approx((whole[whole["fold"] == 0]["reward_chosen"] > 0).mean())]
+    right = (whole[whole["fold"] == 0]["reward_chosen"] > 0).mean()
+    assert curve["accuracy"].tolist() == [1.0, pytest.approx(right)]
     assert (curve["low"] < curve["accuracy"]).all()
     assert len(learning_curve(whole)) == 0
 
