@@ -6,7 +6,7 @@ RUN ?= runs/demo
 EPITOME ?=
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test lint clean help bench-kill bench-finding bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops study-file
+.PHONY: demo test lint clean help bench-kill bench-finding bench-rewards bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops study-file
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -43,6 +43,9 @@ bench-train: $(VENV)/tested  ## a DPO pair here and in TRL, Joint-Loss DPO here 
 
 bench-train-gpu: $(VENV)/tested  ## the same on one 80 GB GPU at the size of Mistral-7B
 	EPITOME=$(EPITOME) $(BIN)/python -m tests.bench.train_gpu
+
+bench-rewards: $(VENV)/tested  ## reward models beside TRL, scoring beside one at a time
+	$(BIN)/python -m tests.bench.rewards
 
 bench-stats: $(VENV)/tested  ## all statistics of 1.26 million verdicts, beside a pandas and statsmodels loop
 	$(BIN)/python -m tests.bench.stats

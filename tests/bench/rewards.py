@@ -29,7 +29,7 @@ from modpo_hpc.rewards.training import Workplace, comparison_loss, train
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.study.rewards import Rewards, RewardSettings
 
-PAIRS, BATCH, THREADS, ROUNDS, SCORED = 64, 8, 2, 3, 96
+PAIRS, BATCH, THREADS, ROUNDS, SCORED = 32, 4, 2, 3, 48
 VOCABULARY, LONGEST, PAD = 50265, 512, 1
 
 
@@ -153,7 +153,7 @@ def loss_gap(folder: Path, tokenizer: Any, comparisons: list[Comparison], encode
 
 
 def naive_batches() -> list[list[int]]:
-    return [list(range(at, min(at + 32, SCORED))) for at in range(0, SCORED, 32)]
+    return [list(range(at, min(at + 16, SCORED))) for at in range(0, SCORED, 16)]
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -60,7 +60,8 @@ def test_the_table_of_trials_becomes_optunas_study() -> None:
     search = RewardSearch()
     rows = [
         {
-            "criterion": "empathy", "trial": at, "state": "pruned" if at == 2 else "complete", "accuracy": 0.6 + at / 100,
+            "criterion": "empathy", "trial": at, "state": "pruned" if at == 2 else "complete",
+            "accuracy": 0.6 + at / 100,
             "accuracies": [0.5, 0.6 + at / 100], "learning_rate": 1e-6 * (at + 1), "weight_decay": 0.02, "dropout": 0.2,
             "batch_size": 8, "max_length": 256, "epochs": 4,
         }
