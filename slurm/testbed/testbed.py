@@ -187,12 +187,16 @@ class TestBed:
             )
         if len(str(self.folder / "run" / "munge.socket")) > LONGEST_SOCKET_PATH - 10:
             raise SystemExit(f"{self.folder} is too long a path for a socket; choose a shorter --folder")
-        self._write_configuration()
+        # Munge wants a socket that everybody may reach, whatever the caller's mask says.
+        mask = os.umask(0o022)
         try:
+            self._write_configuration()
             self._start_daemons()
         except BaseException:
             self.stop()
             raise
+        finally:
+            os.umask(mask)
 
     def stop(self) -> None:
         """Cancel all jobs and end every daemon of this folder, by its process id."""

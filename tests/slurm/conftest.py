@@ -51,7 +51,11 @@ def start_bed(name: str, **settings: Any) -> Any:
         pytest.skip(MISSING)
     folder = Path(f"/tmp/mb{os.getpid()}{name}")
     bed = module.TestBed(folder, **{"port": 21000 + os.getpid() % 400 * 20, **settings})
-    bed.start()
+    try:
+        bed.start()
+    except SystemExit:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return bed
 
 
