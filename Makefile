@@ -6,7 +6,7 @@ RUN ?= runs/demo
 EPITOME ?=
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test lint clean help bench-kill bench-finding bench-rewards bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops study-file
+.PHONY: demo test lint clean help bench-kill bench-finding bench-rewards bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill study-file
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -55,6 +55,15 @@ bench-generate: $(VENV)/installed  ## tokens a second against one question at a 
 
 bench-generate-gpu: $(VENV)/installed  ## the same in Mistral-7B's shape against fixed batches; one GPU of 80 GB
 	$(BIN)/python tests/bench/generate.py --shape mistral-7b --rows 64 --max-tokens 512 --mean-tokens 250 --questions 64
+
+bench-judge-pace: $(VENV)/tested  ## calls a second at 200 ms and 128 at once, beside a loop and Ray Data's HTTP processor
+	$(BIN)/python -m tests.bench.judge_pace
+
+bench-judge-rules: $(VENV)/tested  ## 1.26 million verdicts of the rule judge, end to end
+	$(BIN)/python -m tests.bench.judge_rules
+
+bench-judge-kill: $(VENV)/tested  ## 20 kills of driver, actor, endpoint and Ray head in 20,000 verdicts
+	$(BIN)/python -m tests.bench.judge_kill
 
 bench-ops: $(VENV)/installed  ## status of a run of 5,000 shards, and modpo --help
 	$(BIN)/python -m tests.bench.ops

@@ -52,7 +52,8 @@ def check_key(settings: Judge, environment: Mapping[str, str] = os.environ) -> N
     Raises:
         InputError: the variable is empty.
     """
-    if "api.openai.com" in settings.base_url and not environment.get(settings.api_key_env, "").strip():
+    asks_for_key = settings.kind != "server" and "api.openai.com" in settings.base_url
+    if asks_for_key and not environment.get(settings.api_key_env, "").strip():
         raise InputError(
             "there is no API key",
             file="environment",
