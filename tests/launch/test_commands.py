@@ -1,0 +1,90 @@
+"""The commands that need no Slurm: plan, verify, profile, and what a command may import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modpo_hpc import shards
+from modpo_hpc.cli.main import COMMANDS, main
+from modpo_hpc.launch.profile import load_profile
+from modpo_hpc.run import Run
+from modpo_hpc.study import load_study
+from tests.conftest import REPOSITORY
+
+DEMO = str(REPOSITORY / "configs" / "demo.yaml")
+
+
+def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, dict]:
+    assert main(["plan", DEMO, "--json", *words]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    return {**{stage["stage"]: stage for stage in plan["stages"]}, "total": plan["total"]}
+
+
+def test_a_plan_counts_calls_and_takes_off_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = planned(capsys)
+    assert plan["rankings"]["calls_left"] == 800 * 50
+    assert plan["verdicts"]["calls_left"] == (21 + 6) * 200 * 50
+    assert plan["verdicts"]["workload"]["items"] == 2 * 27 * 200 * 50
+    run = Run.create(tmp_path / "run", load_study(DEMO))
+    marker = shards.Marker("personas", "all", run.inputs("personas"), {}, 0.0, 7.0, "h", None, 1)
+    shards.write_marker(run.folder("personas"), marker)
+    again = planned(capsys, "--run", str(run.root))
+    assert again["personas"]["left"] == 0
+    assert again["total"]["shards_left"] == plan["total"]["shards_left"] - 1
+
+
+def test_the_price_is_that_of_the_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = tmp_path / "p.yaml"
+    profile.write_text("prices: {models: {judge: {input: 2, output: 4, batch: 0.5}}}")
+    words = ("--profile", str(profile), "--set", "judge.model=judge")
+    full = planned(capsys, *words, "--set", "judge.kind=openai")["verdicts"]
+    work = full["workload"]
+    assert full["price"] == pytest.approx((2 * work["tokens_read"] + 4 * work["tokens_written"]) / 1e6)
+    assert planned(capsys, *words, "--set", "judge.kind=batch")["verdicts"]["price"] == pytest.approx(full["price"] / 2)
+
+
+def test_verify_finds_a_changed_a_shortened_and_a_missing_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run.create(tmp_path / "run", load_study(DEMO))
+    folder = run.folder("responses")
+    folder.mkdir()
+    for shard in "0123":
+        (folder / shard).write_text("whole")
+        outputs = {shard: shards.describe_output(folder / shard)}
+        shards.write_marker(folder, shards.Marker("responses", shard, "x", outputs, 0.0, 1.0, "h", None, 1))
+    (folder / "1").write_text("WHOLE")
+    (folder / "2").write_text("who")
+    (folder / "3").unlink()
+    assert main(["verify", str(run.root), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["files"] == 4
+    assert [one["shard"] for one in found["damaged"]] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("name", ["gpu", "gpu-preemptible", "testbed"])
+def test_the_shipped_profiles_are_whole(name: str) -> None:
+    assert load_profile(name).description
+
+
+def test_no_command_imports_torch_ray_or_transformers(tmp_path: Path) -> None:
+    """Asked how it is used, every command; and those that plan and watch, at work."""
+    run = Run.create(tmp_path / "run", load_study(DEMO))
+    calls = [[name, "--help"] for name in COMMANDS]
+    calls += [["plan", DEMO], ["status", str(run.root)], ["triage", str(run.root)], ["verify", str(run.root)]]
+    script = (
+        "import sys; from modpo_hpc.cli.main import main\n"
+        f"for words in {calls!r}:\n"
+        "    try: main(words)\n"
+        "    except SystemExit: pass\n"
+        "    if found := {'torch', 'ray', 'transformers'} & set(sys.modules): sys.exit(f'{words} imports {found}')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
