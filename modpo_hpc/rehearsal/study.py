@@ -25,6 +25,8 @@ def rehearsed(study: Study, source: str) -> Study:
     raw["personas"] |= {"surveys": {}, "columns": None}
     if study.data.epitome is not None and not study.data.epitome.exists():
         raw["data"] |= {"epitome": None, "sandbox_train": EPITOME_TRAIN, "sandbox_test": EPITOME_TEST}
+    # the stand-in's small vocabulary counts more tokens than a real encoder would
+    raw["rewards"]["overlong"] = "cut"
     raw["toxicity"]["backends"] = {name: {"kind": "words"} for name in study.toxicity.backends}
     raw["alignment"]["training"] |= {"deepspeed": None, "processes": None}
     raw["resources"] = {
