@@ -19,7 +19,8 @@ class Stage:
     """A stage makes one kind of record. ``name`` is the noun and the folder, ``verb`` the script in ``jobs/``.
 
     ``shards`` and all else here are functions of the study alone, so that a plan needs no data. ``version`` rises
-    when the recipe changes what it makes; results of an older one are then stale.
+    when the recipe changes what it makes; results of an older one are then stale. ``in_ranks`` says that the recipe
+    may run in several processes at once that make one shard together.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Stage:
     shards: Callable[[Study], tuple[str, ...]]
     default: Resources = Resources()
     default_blocks: int = 4
+    in_ranks: bool = False
     uses_models: bool = False
     version: int = 1
 
@@ -135,6 +137,7 @@ STAGES: tuple[Stage, ...] = (
         "align",
         ("questions", "models", "responses", "pairs", "scores", "policy_trials"),
         _policies(*TRAINED_METHODS),
+        in_ranks=True,
     ),
     Stage("soups", "merge", ("policies",), _policies("soup"), uses_models=True),
     Stage(

@@ -61,7 +61,11 @@ def train_policy(
         Interrupted: asked to stop; the next call resumes.
         ModpoError: training failed; says why.
     """
-    seat = seat_of(os.environ) if settings.deepspeed else None
+    seat = seat_of(os.environ)
+    if settings.deepspeed is None:
+        if seat and seat.rank > 0:
+            return None
+        seat = None
     result = workplace.scratch / RESULT
     if seat is None and settings.deepspeed is not None:
         count = processes_of(settings, resources.gpus)

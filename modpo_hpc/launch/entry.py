@@ -12,6 +12,7 @@ import resource as resource_usage
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,8 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
             remedy=f"Its {len(run.shard_ids(stage))} shards are listed by: modpo status {run.root} --shards {stage}",
         )
     inputs = _inputs_of_finished_needs(run, definition)
+    if rank_in_job() > 0:
+        return _follow(run, definition, shard)
     folder = run.folder(stage)
     present = shards.read_marker(folder, shard)
     if present is not None and present.fits(inputs):
@@ -62,9 +65,6 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
         work = Shard(run, definition, shard, scratch, should_stop, _heartbeat(scratch, stage, shard))
         _say(f"{stage} {shard}: attempt {attempt} starts")
         recipe(definition)(run, work)
-        if rank_in_job():
-            _say(f"{stage} {shard}: rank {rank_in_job()} is done")
-            return True
         marker = shards.Marker(
             stage=stage,
             shard=shard,
@@ -85,8 +85,21 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
 
 
 def rank_in_job() -> int:
-    """Rank of this process where Slurm starts one a GPU (``launcher: srun``); the first alone writes results."""
-    return int(os.environ.get("SLURM_PROCID", "0")) if os.environ.get("MODPO_LAUNCHER") == "srun" else 0
+    """The number of this process among those that a launcher started for one shard (torchrun, or srun as launcher)."""
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ.get("RANK", 0))
+    return int(os.environ.get("SLURM_PROCID", 0)) if os.environ.get("MODPO_LAUNCHER") == "srun" else 0
+
+
+def _follow(run: Run, stage: Stage, shard: str) -> bool:
+    """Take part in a shard of which the first process keeps the state and writes the result and the marker."""
+    if not stage.in_ranks:
+        _say(f"{stage.name} {shard}: left to the first process")
+        return False
+    _fix_arithmetic(stage.resources(run.study).cpus)
+    with tempfile.TemporaryDirectory() as scratch, _stop_flag() as should_stop:
+        recipe(stage)(run, Shard(run, stage, shard, Path(scratch), should_stop))
+    return True
 
 
 def recipe(stage: Stage) -> Callable[[Run, Shard], None]:

@@ -119,6 +119,38 @@ def test_a_shard_starts_its_own_processes(tmp_path: Path, model_folder: Path, mo
     assert summary["steps"] == summary["steps_planned"] == 5
 
 
+@pytest.mark.slow
+def test_processes_of_a_launcher_make_one_shard_together(tmp_path: Path, model_folder: Path) -> None:
+    """As srun or torchrun start them: every process runs the recipe, the first alone writes, all end well."""
+    run = started_run(tmp_path / "run", study_of(model_folder, tmp_path / "posts.csv", sharded("zero2")))
+    port = _free_port()
+    slurm = {"MODPO_LAUNCHER": "srun", "SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_JOB_ID": str(port - 20_000)}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "jobs/align.py", str(run.root), "--shard", "DPO"],
+            cwd=REPOSITORY,
+            env={
+                **os.environ,
+                **slurm,
+                "PYTHONPATH": str(REPOSITORY),
+                "SLURM_PROCID": str(number),
+                "SLURM_LOCALID": str(number),
+                "MASTER_PORT": str(port),
+                "MODPO_COMPILE": "0",
+            },
+        )
+        for number in range(2)
+    ]
+    try:
+        assert [worker.wait(timeout=180) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    summary = json.loads((run.folder("policies") / "DPO" / "summary.json").read_text())
+    assert summary["steps"] == summary["steps_planned"]
+    assert list(run.done("policies")) == ["DPO"]
+
+
 def layout(stage: int, processes: int = 2, offload: bool = False) -> Layout:
     return Layout("deepspeed", processes, stage, offload)
 

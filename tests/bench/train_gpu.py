@@ -29,6 +29,7 @@ from tests.bench import train_parts as parts
 
 OBJECTIVE = Objective("dpo", (1.0,), 0.1)
 RATE = 1e-5
+SMALL = parts.Shape(64, 128, 2, 4, 2, parts.TINY.vocabulary)
 
 
 def timed(steps: int, warmup: int, step: Callable[[int], Any], device: torch.device) -> list[float]:
@@ -143,7 +144,9 @@ def main() -> None:
         raise SystemExit("this needs one GPU of 80 GB; --tiny runs the code on a CPU")
     arguments.device = "cpu" if arguments.tiny else "cuda"
     arguments.dtype = torch.float32 if arguments.tiny else torch.bfloat16
-    shape = parts.TINY if arguments.tiny else parts.MISTRAL_7B
+    if arguments.tiny:
+        torch.set_num_threads(1)
+    shape = SMALL if arguments.tiny else parts.MISTRAL_7B
     settings = Training(lora_rank=64, lora_alpha=128, learning_rate=RATE)
     examples = parts.make_examples(arguments.batch * 4, 1)
     measured = {"ours": run_ours(shape, settings, examples, arguments)}
