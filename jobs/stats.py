@@ -36,7 +36,7 @@ def stats(run: Run, shard: Shard) -> None:
     refuse_incomplete(cells, study.statistics.max_missing, str(run.root))
 
     made: dict[str, tables.Rows] = {name: [] for name in tables.SCHEMAS}
-    summary = analysis.summary_of(run.study, run.provenance, mark)
+    summary = analysis.summary_of(run.study, mark)
     for number, one in enumerate(phases):
         lengths = answer_lengths(answers, one.policies, questions)
         phase = prepare(one, study.statistics, study.seed, lengths, people)

@@ -137,6 +137,7 @@ STAGES: tuple[Stage, ...] = (
         "align",
         ("questions", "models", "responses", "pairs", "scores", "policy_trials"),
         _policies(*TRAINED_METHODS),
+        uses_models=True,
         in_ranks=True,
     ),
     Stage("soups", "merge", ("policies",), _policies("soup"), uses_models=True),

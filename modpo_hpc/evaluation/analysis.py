@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,11 +31,10 @@ def tables_of(phase: Phase) -> dict[str, Rows]:
     }
 
 
-def summary_of(study: Study, provenance: Mapping[str, Any], mark: str | None) -> dict[str, Any]:
+def summary_of(study: Study, mark: str | None) -> dict[str, Any]:
     """The head of ``statistics.json``: which study, how its numbers were made, and the mark of the sandbox."""
     return {
         "study": study.name,
-        "run": provenance.get("id"),
         "seed": study.seed,
         "sandbox": mark,
         "judge": study.judge.model,
