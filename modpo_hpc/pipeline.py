@@ -106,7 +106,7 @@ def _verdicts(study: Study) -> tuple[str, ...]:
 STAGES: tuple[Stage, ...] = (
     Stage("questions", "prepare", (), _whole),
     Stage("personas", "personas", (), _whole),
-    Stage("models", "teach", ("questions",), _whole, Resources(cpus=2), uses_models=True),
+    Stage("models", "teach", ("questions",), _whole, uses_models=True),
     Stage("responses", "generate", ("questions", "models"), _blocks("responses"), uses_models=True),
     Stage("rankings", "rank", ("questions", "personas", "responses"), _blocks("rankings")),
     Stage("pairs", "vote", ("questions", "models", "responses", "rankings"), _criteria, uses_models=True),
