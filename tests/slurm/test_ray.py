@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.slurm.conftest import Cluster
 
-pytestmark = pytest.mark.slow
+# never beside the whole studies of tests/spine, which take every core while Ray starts
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("whole study")]
 COUNT = """\
 import sys, time, ray
 ray.init(log_to_driver=False)
