@@ -242,7 +242,7 @@ class Search:
     def _view(self, seen: Sequence[Trial], number: int) -> optuna.Study:
         """A study in memory that holds exactly the trials that trial ``number`` may see."""
         plan = self.plan
-        seed = seed_of(plan.seed, plan.name, number) % 2**32
+        seed = seed_of(plan.seed, number) % 2**32
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if plan.prune_after is not None:
             pruner = optuna.pruners.MedianPruner(n_startup_trials=max(1, plan.startup), n_warmup_steps=plan.prune_after)
