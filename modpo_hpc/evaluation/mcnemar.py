@@ -57,9 +57,10 @@ def mcnemar(b: int, c: int, method: Method = "chi2") -> McNemarResult:
         statistic = (abs(b - c) - (method == "chi2_corrected")) ** 2 / (b + c)
         return McNemarResult(statistic, float(stats.chi2.sf(statistic, 1)), method)
     fewer = min(b, c)
-    doubled = 2.0 * float(stats.binom.cdf(fewer, b + c, 0.5))
-    if method == "midp":
-        doubled -= float(stats.binom.pmf(fewer, b + c, 0.5))
+    if method == "midp":  # summed, since twice the one less the other cancels below zero in the far tail
+        doubled = float(2 * stats.binom.cdf(fewer - 1, b + c, 0.5) + stats.binom.pmf(fewer, b + c, 0.5))
+    else:
+        doubled = float(2 * stats.binom.cdf(fewer, b + c, 0.5))
     return McNemarResult(float(fewer), min(1.0, doubled), method)
 
 

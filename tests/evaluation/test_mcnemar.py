@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
@@ -59,6 +59,7 @@ def test_mid_p_is_the_exact_p_less_half_of_each_observed_tail(b: int, c: int) ->
 
 
 @given(counts, counts, st.sampled_from(METHODS))
+@example(1, 1074, "midp")
 def test_is_symmetric_and_a_probability(b: int, c: int, method: str) -> None:
     one, other = mcnemar(b, c, method), mcnemar(c, b, method)  # type: ignore[arg-type]
     assert one == other
