@@ -18,6 +18,35 @@ def check_inputs(study: Study) -> None:
     _check_surveys(study)
 
 
+def without_absent_inputs(study: Study) -> tuple[Study, list[str]]:
+    """``study`` as it can be planned before its data is there, and what is assumed in the place of each absent file.
+
+    Raises:
+        InputError: posts are absent of which it is not known how many there will be.
+    """
+    from modpo_hpc.data.questions import EPITOME_POSTS
+
+    raw, assumed = study.model_dump(), []
+    data, personas = study.data, study.personas
+    if data.epitome is not None and not data.epitome.exists():
+        train, test = EPITOME_POSTS - data.test_size, data.test_size
+        raw["data"] |= {"epitome": None, "sandbox_train": train, "sandbox_test": test}
+        assumed.append(f"{data.epitome} is not there: as many posts as the paper counts, {train:,} and {test:,}")
+    elif data.file is not None and not data.file.exists():
+        raise InputError(
+            "there is no such file, and nobody can know how many posts it will hold",
+            file=data.file,
+            field="data.file",
+            remedy="To plan without it, say how many: --set data.file=null --set data.sandbox_train=N "
+            "--set data.sandbox_test=M",
+        )
+    absent = [str(path) for path in (*personas.surveys.values(), personas.columns) if path and not path.exists()]
+    if absent:
+        raw["personas"] |= {"surveys": {}, "columns": None}
+        assumed.append(f"{', '.join(absent)} not there: the surveys give the {personas.select} personas of the study")
+    return type(study).model_validate(raw), assumed
+
+
 def cautions(study: Study) -> list[str]:
     """What to know before ``study`` begins, in sentences: personas that could be recognized by an outside judge."""
     from modpo_hpc.personas.privacy import OUTSIDE, anonymity_of_study, warning

@@ -26,21 +26,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.checks import check_inputs
+    from modpo_hpc.checks import check_inputs, without_absent_inputs
+    from modpo_hpc.launch.estimate import assumptions
     from modpo_hpc.launch.profile import load_profile
     from modpo_hpc.launch.state import take_picture
     from modpo_hpc.run import Run
     from modpo_hpc.study import load_study
 
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
-    check_inputs(study)
     picture = take_picture(Run.envisage(arguments.run, study)) if arguments.run else None
-    counts = count_questions(study, picture)
+    planned, assumed = without_absent_inputs(study)
+    check_inputs(planned)
+    counts = count_questions(planned, picture)
     rows = query(study, profile, counts, picture)
+    assumed += assumptions(study, profile)
     if arguments.json:
-        print(json.dumps(as_json(study, profile, counts, rows)))
+        print(json.dumps(as_json(study, profile, counts, rows, assumed)))
     else:
-        render(study, profile, counts, rows)
+        render(study, profile, counts, rows, assumed)
     return 0
 
 
@@ -91,7 +94,9 @@ def totals(rows: list[StagePlan]) -> dict[str, float]:
     }
 
 
-def as_json(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan]) -> dict[str, Any]:
+def as_json(
+    study: Study, profile: Profile, counts: Counts, rows: list[StagePlan], assumed: list[str]
+) -> dict[str, Any]:
     """The plan as plain data."""
     total = totals(rows)
     return {
@@ -100,12 +105,13 @@ def as_json(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan
         "questions": asdict(counts),
         "currency": profile.prices.currency,
         "stages": [asdict(row) for row in rows],
+        "assumptions": assumed,
         "total": {**total, "price_of_gpus": total["gpu_hours"] * profile.prices.gpu_hour},
     }
 
 
-def render(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan]) -> None:
-    """Print a row a stage, and what it comes to."""
+def render(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan], assumed: list[str]) -> None:
+    """Print a row a stage, what it comes to, and what that rests on."""
     from rich.console import Console
     from rich.table import Table
 
@@ -158,8 +164,11 @@ def render(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan]
                 f"[yellow]{row.stage}: longer than its limit of {row.allocation.minutes} min; it will be requeued[/]"
             )
     console.print(
-        "[dim]~ from the speeds of the profile; without it, from finished shards. Counts are exact, the rest is not.[/]"
+        "\n[dim]~ from the speeds of the profile; without it, from finished shards. "
+        "Counts are exact, the rest rests on:[/]"
     )
+    for sentence in assumed:
+        console.print(f"[dim]- {sentence}[/]")
 
 
 def _resources(row: StagePlan) -> str:

@@ -18,6 +18,8 @@ from modpo_hpc.study.data import Data
 
 SCHEMA = pa.schema([("question_id", pa.string()), ("text", pa.string()), ("split", pa.string())])
 Split = Literal["train", "test"]
+EPITOME_POSTS = 2979
+"""Usable posts of EPITOME's Reddit part within the study's default bounds, as the paper counts them."""
 
 
 @dataclass(frozen=True)

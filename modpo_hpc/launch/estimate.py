@@ -21,6 +21,7 @@ BYTES_PER_TOKEN = 4.5
 ADAPTER_BYTES, REWARD_MODEL_BYTES, SANDBOX_SHARE = 90e6, 560e6, 0.01
 ROW_BYTES = 60
 BACKWARD_COST = 3.0
+TRAINED = ("sft", "dpo", "modpo", "joint_dpo")
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Work
     ranked, policies = len(study.criteria.rank), study.alignment.policies
     weights = SANDBOX_SHARE if study.is_sandbox else 1.0
     if stage in ("responses", "answers"):
-        texts = responses if stage == "responses" else counts.test * len(policies)
+        here = [one for one in policies.values() if one.method != "remote"]
+        texts = responses if stage == "responses" else counts.test * len(here)
         written = texts * (response if stage == "responses" else answer)
         return Workload(
             texts,
@@ -141,11 +143,11 @@ def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Work
         )
     if stage == "rankings":
         calls = counts.train * study.ranking.personas_per_question
-        return _judging(profile, calls, ranked, generation.responses_per_question * response)
+        return _judging(study, profile, calls, ranked, generation.responses_per_question * response)
     if stage == "verdicts":
         per_pair = counts.test * study.judging.personas_per_question
         parts = [
-            _judging(profile, len(phase_pairs(study, name)) * per_pair, len(phase.criteria), 2 * answer)
+            _judging(study, profile, len(phase_pairs(study, name)) * per_pair, len(phase.criteria), 2 * answer)
             for name, phase in study.judging.phases.items()
         ]
         return Workload(
@@ -175,21 +177,59 @@ def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Work
             tokens / speeds.encoder_tokens_per_second,
             responses * ranked * ROW_BYTES,
         )
-    if stage == "policies":
-        trained = [one for one in policies.values() if one.method in ("sft", "dpo", "modpo", "joint_dpo")]
-        tokens = len(trained) * study.alignment.training.epochs * counts.train * 2 * (QUESTION_TOKENS + response)
-        seconds = tokens / speeds.training_tokens_per_second
-        return Workload(len(trained), "policies", tokens, 0, 0, seconds, len(trained) * ADAPTER_BYTES * weights)
+    if stage in ("policies", "policy_trials"):
+        trained = sum(one.method in TRAINED for one in policies.values())
+        trials = study.alignment.search
+        models = trained * (trials.trials if stage == "policy_trials" else 1)
+        epochs = statistics.mean(trials.epochs) if stage == "policy_trials" else study.alignment.training.epochs
+        tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response)
+        kept = 0.0 if stage == "policy_trials" else models * ADAPTER_BYTES * weights
+        return Workload(models, "policies", tokens, 0, 0, tokens / speeds.training_tokens_per_second, kept)
+    if stage == "toxicity":
+        readers = sum(one.kind == "citizen" for one in study.toxicity.backends.values())
+        texts = readers * counts.test * len(policies)
+        tokens = texts * (QUESTION_TOKENS + answer)
+        return Workload(texts, "texts", tokens, 0, 0, tokens / (BACKWARD_COST * speeds.training_tokens_per_second))
     return Workload()
 
 
-def _judging(profile: Profile, calls: int, criteria: int, shown_tokens: float) -> Workload:
+def assumptions(study: Study, profile: Profile) -> list[str]:
+    """What tokens, hours and price rest on, besides the counts; a sentence each."""
+    generation, speeds = study.generation, profile.speeds
+    words = USED_SHARE_OF_MAX_TOKENS * generation.responses.max_tokens
+    said = [
+        f"a post has {QUESTION_TOKENS} tokens, a text {words:.0f} ({USED_SHARE_OF_MAX_TOKENS:.0%} of max_tokens), "
+        f"a persona {PERSONA_TOKENS}, the judge's instruction {INSTRUCTION_TOKENS} and {CRITERION_TOKENS} a criterion, "
+        f"its verdict {VERDICT_TOKENS} a criterion",
+        f"one worker writes {speeds.tokens_per_second:,.0f} tokens a second, trains on "
+        f"{speeds.training_tokens_per_second:,.0f}, a reward model reads {speeds.encoder_tokens_per_second:,.0f} "
+        f"(a third of that in training), a shard judges {speeds.calls_per_second:g} calls a second, "
+        f"{speeds.startup_seconds:g} s to start (speeds of the profile)",
+    ]
+    if study.judge.kind in ("openai", "batch"):
+        read, written = _price_of_tokens(study, profile)
+        thinking = study.judge.price.thinking
+        said.append(
+            f"{study.judge.model} costs {read:g} for a million tokens read and {written:g} written, "
+            f"{thinking:,} of thought a call; no discount for what was read before"
+            + (
+                f"; the batch interface {_batch_share(study, profile):.0%} of that"
+                if study.judge.kind == "batch"
+                else ""
+            )
+        )
+    if remote := [name for name, one in study.alignment.policies.items() if one.method == "remote"]:
+        said.append(f"answers of {', '.join(remote)} come from an API and are in no price here")
+    return said
+
+
+def _judging(study: Study, profile: Profile, calls: int, criteria: int, shown_tokens: float) -> Workload:
     read = INSTRUCTION_TOKENS + PERSONA_TOKENS + criteria * CRITERION_TOKENS + QUESTION_TOKENS + shown_tokens
     return Workload(
         items=calls * criteria,
         unit="judgments",
         tokens_read=calls * read,
-        tokens_written=calls * criteria * VERDICT_TOKENS,
+        tokens_written=calls * (criteria * VERDICT_TOKENS + study.judge.price.thinking),
         calls=calls,
         seconds=calls / profile.speeds.calls_per_second,
         bytes=calls * criteria * (ROW_BYTES + VERDICT_TOKENS * BYTES_PER_TOKEN),
@@ -200,7 +240,15 @@ def _price(study: Study, profile: Profile, work: Workload) -> float:
     """Price of the API calls: at the profile's price of the judge, else at the study's own."""
     if not work.calls or study.judge.kind not in ("openai", "batch"):
         return 0.0
+    read, written = _price_of_tokens(study, profile)
+    return _batch_share(study, profile) * (work.tokens_read * read + work.tokens_written * written) / 1e6
+
+
+def _price_of_tokens(study: Study, profile: Profile) -> tuple[float, float]:
     price = profile.prices.models.get(study.judge.model)
-    read, written = (price.input, price.output) if price else (study.judge.price.read, study.judge.price.written)
-    share = price.batch if price and study.judge.kind == "batch" else 1.0
-    return share * (work.tokens_read * read + work.tokens_written * written) / 1e6
+    return (price.input, price.output) if price else (study.judge.price.read, study.judge.price.written)
+
+
+def _batch_share(study: Study, profile: Profile) -> float:
+    price = profile.prices.models.get(study.judge.model)
+    return price.batch if price and study.judge.kind == "batch" else 1.0

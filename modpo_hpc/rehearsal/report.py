@@ -98,12 +98,12 @@ def render(found: Rehearsal) -> str:
 def remedy(one: Prediction) -> str:
     """What to change so that a prediction does not come true."""
     texts = " ".join(one.pains)
+    if one.dimension == "policies" and (one.factor >= 100 or one.stage == "verdicts"):
+        return "Name the pairs that matter in judging.phases: not every pair of so many policies is a question."
     if one.stage in ("statistics", "report", "pairs"):
         return f"This stage is not cut by question: give it a node with memory and time (resources.{one.stage})."
     if "process" in texts or "in one shard" in texts:
         return f"Set shards.{one.stage} to about {one.factor} times what it is."
-    if "shards" in texts:
-        return "Name the pairs that matter in judging.phases: not every pair of so many policies is a question."
     return "Give the run a filesystem with room, and pack finished runs (modpo pack)."
 
 

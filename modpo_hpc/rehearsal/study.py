@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from modpo_hpc.data.questions import EPITOME_POSTS
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.study import Study, parse_study
 
-EPITOME_TRAIN, EPITOME_TEST = 2379, 600
 MEMORY_GB = {"rankings": 2.0, "pairs": 2.0, "verdicts": 2.0, "statistics": 4.0, "report": 2.0}
 
 
@@ -13,7 +13,7 @@ def rehearsed(study: Study, source: str) -> Study:
     """``study`` with stand-ins: the rule judge, no weights, one CPU a shard.
 
     Posts are the study's own where its file is there. An EPITOME that is not there is replaced by as many invented
-    posts as it gives: 2,379 and 600.
+    posts as it gives: 2,979, divided as the study says.
 
     Raises:
         InputError: a file of posts other than EPITOME is not there, so its counts are not known.
@@ -24,7 +24,8 @@ def rehearsed(study: Study, source: str) -> Study:
     raw["generation"]["engine"] = "transformers"
     raw["personas"] |= {"surveys": {}, "columns": None}
     if study.data.epitome is not None and not study.data.epitome.exists():
-        raw["data"] |= {"epitome": None, "sandbox_train": EPITOME_TRAIN, "sandbox_test": EPITOME_TEST}
+        test = study.data.test_size
+        raw["data"] |= {"epitome": None, "sandbox_train": EPITOME_POSTS - test, "sandbox_test": test}
     # the stand-in's small vocabulary counts more tokens than a real encoder would
     raw["rewards"]["overlong"] = "cut"
     raw["toxicity"]["backends"] = {name: {"kind": "words"} for name in study.toxicity.backends}

@@ -11,11 +11,15 @@ from modpo_hpc.study.section import Section
 
 
 class Price(Section):
-    """US dollars for a million tokens. ``cached`` tokens were read before; without it they cost like the others."""
+    """US dollars for a million tokens. ``cached`` tokens were read before; without it they cost like the others.
+
+    ``thinking`` is for plans alone: tokens that the model thinks before an answer, which are billed as written.
+    """
 
     read: float = Field(0.0, ge=0)
     cached: float | None = Field(None, ge=0)
     written: float = Field(0.0, ge=0)
+    thinking: int = Field(0, ge=0, description="tokens of thought that a plan counts for each call")
 
 
 class ServedJudge(Section):

@@ -47,6 +47,7 @@ def test_every_command_in_the_docs_exists(page):
 
 def test_the_page_on_the_study_file_names_every_section():
     page = describe()
+    assert (REPOSITORY / "docs" / "study-file.md").read_text() == page, "it is old; make it anew with: make study-file"
     for name in Study.model_fields:
         assert f"`{name}`" in page or f"## {name}" in page
     assert "### " not in page

@@ -49,6 +49,51 @@ def test_the_price_is_that_of_the_profile(tmp_path: Path, capsys: pytest.Capture
     assert planned(capsys, *words, "--set", "judge.kind=batch")["verdicts"]["price"] == pytest.approx(full["price"] / 2)
 
 
+def plan_of(name: str, capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    assert main(["plan", str(REPOSITORY / "configs" / f"{name}.yaml"), "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"), [("paper", 2379, 600), ("paper-qwen", 2379, 600), ("open-small", 1000, 200)]
+)
+def test_a_study_is_planned_before_its_data_is_there(
+    name: str, train: int, test: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = tmp_path / "posts.csv"
+    surveys = ("--set", f"personas.surveys={{general: {tmp_path / 'survey.csv'}}}")
+    plan = plan_of(name, capsys, "--set", f"data.epitome={absent}", *surveys)
+    assert plan["questions"] == {"train": train, "test": test}
+    assert str(absent) in plan["assumptions"][0]
+    assert "survey.csv" in plan["assumptions"][1]
+    assert not plan["sandbox"]
+
+
+def test_a_plan_does_not_guess_how_many_posts_a_file_will_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", DEMO, "--set", f"data.file={tmp_path / 'mine.csv'}"]) == 2
+    assert "data.sandbox_train=N" in capsys.readouterr().err
+
+
+def test_the_arithmetic_in_the_docs_is_that_of_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/replicate-the-paper.md does one stage of each study by hand."""
+    page = (REPOSITORY / "docs" / "replicate-the-paper.md").read_text()
+    posts = ("--set", "data.epitome=absent.csv")
+    paper, small = plan_of("paper", capsys, *posts), plan_of("open-small", capsys, *posts)
+    trials, verdicts, rankings = (
+        next(one for one in plan["stages"] if one["stage"] == stage)
+        for plan, stage in ((paper, "reward_trials"), (paper, "verdicts"), (small, "rankings"))
+    )
+    tokens = 200 * 5 * 2379 * 2 * (120 + 0.6 * 512)
+    assert trials["gpu_hours"] == pytest.approx((3 * tokens / 40_000 + 200 * 90) / 3600)
+    read, written = 200 + 300 + 2 * 60 + 120 + 2 * 0.6 * 512, 2 * 25 + 500
+    assert verdicts["price"] == pytest.approx(27 * 600 * 50 * (read * 1.25 + written * 10) / 1e6)
+    assert rankings["gpu_hours"] == pytest.approx((1000 * 10 / 8 + 2 * 90) / 3600)
+    for figure in (f"{trials['gpu_hours']:.1f}", f"{verdicts['price']:,.0f}", f"{rankings['gpu_hours']:.1f}"):
+        assert f"**{figure}" in page
+
+
 def test_verify_finds_a_changed_a_shortened_and_a_missing_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
