@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+NATURAL_WIDTH = 150
+
 if TYPE_CHECKING:
     from modpo_hpc.launch.estimate import Counts, StagePlan
     from modpo_hpc.launch.profile import Profile
@@ -117,13 +119,16 @@ def render(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan]
 
     from modpo_hpc.cli.progress import duration
 
-    table = Table(box=None, pad_edge=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = NATURAL_WIDTH
+    narrow = console.width < NATURAL_WIDTH
+    table = Table(box=None, pad_edge=False, padding=(0, 1 if narrow else 2, 0, 0))
     for column in (
         "stage",
         "shards",
         "left",
-        "each takes",
-        "work",
+        *(() if narrow else ("each takes", "work")),
         "calls",
         "GPU-h",
         "at worst",
@@ -136,8 +141,7 @@ def render(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan]
             row.stage,
             f"{row.shards:,}",
             f"{row.left:,}" if row.left else "[green]done[/]",
-            _resources(row),
-            _work(row),
+            *(() if narrow else (_resources(row), _work(row))),
             f"{row.calls_left:,}" if row.calls_left else "",
             f"{row.gpu_hours:,.1f}" if row.gpu_hours else "",
             f"{row.gpu_hours_worst:,.0f}" if row.gpu_hours_worst else "",
@@ -145,7 +149,6 @@ def render(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan]
             duration(row.ends_after_seconds) if row.left else "",
         )
     total, currency = totals(rows), profile.prices.currency
-    console = Console(highlight=False)
     mark = "  (sandbox: simulated judge and models)" if study.is_sandbox else ""
     console.print(f"[bold]{study.name}[/]: {counts.train:,} training and {counts.test:,} test questions{mark}")
     console.print(table)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from modpo_hpc.rehearsal.report import Rehearsal
     from modpo_hpc.run import Run
+    from modpo_hpc.study import Study
 
 RECIPES = Path(__file__).resolve().parent.parent / "rehearsal" / "jobs"
 DEFAULT_ARRAY_LIMIT = 1000
@@ -34,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         metavar="P",
-        help="rehearse on a Slurm cluster: hands the jobs in and ends; the same command later makes the report",
+        help="rehearse on a Slurm cluster: lets Slurm judge the real jobs, hands the rehearsal's in and ends; the same "
+        "command later makes the report",
     )
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
@@ -50,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise InputError("at least one CPU is needed", field="--jobs", value=arguments.jobs, remedy="Give 1 or more.")
-    study = rehearsed(load_study(arguments.study, arguments.overrides), arguments.study)
+    real = load_study(arguments.study, arguments.overrides)
+    study = rehearsed(real, arguments.study)
     stages = [one.name for one in (with_needs(arguments.until) if arguments.until else STAGES)]
     check_inputs(study)
     for caution in cautions(study):
@@ -62,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     before = json.loads(notes.read_text()) if notes.exists() else {}
     if any(the_run.missing(stage) for stage in stages):
         if arguments.profile:
-            _submit(arguments.profile, the_run, stages)
+            _submit(arguments.profile, the_run, real, stages)
             raise IncompleteError(f"the rehearsal is queued; when it is done, type the same again: {the_run.root}")
         code = _run_here(the_run, stages, arguments.jobs, before, quiet=arguments.json)
         if code:
@@ -139,11 +142,19 @@ def _run_here(the_run: Run, stages: list[str], jobs: int | None, before: dict[st
     return 0
 
 
-def _submit(profile: str, the_run: Run, stages: list[str]) -> None:
+def _submit(name: str, the_run: Run, real: Study, stages: list[str]) -> None:
     from modpo_hpc.cli.submit import submit
     from modpo_hpc.launch.accounting import require_slurm
     from modpo_hpc.launch.profile import load_profile
+    from modpo_hpc.launch.slurm import Work, check_with_slurm
     from modpo_hpc.pipeline import stage_named
+    from modpo_hpc.rehearsal.study import light
+    from modpo_hpc.run import Run
 
     require_slurm()
-    submit(the_run.root, the_run.study, load_profile(profile), [stage_named(name) for name in stages])
+    profile = load_profile(name)
+    would_be = Run(the_run.root, real, the_run.provenance)
+    work = [Work(stage, shards, (), ()) for stage in stages if (shards := stage_named(stage).shards(real))]
+    check_with_slurm(would_be, profile, work)
+    print(f"Slurm would take the jobs of all {len(work)} stages of {real.name}, with their GPUs, memory and time")
+    submit(the_run.root, the_run.study, light(profile), [stage_named(stage) for stage in stages])

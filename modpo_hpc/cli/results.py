@@ -34,4 +34,6 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(as_json(results), indent=1, allow_nan=False))
         return 0
     terminal.show(results, Console(width=None if sys.stdout.isatty() else terminal.WIDTH))
+    if (page := opened.folder("report") / "report.html").exists():
+        print(f"\nreport: {page}")
     return 0

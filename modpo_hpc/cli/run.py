@@ -73,6 +73,8 @@ def conclude(the_run: Run, failed: list[Task], seconds: float) -> int:
     broken = [task for task in failed if task.state == "failed"]
     if not broken:
         print(f"done in {duration(seconds)}: {the_run.root}")
+        if (page := the_run.folder("report") / "report.html").exists():
+            print(f"report: {page}")
         return 0
     alike: dict[str, list[Task]] = {}
     for task in broken:

@@ -79,14 +79,15 @@ def render(picture: Picture, rows: list[StageState]) -> RenderableType:
     from rich.text import Text
 
     gpus = any(row.gpu_hours for row in rows)
-    table = Table(title=str(picture.run.root), box=None, pad_edge=False, title_justify="left", title_style="bold")
+    root = Text(str(picture.run.root), style="bold", no_wrap=True, overflow="ignore")
+    table = Table(box=None, pad_edge=False)
     columns = ["stage", "done", "of", "run", "queue", "fail", "stale", "rate/h", "left", "GPU-h" if gpus else "CPU-h"]
     for column in [*columns, *(["wasted"] if gpus else [])]:
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     table.add_column("", overflow="ellipsis", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(picture, row, gpus))
-    return Group(table, *(Text.from_markup(line) for line in advice(picture, rows)))
+    return Group(root, table, *(Text.from_markup(line) for line in advice(picture, rows)))
 
 
 def advice(picture: Picture, rows: list[StageState]) -> list[str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import keyword
 import re
+import shlex
 
 import pytest
 
@@ -38,11 +42,62 @@ def test_the_docs_hold_studies():
     assert {"tutorial.md", "bring-your-own-criteria.md", "bring-your-own-domain.md"} <= {page for page, _ in studies()}
 
 
-@pytest.mark.parametrize("page", [page.name for page in PAGES])
-def test_every_command_in_the_docs_exists(page):
-    text = (REPOSITORY / "docs" / page).read_text()
-    typed = re.findall(r"(?:^|`)modpo ([a-z]+)", text, re.MULTILINE)
-    assert set(typed) <= set(COMMANDS)
+READABLE = [REPOSITORY / "README.md", *PAGES]
+NAMES = [page.name for page in READABLE]
+
+
+def commands_in(text: str, pattern: str) -> list[list[str]]:
+    """The words of each modpo command that ``pattern`` finds, without comments and the signs of usage."""
+    lines = re.findall(pattern, text, re.MULTILINE)
+    plain = [re.sub(r"[][]|\.\.\.", "", line) for line in lines]
+    return [shlex.split(line, comments=True) for line in plain]
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"modpo {command}")
+    module = f"modpo_hpc.cli.{command}"
+    importlib.import_module(f"{module}_" if keyword.iskeyword(command) else module).add_arguments(parser)
+    return parser
+
+
+@pytest.mark.parametrize("page", READABLE, ids=NAMES)
+def test_every_command_in_the_docs_is_understood(page):
+    """A line of a block is a whole command; in running text a command is named, with options that it has."""
+    text = page.read_text()
+    for words in commands_in(text, r"^ *modpo +([a-z]+ .*)$"):
+        parser_of(words[0]).parse_args(words[1:])
+    for command, *words in commands_in(text, r"`modpo +([a-z]+[^`]*)`"):
+        assert command in COMMANDS
+        known = parser_of(command).format_help()
+        assert [word for word in words if word.startswith("--") and word not in known] == []
+
+
+@pytest.mark.parametrize("page", READABLE, ids=NAMES)
+def test_every_target_of_make_in_the_docs_exists(page):
+    targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= set(targets)
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", READABLE, ids=NAMES)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("http:", "https:")):
+            continue
+        path, _, anchor = target.partition("#")
+        found = page if not path else page.parent / path
+        assert found.exists(), target
+        if anchor:
+            assert anchor in {slug(line.lstrip("#")) for line in found.read_text().splitlines() if line.startswith("#")}
+
+
+def test_every_page_is_linked_from_the_readme():
+    readme = (REPOSITORY / "README.md").read_text()
+    assert [page.name for page in PAGES if f"(docs/{page.name})" not in readme] == []
 
 
 def test_the_page_on_the_study_file_names_every_section():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +80,53 @@ def test_logs_show_no_text_of_posts_or_answers(finished: Path) -> None:
     logs = "\n".join(path.read_text(errors="replace") for path in (finished.parent / "logs").rglob("attempt_*.out"))
     assert logs
     assert not [text for text in texts if text in logs]
+
+
+def test_the_tutorials_local_part_does_what_it_says(finished: Path, tmp_path: Path) -> None:
+    """Each command block of part 1 after the set-up, in its order, on a run of the smallest size."""
+    page = (REPOSITORY / "docs" / "tutorial.md").read_text()
+    local = page[page.index("```\nsource .venv") : page.index("## 2.")]
+    blocks = re.findall(r"^```(yaml)?\n(.*?)^```$", local, re.MULTILINE | re.DOTALL)
+    mine = next(text for kind, text in blocks if kind)
+    for name in ("configs", "jobs"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    shutil.copytree(finished, tmp_path / "runs" / "demo")
+    (tmp_path / "mine.yaml").write_text(mine)
+    commands = tmp_path / ".venv" / "bin"
+    commands.mkdir(parents=True)
+    for name, module in (("modpo", "-m modpo_hpc"), ("python", "")):
+        (commands / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
+        (commands / name).chmod(0o755)
+    (commands / "activate").write_text(f"PATH={commands}:$PATH\n")
+    smaller = (
+        ("configs/demo.yaml --run runs/gentle", "configs/demo-smallest.yaml --until questions --run runs/gentle"),
+        ("configs/demo.yaml", "configs/demo-smallest.yaml"),
+        ("markers/2.json", "markers/1.json"),
+        ("--shard 2", "--shard 1"),
+        ("modpo results runs/gentle", "modpo status runs/gentle"),
+    )
+    script = "".join(text for kind, text in blocks if not kind)
+    for large, small in smaller:
+        assert large in script
+        script = script.replace(large, small)
+    typed = [line.partition("#")[0].strip() for line in script.splitlines()]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MODPO_LOGS": str(tmp_path / "logs")}
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(f"{line}; printf '\\n=%s\\n' $?" for line in typed)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    ends = re.findall(r"^=(\d+)$", done.stdout, re.MULTILINE)
+    incomplete = {number for number, end in enumerate(ends) if end == "3"}
+    assert len(ends) == len(typed) > 10
+    assert set(ends) == {"0", "3"}, done.stdout + done.stderr
+    assert all(typed[number].startswith("modpo status") for number in incomplete), "a look at an unfinished run"
+    assert "1: done, " in done.stdout, "the shard is made again in the foreground"
+    assert f"report: {(tmp_path / 'runs/demo/report/report.html').resolve()}" in done.stdout
 
 
 def test_runs_killed_at_random_instants_end_with_the_same_bytes() -> None:

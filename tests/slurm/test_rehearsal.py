@@ -1,0 +1,71 @@
+"""The rehearsal on a real Slurm: handed in, carried out by jobs, and read by the same command afterwards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+import yaml
+
+from modpo_hpc.launch.profile import Profile
+from modpo_hpc.rehearsal.study import light
+from tests.slurm.conftest import Cluster
+
+pytestmark = pytest.mark.slow
+
+SMALL = {
+    "name": "small",
+    "data": {"epitome": "absent.csv", "use_train": 12, "use_test": 6},
+    "models": {"base": "nobody/has-this-model", "reward": "nobody/has-this-encoder"},
+    "criteria": {"rank": ["empathy", "safety"]},
+    "judge": {"kind": "openai", "model": "no-such-judge"},
+    "rewards": {"folds": 2, "search": {"trials": 1}},
+    "alignment": {
+        "policies": {
+            "Base": {"method": "base"},
+            "DPO_Empathy": {"method": "dpo", "criteria": {"empathy": 1}},
+            "DPO_Safety": {"method": "dpo", "criteria": {"safety": 1}},
+        }
+    },
+    "judging": {"phases": {"phase1": {"policies": ["Base", "DPO_Empathy"], "criteria": ["empathy", "safety"]}}},
+    "statistics": {"bootstrap": 20},
+    "shards": {"responses": 2, "rankings": 1, "scores": 1},
+    "resources": {"policies": {"cpus": 2, "memory_gb": 1, "gpus": 1, "minutes": 10}},
+}
+
+
+def test_a_rehearsal_takes_partitions_and_set_up_of_the_profile_but_no_gpu() -> None:
+    profile = Profile.model_validate(
+        {"account": "a", "setup": ["x"], "gpus": 1, "stages": {"policies": {"partition": "gpu", "gpus": 8, "cpus": 64}}}
+    )
+    lighter = light(profile)
+    assert (lighter.account, lighter.setup, lighter.gpus) == ("a", ("x",), None)
+    assert lighter.stages["policies"].partition == "gpu"
+    assert lighter.stages["policies"].gpus is lighter.stages["policies"].cpus is None
+
+
+def test_a_study_is_rehearsed_on_slurm_to_its_last_table(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODPO_JOBS")
+    study, run = cluster.folder / "small.yaml", cluster.folder / "rehearsal"
+    study.write_text(yaml.safe_dump(SMALL))
+    typed = ("rehearse", study, "--run", run, "--profile", cluster.folder / "profile.yaml")
+
+    refused = cluster(*typed, "--set", "resources.policies.gpus=64")
+    assert refused[0] == 2, "Slurm judges the jobs of the real study"
+    assert "of stage policies" in refused[1]
+    assert not run.joinpath("statistics").exists()
+
+    code, output = cluster(*typed)
+    assert code == 3, output
+    assert "type the same again" in output
+    cluster.run_dir = run
+    cluster.wait_until_idle(300)
+    code, output = cluster(*typed, "--json")
+    assert code == 0, output + cluster("triage", run)[1]
+    found = json.loads(output)
+    assert found["counts"]["verdicts"] == 1 * 6 * 50 * 2
+    assert found["tasks"] == sum(one["shards"] for one in found["costs"])
+    jobs = subprocess.run(["sacct", "-n", "-X", "-o", "state"], capture_output=True, text=True, check=True).stdout
+    assert "FAILED" not in jobs
+    assert "McNemar" in cluster("results", run)[1]
