@@ -8,19 +8,17 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
 from modpo_hpc.errors import InputError, ModpoError
-from modpo_hpc.generation.machine import HOST, devices_of_job, free_port, is_free
+from modpo_hpc.generation.machine import devices_of_job
+from modpo_hpc.generation.process import Server
 
 log = logging.getLogger(__name__)
 _POLL_SECONDS, _PROBE_SECONDS, _PROBE_STRIKES = 0.5, 5.0, 6
@@ -28,32 +26,6 @@ _POLL_SECONDS, _PROBE_SECONDS, _PROBE_STRIKES = 0.5, 5.0, 6
 
 class ServerError(ModpoError):
     """A server cannot be started, or has died too often. The end of its log is in the message."""
-
-
-class Server:
-    """One server process and what is known of its health. ``Servers`` moves it; others read it."""
-
-    def __init__(self, number: int, devices: str | None, log_path: Path) -> None:
-        self.number, self.devices, self.log_path = number, devices, log_path
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
-        self.state: str = "new"
-        self.restarts = 0
-        self.in_use = 0
-        self.strikes = 0
-        self.next_probe = 0.0
-        self.give_up_at = 0.0
-
-    @property
-    def url(self) -> str:
-        """Base URL of the OpenAI-compatible interface."""
-        return f"http://{HOST}:{self.port}/v1"
-
-    def last_words(self, lines: int = 15) -> str:
-        """The end of the server's log."""
-        with suppress(OSError):
-            return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
-        return "(no log)"
 
 
 class Servers:
@@ -176,37 +148,13 @@ class Servers:
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
-        running = [one.process for one in self._servers if one.process is not None]
-        for process in running:
-            if process.stdin is not None:
-                with suppress(OSError):
-                    process.stdin.close()
-        for process in running:
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for server in self._servers:
+            server.ask_to_end()
+        for server in self._servers:
+            server.end()
 
     def _launch(self, server: Server) -> None:
-        server.port = server.port if server.port and is_free(server.port) else free_port()
-        filled = [part.replace("{port}", str(server.port)).replace("{host}", HOST) for part in self.command]
-        environment = {**os.environ, **self.environment}
-        environment["PYTHONPATH"] = os.pathsep.join([str(_SOURCE), *filter(None, [environment.get("PYTHONPATH")])])
-        if server.devices is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = server.devices
-        with open(server.log_path, "ab") as stream:
-            stream.write(f"== {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(filled)}\n".encode())
-            stream.flush()
-            server.process = subprocess.Popen(
-                [sys.executable, "-m", "modpo_hpc.generation.guard", *filled],
-                stdin=subprocess.PIPE,
-                stdout=stream,
-                stderr=stream,
-                env=environment,
-                start_new_session=True,
-            )
-        server.strikes, server.next_probe = 0, 0.0
+        server.launch(self.command, self.environment)
         server.give_up_at = time.monotonic() + self.ready_seconds
         self._move(server, "starting")
 
@@ -225,7 +173,7 @@ class Servers:
             return
         if now < server.next_probe:
             return
-        healthy = _answers(client, f"http://{HOST}:{server.port}{self.health}")
+        healthy = _answers(client, server.url.removesuffix("/v1") + self.health)
         if healthy:
             server.strikes = 0
             self._move(server, "well")
@@ -244,13 +192,9 @@ class Servers:
         never_well = server.state == "starting" and server.restarts == 0
         log.warning("server %d %s", server.number, reason)
         self._move(server, "down")
-        if server.process.stdin is not None:
-            with suppress(OSError):
-                server.process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            server.process.wait(30)
+        server.end()
         # a command that fails at its very first start is wrong, not unlucky: except for a port taken meanwhile
-        if server.restarts >= self.max_restarts or (never_well and not _port_was_taken(server)):
+        if server.restarts >= self.max_restarts or (never_well and not server.found_its_port_taken()):
             self._move(server, "failed")
             return
         server.restarts += 1
@@ -260,9 +204,6 @@ class Servers:
         with self._changed:
             server.state = state
             self._changed.notify_all()
-
-
-_SOURCE = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
@@ -323,7 +264,3 @@ def _answers(client: httpx.Client, url: str) -> bool:
         return client.get(url).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _port_was_taken(server: Server) -> bool:
-    return "address already in use" in server.last_words().lower()
