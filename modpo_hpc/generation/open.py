@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modpo_hpc.generation.groups import Engine
-from modpo_hpc.generation.policies import adapter_path, load_policy, load_tokenizer
+from modpo_hpc.generation.policies import adapter_path, link_policy_as_model, load_policy, load_tokenizer
 from modpo_hpc.models import base_model_path
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.generation import Sampling
@@ -41,6 +41,10 @@ def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[En
     known = _placeholders(shard.run, policy)
     words = [*settings.command, *(settings.adapter_arguments if known["adapter"] else ())]
     name = settings.adapter_name if known["adapter"] else settings.base_name
+    if policy is not None and any("{adapter_model}" in text for text in (*words, name)):
+        folder = shard.scratch / "model" / policy
+        link_policy_as_model(shard.run, policy, folder)
+        known["adapter_model"] = str(folder)
     with serve(
         [_fill(word, known) for word in words],
         logs=shard.run.logs / shard.stage.name / shard.id,

@@ -31,6 +31,25 @@ def adapter_path(run: Run, policy: str | None) -> Path | None:
     return folder
 
 
+def link_policy_as_model(run: Run, policy: str, folder: Path) -> None:
+    """Fill ``folder`` so that it loads as ``policy`` by its path alone: for servers that take no adapter by name.
+
+    It holds links to the base model's files and to the adapter's. Nothing is merged: transformers loads the base
+    weights and attaches the adapter that it finds beside them.
+
+    Raises:
+        IncompleteError: the policy is not trained yet.
+    """
+    base, adapter = Path(base_model_path(run)), adapter_path(run, policy)
+    assert adapter is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (*base.iterdir(), *adapter.iterdir()):
+        if file.is_file() and file.name != "README.md":
+            link = folder / file.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(file.resolve())
+
+
 def load_tokenizer(run: Run) -> Any:
     """The base model's tokenizer, which every policy uses."""
     from transformers import AutoTokenizer

@@ -28,8 +28,8 @@ class Server(Section):
     """The server that the engine ``server`` starts on each GPU, for as long as a shard runs.
 
     In all texts below ``{model}`` is the folder of the base model, ``{policy}`` the policy's name, ``{adapter}`` the
-    folder of its adapter, ``{rank}`` the adapter's rank rounded up to a power of two, ``{dtype}`` the study's
-    ``models.dtype``.
+    folder of its adapter, ``{adapter_model}`` a folder that loads as the base model with that adapter attached,
+    ``{rank}`` the adapter's rank rounded up to a power of two, ``{dtype}`` the study's ``models.dtype``.
     """
 
     command: tuple[str, ...] = Field(

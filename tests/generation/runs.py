@@ -62,3 +62,21 @@ def finish_by_hand(run: Run, stage: str, shard: str) -> None:
     """Mark a shard whose files the test has made itself as finished."""
     marker = shards.Marker(stage, shard, run.inputs(stage), {}, time.time(), 0.0, "here", None, 1)
     shards.write_marker(run.folder(stage), marker)
+
+
+def run_with_adapters(folder: Path, study: dict[str, Any]) -> Run:
+    """A run with adapters of two policies: random, and large enough to be heard."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    run = started_run(folder, study)
+    for seed, policy in enumerate(("DPO_Empathy", "DPO_Safety")):
+        torch.manual_seed(seed)
+        model = get_peft_model(
+            AutoModelForCausalLM.from_pretrained(run.study.models.base),
+            LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False),
+        )
+        model.save_pretrained(run.folder("policies") / policy / "adapter")
+        finish_by_hand(run, "policies", policy)
+    return run

@@ -19,7 +19,7 @@ from modpo_hpc.generation import engine as engine_module
 from modpo_hpc.generation.policies import load_policy
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
-from tests.generation.runs import finish_by_hand, started_run, study_of, write_posts
+from tests.generation.runs import run_with_adapters, started_run, study_of, write_posts
 
 
 @pytest.fixture(scope="module")
@@ -110,21 +110,7 @@ def test_a_killed_shard_gives_the_bytes_of_an_undisturbed_one(tiny_model, posts,
 
 @pytest.fixture(scope="module")
 def adapted(tiny_model, posts, tmp_path_factory) -> Run:
-    """A run with a trained adapter: random, and large enough to be heard."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    run = started_run(tmp_path_factory.mktemp("adapted") / "run", study_of(tiny_model, posts))
-    for seed, policy in enumerate(("DPO_Empathy", "DPO_Safety")):
-        torch.manual_seed(seed)
-        model = get_peft_model(
-            AutoModelForCausalLM.from_pretrained(tiny_model),
-            LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False),
-        )
-        model.save_pretrained(run.folder("policies") / policy / "adapter")
-        finish_by_hand(run, "policies", policy)
-    return run
+    return run_with_adapters(tmp_path_factory.mktemp("adapted") / "run", study_of(tiny_model, posts))
 
 
 def test_policies_answer_the_same_questions_differently(adapted):

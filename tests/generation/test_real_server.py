@@ -1,10 +1,11 @@
-"""The server engine against ``transformers serve``, which we did not write: two models, a kill, a drain."""
+"""The server engine against ``transformers serve``, which we did not write: models, adapters, a kill, a drain."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -12,12 +13,13 @@ import pytest
 
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.generation.chat import ChatEngine, LocalServers, remote_engine
+from modpo_hpc.generation.policies import link_policy_as_model, load_policy, load_tokenizer
 from modpo_hpc.generation.records import Request
 from modpo_hpc.generation.server import Servers, serve
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.study.generation import Endpoint, Sampling
 from tests.generation.conftest import save_tiny_model
-from tests.generation.runs import started_run, study_of, write_posts
+from tests.generation.runs import run_with_adapters, study_of, write_posts
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -42,6 +44,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory):
 def engine(servers: Servers, model: Path | str, **sampling: float) -> ChatEngine:
     settings = {"temperature": 0.0, "max_tokens": 16, "batch_size": 4, **sampling}
     return ChatEngine(LocalServers(servers), str(model), Sampling(**settings))
+
+
+def kill(servers: Servers) -> None:
+    """Kill the servers themselves, not the guards over them."""
+    for guard in servers.process_ids:
+        for child in psutil.Process(guard).children():
+            os.kill(child.pid, signal.SIGKILL)
 
 
 def test_two_models_answer_like_the_engine_in_this_process(servers, tiny_model, other_model):
@@ -69,15 +78,51 @@ def test_a_killed_server_loses_no_answer(servers, tiny_model):
     before = servers.restarts
     undisturbed = engine(servers, tiny_model).complete(QUESTIONS)
 
-    def kill_at_three(done: int) -> None:
-        if done == 3:
-            for guard in servers.process_ids:
-                for child in psutil.Process(guard).children():
-                    os.kill(child.pid, signal.SIGKILL)
-
-    disturbed = engine(servers, tiny_model).complete(QUESTIONS, kill_at_three)
+    disturbed = engine(servers, tiny_model).complete(QUESTIONS, lambda done: done == 3 and kill(servers))
     assert disturbed == undisturbed
     assert servers.restarts == before + 1
+
+
+def test_two_adapters_on_one_server_answer_like_the_engine_in_this_process(servers, tiny_model, tmp_path):
+    """Each is a folder by whose path the server knows it; the second is cut short by a kill."""
+    from modpo_hpc.generation.engine import TransformersEngine
+
+    run = run_with_adapters(tmp_path / "run", study_of(tiny_model, write_posts(tmp_path / "posts.csv")))
+    when = {"DPO_Safety": lambda done: done == 5 and kill(servers)}
+    before, answers = servers.restarts, [engine(servers, tiny_model).complete(QUESTIONS)]
+    for policy in ("DPO_Empathy", "DPO_Safety"):
+        link_policy_as_model(run, policy, tmp_path / policy)
+        sampling = Sampling(temperature=0.0, max_tokens=16)
+        here = TransformersEngine(load_policy(run, policy), load_tokenizer(run), sampling).complete(QUESTIONS)
+        there = engine(servers, tmp_path / policy).complete(QUESTIONS, when.get(policy, lambda done: None))
+        assert [(one.text, one.finish_reason) for one in there] == [(one.text, one.finish_reason) for one in here]
+        answers.append(there)
+    assert servers.restarts == before + 1
+    assert len({tuple(one.text for one in texts) for texts in answers}) == 3
+
+
+def test_a_server_is_drained_before_it_goes(tiny_model, tmp_path):
+    """The block ends while requests are out: they are answered, and then nothing of the server is left."""
+    requests, answered, out = QUESTIONS[:4], [], threading.Event()
+
+    class Watched(LocalServers):
+        async def acquire(self):
+            leased = await super().acquire()
+            if sum(one.in_use for one in self.servers._servers) == len(requests):
+                out.set()
+            return leased
+
+    with serve(COMMAND, logs=tmp_path / "logs", devices=[None], ready_seconds=120) as running:
+        asking = ChatEngine(Watched(running), str(tiny_model), Sampling(temperature=0.0, max_tokens=200, batch_size=4))
+        thread = threading.Thread(target=lambda: answered.extend(asking.complete(requests)))
+        thread.start()
+        assert out.wait(60)
+        processes = [child for guard in running.process_ids for child in psutil.Process(guard).children(recursive=True)]
+        assert not answered
+    assert not psutil.wait_procs(processes, timeout=10)[1]
+    thread.join(10)
+    assert [one.id for one in answered] == [one.id for one in requests]
+    assert running.restarts == 0
 
 
 def test_what_the_server_refuses_is_said_at_once(servers, tiny_model):
@@ -90,17 +135,21 @@ def test_what_the_server_refuses_is_said_at_once(servers, tiny_model):
 
 def test_a_shard_through_the_server_engine(tiny_model, tmp_path):
     """The stage itself: the study's command, started for the shard and gone after it."""
+    settings = {"command": COMMAND, "base_name": "{model}", "adapter_name": "{adapter_model}", "adapter_arguments": []}
     study = study_of(
         tiny_model,
         write_posts(tmp_path / "posts.csv", count=30),
         generation={
             "engine": "server",
-            "server": {"command": COMMAND, "base_name": "{model}", "ready_minutes": 2},
+            "server": {**settings, "ready_minutes": 2},
             "responses": {"max_tokens": 6, "batch_size": 4},
+            "answers": {"max_tokens": 6, "batch_size": 4},
         },
         shards={"responses": 1},
     )
-    run = started_run(tmp_path / "run", study)
+    run = run_with_adapters(tmp_path / "run", study)
+    run_shard(str(run.root), "answers", "DPO_Safety.0")
+    assert len(run.table("answers", shard_ids=["DPO_Safety.0"])) == 20
     run_shard(str(run.root), "responses", "0")
     rows = run.table("responses").to_pylist()
     assert len(rows) == 10 * 5
