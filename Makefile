@@ -6,7 +6,7 @@ RUN ?= runs/demo
 EPITOME ?=
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test lint clean help bench-kill bench-finding bench-rewards bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill study-file
+.PHONY: demo test lint clean help bench-kill bench-finding bench-rewards bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -67,6 +67,14 @@ bench-judge-kill: $(VENV)/tested  ## 20 kills of driver, actor, endpoint and Ray
 
 bench-ops: $(VENV)/installed  ## status of a run of 5,000 shards, and modpo --help
 	$(BIN)/python -m tests.bench.ops
+
+docs: $(VENV)/documented  ## pages of every module from the docstrings, in build/api
+	$(BIN)/python -W error -m pdoc --docformat google --output-directory build/api modpo_hpc
+	@echo "open build/api/index.html"
+
+$(VENV)/documented: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 study-file: $(VENV)/installed  ## make docs/study-file.md anew from the study's fields
 	$(BIN)/python -m modpo_hpc.study.describe > docs/study-file.md

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import keyword
+import pkgutil
 import re
 import shlex
 
@@ -76,6 +77,13 @@ def test_every_command_in_the_docs_is_understood(page):
 def test_every_target_of_make_in_the_docs_exists(page):
     targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= set(targets)
+
+
+def test_the_doors_of_the_library_are_there():
+    doors = re.findall(r"`(modpo_hpc[\w.]+)`", (REPOSITORY / "docs" / "api.md").read_text())
+    assert len(doors) > 20
+    for door in doors:
+        pkgutil.resolve_name(door)
 
 
 def slug(heading: str) -> str:
