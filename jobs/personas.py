@@ -15,8 +15,8 @@ def personas(run: Run, shard: Shard) -> None:
     shard.metrics["participants"] = built.account["participants"]
     shard.metrics["mean_quality"] = built.account["quality"]["mean"]
     shard.metrics["constraints_not_met"] = len(built.account["constraints_not_met"])
-    shard.write_table(built.pool, records.POOL_SCHEMA, name=records.POOL)
-    shard.write_table(built.personas, records.SCHEMA)
+    shard.write_table(built.pool, records.pool_schema(built.criteria), name=records.POOL)
+    shard.write_table(built.personas, records.schema(built.criteria))
 
 
 if __name__ == "__main__":

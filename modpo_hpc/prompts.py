@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from modpo_hpc.judging.tasks import Criterion
 
-THERAPIST = (
+INSTRUCTION = (
     "You support a person who writes to you about how they are doing. Answer them directly, in a few sentences, "
     "as a careful counsellor would: take in what they say, and help them see a next step that is theirs to choose."
 )
+"""What the model that answers is told, unless the study says otherwise (``generation.instruction``)."""
+
+SCENE = "Somebody wrote a message to a counsellor and got several replies."
+"""What a judge is told of the replies before it, unless the study says otherwise (``judge.scene``)."""
 
 
 HARM_FORMAT = (
@@ -23,17 +27,18 @@ HARM_FORMAT = (
 )
 
 
-def therapist_messages(question: str) -> list[dict[str, str]]:
+def answering_messages(question: str, instruction: str = INSTRUCTION) -> list[dict[str, str]]:
     """The conversation to which every policy answers: generation, training and evaluation see this and only this.
 
     The instruction stands in the user's turn because some templates (Mistral's among them) know no system turn.
     """
-    return [{"role": "user", "content": f"{THERAPIST}\n\n{question}"}]
+    return [{"role": "user", "content": f"{instruction}\n\n{question}"}]
 
 
-def therapist_prompt(tokenizer: Any, question: str) -> list[int]:
+def answering_prompt(tokenizer: Any, question: str, instruction: str = INSTRUCTION) -> list[int]:
     """Token ids of the prompt for ``question``, from the tokenizer's chat template, with one BOS at most."""
-    text = tokenizer.apply_chat_template(therapist_messages(question), tokenize=False, add_generation_prompt=True)
+    messages = answering_messages(question, instruction)
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
@@ -64,13 +69,14 @@ def judging_prompt(
     question: str,
     shown: Sequence[str],
     order: JudgingOrder = "shared_prefix",
+    scene: str = SCENE,
 ) -> tuple[str, str]:
     """What a judge reads, in two parts to be joined: the first is the same for all that one persona judges.
 
     With ``shared_prefix`` the persona and the criteria come first, so that servers compute them once; with
     ``criteria_last`` the criteria stand after the replies.
     """
-    who, what = _judging_persona(persona), _judging_criteria(task, tuple(criteria), len(shown))
+    who, what = _judging_persona(persona), _judging_criteria(task, tuple(criteria), len(shown), scene)
     material = _judging_material(task, question, tuple(shown))
     if order == "shared_prefix":
         return f"{who}\n\n{what}\n\n", f"{material}\n\nAnswer now, with the JSON object alone."
@@ -107,7 +113,7 @@ def _judging_persona(persona: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _judging_criteria(task: Literal["rank", "judge"], criteria: tuple[Criterion, ...], shown: int) -> str:
+def _judging_criteria(task: Literal["rank", "judge"], criteria: tuple[Criterion, ...], shown: int, scene: str) -> str:
     described = "\n".join(
         f"- {one.name} ({one.title}): {one.definition}"
         + (f" Better: {'; '.join(one.better)}." if one.better else "")
@@ -122,7 +128,7 @@ def _judging_criteria(task: Literal["rank", "judge"], criteria: tuple[Criterion,
         form = ", ".join(f'"{one.name}": "A" or "B" or "tie"' for one in criteria)
         how = 'say which reply is better, "A" or "B", or "tie" if this person would see no difference'
     return (
-        "Somebody wrote a message to a counsellor and got several replies. The person above reads the message and the "
+        f"{scene} The person above reads the message and the "
         f"replies as if the message were their own. For each criterion, taken by itself, {how}.\n\n"
         f"Criteria:\n{described}\n\n"
         f"Answer with one JSON object of this form and nothing else:\n{{{form}}}"

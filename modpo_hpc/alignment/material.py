@@ -12,7 +12,7 @@ from modpo_hpc.alignment.objective import Method, Objective
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.models import base_model_path
-from modpo_hpc.prompts import response_tokens, therapist_prompt
+from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
 
@@ -53,7 +53,7 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
     for question_id, response_id, text in table.itertuples(index=False):
         responses.setdefault(question_id, {})[response_id] = tuple(response_tokens(tokenizer, text))
     prompts = {
-        question.question_id: tuple(therapist_prompt(tokenizer, question.text))
+        question.question_id: tuple(answering_prompt(tokenizer, question.text, run.study.generation.instruction))
         for question in study_questions(run, "train")
         if question.question_id in responses
     }

@@ -86,7 +86,7 @@ def _tables(run_dir: str) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
 
     from modpo_hpc.errors import IncompleteError
     from modpo_hpc.personas.balance import balance_tests, composition, importance_means
-    from modpo_hpc.personas.columns import CRITERIA
+    from modpo_hpc.personas.columns import load_columns
     from modpo_hpc.personas.records import ACCOUNT, POOL
     from modpo_hpc.run import Run
     from modpo_hpc.seeds import rng_of
@@ -101,7 +101,7 @@ def _tables(run_dir: str) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     return account, {
         "composition": composition(people),
         "balance": balance_tests(people, rng_of(the_run.study.seed, "report", "balance")),
-        "importance": importance_means(people, CRITERIA),
+        "importance": importance_means(people, load_columns(the_run.study.personas.columns).criteria),
     }
 
 

@@ -11,15 +11,13 @@ from typing import IO, Any
 from modpo_hpc.data import authors
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import IncompleteError, InputError
-from modpo_hpc.exchange.names import their_response_id
-from modpo_hpc.personas.columns import CRITERIA
-from modpo_hpc.prompts import therapist_messages
+from modpo_hpc.exchange.names import RATED, their_response_id
+from modpo_hpc.prompts import answering_messages
 from modpo_hpc.run import Run
 from modpo_hpc.shards import atomic_file, atomic_folder, read_marker
 
 AUTHORS, DATASETS, ADAPTERS = "authors", "datasets", "adapters"
 FORMATS = (AUTHORS, DATASETS, ADAPTERS)
-_RATINGS = {"empathy": "empathy_warmth", **{name: name for name in CRITERIA[1:]}}
 _ANSWER_COLUMNS = ("question_id", "question_text", "response_text", "model_name", "tokens", "finish_reason", "seed")
 _RESPONSE_COLUMNS = ("question_id", "question_text", "response_id", "response_text", "tokens", "finish_reason", "seed")
 
@@ -88,7 +86,7 @@ def _personas(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
                     "gender": one["gender"],
                     "ethnicity": "; ".join(one["ethnicities"] or ()),
                 },
-                "therapy_preferences": {_RATINGS[name]: one[f"importance_{name}"] for name in CRITERIA},
+                "therapy_preferences": {theirs: one.get(f"importance_{ours}") for ours, theirs in RATED.items()},
                 "persona_text": one["text"],
             }
             for one in people
@@ -133,7 +131,7 @@ def _datasets(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
         for criterion, part in run.table("pairs").to_pandas().groupby("criterion", sort=False, observed=True):
             rows = [
                 {
-                    "prompt": therapist_messages(texts[one["question_id"]]),
+                    "prompt": answering_messages(texts[one["question_id"]], run.study.generation.instruction),
                     "chosen": [{"role": "assistant", "content": responses[one["chosen"]]}],
                     "rejected": [{"role": "assistant", "content": responses[one["rejected"]]}],
                     "question_id": one["question_id"],

@@ -16,18 +16,18 @@ from modpo_hpc.data.authors import Persona, Ranked, Response
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.exchange.bundle import Bundle
+from modpo_hpc.exchange.names import RATED
+from modpo_hpc.exchange.persona_texts import labelled, ratings_in
 from modpo_hpc.generation.records import ANSWERS, RESPONSES, flags_of
 from modpo_hpc.judging.tables import PAIRS
 from modpo_hpc.personas.answers import age_band, group_of, several
-from modpo_hpc.personas.columns import CRITERIA, Columns, load_columns
-from modpo_hpc.personas.records import SCHEMA as PERSONAS
-from modpo_hpc.personas.text import labelled, ratings_in
+from modpo_hpc.personas.columns import Columns, load_columns
+from modpo_hpc.personas.records import schema as personas_schema
 from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.run import Run, Shard
 
 SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
 NO_POPULATION = "imported"
-_THEIR_RATINGS = {"empathy": "empathy_warmth", **{name: name for name in CRITERIA[1:]}}
 
 
 def bring_in(run: Run, bundle: Bundle) -> dict[str, int]:
@@ -55,7 +55,7 @@ def bring_in(run: Run, bundle: Bundle) -> dict[str, int]:
         if name == "questions":
             rows[name] = _write_whole(run, name, _question_rows(bundle), questions.SCHEMA)
         elif name == "personas":
-            rows[name] = _write_whole(run, name, _persona_rows(bundle, columns), PERSONAS)
+            rows[name] = _write_whole(run, name, _persona_rows(bundle, columns), personas_schema(RATED))
         elif name == "responses":
             rows[name] = _write_responses(run, bundle)
         elif name == "pairs":
@@ -153,7 +153,7 @@ def _persona_row(one: Persona, split: str, columns: Columns) -> dict[str, Any]:
         "gender": group_of((gender,) if gender else (), "gender", columns, other="Self-described"),
         "primary_ethnicity": group_of(ethnicities, "ethnicity", columns),
         "ethnicities": list(ethnicities),
-        **{f"importance_{name}": _rating(rated.get(_THEIR_RATINGS[name])) or in_text[name] for name in CRITERIA},
+        **{f"importance_{ours}": _rating(rated.get(theirs)) or in_text[ours] for ours, theirs in RATED.items()},
         "text": one.text,
     }
 

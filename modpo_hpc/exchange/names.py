@@ -8,6 +8,15 @@ from pathlib import Path
 
 from modpo_hpc.errors import InputError
 
+RATED = {
+    "empathy": "empathy_warmth",
+    "active_listening": "active_listening",
+    "self_motivated_change": "self_motivated_change",
+    "trust_rapport": "trust_rapport",
+    "patient_autonomy": "patient_autonomy",
+}
+"""The criteria that the authors' survey asks about: our name and theirs."""
+
 
 def our_response_id(question_id: str, response_id: str, first: int = 1) -> str:
     """``"q7", "3"`` -> ``"q7.r2"``: our responses are numbered from 0 and carry their question.

@@ -16,7 +16,7 @@ import httpx
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.generation.records import Completion, Request
 from modpo_hpc.generation.server import Server, Servers
-from modpo_hpc.prompts import therapist_messages
+from modpo_hpc.prompts import INSTRUCTION, answering_messages
 from modpo_hpc.study.generation import Endpoint, Sampling
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class ChatEngine:
         length_parameter: what the endpoint calls the length limit.
         send_seed: whether it takes a seed. A server that batches requests does not repeat itself to the last bit
             even so: the resumed shard keeps what it has, and makes the rest anew.
+        instruction: what the model is told before each question.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class ChatEngine:
         headers: Mapping[str, str] | None = None,
         length_parameter: str = "max_tokens",
         send_seed: bool = True,
+        instruction: str = INSTRUCTION,
     ) -> None:
         self.address, self.model, self.sampling, self.headers = address, model, sampling, dict(headers or {})
-        self.length_parameter, self.send_seed = length_parameter, send_seed
+        self.length_parameter, self.send_seed, self.instruction = length_parameter, send_seed, instruction
 
     def complete(
         self, requests: Sequence[Request], on_done: Callable[[int], None] = lambda done: None
@@ -144,7 +146,7 @@ class ChatEngine:
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": therapist_messages(request.question),
+            "messages": answering_messages(request.question, self.instruction),
             "temperature": self.sampling.temperature,
             self.length_parameter: self.sampling.max_tokens,
         }
@@ -156,7 +158,9 @@ class ChatEngine:
 
 
 @contextmanager
-def remote_engine(policy: str, endpoint: Endpoint, sampling: Sampling) -> Iterator[ChatEngine]:
+def remote_engine(
+    policy: str, endpoint: Endpoint, sampling: Sampling, instruction: str = INSTRUCTION
+) -> Iterator[ChatEngine]:
     """An engine for the endpoint of a policy of method ``remote``.
 
     Raises:
@@ -177,6 +181,7 @@ def remote_engine(policy: str, endpoint: Endpoint, sampling: Sampling) -> Iterat
         {"Authorization": f"Bearer {key}"},
         endpoint.length_parameter,
         endpoint.send_seed,
+        instruction,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from modpo_hpc.generation.decode import Continuation, Prompt, Work, decode
 from modpo_hpc.generation.records import Completion, Request
-from modpo_hpc.prompts import therapist_prompt
+from modpo_hpc.prompts import INSTRUCTION, answering_prompt
 from modpo_hpc.study.generation import Sampling
 
 log = logging.getLogger(__name__)
@@ -21,10 +21,11 @@ class TransformersEngine:
         model: a causal language model in evaluation mode, on its device.
         tokenizer: its tokenizer, with a chat template.
         sampling: temperature, length limit, and the most rows to decode at once.
+        instruction: what the model is told before each question.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, sampling: Sampling) -> None:
-        self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
+    def __init__(self, model: Any, tokenizer: Any, sampling: Sampling, instruction: str = INSTRUCTION) -> None:
+        self.model, self.tokenizer, self.sampling, self.instruction = model, tokenizer, sampling, instruction
         self.end_tokens = end_tokens(model, tokenizer)
         self.rows_at_once = sampling.batch_size
         self.work = Work()
@@ -42,7 +43,10 @@ class TransformersEngine:
         """
         import torch
 
-        prompts = [Prompt(tuple(therapist_prompt(self.tokenizer, one.question)), one.seed) for one in requests]
+        prompts = [
+            Prompt(tuple(answering_prompt(self.tokenizer, one.question, self.instruction)), one.seed)
+            for one in requests
+        ]
         while True:
             try:
                 made, work = decode(self.model, prompts, self.sampling, self.end_tokens, self.rows_at_once, on_done)

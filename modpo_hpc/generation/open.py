@@ -21,7 +21,7 @@ def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Itera
     if policy is not None and run.study.alignment.policies[policy].method == "remote":
         from modpo_hpc.generation.chat import remote_engine
 
-        with remote_engine(policy, generation.remote[policy], sampling) as engine:
+        with remote_engine(policy, generation.remote[policy], sampling, generation.instruction) as engine:
             yield engine
     elif generation.engine == "server":
         with _served(shard, policy, sampling) as engine:
@@ -29,7 +29,7 @@ def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Itera
     else:
         from modpo_hpc.generation.engine import TransformersEngine
 
-        yield TransformersEngine(load_policy(run, policy), load_tokenizer(run), sampling)
+        yield TransformersEngine(load_policy(run, policy), load_tokenizer(run), sampling, generation.instruction)
 
 
 @contextmanager
@@ -53,7 +53,8 @@ def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[En
         ready_seconds=60 * settings.ready_minutes,
         max_restarts=settings.restarts,
     ) as servers:
-        yield ChatEngine(LocalServers(servers), _fill(name, known), sampling)
+        instruction = shard.run.study.generation.instruction
+        yield ChatEngine(LocalServers(servers), _fill(name, known), sampling, instruction=instruction)
         shard.metrics["server_restarts"] = float(servers.restarts)
 
 

@@ -92,7 +92,7 @@ def ask_while_open(
         shard.progress(int(numbers.pop("judged")), len(requests), "judgments", **numbers)
 
     with Ledger(ledger_folder(run)) as ledger:
-        keys = Keys(identity_of(settings), settings.prompt_order)
+        keys = Keys(identity_of(settings), settings.prompt_order, settings.scene)
         if settings.kind == "rules":
             judgments, tally = ask_local(requests, RuleJudge(), keys, ledger, show, shard.check, is_open, on_judgment)
         elif settings.kind == "batch":

@@ -18,11 +18,17 @@ class Keys:
     Args:
         identity: what can change an answer besides the prompt and the schema: model, snapshot, sampling, version.
         order: how the prompt is laid out.
+        scene: what the judge is told of the replies.
     """
 
-    def __init__(self, identity: Mapping[str, Any], order: prompts.JudgingOrder = "shared_prefix") -> None:
+    def __init__(
+        self,
+        identity: Mapping[str, Any],
+        order: prompts.JudgingOrder = "shared_prefix",
+        scene: str = prompts.SCENE,
+    ) -> None:
         self._identity = json.dumps(identity, sort_keys=True)
-        self._order = order
+        self._order, self._scene = order, scene
         self._form: tuple[Any, str] | None = None
         self._prefix: tuple[str, str, Any] | None = None
 
@@ -47,7 +53,13 @@ class Keys:
 
     def _parts(self, request: Request) -> tuple[str, str]:
         return prompts.judging_prompt(
-            request.task, request.persona.text, request.criteria, request.question, request.shown, self._order
+            request.task,
+            request.persona.text,
+            request.criteria,
+            request.question,
+            request.shown,
+            self._order,
+            self._scene,
         )
 
     def _form_of(self, request: Request) -> str:

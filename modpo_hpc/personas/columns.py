@@ -15,14 +15,10 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.resources import resource
 
 BUILT_IN = "configs/survey/columns.yaml"
-CRITERIA = ("empathy", "active_listening", "self_motivated_change", "trust_rapport", "patient_autonomy")
-ATTITUDES = ("accessibility", "empathy", "errors", "complement", "trust")
-KNOWN = {
-    *("participant", "age_group", "gender", "ethnicities", "diagnoses", "severity", "treatment", "experience"),
-    *(f"attitude_{name}" for name in ATTITUDES),
-    *(f"importance_{name}" for name in CRITERIA),
-    *("helpful_areas", "appropriate_uses"),
-}
+GROUPS = ("age_group", "gender", "ethnicities")
+"""The fields that every survey has: personas are balanced by them."""
+
+ATTITUDE, IMPORTANCE = "attitude_", "importance_"
 Kind = Literal["id", "one", "several", "agreement", "trust", "rating"]
 
 
@@ -38,11 +34,35 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The mapping of a survey: its fields, and the words of its answers.
+class Line:
+    """How a persona's text tells the answer to ``field``: after a label, or in the sentence of its level (1 to 5).
 
-    ``scales`` maps agreement, trust and rating to {words: 1..5}; ``groups`` maps gender and ethnicity to
-    {group: words}, in the order in which a person with several answers is assigned to one group.
+    ``none`` is the sentence for an answer that lists nothing, empty where that is told like any other.
+    """
+
+    field: str
+    label: str = ""
+    sentences: tuple[str, ...] = ()
+    none: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A contradiction: something in ``field`` beside "none"; or ``word`` in it, although ``although`` lists none."""
+
+    name: str
+    field: str
+    word: str = ""
+    although: str = ""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The mapping of a survey: its fields, the words of its answers, its checks, and the text of a persona.
+
+    ``sections`` gives the title and the lines of each section after ``opening``. ``scales`` maps agreement, trust and
+    rating to {words: 1..5}; ``groups`` maps gender and ethnicity to {group: words}, in the order in which a person
+    with several answers is assigned to one group.
     """
 
     fields: Mapping[str, Field]
@@ -50,6 +70,20 @@ class Columns:
     groups: Mapping[str, Mapping[str, tuple[str, ...]]]
     missing: frozenset[str]
     nothing: frozenset[str]
+    checks: tuple[Check, ...]
+    opening: str
+    sections: tuple[tuple[str, tuple[Line, ...]], ...]
+
+    @property
+    def criteria(self) -> tuple[str, ...]:
+        """The criteria whose importance the survey asks for."""
+        return tuple(name.removeprefix(IMPORTANCE) for name in self.fields if name.startswith(IMPORTANCE))
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The fields of a person besides id, groups and ratings."""
+        taken = (*GROUPS, *(name for name, one in self.fields.items() if one.kind not in ("one", "several")))
+        return tuple(name for name in self.fields if name not in taken)
 
 
 def plain(text: str) -> str:
@@ -96,6 +130,12 @@ def load_columns(path: Path | None = None) -> Columns:
             },
             missing=frozenset(plain(str(words)) for words in answers["missing"]),
             nothing=frozenset(plain(str(words)) for words in answers["nothing"]),
+            checks=tuple(_check(name, entry) for name, entry in raw.get("checks", {}).items()),
+            opening=str(raw["persona"]["opening"]),
+            sections=tuple(
+                (str(section["title"]), tuple(_line(name, entry) for name, entry in section["lines"].items()))
+                for section in raw["persona"]["sections"]
+            ),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
@@ -103,13 +143,16 @@ def load_columns(path: Path | None = None) -> Columns:
             file=file,
             remedy=f"Compare it with {BUILT_IN}.",
         ) from error
-    needed = {"age_group", "gender", "ethnicities", *(f"importance_{name}" for name in CRITERIA)}
-    if absent := sorted(needed - fields.keys()):
+    used = {line.field for _, lines in columns.sections for line in lines}
+    used |= {name for check in columns.checks for name in (check.field, check.although) if name}
+    if absent := sorted((used | set(GROUPS)) - fields.keys()):
         raise InputError(
             "the column mapping has no entry for this",
             file=file,
             field=f"fields.{absent[0]}",
-            remedy="Add it.",
+            remedy="Add it, or take it out of persona.sections and checks."
+            if absent[0] not in GROUPS
+            else "Add it: personas are balanced by it. It may be optional: true.",
         )
     return columns
 
@@ -177,5 +220,29 @@ def _field(name: str, entry: Mapping[str, Any], file: Path) -> Field:
         raise InputError(
             "phrases must be a list", file=file, field=f"fields.{name}.phrases", remedy="Give at least one phrase."
         )
+    prefix = {"agreement": ATTITUDE, "trust": ATTITUDE, "rating": IMPORTANCE}.get(kind, "")
+    if not name.startswith(prefix):
+        raise InputError(
+            f"a field of kind {kind} has a name that begins with {prefix}",
+            file=file,
+            field=f"fields.{name}",
+            remedy=f"Call it {prefix}{name}.",
+        )
     optional = bool(entry.get("optional", False))
     return Field(name, kind, str(entry["question"]), tuple(str(one) for one in phrases), optional)
+
+
+def _line(name: str, entry: Any) -> Line:
+    if isinstance(entry, str):
+        return Line(name, label=entry)
+    if isinstance(entry, list):
+        if len(entry) != 5:
+            raise ValueError(f"persona.sections: {name} has {len(entry)} sentences, a scale has 5")
+        return Line(name, sentences=tuple(str(one) for one in entry))
+    return Line(name, label=str(entry["label"]), none=str(entry.get("none", "")))
+
+
+def _check(name: str, entry: Mapping[str, Any]) -> Check:
+    if "beside_none" in entry:
+        return Check(name, entry["beside_none"])
+    return Check(name, entry["of"], plain(str(entry["word"])), entry["although_none"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modpo_hpc.personas.answers import says_nothing
-from modpo_hpc.personas.columns import Columns, plain
+from modpo_hpc.personas.columns import Check, Columns, plain
 from modpo_hpc.personas.survey import Participant
 
 COMPLETENESS_WEIGHT, CONSISTENCY_WEIGHT = 0.6, 0.4
@@ -27,38 +27,29 @@ class Quality:
 def quality_of(person: Participant, columns: Columns) -> Quality:
     """The quality of ``person``'s answers.
 
-    Completeness is the share of the survey's questions that were answered. Consistency is the share of these checks
-    that are passed: nothing is listed beside "none" (diagnoses, treatment, experience), and no severe condition is
-    stated beside "no diagnosis".
+    Completeness is the share of the survey's questions that were answered. Consistency is the share of the survey's
+    checks that are passed.
     """
     answered = [
         person.age_group,
         person.gender,
         person.ethnicities,
-        person.diagnoses,
-        person.severity,
-        person.treatment,
-        person.experience,
-        person.helpful_areas,
-        person.appropriate_uses,
+        *person.told.values(),
         *(value is not None for value in person.attitudes.values()),
         *(value is not None for value in person.importance.values()),
     ]
-    undiagnosed = bool(person.diagnoses) and all(says_nothing(one, columns) for one in person.diagnoses)
-    checks = {
-        "a diagnosis beside none": _mixed(person.diagnoses, columns),
-        "a treatment beside none": _mixed(person.treatment, columns),
-        "a purpose beside none": _mixed(person.experience, columns),
-        "a severe condition without diagnosis": undiagnosed and "severe" in plain(person.severity or "").split(),
-    }
-    contradictions = tuple(name for name, contradicts in checks.items() if contradicts)
+    contradictions = tuple(one.name for one in columns.checks if _contradicts(one, person, columns))
     return Quality(
         completeness=sum(map(bool, answered)) / len(answered),
-        consistency=1 - len(contradictions) / len(checks),
+        consistency=1 - len(contradictions) / len(columns.checks) if columns.checks else 1.0,
         contradictions=contradictions,
     )
 
 
-def _mixed(answers: tuple[str, ...], columns: Columns) -> bool:
-    nothing = [says_nothing(answer, columns) for answer in answers]
+def _contradicts(check: Check, person: Participant, columns: Columns) -> bool:
+    if check.although:
+        others = person.told[check.although]
+        lists_nothing = bool(others) and all(says_nothing(one, columns) for one in others)
+        return lists_nothing and any(check.word in plain(one).split() for one in person.told[check.field])
+    nothing = [says_nothing(answer, columns) for answer in person.told[check.field]]
     return any(nothing) and not all(nothing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.personas.columns import CRITERIA, Columns, load_columns
+from modpo_hpc.personas.columns import IMPORTANCE, Columns, load_columns
 from modpo_hpc.personas.quality import quality_of
 from modpo_hpc.personas.selection import select
 from modpo_hpc.personas.survey import Participant, parse_rows, read_surveys, without_copies
@@ -19,44 +19,51 @@ from modpo_hpc.seeds import rng_of
 from modpo_hpc.study.data import Personas
 
 POOL, ACCOUNT = "pool", "account.json"
-_WHO = [
-    pa.field("persona_id", pa.string(), nullable=False),
-    pa.field("population", pa.string(), nullable=False),
-    pa.field("age_group", pa.string()),
-    pa.field("gender", pa.string(), nullable=False),
-    pa.field("primary_ethnicity", pa.string(), nullable=False),
-    pa.field("ethnicities", pa.list_(pa.string())),
-    *(pa.field(f"importance_{criterion}", pa.int8()) for criterion in CRITERIA),
-]
-SCHEMA = pa.schema(
-    [
-        _WHO[0],
-        pa.field("split", pa.string(), nullable=False),
-        *_WHO[1:],
-        pa.field("text", pa.string(), nullable=False),
-    ]
-)
-"""One row a persona of the study. Gender and primary ethnicity are the groups that personas are balanced by."""
 
-POOL_SCHEMA = pa.schema(
-    [
-        *_WHO,
-        pa.field("primary_preference", pa.string()),
-        pa.field("completeness", pa.float64()),
-        pa.field("consistency", pa.float64()),
-        pa.field("quality", pa.float64()),
-        pa.field("state", pa.string(), nullable=False),
+
+def schema(criteria: Iterable[str]) -> pa.Schema:
+    """One row a persona of the study, with its ratings of ``criteria``.
+
+    Gender and primary ethnicity are the groups that personas are balanced by.
+    """
+    identity, *rest = _who_fields(criteria)
+    split, text = (pa.field(name, pa.string(), nullable=False) for name in ("split", "text"))
+    return pa.schema([identity, split, *rest, text])
+
+
+def pool_schema(criteria: Iterable[str]) -> pa.Schema:
+    """One row a participant, copies left out. ``state`` is train, test, below_floor or left_out."""
+    return pa.schema(
+        [
+            *_who_fields(criteria),
+            pa.field("primary_preference", pa.string()),
+            pa.field("completeness", pa.float64()),
+            pa.field("consistency", pa.float64()),
+            pa.field("quality", pa.float64()),
+            pa.field("state", pa.string(), nullable=False),
+        ]
+    )
+
+
+def _who_fields(criteria: Iterable[str]) -> list[pa.Field]:
+    return [
+        pa.field("persona_id", pa.string(), nullable=False),
+        pa.field("population", pa.string(), nullable=False),
+        pa.field("age_group", pa.string()),
+        pa.field("gender", pa.string(), nullable=False),
+        pa.field("primary_ethnicity", pa.string(), nullable=False),
+        pa.field("ethnicities", pa.list_(pa.string())),
+        *(pa.field(f"{IMPORTANCE}{criterion}", pa.int8()) for criterion in criteria),
     ]
-)
-"""One row a participant, copies left out. ``state`` is train, test, below_floor or left_out."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """What the surveys became: rows of the two tables, and the account of how."""
+    """What the surveys became: rows of the two tables, the criteria that people rated, and the account of how."""
 
     personas: list[dict[str, Any]]
     pool: list[dict[str, Any]]
+    criteria: tuple[str, ...]
     account: dict[str, Any]
 
 
@@ -132,7 +139,7 @@ def build(settings: Personas, seed: int) -> Built:
         "selected": settings.select,
         "constraints_not_met": list(chosen.reasons),
     }
-    return Built(personas, rows, account)
+    return Built(personas, rows, columns.criteria, account)
 
 
 def _who(person: Participant, persona_id: str) -> dict[str, Any]:
@@ -143,7 +150,7 @@ def _who(person: Participant, persona_id: str) -> dict[str, Any]:
         "gender": person.gender_group,
         "primary_ethnicity": person.ethnicity_group,
         "ethnicities": list(person.ethnicities),
-        **{f"importance_{criterion}": person.importance.get(criterion) for criterion in CRITERIA},
+        **{f"{IMPORTANCE}{criterion}": rating for criterion, rating in person.importance.items()},
     }
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.personas.answers import NOT_STATED, age_band, group_of, level, several, tidy
-from modpo_hpc.personas.columns import Columns, match_headers
+from modpo_hpc.personas.columns import ATTITUDE, IMPORTANCE, Columns, match_headers
 
 
 @dataclass(frozen=True)
 class Participant:
-    """The answers of one person. Empty tuples and None stand for questions that were not answered."""
+    """The answers of one person. Empty tuples and None stand for questions that were not answered.
+
+    ``told`` holds the answers to the survey's own questions by field, ``attitudes`` and ``importance`` the ratings.
+    """
 
     participant_id: str | None
     population: str
@@ -22,14 +25,9 @@ class Participant:
     age_group: str | None
     gender: str | None
     ethnicities: tuple[str, ...]
-    diagnoses: tuple[str, ...]
-    severity: str | None
-    treatment: tuple[str, ...]
-    experience: tuple[str, ...]
+    told: Mapping[str, tuple[str, ...]]
     attitudes: Mapping[str, int | None]
     importance: Mapping[str, int | None]
-    helpful_areas: tuple[str, ...]
-    appropriate_uses: tuple[str, ...]
     gender_group: str
     ethnicity_group: str
 
@@ -55,14 +53,9 @@ class Participant:
             self.age_group,
             self.gender,
             self.ethnicities,
-            self.diagnoses,
-            self.severity,
-            self.treatment,
-            self.experience,
+            tuple(self.told.items()),
             tuple(self.attitudes.items()),
             tuple(self.importance.items()),
-            self.helpful_areas,
-            self.appropriate_uses,
         )
 
 
@@ -151,6 +144,9 @@ def _participant(
         return tidy(row.get(found.get(field, ""), ""), columns)
 
     def listed(field: str) -> tuple[str, ...]:
+        if columns.fields[field].kind == "one":
+            answer = one(field)
+            return () if answer is None else (answer,)
         return several(row.get(found.get(field, ""), ""), columns)
 
     def rated(prefix: str) -> dict[str, int | None]:
@@ -179,14 +175,9 @@ def _participant(
         age_group=age_band(one("age_group")),
         gender=gender,
         ethnicities=ethnicities,
-        diagnoses=listed("diagnoses"),
-        severity=one("severity"),
-        treatment=listed("treatment"),
-        experience=listed("experience"),
-        attitudes=rated("attitude_"),
-        importance=rated("importance_"),
-        helpful_areas=listed("helpful_areas"),
-        appropriate_uses=listed("appropriate_uses"),
+        told={field: listed(field) for field in columns.told},
+        attitudes=rated(ATTITUDE),
+        importance=rated(IMPORTANCE),
         gender_group=group_of((gender,) if gender else (), "gender", columns, other="Self-described"),
         ethnicity_group=group_of(ethnicities, "ethnicity", columns),
     )

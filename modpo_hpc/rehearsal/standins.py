@@ -25,7 +25,7 @@ _CHARACTERS_A_TOKEN = 4.4
 
 
 class ComposingEngine:
-    """Answers with invented sentences, as many as a 7B counsellor would write: 1,100 characters on average."""
+    """Answers with invented sentences, as many as a 7B model would write: 1,100 characters on average."""
 
     def complete(
         self, requests: Sequence[Request], on_done: Callable[[int], None] = lambda done: None

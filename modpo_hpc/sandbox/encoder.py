@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from modpo_hpc.prompts import THERAPIST
+from modpo_hpc.prompts import INSTRUCTION
 from modpo_hpc.sandbox.compose import every_sentence
 
 WIDTH, LAYERS, HEADS, POSITIONS = 64, 2, 4, 512
@@ -63,8 +63,8 @@ def make_encoder(folder: Path, posts: Iterable[str], seed: int) -> None:
 
 
 def reading_matter(posts: Iterable[str]) -> Iterator[str]:
-    """The texts from which the sandbox's tokenizers learn their words: posts, replies, the therapist's instruction."""
+    """The texts from which the sandbox's tokenizers learn their words: posts, replies, the instruction."""
     for _ in range(20):
-        yield THERAPIST
+        yield INSTRUCTION
         yield from every_sentence()
     yield from posts

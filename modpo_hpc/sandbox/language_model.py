@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.prompts import response_tokens, therapist_prompt
+from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.sandbox.compose import compose_reply
 from modpo_hpc.sandbox.encoder import reading_matter
 from modpo_hpc.seeds import rng_of
@@ -133,7 +133,7 @@ def make_language_model(tokenizer: Any) -> Any:
 
 def _lessons(tokenizer: Any, posts: Sequence[str]) -> list[tuple[str, list[int]]]:
     """The posts that are short enough to learn from, each with its prompt."""
-    prompts = ((post, therapist_prompt(tokenizer, post)) for post in posts)
+    prompts = ((post, answering_prompt(tokenizer, post)) for post in posts)
     lessons = [(post, prompt) for post, prompt in prompts if len(prompt) <= LONGEST_PROMPT]
     if not lessons:
         raise InputError(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from modpo_hpc.personas.columns import CRITERIA, load_columns
+from modpo_hpc.personas.columns import load_columns
 from modpo_hpc.seeds import rng_of
 
 POPULATIONS: Mapping[str, int] = {"campus": 124, "community": 211}
@@ -30,6 +30,8 @@ MEAN_IMPORTANCE: Mapping[str, float] = {
     "trust_rapport": 4.27,
     "patient_autonomy": 4.22,
 }
+
+CRITERIA = tuple(FIRST_CHOICES)
 
 _AGES: Mapping[str, Mapping[str, float]] = {
     "campus": {"18-24": 0.66, "25-34": 0.25, "35-44": 0.06, "45-54": 0.03},

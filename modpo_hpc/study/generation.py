@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from modpo_hpc.prompts import INSTRUCTION
 from modpo_hpc.study.section import Section
 
 _VLLM = (
@@ -68,6 +69,7 @@ class Endpoint(Section):
 class Generation(Section):
     """Responses to training questions, and answers to test questions."""
 
+    instruction: str = Field(INSTRUCTION, min_length=1, description="what the model is told before each question")
     engine: Literal["transformers", "server"] = "transformers"
     server: Server = Server()
     remote: dict[str, Endpoint] = Field(default_factory=dict, description="policy of method remote -> its endpoint")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from modpo_hpc.prompts import SCENE
 from modpo_hpc.study.section import Section
 
 
@@ -66,6 +67,7 @@ class Judge(Section):
     prompt_order: Literal["shared_prefix", "criteria_last"] = Field(
         "shared_prefix", description="persona and criteria first, which servers compute once; or the criteria last"
     )
+    scene: str = Field(SCENE, min_length=1, description="what the judge is told of the replies before it")
     repair_rounds: int = Field(1, ge=0, le=5, description="times to ask again after an answer that cannot be read")
     ledger: Path | None = Field(None, description="folder of raw answers that studies share; DIR/ledger if empty")
     base_url: str = Field("https://api.openai.com/v1", description="of an OpenAI-compatible endpoint")

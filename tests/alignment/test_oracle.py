@@ -16,7 +16,7 @@ from modpo_hpc.alignment.material import gather_material
 from modpo_hpc.alignment.objective import Objective
 from modpo_hpc.alignment.training import train_step
 from modpo_hpc.alignment.trees import Tree, pack
-from modpo_hpc.prompts import therapist_messages
+from modpo_hpc.prompts import answering_messages
 from modpo_hpc.study.alignment import Training
 from tests.alignment.world import started_run, study_of
 
@@ -61,7 +61,7 @@ def test_training_reads_the_prompt_that_generation_gives(tmp_path: Path, model_f
     texts = dict(run.table("questions", ["question_id", "text"]).to_pandas().itertuples(index=False))
     for example in (*material.training, *material.held_out):
         whole = tokenizer.apply_chat_template(
-            therapist_messages(texts[example.question_id]), add_generation_prompt=True, return_dict=True
+            answering_messages(texts[example.question_id]), add_generation_prompt=True, return_dict=True
         )["input_ids"]
         assert list(example.tree.prompt) == whole
         assert example.tree.prompt.count(tokenizer.bos_token_id) == 1

@@ -20,7 +20,7 @@ from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.objective import Objective
 from modpo_hpc.alignment.trees import Tree, pack
 from modpo_hpc.data.questions import clean, read_posts
-from modpo_hpc.prompts import response_tokens, therapist_prompt
+from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.sandbox.compose import every_sentence
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.study.data import Data
@@ -111,7 +111,7 @@ def make_examples(count: int, criteria: int, seed: int = 0) -> list[Example]:
     for number, post in enumerate(posts):
         responses = tuple(_response(tokenizer, sentences, rng) for _ in range(RESPONSES))
         pairs = tuple(_pair(rng) for _ in range(criteria))
-        tree = Tree(tuple(therapist_prompt(tokenizer, post)), responses)
+        tree = Tree(tuple(answering_prompt(tokenizer, post)), responses)
         ids = tuple(f"q{number}.r{place}" for place in range(RESPONSES))
         examples.append(Example(f"q{number}", tree, ids, pairs).with_criteria(criteria))
     return examples

@@ -106,7 +106,7 @@ def test_a_lasting_failure_ends_with_the_endpoints_words(endpoint, monkeypatch):
 
 
 def test_a_remote_model_gets_the_prompt_that_every_policy_gets(endpoint, monkeypatch):
-    from modpo_hpc.prompts import therapist_messages
+    from modpo_hpc.prompts import answering_messages
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     settings = Endpoint(model="gpt-4o-2024-11-20", base_url=url_of(endpoint))
@@ -116,7 +116,7 @@ def test_a_remote_model_gets_the_prompt_that_every_policy_gets(endpoint, monkeyp
     path, headers, body = endpoint.asked[0]
     assert path == "/v1/chat/completions"
     assert headers["Authorization"] == "Bearer sk-secret"
-    question = next(one for one in REQUESTS if therapist_messages(one.question) == body["messages"])
+    question = next(one for one in REQUESTS if answering_messages(one.question) == body["messages"])
     assert body["seed"] == question.seed
     assert (body["temperature"], body["max_completion_tokens"]) == (0.8, 512)
 

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -113,7 +114,7 @@ def oracle(prompt: str) -> str:
     names = [part.split('"')[1] for part in form.split(", ") if '"' in part.split(":")[0] and ":" in part]
     bits = hashlib.sha256(prompt.encode()).digest()
     if "n1" in form:
-        count = form.split("]")[0].count("n")
+        count = len(re.findall(r"\bn\d+", form.split("]")[0]))
         return json.dumps(
             {name: random.Random(bits + name.encode()).sample(range(1, count + 1), count) for name in names}
         )

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.exchange.persona_texts import labelled, ratings_in
 from modpo_hpc.personas.answers import age_band, group_of, level, several
 from modpo_hpc.personas.columns import Columns, load_columns, match_headers, plain
 from modpo_hpc.personas.survey import Participant, parse_rows
-from modpo_hpc.personas.text import labelled, persona_text, ratings_in
+from modpo_hpc.personas.text import persona_text
+from tests.conftest import REPOSITORY
 
 COLUMNS = load_columns()
 QUESTIONS = {name: field.question for name, field in COLUMNS.fields.items()}
@@ -161,17 +163,14 @@ def test_unanswered_questions_leave_their_lines_out() -> None:
 
 
 def test_the_text_gives_back_what_was_answered() -> None:
-    ratings = {f"importance_{name}": str(value) for name, value in zip(COLUMNS_CRITERIA, (5, 4, 3, 2, 1), strict=True)}
+    ratings = {f"importance_{name}": str(value) for name, value in zip(COLUMNS.criteria, (5, 4, 3, 2, 1), strict=True)}
     text = persona_text(person(age_group="25-34", **ratings), COLUMNS)
-    assert ratings_in(text) == dict(zip(COLUMNS_CRITERIA, (5, 4, 3, 2, 1), strict=True))
+    assert ratings_in(text) == dict(zip(COLUMNS.criteria, (5, 4, 3, 2, 1), strict=True))
     assert labelled(text, "Age") == "25-34"
     other = "\u2022 Empathy and warmth: 5.0/5 importance\n\u2022 AI Empathy: You think so\n\u2022 Patient autonomy: 2/5"
     assert ratings_in(other)["empathy"] == 5
     assert ratings_in(other)["patient_autonomy"] == 2
     assert ratings_in(other)["active_listening"] is None
-
-
-COLUMNS_CRITERIA = tuple(name.removeprefix("importance_") for name in COLUMNS.fields if name.startswith("importance_"))
 
 
 @given(st.text(max_size=40))
@@ -189,3 +188,28 @@ def test_primary_preference_goes_to_the_criterion_asked_first_among_equals() -> 
 def test_columns_are_data() -> None:
     assert isinstance(COLUMNS, Columns)
     assert set(COLUMNS.scales["agreement"].values()) == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("importance_empathy: Empathy", "importance_tempo: Tempo"), "fields.importance_tempo"),
+        (("{beside_none: treatment}", "{beside_none: treatments}"), "fields.treatments"),
+        (("  attitude_trust:\n    kind", "  trusting:\n    kind"), "fields.trusting"),
+        (
+            (
+                "          - You are concerned about factual errors of language models in talks about mental health.\n",
+                "",
+            ),
+            "5",
+        ),
+        (("  opening: You", "  opened: You"), "opening"),
+    ],
+)
+def test_a_wrong_mapping_is_refused_by_the_name_of_what_is_wrong(change: tuple[str, str], named: str, tmp_path) -> None:
+    text = (REPOSITORY / "configs" / "survey" / "columns.yaml").read_text()
+    assert text.count(change[0]) == 1
+    path = tmp_path / "columns.yaml"
+    path.write_text(text.replace(*change))
+    with pytest.raises(InputError, match=named):
+        load_columns(path)

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from modpo_hpc.errors import Interrupted
-from modpo_hpc.prompts import response_tokens, reward_pair, therapist_messages, therapist_prompt
+from modpo_hpc.prompts import answering_messages, answering_prompt, response_tokens, reward_pair
 from modpo_hpc.sandbox.compose import compose_reply, every_sentence
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.sandbox.language_model import teach_language_model
@@ -76,10 +76,10 @@ def test_an_interrupted_lesson_ends_with_the_same_bytes(taught: tuple[Path, Atte
 def test_its_tokenizer_has_one_bos_and_gives_texts_back(taught: tuple[Path, Attempt]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(taught[0])
     assert tokenizer.is_fast
-    prompt = therapist_prompt(tokenizer, POSTS[0])
+    prompt = answering_prompt(tokenizer, POSTS[0])
     assert prompt[0] == tokenizer.bos_token_id
     assert prompt.count(tokenizer.bos_token_id) == 1
-    assert prompt == tokenizer.apply_chat_template(therapist_messages(POSTS[0]), return_dict=False)
+    assert prompt == tokenizer.apply_chat_template(answering_messages(POSTS[0]), return_dict=False)
     for text in [*every_sentence(), "naïve façade — 日本 🙂", POSTS[1]]:
         ids = response_tokens(tokenizer, text)
         assert ids[-1] == tokenizer.eos_token_id

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from modpo_hpc.personas.columns import CRITERIA, load_columns
+from modpo_hpc.personas.columns import load_columns
 from modpo_hpc.personas.survey import parse_rows, without_copies
 from modpo_hpc.sandbox.survey import POPULATIONS, invented_survey
 
@@ -23,7 +23,7 @@ def test_marginals_of_the_paper(seed: int) -> None:
     assert first[0] == ("empathy", 210)
     assert round(100 * 210 / 335, 1) == 62.7
     assert first[1][0] == "active_listening"
-    for criterion in CRITERIA:
+    for criterion in load_columns().criteria:
         given = [rating for person in people if (rating := person.importance[criterion]) is not None]
         assert len(given) == 335
         assert set(given) <= {1, 2, 3, 4, 5}
