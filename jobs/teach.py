@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-from modpo_hpc.models import BASE, MODELS_FILE, REWARD, SANDBOX, locate_model
+from modpo_hpc.models import BASE, MODELS_FILE, REWARD, SANDBOX, TOXICITY_MODEL, locate_model
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.sandbox.language_model import teach_language_model
 
 
 def teach(run: Run, shard: Shard) -> None:
-    """Make DIR/models/base and DIR/models/reward (sandbox), or record the commit or folder of the models named."""
+    """Make DIR/models/base and DIR/models/reward (sandbox), or fetch the models named, once for all tasks."""
     models = run.study.models
     posts = run.table("questions", ["text", "split"]).to_pylist()
     training_posts = [post["text"] for post in posts if post["split"] == "train"]
@@ -28,6 +28,9 @@ def teach(run: Run, shard: Shard) -> None:
         sources[REWARD] = {"sandbox": REWARD}
     else:
         sources[REWARD] = locate_model(models.reward, models.reward_revision)
+    for name, backend in run.study.toxicity.backends.items():
+        if backend.has_model:
+            sources[f"{TOXICITY_MODEL}.{name}"] = locate_model(backend.model_name, backend.revision)
     with shard.file(MODELS_FILE) as stream:
         json.dump(sources, stream, indent=1)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from modpo_hpc.evaluation.toxicity import SCHEMA, answers_of, assess_shard, assessor_of
+from modpo_hpc.evaluation.toxicity import SCHEMA, answers_of, assess_shard, assessor_of, backend_of
 from modpo_hpc.run import Run, Shard
 
 
 def toxicity(run: Run, shard: Shard) -> None:
     backend, _, policy = shard.id.partition(".")
-    settings = run.study.toxicity.backends[backend]
+    settings = backend_of(run, backend)
     items = answers_of(run, policy)
     assessor = partial(assessor_of, settings, run.study.toxicity.threshold, run)
     rows = assess_shard(shard, items, assessor, settings.batch_size)

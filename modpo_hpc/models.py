@@ -11,9 +11,10 @@ import httpx
 
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.run import Run
+from modpo_hpc.study import Study
 
 SANDBOX = "sandbox"
-BASE, REWARD = "base", "reward"
+BASE, REWARD, TOXICITY_MODEL = "base", "reward", "toxicity"
 MODELS_FILE = "models.json"
 
 _TEXT_FILES = ("*.json", "*.model", "*.txt", "*.jinja")
@@ -45,7 +46,36 @@ def locate_model(name: str, revision: str | None) -> dict[str, Any]:
     """
     if (folder := Path(name).expanduser()).is_dir():
         return {"folder": str(folder.resolve()), "fingerprint": _fingerprint(folder)}
-    return {"hub": name, "commit": _fetch(name, revision)}
+    return {"hub": name, "commit": fetch_model(name, revision).name}
+
+
+def auxiliary_model_path(run: Run, role: str) -> str | None:
+    """Folder of another model that the stage ``models`` has fetched for ``role``; None if it has fetched none."""
+    file = run.folder("models") / MODELS_FILE
+    if not file.exists() or role not in json.loads(file.read_text(encoding="utf-8")):
+        return None
+    return _model_path(run, role)
+
+
+def hub_models(study: Study) -> list[tuple[str, str | None]]:
+    """Every model that ``study`` takes from the hub: (name, revision). Folders, the sandbox's and APIs' are not."""
+    models = study.models
+    named = [(models.base, models.base_revision), (models.reward, models.reward_revision)]
+    named += [(one.model_name, one.revision) for one in study.toxicity.backends.values() if one.has_model]
+    if study.judge.kind == "server":
+        named.append((study.judge.model, None))
+    return list(dict.fromkeys(one for one in named if one[0] != SANDBOX and not Path(one[0]).expanduser().is_dir()))
+
+
+def cached_model(name: str, revision: str | None) -> Path | None:
+    """Folder of a model of the hub in the cache of this machine; None if it is not there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
 
 
 def _model_path(run: Run, role: str) -> str:
@@ -66,31 +96,35 @@ def _model_path(run: Run, role: str) -> str:
     return _cached_snapshot(source["hub"], source["commit"])
 
 
-def _fetch(name: str, revision: str | None) -> str:
-    """The commit of a model whose files are in the cache of this machine now.
+def fetch_model(name: str, revision: str | None) -> Path:
+    """Folder of a model of the hub in the cache of this machine, fetched if need be; its name is the commit.
 
     Without network the cache alone is asked, so that a node that reaches nothing can use what was fetched before.
+    Of weights in several formats one is fetched. Any number of processes may do this at once on one cache.
+
+    Raises:
+        InputError: there is no such name, or neither the hub nor the cache has it.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         found = HfApi().model_info(name, revision=revision)
         weights = "*.safetensors" if any(_is_weight(one.rfilename) for one in found.siblings or ()) else "*.bin"
         path = snapshot_download(
             name,
-            revision=found.sha,
+            revision=revision,  # by its name, under which offline nodes look it up in the cache
             allow_patterns=[*_TEXT_FILES, weights],
             ignore_patterns=list(_DUPLICATE_WEIGHTS),
         )
     except (HfHubHTTPError, HFValidationError) as error:
         raise _no_such_model(name, error) from error
     except (OSError, httpx.TransportError) as error:
-        try:
-            path = snapshot_download(name, revision=revision, local_files_only=True)
-        except LocalEntryNotFoundError:
+        found_before = cached_model(name, revision)
+        if found_before is None:
             raise _no_such_model(name, error) from error
-    return Path(path).name
+        return found_before
+    return Path(path)
 
 
 def _no_such_model(name: str, error: Exception) -> InputError:
@@ -107,16 +141,12 @@ def _is_weight(file: str) -> bool:
 
 
 def _cached_snapshot(name: str, commit: str) -> str:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return snapshot_download(name, revision=commit, local_files_only=True)
-    except LocalEntryNotFoundError as error:
+    if (path := cached_model(name, commit)) is None:
         raise IncompleteError(
             f"commit {commit} of {name} is not in the model cache of this machine. Set HF_HOME to a folder that all "
             f"nodes share, and fetch it with: hf download {name} --revision {commit}"
-        ) from error
+        )
+    return str(path)
 
 
 def _fingerprint(folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 
 from modpo_hpc.data.questions import study_questions
+from modpo_hpc.models import TOXICITY_MODEL, auxiliary_model_path
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.toxicity import ToxicityBackend
 
@@ -51,6 +52,13 @@ class Assessor(Protocol):
     """Assesses answers, in their order."""
 
     def assess(self, items: Sequence[Item]) -> list[Assessment]: ...
+
+
+def backend_of(run: Run, name: str) -> ToxicityBackend:
+    """The settings of the backend ``name``, with the model that the stage ``models`` has fetched for it."""
+    settings = run.study.toxicity.backends[name]
+    fetched = auxiliary_model_path(run, f"{TOXICITY_MODEL}.{name}") if settings.has_model else None
+    return settings if fetched is None else settings.model_copy(update={"model": fetched, "revision": None})
 
 
 def assessor_of(settings: ToxicityBackend, threshold: float, run: Run) -> Assessor:

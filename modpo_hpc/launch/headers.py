@@ -8,6 +8,16 @@ from typing import Any
 
 from modpo_hpc.launch.profile import Allocation, Profile
 
+# Compilers lock and rename in their caches as shared filesystems do badly: these are on the node, the user's alone.
+NODE_CACHES = {
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TORCH_EXTENSIONS_DIR": "extensions",
+}
+NODE_FOLDER = (
+    'caches="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/modpo-$(id -u)"; '
+    '{ mkdir -p -m 700 "$caches" && [ -O "$caches" ]; } || caches="$(mktemp -d -p /tmp)"'
+)
 # What an interactive job leaves behind would bind the shard to the CPUs of that job.
 UNBIND = "unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND"
 
@@ -79,4 +89,6 @@ def setup_lines(allocation: Allocation, profile: Profile, folder_for_jobs: str) 
         names = " ".join(shlex.quote(module) for module in profile.modules)
         lines.append(f"module load {names} || {{ echo 'cannot load modules of the profile: {names}' >&2; exit 1; }}")
     lines += [f"export {name}={shlex.quote(str(value))}" for name, value in variables.items()]
+    lines.append(NODE_FOLDER)
+    lines += [f'export {name}="${{{name}:-$caches/{folder}}}"' for name, folder in NODE_CACHES.items()]
     return [*lines, *profile.setup]

@@ -30,6 +30,11 @@ class ToxicityBackend(Section):
     endpoint: str = Field("https://commentanalyzer.googleapis.com", description="perspective: where the API is")
 
     @property
+    def has_model(self) -> bool:
+        """Whether this kind loads a model."""
+        return self.kind in DEFAULT_MODEL
+
+    @property
     def model_name(self) -> str:
         """The model to load, or the default one of this kind."""
         return self.model or DEFAULT_MODEL[self.kind]
