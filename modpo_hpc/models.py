@@ -18,6 +18,7 @@ BASE, REWARD, TOXICITY_MODEL = "base", "reward", "toxicity"
 MODELS_FILE = "models.json"
 
 _TEXT_FILES = ("*.json", "*.model", "*.txt", "*.jinja")
+_WEIGHTS = ("*.safetensors", "*.bin")
 _DUPLICATE_WEIGHTS = ("consolidated*", "original/*", "onnx/*")
 
 
@@ -68,14 +69,29 @@ def hub_models(study: Study) -> list[tuple[str, str | None]]:
 
 
 def cached_model(name: str, revision: str | None) -> Path | None:
-    """Folder of a model of the hub in the cache of this machine; None if it is not there."""
+    """Folder of a model of the hub in the cache of this machine, whole; None if it is not there.
+
+    The same files are asked for as are fetched: the client refuses a snapshot that lacks any that it was asked for.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    try:
-        return Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
+    for weights in _WEIGHTS:
+        try:
+            folder = Path(
+                snapshot_download(
+                    name,
+                    revision=revision,
+                    allow_patterns=[*_TEXT_FILES, weights],
+                    ignore_patterns=list(_DUPLICATE_WEIGHTS),
+                    local_files_only=True,
+                )
+            )
+        except LocalEntryNotFoundError:
+            continue
+        if any(folder.glob(weights)):
+            return folder
+    return None
 
 
 def _model_path(run: Run, role: str) -> str:
@@ -110,7 +126,7 @@ def fetch_model(name: str, revision: str | None) -> Path:
 
     try:
         found = HfApi().model_info(name, revision=revision)
-        weights = "*.safetensors" if any(_is_weight(one.rfilename) for one in found.siblings or ()) else "*.bin"
+        weights = _WEIGHTS[0] if any(_is_weight(one.rfilename) for one in found.siblings or ()) else _WEIGHTS[1]
         path = snapshot_download(
             name,
             revision=revision,  # by its name, under which offline nodes look it up in the cache

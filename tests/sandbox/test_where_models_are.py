@@ -56,6 +56,9 @@ def test_without_network_what_was_fetched_before_is_used(offline: Path) -> None:
     (model / "refs" / "main").write_text(COMMIT)
     (model / "snapshots" / COMMIT).mkdir(parents=True)
     (model / "snapshots" / COMMIT / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="could not be fetched"):
+        locate_model("some/model", None)
+    (model / "snapshots" / COMMIT / "model.safetensors").write_bytes(b"weights")
     assert locate_model("some/model", None) == {"hub": "some/model", "commit": COMMIT}
 
 
