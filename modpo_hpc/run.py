@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import sys
-import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from modpo_hpc import __version__, shards
+from modpo_hpc import shards
 from modpo_hpc.errors import IncompleteError, InputError, Interrupted
 from modpo_hpc.pipeline import Stage, stage_named
+from modpo_hpc.provenance import new_provenance, package_versions
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study import Study, differences, load_study
 
@@ -89,19 +84,7 @@ class Run:
                 file=root,
                 remedy="Give an empty or new folder.",
             )
-        identity = uuid.uuid4().hex[:12]
-        logs = _log_root() / root.name
-        provenance = {
-            "id": identity,
-            "created": time.time(),
-            "modpo_hpc": __version__,
-            "python": platform.python_version(),
-            "machine": platform.platform(),
-            "command": sys.argv,
-            # Another run of the same name keeps its logs.
-            "logs": str(logs.with_name(f"{root.name}-{identity}") if logs.exists() else logs),
-        }
-        return cls(root, study, provenance)
+        return cls(root, study, new_provenance(root.name))
 
     def _write(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -292,30 +275,3 @@ class Shard:
 
     def _register(self, path: Path, rows: int | None = None) -> None:
         self.outputs[str(path.relative_to(self.folder))] = shards.describe_output(path, rows)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that can change a result."""
-    names = (
-        "torch",
-        "transformers",
-        "peft",
-        "deepspeed",
-        "optuna",
-        "ray",
-        "scipy",
-        "numpy",
-        "pyarrow",
-        "datasets",
-    )
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
-def _log_root() -> Path:
-    return Path(os.environ.get("MODPO_LOGS", "logs")).resolve()

@@ -25,8 +25,9 @@ from modpo_hpc import shards
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch.attempts import is_log, slurm_job
 from modpo_hpc.pipeline import Stage, stage_named
+from modpo_hpc.provenance import package_versions
 from modpo_hpc.resources import resource
-from modpo_hpc.run import Run, Shard, package_versions
+from modpo_hpc.run import Run, Shard
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 HEARTBEAT = "progress.json"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -142,7 +143,7 @@ def main() -> None:
                 "threads": options.threads,
                 "machine": torch.cuda.get_device_name()
                 if options.shape != "tiny"
-                else platform.processor() or platform.machine(),
+                else f"{platform.machine()}, {os.cpu_count()} cores",
             }
         )
     )
