@@ -1,18 +1,21 @@
-"""The judge of a study, and the one way in which recipes ask it."""
+"""The judges of a study, and the one way in which recipes ask them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.judging import settings as judge_settings
 from modpo_hpc.judging.early_stop import EarlyStop, needed
+from modpo_hpc.judging.inquiry import Inquiry
 from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.ledger import Ledger
-from modpo_hpc.judging.opinions import Judgment, Tally, ask_local
+from modpo_hpc.judging.local import ask_local
+from modpo_hpc.judging.opinions import Judgment, Tally
 from modpo_hpc.judging.rules import RuleJudge
 from modpo_hpc.judging.tables import VerdictPlace
 from modpo_hpc.judging.tasks import Request
@@ -22,10 +25,13 @@ from modpo_hpc.study.judging import Judge
 if TYPE_CHECKING:
     from modpo_hpc.judging.chat.pool import Pool
 
+Judgments = list[Judgment | None]
+Heard = tuple[Judgments, Tally]
 
-def ledger_folder(run: Run) -> Path:
-    """Where the raw answers of ``run`` are kept: the ledger that the study shares, or one inside the run."""
-    return run.study.judge.ledger or run.root / "ledger"
+
+def ledger_folder(run: Run, judge: Judge | None = None) -> Path:
+    """Where the raw answers of ``judge`` (the first one) are kept: its ledger, or the one inside the run."""
+    return (judge or run.study.judges[0]).ledger or run.root / "ledger"
 
 
 def identity_of(settings: Judge) -> Mapping[str, Any]:
@@ -41,128 +47,116 @@ def identity_of(settings: Judge) -> Mapping[str, Any]:
     return {"model": settings.model, **place, "structured": settings.structured, **sampling(settings)}
 
 
-def ask_judge(run: Run, shard: Shard, requests: Sequence[Request]) -> list[Judgment]:
-    """The judgments on ``requests``, in order. What was answered before is not asked again.
+def ask_judges(run: Run, shard: Shard, requests: Sequence[Request]) -> list[list[Judgment]]:
+    """The judgments on ``requests``, in order, of each judge of the study. What was answered before is not asked again.
 
-    Raises: see ``ask_while_open``.
+    Raises: see ``_ask_all``.
     """
-    judgments = ask_while_open(run, shard, requests, lambda _: True, lambda _, __: None)
-    return [judgment for judgment in judgments if judgment is not None]
+    every = _ask_all(run, shard, requests, lambda _: True, lambda _, __: None)
+    return [[judgment for judgment in judgments if judgment is not None] for judgments in every]
 
 
-def ask_until_decided(
+def ask_judges_until_decided(
     run: Run, shard: Shard, places: Sequence[VerdictPlace], requests: Sequence[Request]
-) -> list[Judgment | None]:
-    """The judgments on comparisons, None for those that could not change a winner any more.
+) -> list[Judgments]:
+    """The judgments of each judge on comparisons, None for those that could not change a winner any more.
 
-    Raises: see ``ask_while_open``.
+    The votes of all judges count alike, and they are heard one judge after the other.
+
+    Raises: see ``_ask_all``.
     """
     criteria = len(requests[0].criteria) if requests else 0
-    stop = EarlyStop(places, criteria)
-    judgments = needed(places, ask_while_open(run, shard, requests, stop.is_open, stop.hear), criteria)
-    shard.metrics["not_asked"] = sum(judgment is None for judgment in judgments)
-    return judgments
+    all_places = [*places] * len(run.study.judges)
+    stop = EarlyStop(all_places, criteria)
+    every = _ask_all(run, shard, requests, stop.is_open, stop.hear)
+    kept = needed(all_places, [judgment for judgments in every for judgment in judgments], criteria)
+    shard.metrics["not_asked"] = sum(judgment is None for judgment in kept)
+    return [kept[start : start + len(places)] for start in range(0, len(kept), max(1, len(places)))]
 
 
-def ask_while_open(
+def _ask_all(
     run: Run,
     shard: Shard,
     requests: Sequence[Request],
     is_open: Callable[[int], bool],
     on_judgment: Callable[[int, Judgment], None],
-) -> list[Judgment | None]:
-    """The judgments on ``requests``, in order.
+) -> list[Judgments]:
+    """The judgments on ``requests`` of one judge after the other.
 
-    Args:
-        is_open: whether the request of this number still has to be asked; if not, its judgment may be None.
-        on_judgment: hears of each judgment, by number, as it is made.
+    ``is_open`` and ``on_judgment`` number the requests of all judges on end.
 
     Raises:
         Interrupted: this attempt was asked to stop; all answers so far are in the ledger.
         InputError: no key, wrong key, unknown model, a parameter that the model does not take.
         SpendingLimit, JudgeFailed: see ``modpo_hpc.judging.chat``.
     """
-    settings = judge_settings.in_force(run.study.judge)
+    in_force = judge_settings.all_in_force(run.study.judges)
+    for settings in in_force:
+        judge_settings.check_key(settings)
+    before: Counter[str] = Counter()
 
-    def show(tally: Tally) -> None:
-        numbers = tally.metrics()
-        if tally.usd and tally.judged > tally.from_ledger:
-            open_requests = len(requests) - tally.judged - tally.not_asked
-            numbers["usd_projected"] = tally.usd * (1 + open_requests / (tally.judged - tally.from_ledger))
-        shard.progress(int(numbers.pop("judged")), len(requests), "judgments", **numbers)
+    def ask_one(place: int, settings: Judge) -> Judgments:
+        first = place * len(requests)
 
-    with Ledger(ledger_folder(run)) as ledger:
-        keys = Keys(identity_of(settings), settings.prompt_order, settings.scene)
-        if settings.kind == "rules":
-            judgments, tally = ask_local(requests, RuleJudge(), keys, ledger, show, shard.check, is_open, on_judgment)
-        elif settings.kind == "batch":
-            judgments, tally = _ask_batch(shard, requests, settings, keys, ledger, show, is_open, on_judgment)
-        else:
-            judgments, tally = _ask_chat(run, shard, requests, settings, keys, ledger, show, is_open, on_judgment)
-    shard.metrics.update(tally.metrics())
-    return judgments
+        def show(tally: Tally) -> None:
+            numbers = _sum(before, tally.metrics())
+            if tally.usd and tally.judged > tally.from_ledger:
+                left = len(requests) - tally.judged - tally.not_asked
+                numbers["usd_projected"] = numbers["usd"] + tally.usd * left / (tally.judged - tally.from_ledger)
+            done = int(numbers.pop("judged") + numbers.get("not_asked", 0))
+            shard.progress(done, len(requests) * len(in_force), "judgments", **numbers)
 
-
-def _ask_chat(
-    run: Run,
-    shard: Shard,
-    requests: Sequence[Request],
-    settings: Judge,
-    keys: Keys,
-    ledger: Ledger,
-    show: Callable[[Tally], None],
-    is_open: Callable[[int], bool],
-    on_judgment: Callable[[int, Judgment], None],
-) -> tuple[list[Judgment | None], Tally]:
-    from modpo_hpc.judging.chat.budget import Budget, Limits
-    from modpo_hpc.judging.chat.flow import Flow
-
-    judge_settings.check_key(settings)
-    limits = Limits(settings.requests_per_minute, settings.tokens_per_minute, settings.max_usd)
-    budget = Budget(ledger.folder, limits)
-    try:
-        with _pool(run, shard, settings) as pool:
-            flow = Flow(
+        with Ledger(ledger_folder(run, settings)) as ledger:
+            inquiry = Inquiry(
                 requests,
-                settings.model,
                 settings,
-                keys,
+                Keys(identity_of(settings), settings.prompt_order, settings.scene),
                 ledger,
-                pool,
-                budget,
-                is_open,
-                on_judgment,
+                lambda number: is_open(first + number),
+                lambda number, judgment: on_judgment(first + number, judgment),
                 show,
                 shard.check,
             )
-            return flow.run(), flow.tally
-    finally:
-        budget.close()
+            judgments, tally = _ASK[settings.kind](run, shard, inquiry)
+        before.update(tally.metrics())
+        return judgments
+
+    every = [ask_one(place, settings) for place, settings in enumerate(in_force)]
+    shard.metrics.update(before)
+    return every
 
 
-def _ask_batch(
-    shard: Shard,
-    requests: Sequence[Request],
-    settings: Judge,
-    keys: Keys,
-    ledger: Ledger,
-    show: Callable[[Tally], None],
-    is_open: Callable[[int], bool],
-    on_judgment: Callable[[int, Judgment], None],
-) -> tuple[list[Judgment | None], Tally]:
+def _sum(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**other, **one}}
+
+
+def _ask_rules(run: Run, shard: Shard, inquiry: Inquiry) -> Heard:
+    return ask_local(inquiry, RuleJudge(), "rules")
+
+
+def _ask_chat(run: Run, shard: Shard, inquiry: Inquiry) -> Heard:
+    from modpo_hpc.judging.chat.budget import Budget, limits_of
+    from modpo_hpc.judging.chat.flow import Flow
+
+    limits = limits_of(inquiry.settings)
+    with closing(Budget(inquiry.ledger.folder, limits)) as budget, _pool(run, shard, inquiry.settings) as pool:
+        flow = Flow(inquiry, pool, budget)
+        return flow.run(), flow.tally
+
+
+def _ask_batch(run: Run, shard: Shard, inquiry: Inquiry) -> Heard:
     from modpo_hpc.judging.batch import BatchClient, open_journal
     from modpo_hpc.judging.chat.rounds import Rounds
 
-    judge_settings.check_key(settings)
-    client = BatchClient(settings)
-    try:
-        with open_journal(
-            ledger.folder, f"{shard.run.provenance.get('id', 'run')}.{shard.stage.name}.{shard.id}"
-        ) as journal:
-            rounds = Rounds(requests, settings, keys, ledger, client, journal, is_open, on_judgment, show, shard.check)
-            return rounds.run(), rounds.tally
-    finally:
-        client.close()
+    settings = inquiry.settings
+    whose = f".{settings.name}" if len(run.study.judges) > 1 else ""
+    name = f"{run.provenance.get('id', 'run')}.{shard.stage.name}.{shard.id}{whose}"
+    with closing(BatchClient(settings)) as client, open_journal(inquiry.ledger.folder, name) as journal:
+        rounds = Rounds(inquiry, client, journal)
+        return rounds.run(), rounds.tally
+
+
+_ASK = {"rules": _ask_rules, "openai": _ask_chat, "server": _ask_chat, "batch": _ask_batch}
 
 
 @contextmanager

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from modpo_hpc.judging.keys import Keys
-from modpo_hpc.judging.ledger import Entry, Ledger
-from modpo_hpc.judging.protocol import LocalJudge
+from modpo_hpc.judging.ledger import Entry
 from modpo_hpc.judging.tasks import Opinion, Request, Unparsed, parse_answer
 
-BATCH = 8192
 T = TypeVar("T")
 
 
@@ -97,42 +94,6 @@ def opinions_of(entry: Entry) -> tuple[Opinion, ...]:
 def form_of(request: Request) -> tuple[str, ...]:
     """Names of the criteria of ``request``."""
     return tuple(criterion.name for criterion in request.criteria)
-
-
-def ask_local(
-    requests: Sequence[Request],
-    judge: LocalJudge,
-    keys: Keys,
-    ledger: Ledger,
-    on_progress: Callable[[Tally], None] = lambda _: None,
-    check: Callable[[], None] = lambda: None,
-    is_open: Callable[[int], bool] = lambda _: True,
-    on_judgment: Callable[[int, Judgment], None] = lambda _, __: None,
-) -> tuple[list[Judgment | None], Tally]:
-    """The judgments on ``requests``, in order, by a judge that runs in this process. See ``judges.ask_judge``."""
-    judgments: list[Judgment | None] = [None] * len(requests)
-    tally = Tally()
-    for numbers in batches(range(len(requests)), BATCH):
-        wanted = {number: keys.key(requests[number]) for number in numbers if is_open(number)}
-        tally.not_asked += len(numbers) - len(wanted)
-        known = ledger.find(list(wanted.values()))
-        tally.from_ledger += sum(key in known for key in wanted.values())
-        missing = {key: requests[number] for number, key in wanted.items() if key not in known}
-        answers = judge.answer(list(missing.values()))
-        new = [
-            Entry(key, answer, request.task, form_of(request), len(request.shown), "rules")
-            for (key, request), answer in zip(missing.items(), answers, strict=True)
-        ]
-        ledger.append(new)
-        known.update((entry.key, entry) for entry in new)
-        for number, key in wanted.items():
-            judgment = judgment_of((known[key],))
-            judgments[number] = judgment
-            tally.count(judgment)
-            on_judgment(number, judgment)
-        on_progress(tally)
-        check()
-    return judgments, tally
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -44,6 +44,24 @@ def in_force(settings: Judge, environment: Mapping[str, str] = os.environ) -> Ju
             value=given.get(name),
             remedy="Correct the variable, or unset it.",
         ) from None
+
+
+def all_in_force(judges: Sequence[Judge], environment: Mapping[str, str] = os.environ) -> list[Judge]:
+    """``in_force`` of each judge. In a panel the environment changes the pace of all, and the place of none.
+
+    Raises:
+        InputError: a variable holds what the field does not take, or would make all judges of a panel one.
+    """
+    for field in ("model", "base_url"):
+        if len(judges) > 1 and PREFIX + field.upper() in environment:
+            raise InputError(
+                "the study has several judges, and this variable would make them one",
+                file="environment",
+                field=PREFIX + field.upper(),
+                value=environment[PREFIX + field.upper()],
+                remedy="Unset it, and give each judge its own in the study.",
+            )
+    return [in_force(judge, environment) for judge in judges]
 
 
 def check_key(settings: Judge, environment: Mapping[str, str] = os.environ) -> None:

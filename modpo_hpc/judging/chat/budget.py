@@ -19,6 +19,7 @@ from typing import Any
 
 from modpo_hpc.errors import ModpoError
 from modpo_hpc.judging import ledger
+from modpo_hpc.study.judging import Judge
 
 FILE = "budget.json"
 BURST_SECONDS = 6.0
@@ -26,15 +27,23 @@ BURST_SECONDS = 6.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Requests and tokens a minute, and dollars in all; None means no limit."""
+    """Requests and tokens a minute of ``account``, and dollars of the whole ledger; None means no limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     max_usd: float | None = None
+    account: str = ""
 
     @property
     def any(self) -> bool:
-        return any(one is not None for one in (self.requests_per_minute, self.tokens_per_minute, self.max_usd))
+        limits = (self.requests_per_minute, self.tokens_per_minute, self.max_usd)
+        return any(one is not None for one in limits)
+
+
+def limits_of(settings: Judge) -> Limits:
+    """The limits that ``settings`` state, which hold for one model at one endpoint."""
+    account = f"{settings.model} {settings.base_url}"
+    return Limits(settings.requests_per_minute, settings.tokens_per_minute, settings.max_usd, account)
 
 
 class SpendingLimit(ModpoError):
@@ -74,14 +83,15 @@ class Budget:
             reserved = sum(state["reserved"].values())
             if limit is not None and state["spent"] + reserved + usd > limit:
                 return Grant(False, None if state["spent"] + usd > limit or reserved == 0 else 0.5)
+            rates = state["rates"][self._limits.account]
             waits = [
-                _wait(state["requests"], 1, self._limits.requests_per_minute),
-                _wait(state["tokens"], tokens, self._limits.tokens_per_minute),
+                _wait(rates["requests"], 1, self._limits.requests_per_minute),
+                _wait(rates["tokens"], tokens, self._limits.tokens_per_minute),
             ]
             if max(waits) > 0:
                 return Grant(False, max(waits))
-            state["requests"] -= 1
-            state["tokens"] -= tokens
+            rates["requests"] -= 1
+            rates["tokens"] -= tokens
             state["reserved"][self._owner] = state["reserved"].get(self._owner, 0.0) + usd
         return Grant(True)
 
@@ -90,7 +100,7 @@ class Budget:
         if not self._limits.any:
             return
         with self._state() as state:
-            state["tokens"] += reserved_tokens - tokens
+            state["rates"][self._limits.account]["tokens"] += reserved_tokens - tokens
             state["spent"] += usd
             left = state["reserved"].get(self._owner, 0.0) - reserved_usd
             state["reserved"][self._owner] = max(0.0, left)
@@ -135,7 +145,7 @@ class Budget:
             stream.seek(0)
             text = stream.read()
             now = self._clock()
-            state = json.loads(text) if text else self._fresh(now)
+            state = json.loads(text) if text else self._fresh()
             self._refill(state, now)
             yield state
             stream.seek(0)
@@ -143,19 +153,22 @@ class Budget:
             stream.write(json.dumps(state))
             stream.flush()
 
-    def _fresh(self, now: float) -> dict[str, Any]:
+    def _fresh(self) -> dict[str, Any]:
         spent = sum(entry.usage.usd for entry in ledger.entries(self._path.parent))
-        return {"at": now, "requests": 1.0, "tokens": 0.0, "spent": spent, "reserved": {}}
+        return {"spent": spent, "reserved": {}, "rates": {}}
 
     def _refill(self, state: dict[str, Any], now: float) -> None:
-        passed = max(0.0, now - state["at"])
-        state["at"] = now
+        rates = state.setdefault("rates", {}).setdefault(
+            self._limits.account, {"at": now, "requests": 1.0, "tokens": 0.0}
+        )
+        passed = max(0.0, now - rates["at"])
+        rates["at"] = now
         for name, per_minute in (
             ("requests", self._limits.requests_per_minute),
             ("tokens", self._limits.tokens_per_minute),
         ):
             if per_minute is not None:
-                state[name] = min(max(1.0, per_minute * BURST_SECONDS / 60), state[name] + per_minute * passed / 60)
+                rates[name] = min(max(1.0, per_minute * BURST_SECONDS / 60), rates[name] + per_minute * passed / 60)
 
 
 def _wait(available: float, wanted: float, per_minute: int | None) -> float:

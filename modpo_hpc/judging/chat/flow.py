@@ -1,4 +1,4 @@
-"""The flow of calls: from requests to judgments through the ledger, a pool of senders, the window and the budget.
+"""The flow of calls: errands from the agenda go out through a pool of senders, under the window and the budget.
 
 One thread decides everything here: what is sent next, what is tried again and when, what is written down. A pool only
 sends. An answer counts when it is in the ledger, so a kill costs at most the calls that were out.
@@ -10,35 +10,21 @@ import heapq
 import logging
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.judging.chat import control
+from modpo_hpc.judging.chat.agenda import Agenda, Errand
 from modpo_hpc.judging.chat.budget import Budget, SpendingLimit
-from modpo_hpc.judging.chat.conversation import messages_after, problem_of
 from modpo_hpc.judging.chat.pool import Pool
 from modpo_hpc.judging.chat.sender import Reply
-from modpo_hpc.judging.chat.wire import (
-    Answered,
-    Call,
-    Dialect,
-    Failed,
-    Misunderstood,
-    Refused,
-    cost,
-    first_messages,
-)
-from modpo_hpc.judging.keys import Keys
-from modpo_hpc.judging.ledger import Entry, Ledger, Usage
-from modpo_hpc.judging.opinions import Judgment, Tally, batches, form_of, judgment_of
-from modpo_hpc.judging.tasks import Request, Unparsed, answer_schema
-from modpo_hpc.study.judging import Judge
+from modpo_hpc.judging.chat.wire import Answered, Call, Dialect, Failed, Misunderstood, Refused, cost
+from modpo_hpc.judging.inquiry import Inquiry
+from modpo_hpc.judging.ledger import Entry, Usage
+from modpo_hpc.judging.opinions import Judgment, form_of
 
 log = logging.getLogger(__name__)
 
-LOOK_AHEAD = 512
 CHARACTERS_PER_TOKEN = 3.5
 DRAIN_SECONDS = 0.25
 GRACE_SECONDS = 15.0
@@ -49,63 +35,24 @@ class JudgeFailed(ModpoError):
     """The judge cannot go on. All answers so far are in the ledger."""
 
 
-@dataclass
-class _Out:
-    """A call on its way: who has it, what it reserved, its tries by kind of failure."""
-
-    call: Call
-    numbers: list[int]
-    worker: int = -1
-    tokens: int = 0
-    usd: float = 0.0
-    tries: Counter[str] = field(default_factory=Counter)
-    misunderstood: int = 0
-
-    @property
-    def sent(self) -> int:
-        return 1 + sum(self.tries.values())
-
-
 class Flow:
-    """Gets the judgments on ``requests``, whose places in the sequence number them.
+    """Gets the judgments that ``inquiry`` asks for, through ``pool`` and within ``budget``.
 
-    Args:
-        is_open: whether a request still has to be asked; the judgment of one that has not stays None.
-        on_judgment: hears of each judgment as it is made, in no particular order.
-        on_progress: called about every second.
-        check: raises when the work is to stop; what is out then comes home first.
+    When the inquiry's ``check`` raises, what is out comes home first.
     """
 
-    def __init__(
-        self,
-        requests: Sequence[Request],
-        judge: str,
-        settings: Judge,
-        keys: Keys,
-        ledger: Ledger,
-        pool: Pool,
-        budget: Budget,
-        is_open: Callable[[int], bool] = lambda _: True,
-        on_judgment: Callable[[int, Judgment], None] = lambda _, __: None,
-        on_progress: Callable[[Tally], None] = lambda _: None,
-        check: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._requests, self._judge, self._settings = requests, judge, settings
-        self._keys, self._ledger, self._pool, self._budget = keys, ledger, pool, budget
-        self._is_open, self._on_judgment, self._on_progress, self._check = is_open, on_judgment, on_progress, check
-        self.tally = Tally()
-        self.judgments: list[Judgment | None] = [None] * len(requests)
-        self.window = control.Window(settings.window)
-        self._dialect = Dialect(settings.structured, _token_field(settings.base_url))
+    def __init__(self, inquiry: Inquiry, pool: Pool, budget: Budget) -> None:
+        self._inquiry, self._settings = inquiry, inquiry.settings
+        self._pool, self._budget = pool, budget
+        self._agenda = Agenda(inquiry)
+        self.tally = self._agenda.tally
+        self.window = control.Window(self._settings.window)
+        self._dialect = Dialect(self._settings.structured, _token_field(self._settings.base_url))
         self._breaker = control.Breaker()
         self._rng = random.Random()
-        self._source = self._calls()
-        self._held: _Out | None = None
-        self._by_key: dict[bytes, _Out] = {}
-        self._out: dict[int, _Out] = {}
-        self._chains: dict[int, list[Entry]] = {}
-        self._later: list[tuple[float, int, _Out]] = []
-        self._repairs: list[_Out] = []
+        self._held: Errand | None = None
+        self._out: dict[int, Errand] = {}
+        self._later: list[tuple[float, int, Errand]] = []
         self._loads = [0] * pool.workers
         self._limits = [0] * pool.workers
         self._serial = 0
@@ -133,63 +80,17 @@ class Flow:
             self._take(self._pool.drain(self._patience()))
             if time.monotonic() - spoke >= 1.0:
                 spoke = time.monotonic()
-                self._on_progress(self.tally)
+                self._inquiry.on_progress(self.tally)
                 self._ask_whether_to_stop()
-        self._on_progress(self.tally)
+        self._inquiry.on_progress(self.tally)
         if self._stop is not None:
             raise self._stop
-        return self.judgments
+        return self._agenda.judgments
 
     def _is_finished(self) -> bool:
         if self._held is None:
-            self._held = next(self._source, None)
-        return self._held is None and not self._later and not self._repairs
-
-    def _calls(self) -> Iterator[_Out]:
-        """What has to be asked, in the order of the requests; what the ledger knows is judged on the way."""
-        for numbers in batches(range(len(self._requests)), LOOK_AHEAD):
-            wanted = {number: self._keys.key(self._requests[number]) for number in numbers if self._is_open(number)}
-            known = self._ledger.find(list(wanted.values()))
-            for number, key in wanted.items():
-                if key in known:
-                    self.tally.from_ledger += 1
-                    step = self._next_step(number, [known[key]])
-                elif key in self._by_key:
-                    self._by_key[key].numbers.append(number)
-                    continue
-                elif found := self._ledger.find([key]):  # answered since this batch was looked up
-                    step = self._next_step(number, [found[key]])
-                else:
-                    step = self._first_call(number, key)
-                if step is not None and self._is_open(number):
-                    self._by_key[step.call.key] = step
-                    yield step
-
-    def _first_call(self, number: int, key: bytes) -> _Out:
-        request = self._requests[number]
-        messages = first_messages(self._keys.prompt(request))
-        return _Out(Call(number, key, messages, answer_schema(request)), [number])
-
-    def _next_step(self, number: int, chain: list[Entry]) -> _Out | None:
-        """The repair call that ``chain`` asks for, or None once its judgment is made."""
-        while len(chain) <= self._settings.repair_rounds and (problem := problem_of(chain[-1])):
-            key = self._keys.repair_key(chain[-1].key, chain[-1].answer or "", problem)
-            if found := self._ledger.find([key]):
-                chain.append(found[key])
-                continue
-            request = self._requests[number]
-            messages = messages_after(first_messages(self._keys.prompt(request)), chain)
-            self._chains[number] = chain
-            self.tally.repairs += 1
-            return _Out(Call(number, key, messages, answer_schema(request)), [number])
-        self._settle_judgment(number, judgment_of(chain))
-        return None
-
-    def _settle_judgment(self, number: int, judgment: Judgment) -> None:
-        self._chains.pop(number, None)
-        self.judgments[number] = judgment
-        self.tally.count(judgment)
-        self._on_judgment(number, judgment)
+            self._held = self._agenda.next()
+        return self._held is None and not self._later
 
     def _fill(self) -> None:
         """Send what the window and the budget allow."""
@@ -222,17 +123,13 @@ class Flow:
                 self._limits[worker] = limit
                 self._pool.feed(worker, given.get(worker, []), self._dialect, limit)
 
-    def _next(self) -> _Out | None:
+    def _next(self) -> Errand | None:
         if self._held is not None:
             one, self._held = self._held, None
             return one
         if self._later and self._later[0][0] <= time.monotonic():
             return heapq.heappop(self._later)[2]
-        if self._repairs:
-            return self._repairs.pop()
-        for one in self._source:
-            return one
-        return None
+        return self._agenda.next()
 
     def _patience(self) -> float:
         until = [DRAIN_SECONDS]
@@ -244,7 +141,7 @@ class Flow:
 
     def _take(self, replies: Sequence[Reply]) -> None:
         """Write down what came back, then act on it."""
-        entries: list[tuple[_Out, Entry]] = []
+        entries: list[tuple[Errand, Entry]] = []
         if replies:
             self._not_before = 0.0  # what comes back may have refilled the budget
         for reply in replies:
@@ -261,20 +158,14 @@ class Flow:
                 self._other_dialect(one, outcome)
             else:
                 self._end(InputError(outcome.problem, field=outcome.field, remedy=outcome.remedy))
-        self._ledger.append([entry for _, entry in entries])
+        self._inquiry.ledger.append([entry for _, entry in entries])
         for one, entry in entries:
-            self._by_key.pop(entry.key, None)
-            self.tally.paid(entry)
-            for number in one.numbers:
-                step = self._next_step(number, [*self._chains.get(number, []), entry])
-                if step is not None:
-                    self._by_key[step.call.key] = step
-                    self._repairs.append(step)
+            self._agenda.answered(one, entry)
         if self._breaker.is_open():
             self._end(self._failure())
 
-    def _entry(self, one: _Out, outcome: Answered | Refused) -> Entry:
-        request = self._requests[one.numbers[0]]
+    def _entry(self, one: Errand, outcome: Answered | Refused) -> Entry:
+        request = self._agenda.request_of(one)
         answered = isinstance(outcome, Answered)
         if answered:
             self._breaker.answered += 1
@@ -287,7 +178,7 @@ class Flow:
             task=request.task,
             criteria=form_of(request),
             shown=len(request.shown),
-            judge=(outcome.model if isinstance(outcome, Answered) else "") or self._judge,
+            judge=(outcome.model if isinstance(outcome, Answered) else "") or self._settings.model,
             refusal=outcome.reason if isinstance(outcome, Refused) else None,
             finish=outcome.finish if isinstance(outcome, Answered) else None,
             usage=outcome.usage,
@@ -295,7 +186,7 @@ class Flow:
             at=round(time.time(), 1),
         )
 
-    def _again(self, one: _Out, failure: Failed, reply: Reply) -> None:
+    def _again(self, one: Errand, failure: Failed, reply: Reply) -> None:
         self.tally.failures[failure.kind] += 1
         one.tries[failure.kind] += 1
         if failure.kind == "rate":
@@ -305,18 +196,15 @@ class Flow:
             self._serial += 1
             heapq.heappush(self._later, (due, self._serial, one))
             return
-        self._by_key.pop(one.call.key, None)
         self._breaker.given_up += 1
         reason = f"given up after {one.sent - 1} tries: {failure.detail}"
         log.warning("a call was %s", reason)
         if failure.kind in ("connection", "lost", "rate"):
             self._end(self._failure(reason))
             return
-        for number in one.numbers:
-            opinions = (Unparsed(reason),) * len(self._requests[number].criteria)
-            self._settle_judgment(number, Judgment(opinions, (one.call.key,) * len(opinions)))
+        self._agenda.given_up(one, reason)
 
-    def _other_dialect(self, one: _Out, outcome: Misunderstood) -> None:
+    def _other_dialect(self, one: Errand, outcome: Misunderstood) -> None:
         one.misunderstood += 1
         if one.misunderstood > _MISUNDERSTANDINGS:
             self._end(JudgeFailed(f"the endpoint takes no form of request that we know: {outcome.detail}"))
@@ -328,7 +216,7 @@ class Flow:
 
     def _ask_whether_to_stop(self) -> None:
         try:
-            self._check()
+            self._inquiry.check()
         except ModpoError as stop:
             self._end(stop)
 
@@ -339,7 +227,7 @@ class Flow:
             self._stop_by = time.monotonic() + GRACE_SECONDS
 
     def _spending_limit(self) -> SpendingLimit:
-        left = sum(judgment is None for judgment in self.judgments)
+        left = sum(judgment is None for judgment in self._agenda.judgments)
         return SpendingLimit(
             f"the spending limit of ${self._settings.max_usd:.2f} is reached (${self._budget.spent:.2f} spent); "
             f"{left} judgments of this shard are not made. Every answer so far is kept. To go on, raise the limit "

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from modpo_hpc.judging.batch import BatchClient, run_batches
 from modpo_hpc.judging.chat.budget import SpendingLimit
 from modpo_hpc.judging.chat.conversation import messages_after, problem_of
 from modpo_hpc.judging.chat.wire import Answered, Call, Outcome, Refused, cost, first_messages
-from modpo_hpc.judging.keys import Keys
-from modpo_hpc.judging.ledger import Entry, Ledger, entries
+from modpo_hpc.judging.inquiry import Inquiry
+from modpo_hpc.judging.ledger import Entry, entries
 from modpo_hpc.judging.opinions import Judgment, Tally, form_of, judgment_of
 from modpo_hpc.judging.tasks import Request, Unparsed, answer_schema
 from modpo_hpc.shards import Journal
-from modpo_hpc.study.judging import Judge
 
 POLL_SECONDS = 30.0
 MOST_ROUNDS_WITHOUT_ANSWER = 3
@@ -22,27 +21,16 @@ CHARACTERS_PER_TOKEN = 3.5
 
 
 class Rounds:
-    """The judgments on ``requests`` through the Batch API. See ``Flow`` for the arguments."""
+    """The judgments that ``inquiry`` asks for, through the Batch API. ``journal`` has the batches under way."""
 
     def __init__(
-        self,
-        requests: Sequence[Request],
-        settings: Judge,
-        keys: Keys,
-        ledger: Ledger,
-        client: BatchClient,
-        journal: Journal,
-        is_open: Callable[[int], bool],
-        on_judgment: Callable[[int, Judgment], None],
-        on_progress: Callable[[Tally], None],
-        check: Callable[[], None],
-        poll_seconds: float = POLL_SECONDS,
+        self, inquiry: Inquiry, client: BatchClient, journal: Journal, poll_seconds: float = POLL_SECONDS
     ) -> None:
-        self._requests, self._settings, self._keys, self._ledger = requests, settings, keys, ledger
-        self._client, self._journal, self._poll_seconds = client, journal, poll_seconds
-        self._is_open, self._on_judgment, self._on_progress, self._check = is_open, on_judgment, on_progress, check
+        self._requests, self._settings = inquiry.requests, inquiry.settings
+        self._keys, self._ledger = inquiry.keys, inquiry.ledger
+        self._inquiry, self._client, self._journal, self._poll_seconds = inquiry, client, journal, poll_seconds
         self.tally = Tally()
-        self.judgments: list[Judgment | None] = [None] * len(requests)
+        self.judgments: list[Judgment | None] = [None] * len(self._requests)
         self._requests_of: dict[bytes, Request] = {}
 
     def run(self) -> list[Judgment | None]:
@@ -53,7 +41,8 @@ class Rounds:
             SpendingLimit: what would be sent may cost more than the limit leaves.
             InputError: the endpoint refuses the key, the file or the model.
         """
-        chains: dict[int, list[Entry]] = {number: [] for number in range(len(self._requests)) if self._is_open(number)}
+        is_open = self._inquiry.is_open
+        chains: dict[int, list[Entry]] = {number: [] for number in range(len(self._requests)) if is_open(number)}
         numbers = list(chains)
         idle = 0
         first = True
@@ -72,7 +61,7 @@ class Rounds:
                 idle = idle + 1 if len(left) == before else 0
             numbers = self._sort_out(numbers, wanted, known, chains, given_up=idle >= MOST_ROUNDS_WITHOUT_ANSWER)
             first = False
-            self._on_progress(self.tally)
+            self._inquiry.on_progress(self.tally)
         return self.judgments
 
     def _next_key(self, number: int, chain: Sequence[Entry]) -> bytes:
@@ -90,10 +79,10 @@ class Rounds:
 
     def _send(self, calls: Sequence[Call]) -> set[bytes]:
         def wait() -> None:
-            self._on_progress(self.tally)
+            self._inquiry.on_progress(self.tally)
             until = time.monotonic() + self._poll_seconds
             while time.monotonic() < until:
-                self._check()
+                self._inquiry.check()
                 time.sleep(min(1.0, self._poll_seconds))
 
         return run_batches(calls, self._settings.model, self._settings, self._journal, self._keep, wait, self._client)
@@ -151,7 +140,7 @@ class Rounds:
                 judgment = Judgment(opinions, (wanted[number],) * len(opinions))
             self.judgments[number] = judgment
             self.tally.count(judgment)
-            self._on_judgment(number, judgment)
+            self._inquiry.on_judgment(number, judgment)
         return again
 
     def _refuse_to_overspend(self, calls: Sequence[Call]) -> None:
