@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.judging.criteria import load_criteria
-from modpo_hpc.judging.judges import ask_judge, ask_until_decided
+from modpo_hpc.judging.judges import ask_judges, ask_judges_until_decided
 from modpo_hpc.judging.requests import answers_of, judging_personas, verdict_requests, verdict_shard
-from modpo_hpc.judging.tables import VERDICTS, verdicts_table
+from modpo_hpc.judging.tables import verdicts_table, with_judges
 from modpo_hpc.run import Run, Shard
 
 
@@ -26,10 +26,12 @@ def judge(run: Run, shard: Shard) -> None:
         study.seed,
     )
     if study.judging.early_stop:
-        judgments = ask_until_decided(run, shard, places, requests)
+        judgments = ask_judges_until_decided(run, shard, places, requests)
     else:
-        judgments = [*ask_judge(run, shard, requests)]
-    shard.write_table(verdicts_table(phase, policy_a, policy_b, places, names, judgments), VERDICTS)
+        judgments = [[*heard] for heard in ask_judges(run, shard, requests)]
+    tables = [verdicts_table(phase, policy_a, policy_b, places, names, heard) for heard in judgments]
+    verdicts = with_judges(tables, study.panel)
+    shard.write_table(verdicts, verdicts.schema)
 
 
 if __name__ == "__main__":

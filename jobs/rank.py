@@ -5,9 +5,9 @@ from __future__ import annotations
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.judging.assignments import assign_personas
 from modpo_hpc.judging.criteria import load_criteria
-from modpo_hpc.judging.judges import ask_judge
+from modpo_hpc.judging.judges import ask_judges
 from modpo_hpc.judging.requests import ranking_requests, responses_by_question, study_personas
-from modpo_hpc.judging.tables import RANKINGS, rankings_table
+from modpo_hpc.judging.tables import rankings_table, with_judges
 from modpo_hpc.run import Run, Shard
 
 
@@ -24,8 +24,10 @@ def rank(run: Run, shard: Shard) -> None:
     places, requests = ranking_requests(
         shard.block(questions), assigned, personas, responses_by_question(run), criteria, study.seed
     )
-    judgments = ask_judge(run, shard, requests)
-    shard.write_table(rankings_table(places, study.criteria.rank, judgments), RANKINGS)
+    judgments = ask_judges(run, shard, requests)
+    tables = [rankings_table(places, study.criteria.rank, heard) for heard in judgments]
+    rankings = with_judges(tables, study.panel)
+    shard.write_table(rankings, rankings.schema)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.evaluation import analysis, ballots, tables
 from modpo_hpc.evaluation.completeness import completeness, refuse_incomplete
+from modpo_hpc.evaluation.panel import tables_of_panel
 from modpo_hpc.evaluation.phase import answer_lengths, prepare
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.evaluation import SANDBOX_MARK
@@ -14,7 +15,7 @@ from modpo_hpc.study.evaluation import SANDBOX_MARK
 
 def stats(run: Run, shard: Shard) -> None:
     study, mark = run.study, SANDBOX_MARK if run.study.is_sandbox else None
-    verdicts = run.table("verdicts", list(ballots.COLUMNS))
+    verdicts = run.table("verdicts", list(ballots.columns_of(study.panel)))
     questions = [question.question_id for question in study_questions(run, "test")]
     people = {row["persona_id"]: row for row in run.table("personas").to_pylist() if row["split"] == "test"}
     answers = run.table("answers", ["policy", "question_id", "tokens"])
@@ -28,6 +29,7 @@ def stats(run: Run, shard: Shard) -> None:
             tuple(people),
             study.judging.personas_per_question,
             source=str(run.root),
+            judges=study.panel,
         )
         for phase, asked in study.judging.phases.items()
     ]
@@ -35,17 +37,18 @@ def stats(run: Run, shard: Shard) -> None:
     shard.write_table([cell.row() for cell in cells], tables.SCHEMAS["completeness"], name="completeness")
     refuse_incomplete(cells, study.statistics.max_missing, str(run.root))
 
-    made: dict[str, tables.Rows] = {name: [] for name in tables.SCHEMAS}
+    schemas = {**tables.SCHEMAS, **(tables.PANEL_SCHEMAS if study.panel else {})}
+    made: dict[str, tables.Rows] = {name: [] for name in schemas}
     summary = analysis.summary_of(run.study, mark)
     for number, one in enumerate(phases):
         lengths = answer_lengths(answers, one.policies, questions)
         phase = prepare(one, study.statistics, study.seed, lengths, people)
-        for name, rows in analysis.tables_of(phase).items():
+        for name, rows in {**analysis.tables_of(phase), **tables_of_panel(phase)}.items():
             made[name] += rows
         summary["phases"][one.phase] = analysis.phase_summary(phase)
         shard.progress(number + 1, len(phases), "phases")
     for name, rows in made.items():
-        shard.write_table(rows, tables.SCHEMAS[name], name=name)
+        shard.write_table(rows, schemas[name], name=name)
         with shard.file(f"{name}.csv") as stream:
             tables.write_csv(stream, name, rows, mark)
     with shard.file("statistics.json") as stream:

@@ -51,9 +51,10 @@ def cautions(study: Study) -> list[str]:
     """What to know before ``study`` begins, in sentences: personas that could be recognized by an outside judge."""
     from modpo_hpc.personas.privacy import OUTSIDE, anonymity_of_study, warning
 
-    if study.judge.kind not in OUTSIDE or not study.personas.surveys:
+    outside = [judge.kind for judge in study.judges if judge.kind in OUTSIDE]
+    if not outside or not study.personas.surveys:
         return []
-    found = warning(anonymity_of_study(study), study.judge.kind)
+    found = warning(anonymity_of_study(study), outside[0])
     return [found] if found else []
 
 

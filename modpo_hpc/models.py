@@ -63,8 +63,7 @@ def hub_models(study: Study) -> list[tuple[str, str | None]]:
     models = study.models
     named = [(models.base, models.base_revision), (models.reward, models.reward_revision)]
     named += [(one.model_name, one.revision) for one in study.toxicity.backends.values() if one.has_model]
-    if study.judge.kind == "server":
-        named.append((study.judge.model, None))
+    named += [(judge.model, None) for judge in study.judges if judge.kind == "server"]
     return list(dict.fromkeys(one for one in named if one[0] != SANDBOX and not Path(one[0]).expanduser().is_dir()))
 
 

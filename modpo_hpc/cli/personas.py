@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from modpo_hpc.personas.privacy import Anonymity
+    from modpo_hpc.study import Study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +58,13 @@ def _look(arguments: argparse.Namespace) -> tuple[Anonymity, str]:
         raise InputError("this says nothing", field="--k", value=arguments.k, remedy="Give 2 or more.")
     if Path(arguments.place).is_dir():
         the_run = Run.open(arguments.place)
-        return anonymity_of_run(the_run, arguments.k), the_run.study.judge.kind
+        return anonymity_of_run(the_run, arguments.k), _kinds(the_run.study)
     study = load_study(arguments.place, arguments.overrides)
-    return anonymity_of_study(study, arguments.k), study.judge.kind
+    return anonymity_of_study(study, arguments.k), _kinds(study)
+
+
+def _kinds(study: Study) -> str:
+    return ", ".join(dict.fromkeys(judge.kind for judge in study.judges))
 
 
 def _told(found: Anonymity, judge: str) -> str:

@@ -37,7 +37,7 @@ def summary_of(study: Study, mark: str | None) -> dict[str, Any]:
         "study": study.name,
         "seed": study.seed,
         "sandbox": mark,
-        "judge": study.judge.model,
+        "judge": ", ".join(judge.model for judge in study.judges),
         "settings": study.statistics.model_dump(mode="json"),
         "phases": {},
     }

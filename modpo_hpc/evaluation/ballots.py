@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from modpo_hpc.errors import InputError
 
 COLUMNS = ("phase", "policy_a", "policy_b", "question_id", "persona_id", "criterion", "winner", "first")
+JUDGE = "judge"
 WON_A, WON_B, TIE, UNPARSED, MISSING, NOT_ASKED, DECIDED = 1, -1, 0, 2, 3, 4, 5
 _WINNERS = {"A": WON_A, "B": WON_B, "tie": TIE, "unparsed": UNPARSED, "not_asked": DECIDED}
 
@@ -23,7 +24,8 @@ class Ballots:
 
     ``outcomes`` and ``first`` are int8 (criteria x pairs x questions x personas): who won (WON_A, WON_B, TIE), or why
     there is no vote (UNPARSED, MISSING, NOT_ASKED for who is not on the panel of a question, DECIDED after an early
-    stop); and who was shown first, 1 for A, -1 for B, 0 for no verdict.
+    stop); and who was shown first, 1 for A, -1 for B, 0 for no verdict. With a panel of ``judges`` each persona votes
+    once with each of them: the last axis is all personas with the first judge, then with the second, and so on.
     """
 
     phase: str
@@ -33,6 +35,13 @@ class Ballots:
     personas: tuple[str, ...]
     outcomes: NDArray[np.int8]
     first: NDArray[np.int8]
+    judges: tuple[str, ...] = ()
+
+    def of_judge(self, judge: str) -> Ballots:
+        """The ballots of one judge of the panel."""
+        start = self.judges.index(judge) * len(self.personas)
+        part = slice(start, start + len(self.personas))
+        return replace(self, outcomes=self.outcomes[..., part], first=self.first[..., part], judges=())
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -59,18 +68,21 @@ def collect(
     personas: Sequence[str],
     personas_per_question: int | None = None,
     source: str = "verdicts",
+    judges: Sequence[str] = (),
 ) -> Ballots:
     """The ballots of ``phase`` from the table of verdicts (other phases are skipped).
 
     ``questions`` and ``personas`` are all that may occur; every question has ``personas_per_question`` of the
-    personas (all, if empty), the same for each pair and criterion.
+    personas (all, if empty), the same for each pair and criterion. With a panel of ``judges`` the table says which of
+    them gave a verdict.
 
     Raises:
         InputError: a verdict for an unknown question, persona, policy, pair or criterion; two verdicts for one
             question to one persona; a pair judged by other personas than the rest; a policy without any verdict.
     """
-    table = verdicts.select(list(COLUMNS))
-    codes = {name: _encoded(table, name) for name in COLUMNS}
+    names = columns_of(judges)
+    table = verdicts.select(list(names))
+    codes = {name: _encoded(table, name) for name in names}
     mine = codes["phase"][0] == codes["phase"][1].get(phase, -1)
     columns = {name: (code[mine], labels) for name, (code, labels) in codes.items()}
 
@@ -91,10 +103,12 @@ def collect(
     criterion = _positions(columns["criterion"], criteria, "criterion", "criterion", source)
     question = _positions(columns["question_id"], questions, "question_id", "test question", source)
     persona = _positions(columns["persona_id"], personas, "persona_id", "test persona", source)
+    if judges:
+        persona += len(personas) * _positions(columns[JUDGE], judges, JUDGE, "judge", source)
     winner = _translated(columns["winner"], _WINNERS, "winner", source)
     first = _translated(columns["first"], {"A": 1, "B": -1}, "first", source)
 
-    shape = (len(criteria), len(tuple(combinations(policies, 2))), len(questions), len(personas))
+    shape = (len(criteria), len(tuple(combinations(policies, 2))), len(questions), len(personas) * max(1, len(judges)))
     flat = np.ravel_multi_index((criterion, pair, question, persona), shape)
     outcomes, shown = np.full(shape, MISSING, dtype=np.int8), np.zeros(shape, dtype=np.int8)
     times = np.bincount(flat, minlength=outcomes.size) if flat.size else np.zeros(outcomes.size, dtype=np.int64)
@@ -103,14 +117,21 @@ def collect(
         x, y = list(combinations(policies, 2))[p]
         raise InputError(
             f"phase {phase}: {int((times > 1).sum())} judgments have more than one verdict, the first of them "
-            f"{x} against {y}, {criteria[c]}, question {questions[q]}, persona {personas[who]}",
+            f"{x} against {y}, {criteria[c]}, question {questions[q]}, persona {personas[who % len(personas)]}",
             file=source,
             remedy="Two ledgers were mixed. Keep one of them, or judge the phase again.",
         )
     outcomes.reshape(-1)[flat], shown.reshape(-1)[flat] = winner, first
-    ballots = Ballots(phase, tuple(policies), tuple(criteria), tuple(questions), tuple(personas), outcomes, shown)
+    ballots = Ballots(
+        phase, tuple(policies), tuple(criteria), tuple(questions), tuple(personas), outcomes, shown, tuple(judges)
+    )
     _check_policies(ballots, source)
-    return _with_panels(ballots, personas_per_question or len(personas), source)
+    return _with_panels(ballots, (personas_per_question or len(personas)) * max(1, len(judges)), source)
+
+
+def columns_of(judges: Sequence[str]) -> tuple[str, ...]:
+    """The columns of verdicts that ballots are made from, with a panel of ``judges`` or (empty) one judge."""
+    return (*COLUMNS, JUDGE) if judges else COLUMNS
 
 
 def _check_policies(ballots: Ballots, source: str) -> None:
@@ -140,7 +161,7 @@ def _with_panels(ballots: Ballots, per_question: int, source: str) -> Ballots:
         cell = int(np.argmax(strange.any(axis=1)))
         criterion, pair = divmod(cell, len(ballots.pairs))
         a, b = ballots.pairs[pair]
-        who = ballots.personas[int(np.argmax(strange[cell]))]
+        who = ballots.personas[int(np.argmax(strange[cell])) % len(ballots.personas)]
         raise InputError(
             f"phase {ballots.phase}: {a} against {b} ({ballots.criteria[criterion]}) was judged by other personas than "
             f"the rest: {who} on question {ballots.questions[question]}",
@@ -148,22 +169,14 @@ def _with_panels(ballots: Ballots, per_question: int, source: str) -> Ballots:
             field="persona_id",
             remedy="Every pair needs the same personas on a question. Judge the pair again.",
         )
-    if per_question == len(ballots.personas):
+    if per_question == panel.shape[1]:
         return ballots
     # Which persona a short panel lacks cannot be known from verdicts alone; it lacks someone, which is what counts.
     for short in np.flatnonzero(panel.sum(axis=1) < per_question):
         absent = np.flatnonzero(~panel[short])[: per_question - int(panel[short].sum())]
         panel[short, absent] = True
     outcomes = np.where(panel[None, None], ballots.outcomes, NOT_ASKED).astype(np.int8)
-    return Ballots(
-        ballots.phase,
-        ballots.policies,
-        ballots.criteria,
-        ballots.questions,
-        ballots.personas,
-        outcomes,
-        ballots.first,
-    )
+    return replace(ballots, outcomes=outcomes)
 
 
 def _encoded(table: pa.Table, name: str) -> tuple[NDArray[np.int64], dict[str, int]]:

@@ -22,16 +22,19 @@ class Replicates:
     b: NDArray[np.float64]
 
 
-def two_way(votes: NDArray[np.int8], replicates: int, *seed: object, block: int = 250) -> Replicates:
+def two_way(votes: NDArray[np.int8], replicates: int, *seed: object, block: int = 250, judges: int = 1) -> Replicates:
     """Draw questions and personas of ``votes`` (criteria x pairs x questions x personas) again, with replacement.
 
     All cells share the draws, so differences of policies can be taken replicate by replicate. The majority of a
-    question is that of the drawn personas. Work goes in blocks of replicates: ``block`` bounds the memory, never the
-    result.
+    question is that of the drawn personas. With several ``judges`` the last axis is judges x personas, and a persona
+    that is drawn votes with every one of them: the judges are no sample. Work goes in blocks of replicates: ``block``
+    bounds the memory, never the result.
     """
-    criteria, pairs, questions, personas = votes.shape
+    criteria, pairs, questions, voters = votes.shape
+    personas = voters // judges
     rng = rng_of(*seed, "two_way", replicates)
     drawn_personas = rng.multinomial(personas, np.full(personas, 1 / personas), size=replicates).astype(np.float32)
+    drawn_personas = np.tile(drawn_personas, judges)
     drawn_questions = rng.multinomial(questions, np.full(questions, 1 / questions), size=replicates).astype(np.float32)
     won = np.empty((2, replicates, criteria, pairs))
     for criterion in range(criteria):

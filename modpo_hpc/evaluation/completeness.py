@@ -39,7 +39,7 @@ class Cell:
 def completeness(ballots: Ballots) -> list[Cell]:
     """One cell for each criterion and pair, in the order of the study."""
     count = {state: (ballots.outcomes == state).sum(axis=(2, 3)) for state in (UNPARSED, MISSING, DECIDED, NOT_ASKED)}
-    total = len(ballots.questions) * len(ballots.personas)
+    total = len(ballots.questions) * ballots.outcomes.shape[-1]
     cells = []
     for c, criterion in enumerate(ballots.criteria):
         for p, (a, b) in enumerate(ballots.pairs):

@@ -16,12 +16,13 @@ NOT_STATED = "not stated"
 
 
 def persona_rates(
-    votes: NDArray[np.int8], cast: NDArray[np.bool_], policies: int, half_ties: bool
+    votes: NDArray[np.int8], cast: NDArray[np.bool_], policies: int, half_ties: bool, judges: int = 1
 ) -> tuple[Array, Array]:
     """Share of its votes that each policy wins with each persona, and the variance of that share (policies x personas).
 
     From ``votes`` (pairs x questions x personas) over all opponents. The questions are the sample: the variance is
-    that of the per-question shares over their number. NaN where a persona cast no vote.
+    that of the per-question shares over their number. The last axis may be several judges x personas. NaN where a
+    persona cast no vote.
     """
     pair_a, pair_b = np.triu_indices(policies, 1)
     share_a = np.where(cast, (votes == 1) + 0.5 * half_ties * (votes == 0), 0.0)
@@ -33,6 +34,7 @@ def persona_rates(
         won[b] += share_b[pair]
         compared[a] += cast[pair]
         compared[b] += cast[pair]
+    won, compared = (one.reshape(*one.shape[:2], judges, -1).sum(axis=2) for one in (won, compared))
     total = compared.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = won.sum(axis=1) / total

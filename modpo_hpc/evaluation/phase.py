@@ -22,8 +22,8 @@ class Phase:
     """The ballots of a phase and what follows from them.
 
     ``votes`` and ``cast`` are criteria x pairs x questions x personas, ``outcomes`` (the majorities) without the
-    last axis. ``lengths`` are the tokens of each answer, policies x questions, and ``demographics`` is persona ->
-    attribute -> group.
+    last axis (of a panel: judges x personas). ``lengths`` are the tokens of each answer, policies x questions, and
+    ``demographics`` is persona -> attribute -> group.
     """
 
     ballots: Ballots
@@ -66,7 +66,9 @@ def prepare(
     """A phase from its ballots; ``lengths`` as :func:`answer_lengths` gives them."""
     votes = ballots.votes
     outcomes = winrates.majorities(votes)
-    drawn = bootstrap.two_way(votes, settings.bootstrap, seed, "statistics", ballots.phase)
+    drawn = bootstrap.two_way(
+        votes, settings.bootstrap, seed, "statistics", ballots.phase, judges=max(1, len(ballots.judges))
+    )
     wins = winrates.count_wins(outcomes)
     return Phase(ballots, settings, seed, votes, ballots.cast, outcomes, wins, drawn, lengths, demographics)
 

@@ -37,7 +37,7 @@ def reliability(one: Ballots, other: Ballots) -> list[Reliability]:
     Raises:
         InputError: they are not of the same phase, policies, criteria, questions and personas.
     """
-    for field in ("phase", "policies", "criteria", "questions", "personas"):
+    for field in ("phase", "policies", "criteria", "questions", "personas", "judges"):
         if getattr(one, field) != getattr(other, field):
             raise InputError(
                 f"the two judgings differ in their {field}, so their verdicts cannot be set side by side",

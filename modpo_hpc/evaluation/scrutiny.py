@@ -128,7 +128,11 @@ def persona_and_group_rows(phase: Phase) -> tuple[Rows, Rows]:
     attributes = groups.memberships(ballots.personas, phase.demographics)
     for c, criterion in enumerate(ballots.criteria):
         rates, variances = groups.persona_rates(
-            phase.votes[c], phase.cast[c], len(ballots.policies), phase.settings.ties == "half"
+            phase.votes[c],
+            phase.cast[c],
+            len(ballots.policies),
+            phase.settings.ties == "half",
+            max(1, len(ballots.judges)),
         )
         key = {"phase": ballots.phase, "criterion": criterion}
         for k, policy in enumerate(ballots.policies):

@@ -65,11 +65,20 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "persona_rates": _schema([*_POLICY, ("persona_id", pa.string())], float="win_rate shrunk low high"),
 }
+PANEL_SCHEMAS: dict[str, pa.Schema] = {
+    "judge_agreement": _schema(
+        [("phase", pa.string()), ("criterion", pa.string()), ("judge", pa.string()), ("other_judge", pa.string())],
+        int="votes questions",
+        float="agreement kappa ac1 majority_agreement majority_kappa",
+    ),
+    "judge_rates": _schema([*_CELL, ("judge", pa.string())], int="wins_a wins_b ties", float="win_rate_a win_rate_b"),
+}
+"""Tables that the verdicts of a panel give besides."""
 
 
 def write_csv(stream: IO[str], name: str, rows: Iterable[Mapping[str, Any]], mark: str | None = None) -> None:
     """The table ``name`` as CSV; with a ``mark``, a last column carries it on every row."""
-    fields = [*SCHEMAS[name].names, *(["note"] if mark else [])]
+    fields = [*{**SCHEMAS, **PANEL_SCHEMAS}[name].names, *(["note"] if mark else [])]
     writer = csv.DictWriter(stream, fields, lineterminator="\n")
     writer.writeheader()
     for row in rows:

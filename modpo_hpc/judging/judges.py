@@ -149,7 +149,7 @@ def _ask_batch(run: Run, shard: Shard, inquiry: Inquiry) -> Heard:
     from modpo_hpc.judging.chat.rounds import Rounds
 
     settings = inquiry.settings
-    whose = f".{settings.name}" if len(run.study.judges) > 1 else ""
+    whose = "." + settings.name.replace("/", "-") if len(run.study.judges) > 1 else ""
     name = f"{run.provenance.get('id', 'run')}.{shard.stage.name}.{shard.id}{whose}"
     with closing(BatchClient(settings)) as client, open_journal(inquiry.ledger.folder, name) as journal:
         rounds = Rounds(inquiry, client, journal)

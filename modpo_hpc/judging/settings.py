@@ -70,7 +70,7 @@ def check_key(settings: Judge, environment: Mapping[str, str] = os.environ) -> N
     Raises:
         InputError: the variable is empty.
     """
-    asks_for_key = settings.kind != "server" and "api.openai.com" in settings.base_url
+    asks_for_key = settings.kind in ("openai", "batch") and "api.openai.com" in settings.base_url
     if asks_for_key and not environment.get(settings.api_key_env, "").strip():
         raise InputError(
             "there is no API key",

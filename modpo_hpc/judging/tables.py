@@ -59,6 +59,10 @@ VERDICTS = pa.schema(
 ``first``: which of the two was shown first. ``key``: of the raw answer, none if it was not asked for."""
 
 
+JUDGE = pa.field("judge", _NAME)
+"""The column that tables of a panel have besides: who among the judges."""
+
+
 @dataclass(frozen=True, slots=True)
 class RankingPlace:
     """Where a ranking belongs: its question, its persona, and the response ids in the order shown."""
@@ -145,6 +149,16 @@ def verdicts_table(
         },
         schema=VERDICTS,
     )
+
+
+def with_judges(tables: Sequence[pa.Table], panel: Sequence[str]) -> pa.Table:
+    """The tables of all judges in one; those of a ``panel`` with the column ``judge``."""
+    if not panel:
+        (table,) = tables
+        return table
+    return pa.concat_tables(
+        table.append_column(JUDGE, _cycled([name], table.num_rows)) for name, table in zip(panel, tables, strict=True)
+    ).unify_dictionaries()
 
 
 def policy_of(opinion: Opinion, a_first: bool) -> str:

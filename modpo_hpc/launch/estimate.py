@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from modpo_hpc.launch.profile import Allocation, Profile, allocate
 from modpo_hpc.pipeline import STAGES, phase_pairs
 from modpo_hpc.study import Study
+from modpo_hpc.study.judging import Judge
 
 QUESTION_TOKENS, PERSONA_TOKENS, INSTRUCTION_TOKENS = 120, 300, 200
 CRITERION_TOKENS, VERDICT_TOKENS = 60, 25
@@ -206,17 +207,16 @@ def assumptions(study: Study, profile: Profile) -> list[str]:
         f"(a third of that in training), a shard judges {speeds.calls_per_second:g} calls a second, "
         f"{speeds.startup_seconds:g} s to start (speeds of the profile)",
     ]
-    if study.judge.kind in ("openai", "batch"):
-        read, written = _price_of_tokens(study, profile)
-        thinking = study.judge.price.thinking
+    if study.panel:
         said.append(
-            f"{study.judge.model} costs {read:g} for a million tokens read and {written:g} written, "
-            f"{thinking:,} of thought a call; no discount for what was read before"
-            + (
-                f"; the batch interface {_batch_share(study, profile):.0%} of that"
-                if study.judge.kind == "batch"
-                else ""
-            )
+            f"each of {len(study.panel)} judges ({', '.join(study.panel)}) answers every item; calls of all are counted"
+        )
+    for judge in _paid(study):
+        read, written = _price_of_tokens(judge, profile)
+        said.append(
+            f"{judge.model} costs {read:g} for a million tokens read and {written:g} written, "
+            f"{judge.price.thinking:,} of thought a call; no discount for what was read before"
+            + (f"; the batch interface {_batch_share(judge, profile):.0%} of that" if judge.kind == "batch" else "")
         )
     if remote := [name for name, one in study.alignment.policies.items() if one.method == "remote"]:
         said.append(f"answers of {', '.join(remote)} come from an API and are in no price here")
@@ -225,30 +225,45 @@ def assumptions(study: Study, profile: Profile) -> list[str]:
 
 def _judging(study: Study, profile: Profile, calls: int, criteria: int, shown_tokens: float) -> Workload:
     read = INSTRUCTION_TOKENS + PERSONA_TOKENS + criteria * CRITERION_TOKENS + QUESTION_TOKENS + shown_tokens
+    judges = study.judges
     return Workload(
-        items=calls * criteria,
+        items=len(judges) * calls * criteria,
         unit="judgments",
-        tokens_read=calls * read,
-        tokens_written=calls * (criteria * VERDICT_TOKENS + study.judge.price.thinking),
-        calls=calls,
-        seconds=calls / profile.speeds.calls_per_second,
-        bytes=calls * criteria * (ROW_BYTES + VERDICT_TOKENS * BYTES_PER_TOKEN),
+        tokens_read=len(judges) * calls * read,
+        tokens_written=sum(_written(judge, calls, criteria) for judge in judges),
+        calls=len(judges) * calls,
+        seconds=len(judges) * calls / profile.speeds.calls_per_second,
+        bytes=len(judges) * calls * criteria * (ROW_BYTES + VERDICT_TOKENS * BYTES_PER_TOKEN),
     )
 
 
+def _written(judge: Judge, calls: float, criteria: float) -> float:
+    return calls * (criteria * VERDICT_TOKENS + judge.price.thinking)
+
+
+def _paid(study: Study) -> list[Judge]:
+    return [judge for judge in study.judges if judge.kind in ("openai", "batch")]
+
+
 def _price(study: Study, profile: Profile, work: Workload) -> float:
-    """Price of the API calls: at the profile's price of the judge, else at the study's own."""
-    if not work.calls or study.judge.kind not in ("openai", "batch"):
+    """Price of the API calls: at the profile's price of each judge, else at the study's own."""
+    if not work.calls:
         return 0.0
-    read, written = _price_of_tokens(study, profile)
-    return _batch_share(study, profile) * (work.tokens_read * read + work.tokens_written * written) / 1e6
+    judges = len(study.judges)
+    calls, criteria = work.calls / judges, work.items / work.calls
+    price = 0.0
+    for judge in _paid(study):
+        read, written = _price_of_tokens(judge, profile)
+        tokens = work.tokens_read / judges * read + _written(judge, calls, criteria) * written
+        price += _batch_share(judge, profile) * tokens / 1e6
+    return price
 
 
-def _price_of_tokens(study: Study, profile: Profile) -> tuple[float, float]:
-    price = profile.prices.models.get(study.judge.model)
-    return (price.input, price.output) if price else (study.judge.price.read, study.judge.price.written)
+def _price_of_tokens(judge: Judge, profile: Profile) -> tuple[float, float]:
+    price = profile.prices.models.get(judge.model)
+    return (price.input, price.output) if price else (judge.price.read, judge.price.written)
 
 
-def _batch_share(study: Study, profile: Profile) -> float:
-    price = profile.prices.models.get(study.judge.model)
-    return price.batch if price and study.judge.kind == "batch" else 1.0
+def _batch_share(judge: Judge, profile: Profile) -> float:
+    price = profile.prices.models.get(judge.model)
+    return price.batch if price and judge.kind == "batch" else 1.0

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.evaluation.ballots import COLUMNS, Ballots, collect
+from modpo_hpc.evaluation.ballots import Ballots, collect, columns_of
 from modpo_hpc.evaluation.reliability import reliability
 from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.report import words
@@ -141,7 +141,7 @@ def sections_of(runs: Mapping[str, tuple[Run, Results]]) -> list[Section]:
 def _ballots(run: Run) -> list[Ballots]:
     from modpo_hpc.data.questions import study_questions
 
-    verdicts = run.table("verdicts", list(COLUMNS))
+    verdicts = run.table("verdicts", list(columns_of(run.study.panel)))
     questions = [one.question_id for one in study_questions(run, "test")]
     personas = [row["persona_id"] for row in run.table("personas").to_pylist() if row["split"] == "test"]
     judging = run.study.judging
@@ -155,6 +155,7 @@ def _ballots(run: Run) -> list[Ballots]:
             personas,
             judging.personas_per_question,
             str(run.root),
+            run.study.panel,
         )
         for phase, one in judging.phases.items()
     ]

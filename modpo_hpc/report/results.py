@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from modpo_hpc import shards
 from modpo_hpc.errors import IncompleteError
-from modpo_hpc.evaluation.tables import SCHEMAS, Rows
+from modpo_hpc.evaluation.tables import PANEL_SCHEMAS, SCHEMAS, Rows
 from modpo_hpc.run import Run
 
 
@@ -61,7 +61,8 @@ def read_results(run: Run) -> Results:
     if run.missing("statistics"):
         state = "are older than what they rest on" if shards.read_marker(folder, "all") else "are not made yet"
         raise IncompleteError(f"{run.root}: the statistics {state}. Make them with: modpo rerun {run.root} statistics")
-    tables = {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in SCHEMAS}
+    names = [*SCHEMAS, *(PANEL_SCHEMAS if run.study.panel else ())]
+    tables = {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in names}
     return Results(run.root, json.loads((folder / "statistics.json").read_text()), tables)
 
 

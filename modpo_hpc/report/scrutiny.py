@@ -42,7 +42,12 @@ def certainty_section(results: Results) -> Section:
                 wide=True,
             )
         ],
-        tables=[_position_table(position), _agreement_table(agreement), _completeness_table(results)],
+        tables=[
+            _position_table(position),
+            _agreement_table(agreement),
+            *_panel_tables(results),
+            _completeness_table(results),
+        ],
     )
 
 
@@ -201,6 +206,51 @@ def _agreement_table(rows: Rows) -> Shown:
         "persona_agreement",
         folded=True,
     )
+
+
+def _panel_tables(results: Results) -> list[Shown]:
+    """How the judges of a panel agree, and what each of them found; nothing for one judge."""
+    if "judge_agreement" not in results.tables:
+        return []
+    agreement = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            row["judge"],
+            row["other_judge"],
+            f"{row['votes']:,}",
+            words.percent(row["agreement"]),
+            words.decimals(row["kappa"]),
+            words.decimals(row["ac1"]),
+            words.percent(row["majority_agreement"]),
+            words.decimals(row["majority_kappa"]),
+        ]
+        for row in results.tables["judge_agreement"]
+    ]
+    rates = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            row["policy_a"],
+            row["policy_b"],
+            row["judge"],
+            words.percent(row["win_rate_a"]),
+            words.percent(row["win_rate_b"]),
+        ]
+        for row in results.tables["judge_rates"]
+    ]
+    headings = ("votes", "agreement", "kappa", "AC1", "majorities agree", "kappa of majorities")
+    pair = [text("Phase"), text("Criterion"), text("Judge"), text("Other judge")]
+    return [
+        Shown("Agreement of the judges of the panel", [*pair, *numbers(*headings)], agreement, "judge_agreement"),
+        Shown(
+            "Win rates by each judge of the panel alone",
+            [*_CELL, text("Judge"), *numbers("A wins", "B wins")],
+            rates,
+            "judge_rates",
+            folded=True,
+        ),
+    ]
 
 
 def _completeness_table(results: Results) -> Shown:

@@ -146,7 +146,7 @@ def _facts(study: Study, results: Results) -> dict[str, str]:
     personas = study.judging.personas_per_question
     return {
         "Base model": _model(study.models.base),
-        "Judge": f"{study.judge.kind}: {study.judge.model}",
+        "Judge": "; ".join(f"{judge.kind}: {judge.model}" for judge in study.judges),
         "Seed": str(study.seed),
         "Test": f"{questions:,} questions, {personas} personas on each, {len(results.phases)} phases",
         "Criteria judged": _listed(list(criteria)),

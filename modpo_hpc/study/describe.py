@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -42,7 +42,8 @@ def _sections(title: str, annotation: Any) -> Iterator[tuple[str, type[BaseModel
 def _models(annotation: Any) -> list[tuple[type[BaseModel], str]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [(annotation, "")]
-    inner = [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+    plain = [get_args(one)[0] if get_origin(one) is Annotated else one for one in get_args(annotation)]
+    inner = [one for one in plain if isinstance(one, type) and issubclass(one, BaseModel)]
     return [(one, ".NAME" if get_origin(annotation) is dict else "") for one in inner]
 
 
@@ -73,7 +74,7 @@ def _default(field: FieldInfo) -> str:
         return "as below"
     if isinstance(value, (tuple, list)) and value and not isinstance(value[0], (int, float)):
         return _cell(" ".join(f"`{one}`" for one in value))
-    return "empty" if value in (None, {}, (), []) else _cell(f"`{value}`")
+    return "empty" if value in (None, "", {}, (), []) else _cell(f"`{value}`")
 
 
 def _first_paragraph(model: type[BaseModel]) -> str:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.study.judging import ONE, SEVERAL
 from modpo_hpc.study.model import Study
 
 M = TypeVar("M", bound=BaseModel)
@@ -45,13 +46,14 @@ def validated(model: type[M], raw: Mapping[str, Any], source: str | Path, remedy
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or None
+        place = [part for part in first["loc"] if part not in (ONE, SEVERAL)]
+        field = ".".join(map(str, place)) or None
         unknown = first["type"] == "extra_forbidden"
         others = len(error.errors()) - 1
         problem = "this field is not known" if unknown else first["msg"].removeprefix("Value error, ")
         value = first["input"] if not isinstance(first["input"], (dict, list)) else None
         if unknown:
-            remedy = f"Fields known here: {', '.join(_known_fields(model, first['loc'][:-1])) or 'none'}."
+            remedy = f"Fields known here: {', '.join(_known_fields(model, place[:-1])) or 'none'}."
         if others:
             remedy += f" {others} more field{'s are' if others > 1 else ' is'} wrong."
         raise InputError(problem, file=source, field=field, value=value, remedy=remedy) from None
@@ -147,7 +149,7 @@ def _known_fields(model: Any, location: Sequence[int | str]) -> list[str]:
         if parts[0] not in fields:
             return []
         annotation = fields[parts.pop(0)].annotation
-        if get_origin(annotation) is dict and parts:
+        if parts and (get_origin(annotation) is dict or isinstance(parts[0], int)):
             parts.pop(0)
         candidates = (annotation, *get_args(annotation))
         model = next((one for one in candidates if hasattr(one, "model_fields")), None)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from modpo_hpc.prompts import SCENE
 from modpo_hpc.study.section import Section
@@ -51,12 +51,15 @@ class ServedJudge(Section):
 
 
 class Judge(Section):
-    """Who plays the persona, how it is asked, and what it may cost.
+    """Who plays the persona, how it is asked, and what it may cost. A list of such sections is a panel of judges.
 
     ``base_url``, ``model``, ``window``, ``max_usd``, ``requests_per_minute``, ``tokens_per_minute`` and ``executor``
     give way to environment variables (``MODPO_JUDGE_WINDOW``, ...), so that a run can go on at another pace.
+
+    Every judge of a panel is asked everything, and all their votes count alike.
     """
 
+    name: str = Field("", description="what the tables of a panel call this judge; its model if empty")
     kind: Literal["rules", "openai", "batch", "server"] = "rules"
     model: str = Field("rules", description="model name as the endpoint knows it")
     temperature: float | None = Field(0.0, ge=0, description="null leaves it to the model")
@@ -91,6 +94,17 @@ class Judge(Section):
         if isinstance(raw, dict) and raw.get("kind", "rules") in ("openai", "batch") and not raw.get("model"):
             return {**raw, "model": "gpt-5"}
         return raw
+
+
+def _form_of_judge(given: Any) -> str:
+    return SEVERAL if isinstance(given, (list, tuple)) else ONE
+
+
+ONE, SEVERAL = "(one judge)", "(several judges)"
+Judges = Annotated[
+    Annotated[Judge, Tag(ONE)] | Annotated[tuple[Judge, ...], Tag(SEVERAL)], Discriminator(_form_of_judge)
+]
+"""What ``judge`` in a study may be: one section, or a list of them."""
 
 
 class Ranking(Section):

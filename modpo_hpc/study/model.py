@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from pydantic import Field, model_validator
 
 from modpo_hpc.study.alignment import Alignment
 from modpo_hpc.study.data import Data, Models, Personas
 from modpo_hpc.study.evaluation import Resources, Statistics
 from modpo_hpc.study.generation import Generation
-from modpo_hpc.study.judging import Criteria, Judge, Judging, Ranking
+from modpo_hpc.study.judging import Criteria, Judge, Judges, Judging, Ranking
 from modpo_hpc.study.rewards import Rewards
 from modpo_hpc.study.section import Section
 from modpo_hpc.study.toxicity import Toxicity
+
+NAME_OF_JUDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
 
 
 class Study(Section):
@@ -24,7 +29,7 @@ class Study(Section):
     models: Models = Models()
     generation: Generation = Generation()
     criteria: Criteria
-    judge: Judge = Judge()
+    judge: Judges = Field(Judge(), description="a section, or a list of them: a panel")
     ranking: Ranking = Ranking()
     rewards: Rewards = Rewards()
     alignment: Alignment
@@ -35,12 +40,24 @@ class Study(Section):
     resources: dict[str, Resources] = Field(default_factory=dict, description="stage -> what one of its shards takes")
 
     @property
+    def judges(self) -> tuple[Judge, ...]:
+        """All judges of the study, each with a name of its own."""
+        judges = self.judge if isinstance(self.judge, tuple) else (self.judge,)
+        return tuple(one if one.name else one.model_copy(update={"name": one.model}) for one in judges)
+
+    @property
+    def panel(self) -> tuple[str, ...]:
+        """Names of the judges if there are several; tables then have a column ``judge``."""
+        return tuple(one.name for one in self.judges) if len(self.judges) > 1 else ()
+
+    @property
     def is_sandbox(self) -> bool:
         """Whether any part is simulated; then every table, figure and page says so."""
-        return self.judge.kind == "rules" or "sandbox" in (self.models.base, self.models.reward)
+        return any(one.kind == "rules" for one in self.judges) or "sandbox" in (self.models.base, self.models.reward)
 
     @model_validator(mode="after")
     def _names_agree(self) -> Study:
+        _check_names(self.judges)
         ranked = set(self.criteria.rank)
         policies = self.alignment.policies
         for name, policy in policies.items():
@@ -78,3 +95,14 @@ class Study(Section):
         if self.judging.personas_per_question > self.personas.test:
             raise ValueError("judging.personas_per_question is more than personas.test")
         return self
+
+
+def _check_names(judges: Sequence[Judge]) -> None:
+    if not judges:
+        raise ValueError("judge is an empty list; name at least one judge")
+    names = [judge.name for judge in judges]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"judge has two judges called {name!r}; give each a name of its own (judge.name)")
+        if len(names) > 1 and not NAME_OF_JUDGE.fullmatch(name):
+            raise ValueError(f"judge.name {name!r} of a panel has other characters than letters, digits and . _ : / -")

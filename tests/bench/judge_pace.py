@@ -26,6 +26,7 @@ from modpo_hpc.judging.chat.budget import Budget, Limits
 from modpo_hpc.judging.chat.flow import Flow
 from modpo_hpc.judging.chat.pool import Pool, ThreadPool
 from modpo_hpc.judging.chat.wire import Call, Dialect, first_messages, request_body
+from modpo_hpc.judging.inquiry import Inquiry
 from modpo_hpc.judging.judges import identity_of
 from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.ledger import Ledger
@@ -101,7 +102,7 @@ def flow(judge: Judge, requests: list[Request], pool: Pool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         with Ledger(Path(folder)) as ledger:
             keys = Keys(identity_of(judge))
-            judgments = Flow(requests, "m", judge, keys, ledger, pool, Budget(Path(folder), Limits())).run()
+            judgments = Flow(Inquiry(requests, judge, keys, ledger), pool, Budget(Path(folder), Limits())).run()
         pool.close()
     assert all(judgments)
 

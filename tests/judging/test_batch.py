@@ -20,6 +20,7 @@ from modpo_hpc.judging import batch
 from modpo_hpc.judging.chat.budget import SpendingLimit
 from modpo_hpc.judging.chat.rounds import Rounds
 from modpo_hpc.judging.chat.wire import Call
+from modpo_hpc.judging.inquiry import Inquiry
 from modpo_hpc.judging.judges import identity_of
 from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.ledger import Ledger, entries
@@ -124,20 +125,8 @@ def ask(
     client = batch.BatchClient(settings, pause=0.01)
     with Ledger(folder / "ledger") as ledger, batch.open_journal(folder / "ledger", "s") as journal:
         keys = Keys(identity_of(settings))
-        nothing = lambda *_: None  # noqa: E731
-        rounds = Rounds(
-            requests,
-            settings,
-            keys,
-            ledger,
-            client,
-            journal,
-            lambda _: True,
-            nothing,
-            nothing,
-            check,
-            poll_seconds=0.02,
-        )
+        inquiry = Inquiry(requests, settings, keys, ledger, check=check)
+        rounds = Rounds(inquiry, client, journal, poll_seconds=0.02)
         try:
             return rounds.run(), rounds.tally
         finally:

@@ -14,6 +14,7 @@ from modpo_hpc.judging.chat.address import FixedAddress
 from modpo_hpc.judging.chat.budget import Budget, Limits, SpendingLimit
 from modpo_hpc.judging.chat.flow import Flow, JudgeFailed
 from modpo_hpc.judging.chat.pool import ThreadPool
+from modpo_hpc.judging.inquiry import Inquiry
 from modpo_hpc.judging.judges import identity_of
 from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.ledger import Ledger, entries
@@ -33,7 +34,7 @@ def ask(folder: Path, requests: list[Request], judge: Judge, **more: Any) -> tup
     pool, budget = ThreadPool(FixedAddress(judge.base_url), judge.model, judge), Budget(folder / "ledger", limits)
     try:
         with Ledger(folder / "ledger") as ledger:
-            flow = Flow(requests, judge.model, judge, Keys(identity_of(judge)), ledger, pool, budget, **more)
+            flow = Flow(Inquiry(requests, judge, Keys(identity_of(judge)), ledger, **more), pool, budget)
             return flow.run(), flow.tally
     finally:
         pool.close()

@@ -33,15 +33,16 @@ def study(
     personas: int = 12,
     early_stop: bool = False,
     policies: tuple[str, ...] = POLICIES,
+    judges: list[dict[str, Any]] | None = None,
     **judge: Any,
 ) -> dict[str, Any]:
-    """A study file, as a mapping."""
+    """A study file, as a mapping; with a panel of ``judges``, each of them as ``judge`` besides."""
     return {
         "name": "tiny",
         "data": {"sandbox_train": train, "sandbox_test": test},
         "personas": {"select": personas, "train": personas // 2, "test": personas - personas // 2},
         "criteria": {"rank": ["empathy", "safety"]},
-        "judge": {"kind": "rules", **judge},
+        "judge": [{**one, **judge} for one in judges] if judges else {"kind": "rules", **judge},
         "ranking": {"personas_per_question": personas // 4},
         "alignment": {
             "policies": {
@@ -88,7 +89,10 @@ def world(folder: Path, encoder: bool = False, **settings: Any) -> Run:
             run,
             "answers",
             f"{policy}.0",
-            [{"policy": policy, "question_id": one, "text": reply(one, number)} for one in test],
+            [
+                {"policy": policy, "question_id": one, "text": (text := reply(one, number)), "tokens": len(text) // 4}
+                for one in test
+            ],
         )
     return run
 
