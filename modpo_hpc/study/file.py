@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.resources import shipped
 from modpo_hpc.study.judging import ONE, SEVERAL
 from modpo_hpc.study.model import Study
 
@@ -19,12 +21,16 @@ M = TypeVar("M", bound=BaseModel)
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """The study in the YAML file ``path``, with ``overrides`` such as ``"data.test_size=600"`` applied.
 
+    ``configs/...`` is also found where the project is installed without a checkout.
     A study may say ``extends: other.yaml`` (a path beside it) and give only the fields that differ.
 
     Raises:
         InputError: unreadable file, unknown field, wrong value; the message names it and the remedy.
     """
     path = Path(path)
+    if not path.is_file() and path.parts[:1] == ("configs",):
+        with suppress(InputError):
+            path = shipped(str(path))  # no checkout here: the project's own studies travel in the wheel
     raw = _read(path)
     for override in overrides:
         _apply(raw, override)
