@@ -84,9 +84,13 @@ def render(picture: Picture, rows: list[StageState]) -> RenderableType:
     columns = ["stage", "done", "of", "run", "queue", "fail", "stale", "rate/h", "left", "GPU-h" if gpus else "CPU-h"]
     for column in [*columns, *(["wasted"] if gpus else [])]:
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
-    table.add_column("", overflow="ellipsis", no_wrap=True)
+    table.add_column("")
     for row in rows:
-        table.add_row(*_cells(picture, row, gpus))
+        *numbers, note = _cells(picture, row, gpus)
+        # The note, not the numbers, gives way on a narrow terminal; and it stays on its line.
+        kept_short = Text.from_markup(note)
+        kept_short.no_wrap, kept_short.overflow = True, "ellipsis"
+        table.add_row(*numbers, kept_short)
     return Group(root, table, *(Text.from_markup(line) for line in advice(picture, rows)))
 
 

@@ -11,7 +11,7 @@ MEMORY_GB = {"rankings": 2.0, "pairs": 2.0, "verdicts": 2.0, "statistics": 4.0, 
 
 
 def rehearsed(study: Study, source: str) -> Study:
-    """``study`` with stand-ins: the rule judge, no weights, one CPU a shard.
+    """``study`` with stand-ins: the rule judge (for each of a panel), no weights, one CPU a shard.
 
     Posts are the study's own where its file is there. An EPITOME that is not there is replaced by as many invented
     posts as it gives: 2,979, divided as the study says.
@@ -20,7 +20,8 @@ def rehearsed(study: Study, source: str) -> Study:
         InputError: a file of posts other than EPITOME is not there, so its counts are not known.
     """
     raw = study.model_dump(mode="json")
-    raw["judge"] = {"kind": "rules", "model": "rules"}
+    rules = {"kind": "rules", "model": "rules"}
+    raw["judge"] = [{**rules, "name": name} for name in study.panel] or rules
     raw["models"] |= {"base": "sandbox", "reward": "sandbox", "base_revision": None, "reward_revision": None}
     raw["generation"]["engine"] = "transformers"
     raw["personas"] |= {"surveys": {}, "columns": None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from modpo_hpc.rehearsal.scaling import BASE_MEMORY_GB, DIMENSIONS, predict
 from modpo_hpc.rehearsal.study import rehearsed
 from modpo_hpc.resources import resource
 from modpo_hpc.study import load_study
+from tests.study_for_rehearsal import SMALL
 
 
 def cost(stage: str, **changes: float) -> StageCost:
@@ -33,6 +35,14 @@ def test_what_is_rehearsed_needs_no_gpu_no_key_and_keeps_the_counts():
         assert getattr(stand_in, same) == getattr(study, same)
     assert stand_in.alignment.policies == study.alignment.policies
     assert (stand_in.data.sandbox_train, stand_in.data.sandbox_test) == (2379, 600)
+
+
+def test_a_panel_is_rehearsed_as_a_panel():
+    three = [{"name": name, "kind": "openai", "model": name} for name in ("a", "b", "c")]
+    study = load_study(resource("configs/paper.yaml"), [f"judge={json.dumps(three)}"])
+    stand_in = rehearsed(study, "paper.yaml")
+    assert stand_in.panel == ("a", "b", "c")
+    assert {one.kind for one in stand_in.judges} == {"rules"}
 
 
 def test_questions_grow_a_shard_and_policies_grow_their_number():
@@ -63,22 +73,17 @@ def test_files_and_folders_are_counted(tmp_path):
 
 @pytest.mark.slow
 def test_a_small_study_is_rehearsed_to_the_end(tmp_path, modpo):
-    settings = {
-        "data.use_train": 20, "data.use_test": 8, "rewards.search.trials": 1, "rewards.folds": 2,
-        "shards.responses": 2, "shards.rankings": 1, "statistics.bootstrap": 20,
-        "judging.phases": "{phase1: {policies: [Base, DPO_Safety], criteria: [empathy, safety]}}",
-        "criteria.rank": "[empathy, active_listening, self_motivated_change, trust_rapport, patient_autonomy, safety,"
-        " quantity, quality, relation, manner]",
-    }  # fmt: skip
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    command = ["rehearse", "configs/paper.yaml", "--run", tmp_path / "run", "--until", "statistics", "--json", *words]
+    study = tmp_path / "small.yaml"
+    study.write_text(yaml.safe_dump(SMALL))
+    command = ["rehearse", study, "--run", tmp_path / "run", "--until", "statistics", "--json"]
     done = modpo(*command)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["counts"]["responses"] == 20 * 5
-    assert found["counts"]["rankings by a criterion"] == 20 * 50 * 10
-    assert found["counts"]["answers"] == 8 * 11
-    assert found["counts"]["verdicts"] == 1 * 8 * 50 * 2
+    assert found["counts"]["posts"] == 2379 + 600, "the posts of a file that is not there are as many as it gives"
+    assert found["counts"]["responses"] == 12 * 5
+    assert found["counts"]["rankings by a criterion"] == 12 * 50 * 2
+    assert found["counts"]["answers"] == 6 * 3
+    assert found["counts"]["verdicts"] == 1 * 6 * 50 * 2
     assert found["tasks"] == sum(one["shards"] for one in found["costs"])
     assert found["stand_in_seconds"] > 0
     assert (tmp_path / "run/rehearsal.md").read_text().count("| verdicts |") == 1
