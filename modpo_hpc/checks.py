@@ -14,6 +14,7 @@ def check_inputs(study: Study) -> None:
     Raises:
         InputError: the first one that is wrong.
     """
+    _check_criteria(study)
     _check_questions(study)
     _check_surveys(study)
 
@@ -56,6 +57,13 @@ def cautions(study: Study) -> list[str]:
         return []
     found = warning(anonymity_of_study(study), outside[0])
     return [found] if found else []
+
+
+def _check_criteria(study: Study) -> None:
+    from modpo_hpc.judging.criteria import load_criteria
+
+    judged = [name for phase in study.judging.phases.values() for name in phase.criteria]
+    load_criteria(study.criteria.files, list(dict.fromkeys([*study.criteria.rank, *judged])))
 
 
 def _check_questions(study: Study) -> None:

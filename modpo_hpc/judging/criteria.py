@@ -45,7 +45,15 @@ def load_criteria(files: Sequence[Path], names: Sequence[str]) -> tuple[Criterio
 
 
 def _read(file: Path) -> list[Criterion]:
-    path = file if file.is_file() else resource(str(file))
+    try:
+        path = file if file.is_file() else resource(str(file))
+    except InputError as error:
+        raise InputError(
+            "there is no such file of criteria",
+            file=file,
+            field="criteria.files",
+            remedy="Correct the path, from the folder in which you type; configs/criteria/... come with the project.",
+        ) from error
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:

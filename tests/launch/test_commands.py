@@ -69,6 +69,15 @@ def test_a_study_is_planned_before_its_data_is_there(
     assert not plan["sandbox"]
 
 
+def test_a_criterion_that_no_file_defines_is_refused_before_anything_is_queued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", DEMO, "--set", "judging.phases.phase2.criteria=[overall, tempo]"]) == 2
+    assert "tempo" in capsys.readouterr().err
+    assert main(["plan", DEMO, "--set", f"criteria.files=[{tmp_path / 'mine.yaml'}]"]) == 2
+    assert "mine.yaml, field 'criteria.files': there is no such file of criteria" in capsys.readouterr().err
+
+
 def test_a_plan_does_not_guess_how_many_posts_a_file_will_hold(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
