@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     before = json.loads(notes.read_text()) if notes.exists() else {}
     if any(the_run.missing(stage) for stage in stages):
         if arguments.profile:
-            _submit(arguments.profile, the_run, real, stages)
+            _submit(arguments.profile, the_run, real, stages, quiet=arguments.json)
             raise IncompleteError(f"the rehearsal is queued; when it is done, type the same again: {the_run.root}")
         code = _run_here(the_run, stages, arguments.jobs, before, quiet=arguments.json)
         if code:
@@ -142,13 +142,12 @@ def _run_here(the_run: Run, stages: list[str], jobs: int | None, before: dict[st
     return 0
 
 
-def _submit(name: str, the_run: Run, real: Study, stages: list[str]) -> None:
+def _submit(name: str, the_run: Run, real: Study, stages: list[str], quiet: bool) -> None:
     from modpo_hpc.cli.submit import submit
     from modpo_hpc.launch.accounting import require_slurm
-    from modpo_hpc.launch.profile import load_profile
+    from modpo_hpc.launch.profile import light, load_profile
     from modpo_hpc.launch.slurm import Work, check_with_slurm
     from modpo_hpc.pipeline import stage_named
-    from modpo_hpc.rehearsal.study import light
     from modpo_hpc.run import Run
 
     require_slurm()
@@ -156,5 +155,6 @@ def _submit(name: str, the_run: Run, real: Study, stages: list[str]) -> None:
     would_be = Run(the_run.root, real, the_run.provenance)
     work = [Work(stage, shards, (), ()) for stage in stages if (shards := stage_named(stage).shards(real))]
     check_with_slurm(would_be, profile, work)
-    print(f"Slurm would take the jobs of all {len(work)} stages of {real.name}, with their GPUs, memory and time")
-    submit(the_run.root, the_run.study, light(profile), [stage_named(stage) for stage in stages])
+    if not quiet:
+        print(f"Slurm would take the jobs of all {len(work)} stages of {real.name}, with their GPUs, memory and time")
+    submit(the_run.root, the_run.study, light(profile), [stage_named(stage) for stage in stages], show=not quiet)

@@ -206,6 +206,13 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
     )
 
 
+def light(profile: Profile) -> Profile:
+    """``profile`` with its partitions, accounts and set-up, but no more CPUs, memory or GPUs than stand-ins need."""
+    nothing = dict.fromkeys(("gpus", "gres", "cpus", "memory_gb", "minutes", "nodes", "launcher"))
+    stages = {name: one.model_copy(update=nothing) for name, one in profile.stages.items()}
+    return profile.model_copy(update={**nothing, "stages": stages})
+
+
 def _shipped(name: str) -> Path:
     try:
         return resource(f"slurm/profiles/{name}.yaml")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from modpo_hpc.data.questions import EPITOME_POSTS
-from modpo_hpc.launch.profile import Profile
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.study import Study, parse_study
 
@@ -36,10 +35,3 @@ def rehearsed(study: Study, source: str) -> Study:
         stage.name: {"cpus": 1, "memory_gb": MEMORY_GB.get(stage.name, 1.0), "minutes": 240} for stage in STAGES
     }
     return parse_study(raw, source)
-
-
-def light(profile: Profile) -> Profile:
-    """``profile`` with its partitions, accounts and set-up, but no more CPUs, memory or GPUs than stand-ins need."""
-    nothing = dict.fromkeys(("gpus", "gres", "cpus", "memory_gb", "minutes", "nodes", "launcher"))
-    stages = {name: one.model_copy(update=nothing) for name, one in profile.stages.items()}
-    return profile.model_copy(update={**nothing, "stages": stages})

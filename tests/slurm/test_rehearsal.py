@@ -8,8 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from modpo_hpc.launch.profile import Profile
-from modpo_hpc.rehearsal.study import light
+from modpo_hpc.launch.profile import Profile, light
 from tests.slurm.conftest import Cluster
 from tests.study_for_rehearsal import SMALL
 
