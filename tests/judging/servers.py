@@ -1,8 +1,8 @@
 """A chat endpoint for tests, in a process of its own: it counts calls, answers after a fixed time, and misbehaves.
 
 ``python -m tests.judging.servers PORT FILE`` listens on PORT and writes down every call that it takes in FILE (a line
-each: time, hash of the prompt). It is a stand-in that we wrote; ``test_peers.py`` holds the same code against servers
-that we did not.
+each: time, hash of the prompt), and every answer that it gives in FILE.answered. It is a stand-in that we wrote;
+``test_peers.py`` holds the same code against servers that we did not.
 """
 
 from __future__ import annotations
@@ -121,8 +121,14 @@ def oracle(prompt: str) -> str:
     return json.dumps({name: ("A", "B", "tie")[bits[place] % 3] for place, name in enumerate(names)})
 
 
+def answers_file(calls: Path) -> Path:
+    """Where the server that writes its calls to ``calls`` writes its answers."""
+    return calls.with_name(f"{calls.name}.answered")
+
+
 async def _serve(port: int, calls: Path, behaviour: Behaviour) -> None:
     log = open(calls, "a", buffering=1)  # noqa: SIM115 - lives as long as the process
+    answered = open(answers_file(calls), "a", buffering=1)  # noqa: SIM115
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -151,8 +157,10 @@ async def _serve(port: int, calls: Path, behaviour: Behaviour) -> None:
             refusal = behaviour.refusal(body, prompt, headers.get("authorization", ""))
             if refusal is not None:
                 return refusal
-            log.write(f"{time.time():.3f} {hashlib.sha256(prompt.encode()).hexdigest()[:24]}\n")
+            name = hashlib.sha256(prompt.encode()).hexdigest()[:24]
+            log.write(f"{time.time():.4f} {name}\n")
             await asyncio.sleep(behaviour.latency)
+            answered.write(f"{time.time():.4f} {name}\n")
             message = {"role": "assistant", "content": behaviour.answer(body, prompt)}
             usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": 12}
             return 200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage, "model": "m-1"}, {}

@@ -1,7 +1,8 @@
-"""The flow of calls against servers that we did not write: ``transformers serve`` and litellm's proxy."""
+"""The flow of calls against servers that we did not write: transformers serve, llama-cpp-python, litellm's proxy."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 TRANSFORMERS = Path(sys.executable).with_name("transformers")
 KEY = "sk-of-the-test"
+LLAMA_CPP = os.environ.get("MODPO_LLAMA_CPP", sys.executable)
 LITELLM = os.environ.get("MODPO_LITELLM", "litellm")
 
 
@@ -57,6 +59,56 @@ def test_a_random_model_behind_transformers_serve(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+@pytest.fixture(scope="module")
+def llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """llama-cpp-python with a tiny random model: it holds to a schema, and to nothing else."""
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if subprocess.run([LLAMA_CPP, "-c", "import llama_cpp.server, gguf"], env=plain, capture_output=True).returncode:
+        pytest.skip(
+            "llama-cpp-python is not installed: pip install 'llama-cpp-python[server]' gguf in a venv, "
+            "MODPO_LLAMA_CPP=VENV/bin/python"
+        )
+    folder, port = tmp_path_factory.mktemp("llama_cpp"), free_port()
+    model = folder / "tiny.gguf"
+    subprocess.run([LLAMA_CPP, str(Path(__file__).with_name("tiny_gguf.py")), str(model)], env=plain, check=True)
+    settings = {"model": model, "host": "127.0.0.1", "port": port, "n_ctx": 8192, "n_threads": 1}
+    options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen([LLAMA_CPP, "-m", "llama_cpp.server", *options], env=plain, stdout=log, stderr=log)
+    try:
+        for _ in range(240):
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False).raise_for_status()
+                break
+            except httpx.HTTPError:
+                assert process.poll() is None, (folder / "log").read_text()[-2000:]
+                time.sleep(0.25)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_answers_that_fit_the_schema_and_are_no_permutation(tmp_path: Path, llama_cpp: str) -> None:
+    """It refuses the schema in OpenAI's form, as a server error, and takes it in its own."""
+    replies = tuple(f"Reply {number}." for number in range(5))
+    requests = [worlds.request("rank", replies, persona=f"p{number}") for number in range(12)]
+    judge = Judge(kind="openai", model="m", base_url=llama_cpp, max_tokens=400, temperature=1.0, window=4)
+    judgments, tally = ask(tmp_path, requests, judge)
+    kept = list(entries(tmp_path / "ledger"))
+    for entry in kept:
+        answer = json.loads(entry.answer or "")
+        assert set(answer) == {"empathy", "safety"}
+        assert all(len(one) == 5 and set(one) <= {1, 2, 3, 4, 5} for one in answer.values())
+    opinions = [opinion for one in judgments if one for opinion in one.opinions]
+    assert len(opinions) == 24
+    unparsed = {opinion.reason for opinion in opinions if isinstance(opinion, Unparsed)}
+    assert unparsed == {"not a permutation of the numbers"}
+    assert all(sorted(one) == [0, 1, 2, 3, 4] for one in opinions if not isinstance(one, Unparsed))  # type: ignore[call-overload]
+    assert len(kept) == 12 + tally.repairs
+    assert tally.repairs >= 8
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from modpo_hpc.judging.chat.agenda import Agenda, Errand
 from modpo_hpc.judging.chat.budget import Budget, SpendingLimit
 from modpo_hpc.judging.chat.pool import Pool
 from modpo_hpc.judging.chat.sender import Reply
-from modpo_hpc.judging.chat.wire import Answered, Call, Dialect, Failed, Misunderstood, Refused, cost
+from modpo_hpc.judging.chat.wire import STRONGEST_FIRST, Answered, Call, Dialect, Failed, Misunderstood, Refused, cost
 from modpo_hpc.judging.inquiry import Inquiry
 from modpo_hpc.judging.ledger import Entry, Usage
 from modpo_hpc.judging.opinions import Judgment, form_of
@@ -243,8 +243,7 @@ class Flow:
 
 
 def _weaker(present: Dialect, asked: Dialect) -> Dialect:
-    order = ("json_schema", "json_object", "none")
-    return Dialect(max(present.structured, asked.structured, key=order.index), asked.token_field)
+    return Dialect(max(present.structured, asked.structured, key=STRONGEST_FIRST.index), asked.token_field)
 
 
 def _token_field(base_url: str) -> str:

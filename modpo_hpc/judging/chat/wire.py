@@ -11,8 +11,9 @@ from modpo_hpc.judging.ledger import Usage
 from modpo_hpc.study.judging import Judge, Price
 
 Message = dict[str, str]
-Structured = Literal["json_schema", "json_object", "none"]
-_WEAKER: dict[str, Structured] = {"json_schema": "json_object", "json_object": "none"}
+Structured = Literal["json_schema", "json_object_schema", "json_object", "none"]
+STRONGEST_FIRST: tuple[Structured, ...] = ("json_schema", "json_object_schema", "json_object", "none")
+"""Forms of ``response_format``; ``json_object_schema`` is how llama-cpp-python takes a schema."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def request_body(model: str, settings: Judge, dialect: Dialect, call: Call) -> d
     if dialect.structured == "json_schema":
         wrapped = {"name": "opinion", "strict": True, "schema": call.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": wrapped}
+    elif dialect.structured == "json_object_schema":
+        body["response_format"] = {"type": "json_object", "schema": call.schema}
     elif dialect.structured == "json_object":
         body["response_format"] = {"type": "json_object"}
     return body
@@ -126,6 +129,8 @@ def outcome_of(status: int, body: bytes, headers: Mapping[str, str], dialect: Di
                 f"the account has no credit left ({problem.text})", "Add credit, then run the same command."
             )
         return Failed("rate", problem.text, _retry_after(headers))
+    if (format_refused := _format_refused(problem, dialect)) and "validation" in problem.everything:
+        return format_refused  # llama-cpp-python calls it a server error
     if status in (408, 409, 425) or status >= 500:
         return Failed("server", f"http {status}: {problem.text}", _retry_after(headers))
     if status in (401, 403):
@@ -179,8 +184,8 @@ def _bad_request(status: int, problem: _Problem, dialect: Dialect) -> Outcome:
         return Refused(f"too long for the model: {problem.text}")
     if problem.code == "content_filter" or "content management policy" in said or "content_policy" in said:
         return Refused(f"filtered: {problem.text}")
-    if ("response_format" in said or "json_schema" in said or "json_object" in said) and dialect.structured != "none":
-        return Misunderstood(replace(dialect, structured=_WEAKER[dialect.structured]), problem.text)
+    if format_refused := _format_refused(problem, dialect):
+        return format_refused
     for name, other in (("max_completion_tokens", "max_tokens"), ("max_tokens", "max_completion_tokens")):
         if name in said and dialect.token_field == name and ("support" in said or "unrecognized" in said):
             return Misunderstood(replace(dialect, token_field=other), problem.text)
@@ -196,6 +201,14 @@ def _bad_request(status: int, problem: _Problem, dialect: Dialect) -> Outcome:
             f"the endpoint does not know this model ({problem.text})", "Correct judge.model.", "judge.model"
         )
     return Refused(f"http {status}: {problem.text}")
+
+
+def _format_refused(problem: _Problem, dialect: Dialect) -> Misunderstood | None:
+    named = any(word in problem.everything for word in ("response_format", "json_schema", "json_object"))
+    if not named or dialect.structured == "none":
+        return None
+    weaker = STRONGEST_FIRST[STRONGEST_FIRST.index(dialect.structured) + 1]
+    return Misunderstood(replace(dialect, structured=weaker), problem.text)
 
 
 def _completion(content: Any, price: Price) -> Outcome:
