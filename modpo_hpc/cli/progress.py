@@ -155,9 +155,16 @@ def heartbeat(run: Run, stage: str, shard: str) -> dict[str, Any] | None:
 
 def describe_beat(beat: dict[str, Any]) -> str:
     """A heartbeat in words: ``step 40 of 200, loss 0.61``."""
-    metrics = {key: value for key, value in beat.items() if key not in ("done", "total", "unit", "at", "started")}
+    from modpo_hpc.launch.entry import metrics_in_words
+
+    left = beat.get("seconds_left")
+    shown = {key: value for key, value in beat.items() if key != "seconds_left"}
     return ", ".join(
-        [f"{beat['done']}/{beat['total']} {beat['unit']}", *(f"{key} {value:.3g}" for key, value in metrics.items())]
+        [
+            f"{beat['done']:,}/{beat['total']:,} {beat['unit']}",
+            *([f"{duration(left)} left"] if left is not None else []),
+            *metrics_in_words(shown),
+        ]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -94,6 +95,8 @@ def _ask_all(
     for settings in in_force:
         judge_settings.check_key(settings)
     before: Counter[str] = Counter()
+    started = time.monotonic()
+    criteria = len(requests[0].criteria) if requests else 0
 
     def ask_one(place: int, settings: Judge) -> Judgments:
         first = place * len(requests)
@@ -103,8 +106,10 @@ def _ask_all(
             if tally.usd and tally.judged > tally.from_ledger:
                 left = len(requests) - tally.judged - tally.not_asked
                 numbers["usd_projected"] = numbers["usd"] + tally.usd * left / (tally.judged - tally.from_ledger)
-            done = int(numbers.pop("judged") + numbers.get("not_asked", 0))
-            shard.progress(done, len(requests) * len(in_force), "judgments", **numbers)
+            done, total = int(numbers.pop("judged") + numbers.get("not_asked", 0)), len(requests) * len(in_force)
+            made = (done - numbers.get("from_ledger", 0)) / (time.monotonic() - started)
+            pace = {"verdicts_per_second": made * criteria, "seconds_left": (total - done) / made} if made > 0 else {}
+            shard.progress(done, total, "judgments", **pace, **numbers)
 
         with Ledger(ledger_folder(run, settings)) as ledger:
             inquiry = Inquiry(
@@ -178,19 +183,10 @@ def _pool(run: Run, shard: Shard, settings: Judge) -> Iterator[Pool]:
     if settings.executor == "ray":
         from modpo_hpc.judging.chat.raypool import RayPool
 
-        gpus = settings.server.gpus if served and _has_gpus() else 0
-        pool = RayPool(address, name, settings, settings.actors, {"num_gpus": gpus} if gpus else {})
+        pool = RayPool(address, name, settings, settings.actors, settings.server.gpus if served else 0)
     else:
         pool = ThreadPool(address(), name, settings)
     try:
         yield pool
     finally:
         pool.close()
-
-
-def _has_gpus() -> bool:
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
-    return bool(ray.cluster_resources().get("GPU"))

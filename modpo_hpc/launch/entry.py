@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -189,10 +189,16 @@ def _heartbeat(scratch: Path, stage: str, shard: str) -> Callable[[dict[str, Any
         last = now
         with shards.atomic_file(scratch / HEARTBEAT, "w", durable=False) as stream:
             json.dump({**state, "at": now, "started": started}, stream)
-        extra = "".join(f" {key} {value:.4g}" for key, value in state.items() if key not in ("done", "total", "unit"))
+        extra = "".join(f" {one}" for one in metrics_in_words(state))
         _say(f"{stage} {shard}: {state['done']} of {state['total']} {state['unit']}{extra}")
 
     return beat
+
+
+def metrics_in_words(state: Mapping[str, Any]) -> list[str]:
+    """What a heartbeat says besides how far it is: ``loss 0.61``, ``tokens_read 70,100``."""
+    metrics = {key: value for key, value in state.items() if key not in ("done", "total", "unit", "at", "started")}
+    return [f"{key} {value:,.0f}" if abs(value) >= 1000 else f"{key} {value:.3g}" for key, value in metrics.items()]
 
 
 def _say(message: str) -> None:

@@ -7,6 +7,7 @@ environment of the actor's node, so it travels in no message.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,7 +39,11 @@ class _Actor:
 
 
 class RayPool:
-    """Senders in Ray actors, in the cluster that ``ray.init`` finds (RAY_ADDRESS), or one on this machine."""
+    """Senders in Ray actors, spread over the nodes of the cluster at RAY_ADDRESS, or in a cluster of this process.
+
+    Args:
+        gpus: GPUs of each actor, where the cluster has any.
+    """
 
     def __init__(
         self,
@@ -46,15 +51,20 @@ class RayPool:
         model: str,
         settings: Judge,
         actors: int,
-        options: dict[str, Any] | None = None,
+        gpus: int = 0,
     ) -> None:
         self.workers = actors
         self._make_address, self._model, self._settings = make_address, model, settings.model_dump(mode="json")
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+            _join_cluster()
         actor_class: Any = ray.remote(_Actor)
-        self._class = actor_class.options(max_concurrency=_CONCURRENT_METHODS, **{"num_cpus": 0, **(options or {})})
+        self._class = actor_class.options(
+            max_concurrency=_CONCURRENT_METHODS,
+            num_cpus=0,
+            num_gpus=gpus if ray.cluster_resources().get("GPU") else 0,
+            scheduling_strategy="SPREAD",
+        )
         self._actors: list[Any] = [self._start() for _ in range(actors)]
         self._with: list[set[int]] = [set() for _ in range(actors)]
         self._drains: dict[Any, int] = {}
@@ -113,3 +123,10 @@ class RayPool:
         done, _ = ray.wait([*self._feeds], num_returns=len(self._feeds), timeout=0) if self._feeds else ([], [])
         for reference in done:
             del self._feeds[reference]
+
+
+def _join_cluster() -> None:
+    """Never a cluster that merely happens to run on this machine: it may be somebody else's."""
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    more: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **more)
