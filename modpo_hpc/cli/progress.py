@@ -34,14 +34,15 @@ def follow(run: Run, stages: Sequence[Stage]) -> Iterator[Follower]:
         yield _Lines(run)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
     with Progress(
         SpinnerColumn(finished_text="[green]✓"),
-        TextColumn("{task.description:<14}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        TextColumn("{task.description:<14}", table_column=Column(min_width=14, no_wrap=True)),
+        BarColumn(bar_width=20, table_column=Column(min_width=20)),
+        MofNCompleteColumn(table_column=Column(min_width=7, no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(min_width=7, no_wrap=True)),
+        TextColumn("{task.fields[note]}", style="dim", table_column=Column(no_wrap=True, overflow="ellipsis")),
     ) as bars:
         follower = _Bars(run, stages, bars)
         try:
@@ -134,7 +135,7 @@ class _Bars:
         notes = [f"{count[state]} {state}" for state in ("running", "failed", "blocked") if count[state]]
         part = sum(beat["done"] / max(1, beat["total"]) for beat in running)
         finished, left = count["done"] + part, len(mine) - count["done"] - count["failed"] - part
-        if finished > 0 and count["running"] and stage in self._since:
+        if finished > 0 and count["running"] and stage in self._since and len(mine) > 1:
             notes.append(f"{duration((time.monotonic() - self._since[stage]) / finished * left)} left")
         if running:
             notes.append(describe_beat(running[-1]))

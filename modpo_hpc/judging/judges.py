@@ -26,6 +26,9 @@ from modpo_hpc.study.judging import Judge
 if TYPE_CHECKING:
     from modpo_hpc.judging.chat.pool import Pool
 
+FIRST_TO_SEE = ("usd", "usd_projected", "failed_rate", "failed_server", "failed_connection", "unparsed")
+"""Numbers that a narrow terminal must not cut off."""
+
 Judgments = list[Judgment | None]
 Heard = tuple[Judgments, Tally]
 
@@ -99,7 +102,7 @@ def _ask_all(
     criteria = len(requests[0].criteria) if requests else 0
 
     def ask_one(place: int, settings: Judge) -> Judgments:
-        first = place * len(requests)
+        offset = place * len(requests)
 
         def show(tally: Tally) -> None:
             numbers = _sum(before, tally.metrics())
@@ -109,7 +112,8 @@ def _ask_all(
             done, total = int(numbers.pop("judged") + numbers.get("not_asked", 0)), len(requests) * len(in_force)
             made = (done - numbers.get("from_ledger", 0)) / (time.monotonic() - started)
             pace = {"verdicts_per_second": made * criteria, "seconds_left": (total - done) / made} if made > 0 else {}
-            shard.progress(done, total, "judgments", **pace, **numbers)
+            first = {name: numbers.pop(name) for name in FIRST_TO_SEE if name in numbers}
+            shard.progress(done, total, "judgments", **pace, **first, **numbers)
 
         with Ledger(ledger_folder(run, settings)) as ledger:
             inquiry = Inquiry(
@@ -117,8 +121,8 @@ def _ask_all(
                 settings,
                 Keys(identity_of(settings), settings.prompt_order, settings.scene),
                 ledger,
-                lambda number: is_open(first + number),
-                lambda number, judgment: on_judgment(first + number, judgment),
+                lambda number: is_open(offset + number),
+                lambda number, judgment: on_judgment(offset + number, judgment),
                 show,
                 shard.check,
             )

@@ -35,7 +35,7 @@ from tests.judging.worlds import world
 
 VICTIMS = ("driver", "actor", "endpoint", "ray_head")
 WINDOW = 64
-ON_THE_WAY = 0.05
+ON_THE_WAY = 0.1
 
 
 def main() -> None:
@@ -127,6 +127,9 @@ def kill_judging(folder: Path, verdicts: int, kills: int, seed: int) -> dict[str
     assert bytes_of[0] == bytes_of[1], "the tables differ"
     assert sum(killed.values()) == kills, f"only {dict(killed)} were killed"
     assert twice <= sum(in_flight), f"{twice} calls were made twice, {sum(in_flight)} were in flight at the kills"
+    for number in range(1, kills + 1):
+        again, out = sum(made_again[:number]), sum(in_flight[:number])
+        assert again <= out, f"after {number} kills {again} calls were made again, {out} had been in flight"
     return {
         "name": "judge_kill",
         "ratios": {"in_flight_to_calls_twice": round(sum(in_flight) / max(1, twice), 2)},

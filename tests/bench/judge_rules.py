@@ -1,8 +1,9 @@
 """The rule judge, end to end, at the size of the paper's first phase.
 
 21 pairs x 600 questions x 50 personas x 2 criteria are 1.26 million verdicts. Shards run as ``python jobs/judge.py``
-runs them, four at a time, each with its prompts, keys, ledger, parsing and table. Memory is that of the largest
-process, at a quarter of the questions and at all of them.
+runs them, four at a time, each with its prompts, keys, ledger, parsing and table. Memory is the resident memory of the
+largest process when a quarter, a half, three quarters and all of the shards are done: a process holds the judgments of
+the shard that it is at, and nothing of those before.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from modpo_hpc.run import Run
+from modpo_hpc.shards import marker_path
 from tests.judging.servers import REPOSITORY
 from tests.judging.worlds import world
 
 POLICIES = ("Base", *(f"Policy{number}" for number in range(1, 7)))
-TARGET = 5000
+TARGET, QUARTERS = 5000, 4
 
 
 def main() -> None:
@@ -33,7 +37,6 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=4)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        small = measure(Path(folder) / "small", arguments.questions // 4, arguments.processes)
         whole = measure(Path(folder) / "whole", arguments.questions, arguments.processes)
     rate = whole["verdicts"] / whole["seconds"]
     print(
@@ -42,45 +45,52 @@ def main() -> None:
                 "name": "judge_rules",
                 "ratios": {
                     "rate_to_5000_a_second": round(rate / TARGET, 2),
-                    "memory_quarter_to_whole": round(small["peak_mb"] / whole["peak_mb"], 3),
+                    "memory_at_a_quarter_to_end": round(whole["rss_mb"][0] / whole["rss_mb"][-1], 3),
                 },
                 "verdicts_per_second": round(rate),
                 **whole,
-                "peak_mb_at_a_quarter": small["peak_mb"],
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.processes} processes",
             }
         )
     )
 
 
-def measure(folder: Path, questions: int, processes: int) -> dict[str, float]:
-    """Judge all pairs; verdicts, seconds, largest resident memory of a process, bytes of the ledger."""
+def measure(folder: Path, questions: int, processes: int) -> dict[str, Any]:
+    """Judge all pairs; verdicts, seconds, resident memory of the largest process by quarters, bytes of the ledger."""
     run = world(folder, train=8, test=questions, personas=100, policies=POLICIES)
     shards = run.shard_ids("verdicts")
     start = time.monotonic()
-    with ThreadPoolExecutor(processes) as workers:
-        peaks = list(workers.map(lambda number: judge(run, shards[number::processes]), range(processes)))
+    running = [judge(run, shards[number::processes]) for number in range(processes)]
+    largest = [0] * (QUARTERS + 1)
+    while any(process.poll() is None for process in running):
+        done = sum(marker_path(run.folder("verdicts"), shard).exists() for shard in shards)
+        quarter = min(QUARTERS, 1 + QUARTERS * done // (len(shards) + 1))
+        largest[quarter] = max(largest[quarter], *(resident(process.pid) for process in running))
+        time.sleep(0.05)
     seconds = time.monotonic() - start
+    assert all(process.returncode == 0 for process in running)
     ledger = sum(path.stat().st_size for path in (run.root / "ledger").iterdir())
     return {
         "verdicts": run.table("verdicts", ["first"]).num_rows,
         "seconds": round(seconds, 1),
-        "peak_mb": round(max(peaks) / 1024),
+        "rss_mb": [round(one / 1e6) for one in largest[1:]],
         "ledger_mb": round(ledger / 1e6, 1),
     }
 
 
-def judge(run: Run, shards: Sequence[str]) -> int:
-    """Run shards in one process; its peak resident memory in KiB."""
-    program = (
-        "import resource, runpy, sys; sys.argv = ['jobs/judge.py', *sys.argv[1:]]; "
-        "runpy.run_path('jobs/judge.py', run_name='__main__'); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
-    )
+def judge(run: Run, shards: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a process that runs ``shards`` one after the other."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", program, str(run.root), "--shard", *shards]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
-    return int(done.stderr.split()[-1])
+    command = [sys.executable, "jobs/judge.py", str(run.root), "--shard", *shards]
+    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL)
+
+
+def resident(process: int) -> int:
+    """Bytes of memory that a process holds; 0 when it has ended."""
+    try:
+        return int(psutil.Process(process).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
 from modpo_hpc.shards import marker_path, read_marker
 from tests.judging import worlds
+from tests.judging.servers import counting_server
 
 
 def make(run: Run, stage: str, *only: str) -> None:
@@ -137,3 +138,38 @@ def test_an_answer_missing_for_one_model(tmp_path: Path) -> None:
         InputError, match=f"answers of DPO lack this question.*{kept[0]['question_id']}|{kept[0]['question_id']}"
     ):
         make(run, "verdicts", "one.Base.DPO.0")
+
+
+def test_without_a_key_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KEY_OF_THE_TEST", raising=False)
+    run = worlds.world(tmp_path / "run", kind="openai", model="gpt-5", api_key_env="KEY_OF_THE_TEST")
+    with pytest.raises(InputError, match=r"KEY_OF_THE_TEST.*there is no API key.*export KEY_OF_THE_TEST"):
+        make(run, "verdicts", "one.Base.DPO.0")
+    assert not (run.root / "ledger").exists()
+
+
+def test_a_wrong_model_name_is_named_with_its_remedy(tmp_path: Path) -> None:
+    with counting_server(tmp_path) as (url, calls):
+        run = worlds.world(tmp_path / "run", kind="openai", model="unknown", base_url=url)
+        with pytest.raises(InputError, match=r"judge\.model.*does not know this model.*Correct judge\.model"):
+            make(run, "verdicts", "one.Base.DPO.0")
+        assert not calls.read_text()
+    assert not run.table_path("verdicts", "one.Base.DPO.0").exists()
+
+
+def test_a_torn_ledger_costs_the_torn_answers_only(tmp_path: Path) -> None:
+    """As a kill leaves it: the end of the last write is missing, and so is the index."""
+    with counting_server(tmp_path, latency=0.01) as (url, calls):
+        run = worlds.world(tmp_path / "run", kind="openai", model="m", base_url=url, max_tokens=32, window=8)
+        make(run, "verdicts", "one.Base.DPO.0")
+        before = bytes_of(run, "verdicts")
+        (segment,) = (run.root / "ledger").glob("*.zst")
+        segment.write_bytes(segment.read_bytes()[:-7])
+        for index in (run.root / "ledger").glob("*.npy"):
+            index.unlink()
+        torn = 60 - len(list(entries(run.root / "ledger")))
+        assert 0 < torn < 30
+        forget(run, "verdicts")
+        make(run, "verdicts", "one.Base.DPO.0")
+        assert bytes_of(run, "verdicts") == before
+        assert len(calls.read_text().splitlines()) == 60 + torn
