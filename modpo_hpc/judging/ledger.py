@@ -59,49 +59,40 @@ class Ledger:
         self.folder = folder
         self._writer: segments.SegmentWriter | None = None
         self._fresh: dict[bytes, Entry] = {}
-        self._files: list[Path] = []
-        self._index = np.empty(0, dtype=[*segments.INDEX.descr, ("file", "<u4")])
-        self._frame: tuple[tuple[int, int], list[dict[str, Any]]] | None = None
+        self._indexes: list[tuple[Path, np.ndarray]] = []
+        self._frame: tuple[tuple[Path, int], list[dict[str, Any]]] | None = None
         self.refresh()
 
     def refresh(self) -> None:
         """Take in what other processes have added since."""
         own = self._writer.path if self._writer else None
-        files: list[Path] = []
-        parts: list[np.ndarray] = []
-        for path in segments.segments(self.folder) if self.folder.is_dir() else []:
-            if path == own:
-                continue
-            index = segments.load_index(path)
-            part = np.empty(len(index), dtype=self._index.dtype)
-            for name in segments.INDEX.names or ():
-                part[name] = index[name]
-            part["file"] = len(files)
-            files.append(path)
-            parts.append(part)
-        self._files = files
-        joined = np.concatenate(parts) if parts else self._index[:0]
-        self._index = joined[np.lexsort((joined["file"], joined["low"], joined["high"]))]
+        present = segments.segments(self.folder) if self.folder.is_dir() else []
+        self._indexes = [(path, segments.load_index(path)) for path in present if path != own]
         self._frame = None
+
+    def just_added(self, key: bytes) -> Entry | None:
+        """The entry of ``key`` if it was added here since the ledger was opened."""
+        return self._fresh.get(key)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
         """The entries of those of ``keys`` that have one."""
         found = {key: self._fresh[key] for key in keys if key in self._fresh} if self._fresh else {}
-        if not len(self._index) or len(found) == len(keys):
-            return found
         asked = [key for key in dict.fromkeys(keys) if key not in found]
+        if not asked or not self._indexes:
+            return found
         wanted = segments.index_of(asked, 0)
-        start = np.searchsorted(self._index["high"], wanted["high"], side="left")
-        end = np.searchsorted(self._index["high"], wanted["high"], side="right")
-        places: list[tuple[int, int, int, bytes]] = []
-        for number in np.nonzero(end > start)[0]:
-            for place in range(int(start[number]), int(end[number])):
-                row = self._index[place]
-                if row["low"] == wanted["low"][number]:
-                    places.append((int(row["file"]), int(row["offset"]), int(row["row"]), asked[number]))
-                    break
-        for file, offset, line, key in sorted(places):
-            found[key] = _entry(self._lines(file, offset)[line])
+        for path, index in self._indexes:
+            start = np.searchsorted(index[segments.HIGH], wanted[segments.HIGH], side="left")
+            end = np.searchsorted(index[segments.HIGH], wanted[segments.HIGH], side="right")
+            places: list[tuple[int, int, bytes]] = []
+            for number in np.nonzero(end > start)[0]:
+                for place in range(int(start[number]), int(end[number])):
+                    if index[segments.LOW, place] == wanted[segments.LOW, number] and asked[number] not in found:
+                        _, _, offset, row = index[:, place].tolist()
+                        places.append((offset, row, asked[number]))
+                        break
+            for offset, row, key in sorted(places):
+                found[key] = _entry(self._lines(path, offset)[row])
         return found
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -126,9 +117,9 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def _lines(self, file: int, offset: int) -> list[dict[str, Any]]:
-        if self._frame is None or self._frame[0] != (file, offset):
-            self._frame = ((file, offset), segments.read_frame(self._files[file], offset))
+    def _lines(self, path: Path, offset: int) -> list[dict[str, Any]]:
+        if self._frame is None or self._frame[0] != (path, offset):
+            self._frame = ((path, offset), segments.read_frame(path, offset))
         return self._frame[1]
 
 

@@ -27,8 +27,8 @@ from modpo_hpc.shards import atomic_file
 
 SUFFIX = ".jsonl.zst"
 INDEX_SUFFIX = ".index.npy"
-INDEX = np.dtype([("high", "<u8"), ("low", "<u8"), ("offset", "<u8"), ("row", "<u4")])
-"""One row of an index: the two halves of a key, the offset of its frame in the segment, its line in the frame."""
+HIGH, LOW, OFFSET, ROW = range(4)
+"""Rows of an index, uint64 of shape (4, keys): the halves of each key, the offset of its frame, its line in there."""
 
 _MAGIC = 0x184D2A5D
 _TAG = b"MLG1"
@@ -84,36 +84,43 @@ class SegmentWriter:
     def close(self) -> None:
         """Write the index beside the segment and give up the lock; a segment without rows goes away."""
         if self._index:
-            write_index(self.path, np.concatenate(self._index), self._stream.tell())
+            write_index(self.path, sort_index(self._index), self._stream.tell())
         else:
             self.path.unlink(missing_ok=True)
         self._stream.close()
 
 
 def index_of(keys: Sequence[bytes], offset: int) -> np.ndarray:
-    """Index rows of the 16-byte ``keys`` of one frame, in the order of its lines."""
-    rows = np.empty(len(keys), dtype=INDEX)
-    halves = np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2)
-    rows["high"], rows["low"], rows["offset"], rows["row"] = halves[:, 0], halves[:, 1], offset, np.arange(len(keys))
-    return rows
+    """Index of the 16-byte ``keys`` of one frame, in the order of its lines."""
+    index = np.empty((4, len(keys)), dtype="<u8")
+    index[HIGH : LOW + 1] = np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2).T
+    index[OFFSET], index[ROW] = offset, np.arange(len(keys))
+    return index
 
 
 def write_index(segment: Path, index: np.ndarray, length: int) -> None:
-    """Put ``index`` beside ``segment``; ``length`` bytes of the segment are covered by it."""
-    head = np.array([(length, 0, 0, 0)], dtype=INDEX)
+    """Put ``index``, which is sorted, beside ``segment``; ``length`` bytes of the segment are covered by it."""
+    head = np.array([[length], [0], [0], [0]], dtype="<u8")
     with atomic_file(_index_path(segment)) as stream:
-        np.save(stream, np.concatenate([head, index]))
+        np.save(stream, np.concatenate([head, index], axis=1))
+
+
+def sort_index(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """One index of several, sorted by keys; of a key that is there twice the earlier one comes first."""
+    whole = np.concatenate(parts, axis=1) if parts else np.empty((4, 0), dtype="<u8")
+    return np.ascontiguousarray(whole[:, np.lexsort((whole[LOW], whole[HIGH]))])
 
 
 def load_index(segment: Path) -> np.ndarray:
-    """The index of ``segment``: the one beside it if that covers the file, else one made by reading it all.
+    """The sorted index of ``segment``: the one beside it if that covers the file, else one made by reading it all.
 
-    If no process writes to the segment any more, what was made by reading is kept beside it.
+    The one beside it is mapped, not read: looking for a key touches a few pages of it. What was made by reading is
+    kept beside the segment if no process writes to that any more.
     """
     try:
-        stored = np.load(_index_path(segment))
-        if int(stored["high"][0]) == segment.stat().st_size:
-            return stored[1:]
+        stored = np.load(_index_path(segment), mmap_mode="r")
+        if stored.ndim == 2 and int(stored[HIGH, 0]) == segment.stat().st_size:
+            return np.asarray(stored)[:, 1:]
     except (FileNotFoundError, ValueError, EOFError):
         pass
     length = segment.stat().st_size
@@ -121,7 +128,7 @@ def load_index(segment: Path) -> np.ndarray:
         index_of([bytes.fromhex(row["key"]) for row in read_frame(segment, frame)], frame.offset)
         for frame in scan(segment).frames
     ]
-    index = np.concatenate(found) if found else np.empty(0, dtype=INDEX)
+    index = sort_index(found)
     if not is_being_written(segment):
         write_index(segment, index, length)
     return index

@@ -126,6 +126,7 @@ def kill_judging(folder: Path, verdicts: int, kills: int, seed: int) -> dict[str
     assert set(asked) == set(asked_calmly)
     assert bytes_of[0] == bytes_of[1], "the tables differ"
     assert sum(killed.values()) == kills, f"only {dict(killed)} were killed"
+    assert twice <= kills * WINDOW, f"{twice} calls were made twice by {kills} kills with a window of {WINDOW}"
     assert twice <= sum(in_flight), f"{twice} calls were made twice, {sum(in_flight)} were in flight at the kills"
     for number in range(1, kills + 1):
         again, out = sum(made_again[:number]), sum(in_flight[:number])

@@ -95,8 +95,8 @@ class Agenda:
                 elif key in self._by_key:
                     self._by_key[key].numbers.append(number)
                     continue
-                elif found := ledger.find([key]):  # answered since this batch was looked up
-                    step = self._next_step(number, [found[key]])
+                elif added := ledger.just_added(key):  # since this batch was looked up
+                    step = self._next_step(number, [added])
                 else:
                     step = self._errand(number, key, [])
                 if step is None:
