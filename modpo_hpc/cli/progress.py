@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from modpo_hpc.run import Run
 
 REFRESH_SECONDS = 0.5
+WIDTH_OF_BARS = 64
+"""What a row takes beside its note, which would otherwise push the bar away."""
 
 
 class Follower(Protocol):
@@ -34,15 +37,14 @@ def follow(run: Run, stages: Sequence[Stage]) -> Iterator[Follower]:
         yield _Lines(run)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-    from rich.table import Column
 
     with Progress(
         SpinnerColumn(finished_text="[green]✓"),
-        TextColumn("{task.description:<14}", table_column=Column(min_width=14, no_wrap=True)),
-        BarColumn(bar_width=20, table_column=Column(min_width=20)),
-        MofNCompleteColumn(table_column=Column(min_width=7, no_wrap=True)),
-        TimeElapsedColumn(table_column=Column(min_width=7, no_wrap=True)),
-        TextColumn("{task.fields[note]}", style="dim", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.description:<14}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
     ) as bars:
         follower = _Bars(run, stages, bars)
         try:
@@ -139,7 +141,8 @@ class _Bars:
             notes.append(f"{duration((time.monotonic() - self._since[stage]) / finished * left)} left")
         if running:
             notes.append(describe_beat(running[-1]))
-        self._bars.update(self._rows[stage], note=", ".join(notes))
+        room = max(20, self._bars.console.width - WIDTH_OF_BARS)
+        self._bars.update(self._rows[stage], note=shorten(", ".join(notes), room, placeholder=" ..."))
 
 
 def heartbeat(run: Run, stage: str, shard: str) -> dict[str, Any] | None:

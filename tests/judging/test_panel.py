@@ -15,6 +15,8 @@ from modpo_hpc.cli.main import main
 from modpo_hpc.errors import InputError
 from modpo_hpc.judging.ledger import entries
 from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.report.results import read_results
+from modpo_hpc.report.scrutiny import certainty_section
 from modpo_hpc.run import Run
 from modpo_hpc.study import parse_study
 from tests.judging import worlds
@@ -70,6 +72,9 @@ def test_every_judge_answers_everything_and_the_majority_is_that_of_all_votes(tm
     alone = pd.read_parquet(folder / "judge_rates.parquet")
     only = majorities(verdicts[verdicts["judge"] == "rules"])
     assert alone[alone["judge"] == "rules"]["wins_a"].sum() == (only == 1).sum()
+    shown = {table.file: table for table in certainty_section(read_results(run)).tables}
+    assert len(shown["judge_agreement"].rows) == 6
+    assert len(shown["judge_rates"].rows) == 3 * 3 * 2
     persons = pd.read_parquet(folder / "persona_rates.parquet")
     assert not persons.duplicated(["phase", "criterion", "policy", "persona_id"]).any()
 
