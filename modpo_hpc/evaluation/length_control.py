@@ -36,7 +36,8 @@ def length_controlled(outcomes: Array, lengths_a: Array, lengths_b: Array, confi
     scale = float(difference.std())
     regressor = np.tanh(difference / scale) if scale > 0 else np.zeros_like(difference)
     design = np.column_stack([np.ones_like(regressor), regressor])
-    weights, prior = np.zeros(2), np.eye(2) / _PRIOR_SCALE**2
+    weights: NDArray[np.float64] = np.zeros(2)
+    prior = np.eye(2) / _PRIOR_SCALE**2
     for _ in range(100):
         chance = 1 / (1 + np.exp(-design @ weights))
         information = design.T @ (design * (chance * (1 - chance))[:, None]) + prior

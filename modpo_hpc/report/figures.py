@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -55,7 +56,8 @@ def head_to_head(results: Results, phase: str, criterion: str) -> Figure:
             axes.text(across, up, f"{value:.0f}", ha="center", va="center", size=8, color=ink)
     _name_cells(axes, order)
     axes.set_title(f"{words.title(criterion)}: win rate of row against column (%)")
-    figure.colorbar(image, ax=axes, shrink=0.9, pad=0.03).outline.set_visible(False)
+    outline: Any = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.03).outline
+    outline.set_visible(False)
     return figure
 
 
