@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ def test_two_kills_cost_no_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("whole study")
 def test_actors_sit_on_all_nodes_of_the_cluster_that_the_address_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,12 +38,14 @@ def test_actors_sit_on_all_nodes_of_the_cluster_that_the_address_names(
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         pool = RayPool(lambda: FixedAddress("http://127.0.0.1:9/v1"), "m", Judge(kind="openai", model="m"), actors=4)
         assert ray.get_runtime_context().gcs_address == cluster.address
-        for _ in range(300):
+        deadline = time.monotonic() + 120
+        alive: list[Any] = []
+        while len(alive) < 4 and time.monotonic() < deadline:
             alive = [one for one in actors().values() if one["State"] == "ALIVE"]
-            if len(alive) == 4:
-                break
             time.sleep(0.1)
+        assert len(alive) == 4
         assert len({one["Address"]["NodeID"] for one in alive}) == 2
         pool.close()
     finally:
+        ray.shutdown()
         cluster.shutdown()
