@@ -25,6 +25,12 @@ def test_a_rehearsal_takes_partitions_and_set_up_of_the_profile_but_no_gpu() -> 
     assert lighter.stages["policies"].gpus is lighter.stages["policies"].cpus is None
 
 
+def states_of_jobs() -> dict[str, str]:
+    """State by job of everything this cluster has run, other tests' jobs among it."""
+    told = subprocess.run(["sacct", "-nPX", "-o", "jobid,state"], capture_output=True, text=True, check=True).stdout
+    return dict(line.split("|", 1) for line in told.splitlines())
+
+
 def test_a_study_is_rehearsed_on_slurm_to_its_last_table(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODPO_JOBS")
     study, run = cluster.folder / "small.yaml", cluster.folder / "rehearsal"
@@ -36,6 +42,7 @@ def test_a_study_is_rehearsed_on_slurm_to_its_last_table(cluster: Cluster, monke
     assert "of stage policies" in refused[1]
     assert not run.joinpath("statistics").exists()
 
+    before = states_of_jobs()
     code, output = cluster(*typed)
     assert code == 3, output
     assert "type the same again" in output
@@ -46,6 +53,7 @@ def test_a_study_is_rehearsed_on_slurm_to_its_last_table(cluster: Cluster, monke
     found = json.loads(output)
     assert found["counts"]["verdicts"] == 1 * 6 * 50 * 2
     assert found["tasks"] == sum(one["shards"] for one in found["costs"])
-    jobs = subprocess.run(["sacct", "-n", "-X", "-o", "state"], capture_output=True, text=True, check=True).stdout
-    assert "FAILED" not in jobs
+    ours = {job: state for job, state in states_of_jobs().items() if job not in before}
+    assert ours
+    assert "FAILED" not in ours.values()
     assert "McNemar" in cluster("results", run)[1]
