@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from modpo_hpc.judging.audit import Account
 
+LAST_WORD = (
+    "Tables are made from these answers: after a change of the parser, modpo rerun DIR STAGE makes them anew without "
+    "a call."
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
@@ -21,16 +26,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the account; 1 if anything in it is damaged or kept twice."""
     from modpo_hpc.judging.audit import audit
 
-    account = audit(find_ledger(arguments.folder))
+    accounts = [audit(ledger) for ledger in find_ledgers(arguments.folder)]
     if arguments.json:
-        print(json.dumps(account.as_json(), indent=1))
+        print(json.dumps({"ledgers": [account.as_json() for account in accounts]}, indent=1))
     else:
-        print(render(account))
-    return 1 if account.repeated else 0
+        print("\n".join([*map(render, accounts), LAST_WORD]))
+    return 1 if any(account.repeated for account in accounts) else 0
 
 
-def find_ledger(folder: Path) -> Path:
-    """The ledger that belongs to ``folder``.
+def find_ledgers(folder: Path) -> list[Path]:
+    """The ledgers that belong to ``folder``: of a run, those of its judges, each once.
 
     Raises:
         InputError: there is none.
@@ -43,10 +48,11 @@ def find_ledger(folder: Path) -> Path:
         from modpo_hpc.judging.judges import ledger_folder
         from modpo_hpc.run import Run
 
-        candidates = [ledger_folder(Run.open(folder))]
-    for candidate in candidates:
-        if candidate.is_dir() and segments.segments(candidate):
-            return candidate
+        run = Run.open(folder)
+        candidates = [ledger_folder(run, judge) for judge in run.study.judges]
+    found = [one for one in dict.fromkeys(candidates) if one.is_dir() and segments.segments(one)]
+    if found:
+        return found
     raise InputError(
         "there is no ledger here (no segments *.jsonl.zst)",
         file=folder,
@@ -81,8 +87,4 @@ def render(account: Account) -> str:
         lines.append(
             f"  {account.repeated:,} answers are there more than once: two runs asked the same at the same time."
         )
-    lines.append(
-        "  Tables are made from these answers: after a change of the parser, modpo rerun DIR STAGE makes them anew "
-        "without a call."
-    )
     return "\n".join(lines)

@@ -42,10 +42,15 @@ def ability_rows(phase: Phase) -> Rows:
 
 
 def agreement_rows(phase: Phase) -> Rows:
-    """How far the votes of the personas on a question go together, and how many votes that leaves."""
-    rows = Rows()
+    """How far the votes of the personas on a question go together, and how many votes that leaves.
+
+    With a panel of judges a persona's vote is the mean of what its judges said: they speak for one person.
+    """
+    judges, rows = max(1, len(phase.ballots.judges)), Rows()
     for c, p, key in phase.cells():
-        found = components(phase.votes[c, p].astype(float), phase.cast[c, p])
+        cast = phase.cast[c, p].reshape(len(phase.ballots.questions), judges, -1)
+        said = np.where(cast, phase.votes[c, p].reshape(cast.shape), 0).sum(axis=1)
+        found = components(said / np.maximum(cast.sum(axis=1), 1), cast.any(axis=1))
         rows.append(
             {
                 **key,

@@ -75,8 +75,23 @@ def test_every_judge_answers_everything_and_the_majority_is_that_of_all_votes(tm
     shown = {table.file: table for table in certainty_section(read_results(run)).tables}
     assert len(shown["judge_agreement"].rows) == 6
     assert len(shown["judge_rates"].rows) == 3 * 3 * 2
+    together = pd.read_parquet(folder / "persona_agreement.parquet")
+    assert set(together["votes"]) == {10 * 6}, "a persona votes once, by the mean of its judges"
     persons = pd.read_parquet(folder / "persona_rates.parquet")
     assert not persons.duplicated(["phase", "criterion", "policy", "persona_id"]).any()
+
+
+def test_the_ledgers_of_all_judges_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judges = [{"kind": "rules"}, {"kind": "rules", "name": "again", "ledger": str(tmp_path / "shared")}]
+    run = worlds.world(tmp_path / "run", judges=judges)
+    make(run, "verdicts")
+    capsys.readouterr()
+    assert main(["ledger", str(run.root), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["ledgers"]
+    assert [one["folder"] for one in told] == [str(run.root / "ledger"), str(tmp_path / "shared")]
+    assert [one["keys"] for one in told] == [3 * 10 * 6] * 2
+    assert main(["ledger", str(run.root)]) == 0
+    assert capsys.readouterr().out.count(" answers in ") == 2
 
 
 def test_rankings_of_a_panel_are_all_votes(tmp_path: Path) -> None:
