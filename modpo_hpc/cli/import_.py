@@ -7,9 +7,11 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from modpo_hpc.cli.arguments import add_study
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="study file that goes on with the data")
+    add_study(parser, "study file that goes on with the data")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files, or folders of them")
     parser.add_argument("--run", required=True, metavar="DIR", help="run directory, new or without these stages")
     parser.add_argument(
@@ -20,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="models",
         help="which policy a model of the answers is, where the names differ",
     )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 

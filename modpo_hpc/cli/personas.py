@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modpo_hpc.cli.arguments import add_overrides
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("place", metavar="DIR|STUDY", help="run directory, or a study that has not begun")
     check.add_argument("--k", type=int, default=5, help="participants who should share a combination")
-    check.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    add_overrides(check)
     for action in (show, check):
         action.add_argument("--json", action="store_true", help="print JSON alone")
 

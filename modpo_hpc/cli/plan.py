@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from modpo_hpc.cli.arguments import add_study
+
 NATURAL_WIDTH = 150
 
 if TYPE_CHECKING:
@@ -17,13 +19,11 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="study file, for instance configs/demo.yaml")
+    add_study(parser)
     parser.add_argument(
         "--run", metavar="DIR", help="take off what is done in this run; its finished shards give the times"
     )
     parser.add_argument("--profile", metavar="P", default="gpu", help="cluster profile (default: gpu)")
-    overrides = {"action": "append", "default": [], "metavar": "KEY=VALUE", "dest": "overrides"}
-    parser.add_argument("--set", help="override a field of the study", **overrides)  # type: ignore[arg-type]
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 

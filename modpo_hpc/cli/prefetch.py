@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from modpo_hpc.cli.arguments import add_study
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="study file")
-    overrides = {"action": "append", "default": [], "metavar": "KEY=VALUE", "dest": "overrides"}
-    parser.add_argument("--set", help="override a field of the study", **overrides)  # type: ignore[arg-type]
+    add_study(parser)
     parser.add_argument("--check", action="store_true", help="only say what is in the cache; fetch nothing")
 
 

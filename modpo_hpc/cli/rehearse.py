@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modpo_hpc.cli.arguments import add_study
+
 if TYPE_CHECKING:
     from modpo_hpc.rehearsal.report import Rehearsal
     from modpo_hpc.run import Run
@@ -20,17 +22,9 @@ DEFAULT_ARRAY_LIMIT = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="study file, for instance configs/paper.yaml")
+    add_study(parser, "study file, for instance configs/paper.yaml")
     parser.add_argument("--run", required=True, metavar="DIR", help="folder for the rehearsal; a run of its own")
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="override a field of the study",
-    )
     parser.add_argument("--jobs", type=int, metavar="N", help="CPUs to use at once; all of them if not given")
     parser.add_argument(
         "--profile",

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from modpo_hpc.cli.arguments import add_study
+
 if TYPE_CHECKING:
     from modpo_hpc.launch.local import Task
     from modpo_hpc.pipeline import Stage
@@ -15,21 +17,13 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="study file, for instance configs/demo.yaml")
+    add_study(parser)
     parser.add_argument(
         "--run", required=True, metavar="DIR", help="run directory; the same command again goes on in it"
     )
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--until", metavar="STAGE", help="stop after this stage")
     some.add_argument("--only", metavar="STAGE", help="this stage alone; what it needs must be there")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="override a field of the study",
-    )
     parser.add_argument("--jobs", type=int, metavar="N", help="CPUs to use at once; all of them if not given")
 
 

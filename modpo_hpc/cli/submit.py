@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modpo_hpc.cli.arguments import add_study
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="study file, for instance configs/demo.yaml")
+    add_study(parser)
     parser.add_argument("--run", required=True, metavar="DIR", help="run directory, on a filesystem that all nodes see")
     parser.add_argument(
         "--profile", required=True, metavar="P", help="cluster profile: a file, or a name of slurm/profiles"
@@ -28,8 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--until", metavar="STAGE", help="this stage and what it needs")
     some.add_argument("--only", metavar="STAGE", help="this stage alone; what it needs must be done or queued")
-    overrides = {"action": "append", "default": [], "metavar": "KEY=VALUE", "dest": "overrides"}
-    parser.add_argument("--set", help="override a field of the study", **overrides)  # type: ignore[arg-type]
     parser.add_argument("--dry-run", action="store_true", help="print the sbatch files; hand in nothing")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 

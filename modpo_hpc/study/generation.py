@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from modpo_hpc.prompts import INSTRUCTION
 from modpo_hpc.study.section import Section
+from modpo_hpc.study.serving import Serving
 
 _VLLM = (
     *("vllm", "serve", "{model}", "--served-model-name", "base", "--dtype", "{dtype}"),
@@ -25,7 +26,7 @@ class Sampling(Section):
     batch_size: int = Field(32, ge=1, description="texts in progress at once, on a GPU or at an endpoint")
 
 
-class Server(Section):
+class Server(Serving):
     """The server that the engine ``server`` starts on each GPU, for as long as a shard runs.
 
     In all texts below ``{model}`` is the folder of the base model, ``{policy}`` the policy's name, ``{adapter}`` the
@@ -43,17 +44,6 @@ class Server(Section):
     )
     base_name: str = Field("base", description="model name in requests to the base model")
     adapter_name: str = Field("{policy}", description="model name in requests to a policy with an adapter")
-    health: str = Field("/health", description="path that answers 200 when the server is ready")
-    ready_minutes: float = Field(20, gt=0, description="time to load the model")
-    gpus: int = Field(1, ge=1, description="GPUs of one server")
-    restarts: int = Field(3, ge=0, description="restarts of a server in one shard before the shard fails")
-
-    @field_validator("command")
-    @classmethod
-    def _has_port(cls, command: tuple[str, ...]) -> tuple[str, ...]:
-        if not command or not any("{port}" in part for part in command):
-            raise ValueError("the command line must pass {port} to the server")
-        return command
 
 
 class Endpoint(Section):

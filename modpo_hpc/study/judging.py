@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from modpo_hpc.prompts import SCENE
 from modpo_hpc.study.section import Section
+from modpo_hpc.study.serving import Serving
 
 
 class Price(Section):
@@ -23,7 +24,7 @@ class Price(Section):
     thinking: int = Field(0, ge=0, description="tokens of thought that a plan counts for each call")
 
 
-class ServedJudge(Section):
+class ServedJudge(Serving):
     """The server that the judge ``server`` runs on, one on each GPU, for as long as a shard runs.
 
     In ``command``, ``{model}`` is ``judge.model``, ``{dtype}`` the study's ``models.dtype``.
@@ -37,17 +38,6 @@ class ServedJudge(Section):
         description="command line; {host} and {port} are filled in at every start",
     )
     name: str = Field("judge", description="model name in requests")
-    health: str = Field("/health", description="path that answers 200 when the server is ready")
-    ready_minutes: float = Field(20, gt=0, description="time to load the model")
-    gpus: int = Field(1, ge=1, description="GPUs of one server")
-    restarts: int = Field(3, ge=0, description="restarts of a server in one shard before the shard fails")
-
-    @field_validator("command")
-    @classmethod
-    def _has_port(cls, command: tuple[str, ...]) -> tuple[str, ...]:
-        if not any("{port}" in part for part in command):
-            raise ValueError("the command line must pass {port} to the server")
-        return command
 
 
 class Judge(Section):

@@ -1,0 +1,23 @@
+"""Arguments that several commands take, said once."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_study(parser: argparse.ArgumentParser, words: str = "study file, for instance configs/demo.yaml") -> None:
+    """``STUDY``, and the ``--set`` that overrides its fields."""
+    parser.add_argument("study", metavar="STUDY", help=words)
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """``--set KEY=VALUE``, any number of times."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a field of the study",
+    )
