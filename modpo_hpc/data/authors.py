@@ -14,19 +14,18 @@ What the formats do not hold (tokens, seeds, votes) travels in further columns a
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from modpo_hpc.data.strict_reading import read_header, read_json, read_rows
 from modpo_hpc.errors import InputError
 
 Kind = Literal["personas", "all_personas", "questions", "responses", "pairs", "rankings", "answers"]
 FORMATS = "Known are: train_/test_personas.json, all_personas.json, questions_train/test.csv, responses_train.csv, \
 <criterion>_pairs.json, <criterion>_rankings.json, <model>_responses.csv."
-CSV_LIMIT = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def kind_of(path: Path) -> Kind:
         if name.endswith(ending):
             return kind  # type: ignore[return-value]
     if name.endswith(".csv"):
-        header = {column.strip() for column in _header(path)}
+        header = {column.strip() for column in read_header(path)}
         if {"question_id", "response_text", "model_name"} <= header:
             return "answers"
         if {"question_id", "response_id", "response_text"} <= header:
@@ -98,7 +97,7 @@ def kind_of(path: Path) -> Kind:
 
 def read_personas(path: Path) -> dict[str, str]:
     """Persona id -> text."""
-    raw = _json(path, dict)
+    raw = read_json(path, dict)
     for identity, text in raw.items():
         if not isinstance(text, str) or not text.strip():
             raise InputError("this persona has no text", file=path, field=identity, remedy="Give its text as a string.")
@@ -109,7 +108,7 @@ def read_personas(path: Path) -> dict[str, str]:
 
 def read_details(path: Path) -> dict[str, dict[str, Any]]:
     """Persona text -> what all_personas.json says of the person."""
-    raw = _json(path, dict)
+    raw = read_json(path, dict)
     found = {}
     for part in ("train_personas", "test_personas"):
         for place, entry in enumerate(raw.get(part, [])):
@@ -122,7 +121,7 @@ def read_details(path: Path) -> dict[str, dict[str, Any]]:
 def read_questions(path: Path) -> dict[str, str]:
     """Question id -> text."""
     found: dict[str, str] = {}
-    for line, row in _rows(path, ("question_id", "question_text")):
+    for line, row in read_rows(path, ("question_id", "question_text")):
         if row["question_id"] in found:
             raise InputError(
                 f"line {line}: this question occurs twice",
@@ -141,7 +140,7 @@ def read_responses(path: Path) -> list[Response]:
     extra = ("model_name",) if answers else ("response_id",)
     seen: set[tuple[str, str]] = set()
     found = []
-    for line, row in _rows(
+    for line, row in read_rows(
         path, ("question_id", "question_text", "response_text", *extra), may_be_empty="response_text"
     ):
         key = (row["question_id"], row[extra[0]])
@@ -174,7 +173,7 @@ def read_ranked(path: Path) -> list[Ranked]:
     pairs = kind_of(path) == "pairs"
     found: list[Ranked] = []
     seen: set[str] = set()
-    for place, entry in enumerate(_json(path, list)):
+    for place, entry in enumerate(read_json(path, list)):
         where = f"[{place}]"
         question_id = str(_part(entry, "question_id", (str, int), path, where))
         question = str(_part(entry, "question_text", (str,), path, where))
@@ -221,23 +220,6 @@ def write_csv(stream: IO[str], columns: Sequence[str], rows: Sequence[Mapping[st
     writer.writerows(rows)
 
 
-def _json(path: Path, shape: type) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"this file cannot be read: {error.strerror}", file=path, remedy="Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"byte {error.start} is not UTF-8", file=path, remedy="Convert the file to UTF-8.") from error
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"line {error.lineno}: this is no JSON ({error.msg})", file=path, remedy="Get a complete copy of the file."
-        ) from error
-    if not isinstance(content, shape):
-        wanted = "a mapping of id to text" if shape is dict else "a list of questions"
-        raise InputError(f"the file is not {wanted}", file=path, remedy="Compare it with docs/authors-files.md.")
-    return content
-
-
 def _part(entry: Any, name: str, kinds: tuple[type, ...], path: Path, where: str) -> Any:
     if not isinstance(entry, dict) or name not in entry:
         raise InputError(f"{name} is missing", file=path, field=where, remedy="Add it, or leave the entry out.")
@@ -246,49 +228,6 @@ def _part(entry: Any, name: str, kinds: tuple[type, ...], path: Path, where: str
         names = " or ".join(kind.__name__ for kind in kinds)
         raise InputError(f"this should be {names}", file=path, field=f"{where}.{name}", remedy="Correct the entry.")
     return value
-
-
-def _header(path: Path) -> list[str]:
-    for line in _text(path).splitlines():
-        return next(csv.reader([line]))
-    raise InputError("this file is empty", file=path, remedy="Give a CSV with a header.")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"this file cannot be read: {error.strerror}", file=path, remedy="Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"byte {error.start} is not UTF-8", file=path, remedy="Convert the file to UTF-8.") from error
-
-
-def _rows(path: Path, needed: Sequence[str], may_be_empty: str = "") -> Iterator[tuple[int, dict[str, str]]]:
-    csv.field_size_limit(CSV_LIMIT)
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), restkey="\0rest", strict=True)
-    header = reader.fieldnames or []
-    if absent := [name for name in needed if name not in header]:
-        raise InputError(f"this file has no column {absent[0]!r}", file=path, field=absent[0], remedy="Add the column.")
-    count = 0
-    try:
-        for row in reader:
-            line = reader.line_num
-            if "\0rest" in row or None in row.values():
-                raise InputError(
-                    f"line {line}: the number of cells is not that of the header",
-                    file=path,
-                    remedy="Quote cells that hold commas or line ends.",
-                )
-            if empty := [name for name in needed if name != may_be_empty and not row[name].strip()]:
-                raise InputError(f"line {line}: this cell is empty", file=path, field=empty[0], remedy="Fill it in.")
-            count += 1
-            yield line, row
-    except csv.Error as error:
-        raise InputError(
-            f"line {reader.line_num}: this is no CSV ({error})", file=path, remedy="Get a complete copy."
-        ) from error
-    if not count:
-        raise InputError("this file has a header and no rows", file=path, remedy="Get a complete copy.")
 
 
 def _number(row: Mapping[str, str], name: str, path: Path, line: int) -> int | None:
