@@ -6,10 +6,9 @@ from functools import partial
 from statistics import fmean, median
 
 from modpo_hpc.report import scrutiny_figures, words
+from modpo_hpc.report.panel import CELL, panel_tables
 from modpo_hpc.report.parts import Picture, Section, Shown, is_number, numbers, text
 from modpo_hpc.report.results import Results, Rows
-
-_CELL = [text("Phase"), text("Criterion"), text("A"), text("B")]
 
 
 def certainty_section(results: Results) -> Section:
@@ -45,7 +44,7 @@ def certainty_section(results: Results) -> Section:
         tables=[
             _position_table(position),
             _agreement_table(agreement),
-            *_panel_tables(results),
+            *panel_tables(results),
             _completeness_table(results),
         ],
     )
@@ -91,7 +90,7 @@ def length_section(results: Results) -> Section:
         tables=[
             Shown(
                 "Win rate of A as it is and at equal length",
-                [*_CELL, *numbers("tokens A", "tokens B", "A wins", "at equal length", "interval", "log-odds per SD")],
+                [*CELL, *numbers("tokens A", "tokens B", "A wins", "at equal length", "interval", "log-odds per SD")],
                 shown,
                 "length_control",
                 folded=True,
@@ -179,7 +178,7 @@ def _position_table(rows: Rows) -> Shown:
     return Shown(
         "Position bias: votes won by the first shown; questions whose majority flips between those who saw A first and "
         "those who saw B first, beside random halves; win rate of A by order, and with both orders weighing the same",
-        [*_CELL, *numbers(*headings)],
+        [*CELL, *numbers(*headings)],
         shown,
         "position_bias",
         folded=True,
@@ -201,56 +200,11 @@ def _agreement_table(rows: Rows) -> Shown:
     ]
     return Shown(
         "Agreement of the personas on a question: intra-class correlation and effective number of votes",
-        [*_CELL, *numbers("votes", "correlation", "effective votes")],
+        [*CELL, *numbers("votes", "correlation", "effective votes")],
         shown,
         "persona_agreement",
         folded=True,
     )
-
-
-def _panel_tables(results: Results) -> list[Shown]:
-    """How the judges of a panel agree, and what each of them found; nothing for one judge."""
-    if "judge_agreement" not in results.tables:
-        return []
-    agreement = [
-        [
-            row["phase"],
-            words.title(row["criterion"]),
-            row["judge"],
-            row["other_judge"],
-            f"{row['votes']:,}",
-            words.percent(row["agreement"]),
-            words.decimals(row["kappa"]),
-            words.decimals(row["ac1"]),
-            words.percent(row["majority_agreement"]),
-            words.decimals(row["majority_kappa"]),
-        ]
-        for row in results.tables["judge_agreement"]
-    ]
-    rates = [
-        [
-            row["phase"],
-            words.title(row["criterion"]),
-            row["policy_a"],
-            row["policy_b"],
-            row["judge"],
-            words.percent(row["win_rate_a"]),
-            words.percent(row["win_rate_b"]),
-        ]
-        for row in results.tables["judge_rates"]
-    ]
-    headings = ("votes", "agreement", "kappa", "AC1", "majorities agree", "kappa of majorities")
-    pair = [text("Phase"), text("Criterion"), text("Judge"), text("Other judge")]
-    return [
-        Shown("Agreement of the judges of the panel", [*pair, *numbers(*headings)], agreement, "judge_agreement"),
-        Shown(
-            "Win rates by each judge of the panel alone",
-            [*_CELL, text("Judge"), *numbers("A wins", "B wins")],
-            rates,
-            "judge_rates",
-            folded=True,
-        ),
-    ]
 
 
 def _completeness_table(results: Results) -> Shown:
@@ -267,7 +221,7 @@ def _completeness_table(results: Results) -> Shown:
         for row in rows
     ]
     headings = ("asked", "votes", "unparsed", "missing", "not needed")
-    return Shown("Verdicts of every cell", [*_CELL, *numbers(*headings)], shown, "completeness", folded=True)
+    return Shown("Verdicts of every cell", [*CELL, *numbers(*headings)], shown, "completeness", folded=True)
 
 
 def _agreement_words(rows: Rows) -> str:

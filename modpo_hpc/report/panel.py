@@ -1,0 +1,55 @@
+"""Tables on a panel of judges."""
+
+from __future__ import annotations
+
+from modpo_hpc.report import words
+from modpo_hpc.report.parts import Shown, numbers, text
+from modpo_hpc.report.results import Results
+
+CELL = (text("Phase"), text("Criterion"), text("A"), text("B"))
+"""The columns that say which comparison a row is about."""
+
+
+def panel_tables(results: Results) -> list[Shown]:
+    """How the judges of a panel agree, and what each of them found; nothing for one judge."""
+    if "judge_agreement" not in results.tables:
+        return []
+    agreement = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            row["judge"],
+            row["other_judge"],
+            f"{row['votes']:,}",
+            words.percent(row["agreement"]),
+            words.decimals(row["kappa"]),
+            words.decimals(row["ac1"]),
+            words.percent(row["majority_agreement"]),
+            words.decimals(row["majority_kappa"]),
+        ]
+        for row in results.tables["judge_agreement"]
+    ]
+    rates = [
+        [
+            row["phase"],
+            words.title(row["criterion"]),
+            row["policy_a"],
+            row["policy_b"],
+            row["judge"],
+            words.percent(row["win_rate_a"]),
+            words.percent(row["win_rate_b"]),
+        ]
+        for row in results.tables["judge_rates"]
+    ]
+    headings = ("votes", "agreement", "kappa", "AC1", "majorities agree", "kappa of majorities")
+    pair = [text("Phase"), text("Criterion"), text("Judge"), text("Other judge")]
+    return [
+        Shown("Agreement of the judges of the panel", [*pair, *numbers(*headings)], agreement, "judge_agreement"),
+        Shown(
+            "Win rates by each judge of the panel alone",
+            [*CELL, text("Judge"), *numbers("A wins", "B wins")],
+            rates,
+            "judge_rates",
+            folded=True,
+        ),
+    ]
