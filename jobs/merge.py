@@ -21,7 +21,7 @@ def merge(run: Run, shard: Shard) -> None:
         "sources": policy.sources,
         "rank": soup.config["r"],
         "distance_to_exact_sum": soup.error,
-        "sandbox": run.study.is_sandbox,
+        "sandbox": run.sandbox_mark is not None,
     }
     with shard.directory(shard.id) as folder:
         save_adapter(folder / "adapter", soup.weights, soup.config)

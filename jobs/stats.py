@@ -10,11 +10,10 @@ from modpo_hpc.evaluation.completeness import completeness, refuse_incomplete
 from modpo_hpc.evaluation.panel import tables_of_panel
 from modpo_hpc.evaluation.phase import answer_lengths, prepare
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.study.evaluation import SANDBOX_MARK
 
 
 def stats(run: Run, shard: Shard) -> None:
-    study, mark = run.study, SANDBOX_MARK if run.study.is_sandbox else None
+    study, mark = run.study, run.sandbox_mark
     verdicts = run.table("verdicts", list(ballots.columns_of(study.panel)))
     questions = [question.question_id for question in study_questions(run, "test")]
     people = {row["persona_id"]: row for row in run.table("personas").to_pylist() if row["split"] == "test"}

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.study import Study
+
+if TYPE_CHECKING:
+    from modpo_hpc.run import Run
 
 
 def check_inputs(study: Study) -> None:
@@ -48,14 +52,19 @@ def without_absent_inputs(study: Study) -> tuple[Study, list[str]]:
     return type(study).model_validate(raw), assumed
 
 
-def cautions(study: Study) -> list[str]:
-    """What to know before ``study`` begins, in sentences: personas that could be recognized by an outside judge."""
-    from modpo_hpc.personas.privacy import OUTSIDE, anonymity_of_study, warning
+def cautions(study: Study, run: Run | None = None) -> list[str]:
+    """What to know before ``study`` begins, in sentences: personas that could be recognized by an outside judge.
+
+    The personas are those of ``run`` where it has them (imported ones too), else those that the surveys will give.
+    """
+    from modpo_hpc.personas.privacy import OUTSIDE, anonymity_of_run, anonymity_of_study, warning
 
     outside = [judge.kind for judge in study.judges if judge.kind in OUTSIDE]
-    if not outside or not study.personas.surveys:
+    imported = run is not None and run.imported("personas")
+    if not outside or not (study.personas.surveys or imported):
         return []
-    found = warning(anonymity_of_study(study), outside[0])
+    anonymity = anonymity_of_run(run) if run is not None and imported else anonymity_of_study(study)
+    found = warning(anonymity, outside[0])
     return [found] if found else []
 
 

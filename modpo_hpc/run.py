@@ -17,11 +17,13 @@ from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.provenance import new_provenance, package_versions
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study import Study, differences, load_study
+from modpo_hpc.study.evaluation import sandbox_mark
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 STUDY_FILE, PROVENANCE_FILE = "study.yaml", "run.json"
+IMPORTABLE_PARTS = {"posts": "questions", "personas": "personas"}
 T = TypeVar("T")
 
 
@@ -138,6 +140,17 @@ class Run:
         folder, inputs = self.folder(stage), self.inputs(stage)
         found = {shard: shards.read_marker(folder, shard) for shard in self.shard_ids(stage)}
         return {shard: marker for shard, marker in found.items() if marker is not None and marker.fits(inputs)}
+
+    def imported(self, stage: str) -> bool:
+        """Whether something of ``stage`` was brought in, not made here; what an import leaves empty does not count."""
+        markers = (shards.read_marker(self.folder(stage), shard) for shard in self.shard_ids(stage))
+        return any(one is not None and one.inputs == shards.IMPORTED and one.outputs for one in markers)
+
+    @property
+    def sandbox_mark(self) -> str | None:
+        """The mark that everything shown of this run carries, if any part is simulated; imported parts are not."""
+        brought = {part for part, stage in IMPORTABLE_PARTS.items() if self.imported(stage)}
+        return sandbox_mark([part for part in self.study.simulated if part not in brought])
 
     def missing(self, stage: str) -> list[str]:
         """The shards of ``stage`` that still have to be made."""

@@ -165,7 +165,7 @@ def _summary(
         },
         "margins": asdict(margins) if margins else None,
         "held_out": measured[-1] if measured else None,
-        "sandbox": run.study.is_sandbox,
+        "sandbox": run.sandbox_mark is not None,
     }
 
 

@@ -74,7 +74,6 @@ def _forms(run: Run, arguments: argparse.Namespace) -> Shown:
     from modpo_hpc.human.forms import CRITERIA, Key, forms_for_everyone, forms_for_many
     from modpo_hpc.human.study import keep_forms, load_sample
     from modpo_hpc.seeds import seed_of
-    from modpo_hpc.study.evaluation import SANDBOX_MARK
 
     sample, seed = load_sample(run), run.study.seed
     checks = arguments.attention if arguments.attention is not None else 2 if arguments.crowd else 0
@@ -85,7 +84,7 @@ def _forms(run: Run, arguments: argparse.Namespace) -> Shown:
     else:
         listed = forms_for_everyone(sample, arguments.raters, checks, seed)
     key = Key(sample.comparison, tuple(arguments.criteria or CRITERIA), listed, arguments.failures, code)
-    pages = keep_forms(run, key, arguments.title, SANDBOX_MARK if run.study.is_sandbox else None)
+    pages = keep_forms(run, key, arguments.title, run.sandbox_mark)
     lines = [
         f"{len(pages)} forms of {min(len(form.key) for form in listed)} to {max(len(form.key) for form in listed)} "
         f"questions: {pages[0].parent}",
@@ -100,7 +99,7 @@ def _simulate(run: Run, arguments: argparse.Namespace) -> Shown:
     from modpo_hpc.human.simulate import fill_in
     from modpo_hpc.human.study import keep_answers, load_key, texts_of
 
-    if not run.study.is_sandbox:
+    if "models" not in run.study.simulated:
         raise InputError(
             "simulated raters know the sandbox's sentences only", file=run.root, remedy="Send the forms to people."
         )
@@ -119,8 +118,7 @@ def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
     from modpo_hpc.human.forms import PREFIX
     from modpo_hpc.human.sample import llm_outcomes
     from modpo_hpc.report.style import FORMATS, render
-    from modpo_hpc.shards import atomic_file
-    from modpo_hpc.study.evaluation import SANDBOX_MARK
+    from modpo_hpc.shards import atomic_file, marker_path
 
     key, sample = study.load_key(run), study.load_sample(run)
     usual = run.root / "human" / "answers"
@@ -138,7 +136,7 @@ def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
     model = {name: labels for name, labels in model.items() if name in key.criteria}
     confidence = run.study.statistics.confidence
     tables = analyze(ratings, model, arguments.bootstrap, confidence, run.study.seed, arguments.epsilon)
-    mark = "sandbox: simulated raters" if ratings.simulated else SANDBOX_MARK if run.study.is_sandbox else None
+    mark = "sandbox: simulated raters" if ratings.simulated else run.sandbox_mark
     absent = [form.form_id for form in key.forms if form.form_id not in {one.form.form_id for one in handed}]
     summary = {
         "a": key.comparison.a,
@@ -156,6 +154,8 @@ def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
     for form in FORMATS:
         with atomic_file(folder / f"clinicians.{form}") as stream:
             stream.write(render(figure, form))
+    # a report made before does not show this analysis
+    marker_path(run.folder("report"), "all").unlink(missing_ok=True)
     lines = [
         *([mark] if mark else []),
         f"{len(ratings.raters)} raters, {len(sample.questions)} questions",
@@ -164,5 +164,6 @@ def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
         *([f"not handed in: {', '.join(absent)}"] if absent else []),
         *summary_lines(tables, key.comparison.a, key.comparison.b),
         f"tables and figure: {folder}",
+        f"into the report: modpo report {run.root}",
     ]
     return summary, lines

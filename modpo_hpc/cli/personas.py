@@ -41,12 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
             else _told(found, judge)
         )
         return 1 if found.rare else 0
-    account, tables = _tables(arguments.run_dir)
+    mark, account, tables = _tables(arguments.run_dir)
     if arguments.json:
         shown = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
-        print(json.dumps({"account": account, **shown}, indent=1))
+        print(json.dumps({"sandbox": mark, "account": account, **shown}, indent=1))
     else:
-        _draw(account, tables)
+        _draw(mark, account, tables)
     return 0
 
 
@@ -88,7 +88,7 @@ def _told(found: Anonymity, judge: str) -> str:
     return "\n".join(lines)
 
 
-def _tables(run_dir: str) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+def _tables(run_dir: str) -> tuple[str | None, dict[str, Any], dict[str, pd.DataFrame]]:
     import pyarrow.parquet as pq
 
     from modpo_hpc.errors import IncompleteError
@@ -97,6 +97,7 @@ def _tables(run_dir: str) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     from modpo_hpc.personas.records import ACCOUNT, POOL
     from modpo_hpc.run import Run
     from modpo_hpc.seeds import rng_of
+    from modpo_hpc.study.evaluation import sandbox_mark
 
     the_run = Run.open(run_dir)
     the_run.require("personas")
@@ -105,18 +106,25 @@ def _tables(run_dir: str) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
         raise IncompleteError(f"{folder}: these personas were imported, so there is no survey to show")
     people = pq.read_table(folder / f"{POOL}.parquet", partitioning=None).to_pandas()
     account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
-    return account, {
-        "composition": composition(people),
-        "balance": balance_tests(people, rng_of(the_run.study.seed, "report", "balance")),
-        "importance": importance_means(people, load_columns(the_run.study.personas.columns).criteria),
-    }
+    mark = sandbox_mark([part for part in the_run.study.simulated if part == "personas"])
+    return (
+        mark,
+        account,
+        {
+            "composition": composition(people),
+            "balance": balance_tests(people, rng_of(the_run.study.seed, "report", "balance")),
+            "importance": importance_means(people, load_columns(the_run.study.personas.columns).criteria),
+        },
+    )
 
 
-def _draw(account: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
+def _draw(mark: str | None, account: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
+    if mark:
+        console.print(mark)
     quality, chosen = account["quality"], account["quality_of_selection"]
     console.print(
         f"{account['participants']} participants, {len(account['copies'])} copies left out, {account['below_floor']} "

@@ -28,12 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.checks import check_inputs, without_absent_inputs
+    from modpo_hpc.checks import cautions, check_inputs, without_absent_inputs
     from modpo_hpc.launch.estimate import assumptions
     from modpo_hpc.launch.profile import load_profile
     from modpo_hpc.launch.state import take_picture
     from modpo_hpc.run import Run
     from modpo_hpc.study import load_study
+    from modpo_hpc.study.evaluation import sandbox_mark
 
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
     picture = take_picture(Run.envisage(arguments.run, study)) if arguments.run else None
@@ -42,10 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     counts = count_questions(planned, picture)
     rows = query(study, profile, counts, picture)
     assumed += assumptions(study, profile)
+    warned = cautions(planned, picture.run if picture else None)
+    mark = picture.run.sandbox_mark if picture else sandbox_mark(study.simulated)
     if arguments.json:
-        print(json.dumps(as_json(study, profile, counts, rows, assumed)))
+        print(json.dumps(as_json(study, mark, profile, counts, rows, assumed, warned)))
     else:
-        render(study, profile, counts, rows, assumed)
+        render(study, mark, profile, counts, rows, assumed, warned)
     return 0
 
 
@@ -97,22 +100,37 @@ def totals(rows: list[StagePlan]) -> dict[str, float]:
 
 
 def as_json(
-    study: Study, profile: Profile, counts: Counts, rows: list[StagePlan], assumed: list[str]
+    study: Study,
+    mark: str | None,
+    profile: Profile,
+    counts: Counts,
+    rows: list[StagePlan],
+    assumed: list[str],
+    cautions: list[str],
 ) -> dict[str, Any]:
     """The plan as plain data."""
     total = totals(rows)
     return {
         "study": study.name,
-        "sandbox": study.is_sandbox,
+        "sandbox": mark is not None,
         "questions": asdict(counts),
         "currency": profile.prices.currency,
         "stages": [asdict(row) for row in rows],
         "assumptions": assumed,
+        "cautions": cautions,
         "total": {**total, "price_of_gpus": total["gpu_hours"] * profile.prices.gpu_hour},
     }
 
 
-def render(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan], assumed: list[str]) -> None:
+def render(
+    study: Study,
+    mark: str | None,
+    profile: Profile,
+    counts: Counts,
+    rows: list[StagePlan],
+    assumed: list[str],
+    cautions: list[str],
+) -> None:
     """Print a row a stage, what it comes to, and what that rests on."""
     from rich.console import Console
     from rich.table import Table
@@ -149,8 +167,10 @@ def render(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan]
             duration(row.ends_after_seconds) if row.left else "",
         )
     total, currency = totals(rows), profile.prices.currency
-    mark = "  (sandbox: simulated judge and models)" if study.is_sandbox else ""
-    console.print(f"[bold]{study.name}[/]: {counts.train:,} training and {counts.test:,} test questions{mark}")
+    console.print(
+        f"[bold]{study.name}[/]: {counts.train:,} training and {counts.test:,} test questions"
+        f"{f'  ({mark})' if mark else ''}"
+    )
     console.print(table)
     gpus = f"{total['gpu_hours']:,.1f} GPU-hours, at worst {total['gpu_hours_worst']:,.0f}"
     worst = f" (every shard runs into its limit {1 + profile.limits.timeouts} times)"
@@ -166,6 +186,8 @@ def render(study: Study, profile: Profile, counts: Counts, rows: list[StagePlan]
             console.print(
                 f"[yellow]{row.stage}: longer than its limit of {row.allocation.minutes} min; it will be requeued[/]"
             )
+    for caution in cautions:
+        console.print(f"[yellow]{caution}[/]")
     console.print(
         "\n[dim]~ from the speeds of the profile; without it, from finished shards. "
         "Counts are exact, the rest rests on:[/]"

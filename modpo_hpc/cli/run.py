@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.until:
         stages = with_needs(arguments.until)
     check_inputs(study)
-    for caution in cautions(study):
+    for caution in cautions(study, Run.envisage(arguments.run, study)):
         print(caution, file=sys.stderr)
     the_run = Run.create(arguments.run, study)
     if arguments.only:

@@ -44,10 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
     stages = chosen_stages(arguments.until, arguments.only)
     check_inputs(study)
-    for caution in cautions(study):
+    envisaged = Run.envisage(arguments.run, study)
+    for caution in cautions(study, envisaged):
         print(caution, file=sys.stderr)
     if arguments.dry_run:
-        return dry_run(Run.envisage(arguments.run, study), profile, stages)
+        return dry_run(envisaged, profile, stages)
     require_slurm()
     submitted = submit(arguments.run, study, profile, stages, show=not arguments.json)
     if arguments.json:

@@ -153,7 +153,7 @@ def _difference(
 
 
 def _means_of_draws(values: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
-    return np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(replicates)])
+    return values[rng.integers(0, len(values), (replicates, len(values)))].mean(axis=1)
 
 
 def _bounds(draws: np.ndarray, confidence: float) -> tuple[float, float]:

@@ -128,7 +128,7 @@ def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Work
     answer = USED_SHARE_OF_MAX_TOKENS * generation.answers.max_tokens
     responses = counts.train * generation.responses_per_question
     ranked, policies = len(study.criteria.rank), study.alignment.policies
-    weights = SANDBOX_SHARE if study.is_sandbox else 1.0
+    weights = SANDBOX_SHARE if "models" in study.simulated else 1.0
     if stage in ("responses", "answers"):
         here = [one for one in policies.values() if one.method != "remote"]
         texts = responses if stage == "responses" else counts.test * len(here)

@@ -86,15 +86,15 @@ def balance_tests(people: pd.DataFrame, rng: np.random.Generator) -> pd.DataFram
 def balance(left: Sequence[str], right: Sequence[str], rng: np.random.Generator) -> Balance:
     """Whether ``left`` and ``right``, two samples of one characteristic, differ in its distribution."""
     values, codes = np.unique([*left, *right], return_inverse=True)
-    side = np.repeat([0, 1], [len(left), len(right)])
-    observed = _table(codes, side, len(values))
+    observed = _table(codes, np.repeat([0, 1], [len(left), len(right)]), len(values))
     degrees = len(values) - 1
     if degrees == 0:
         return Balance(0.0, 0, 1.0, 1.0, 0.0, 0.0)
-    statistic = _chi_squared(observed)
-    beyond = sum(
-        _chi_squared(_table(codes, rng.permutation(side), len(values))) >= statistic - 1e-9 for _ in range(PERMUTATIONS)
-    )
+    statistic = float(_chi_squared(observed))
+    # shuffling the people between the two sets gives tables with these margins, hypergeometrically distributed
+    shuffled = rng.multivariate_hypergeometric(observed.sum(axis=1), len(left), size=PERMUTATIONS)
+    tables = np.stack([shuffled, observed.sum(axis=1) - shuffled], axis=-1)
+    beyond = int((_chi_squared(tables) >= statistic - 1e-9).sum())
     shares = observed / observed.sum(axis=0)
     spread = np.sqrt((shares * (1 - shares)).mean(axis=1))
     differences = np.abs(shares[:, 0] - shares[:, 1])
@@ -130,6 +130,8 @@ def _table(codes: np.ndarray, side: np.ndarray, values: int) -> np.ndarray:
     return np.bincount(codes * 2 + side, minlength=2 * values).reshape(values, 2)
 
 
-def _chi_squared(observed: np.ndarray) -> float:
-    expected = observed.sum(axis=1, keepdims=True) * observed.sum(axis=0, keepdims=True) / observed.sum()
-    return float(((observed - expected) ** 2 / expected).sum())
+def _chi_squared(tables: np.ndarray) -> np.ndarray:
+    """Pearson's statistic of each table (..., values, 2)."""
+    rows, columns = tables.sum(axis=-1, keepdims=True), tables.sum(axis=-2, keepdims=True)
+    expected = rows * columns / columns.sum(axis=-1, keepdims=True)
+    return ((tables - expected) ** 2 / expected).sum(axis=(-2, -1))

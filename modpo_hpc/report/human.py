@@ -21,7 +21,7 @@ def human_section(run: Run) -> Section | None:
     from modpo_hpc.human.figures import panels
 
     summary = json.loads(path.read_text(encoding="utf-8"))
-    tables = {name: pd.DataFrame(rows) for name, rows in summary["tables"].items()}
+    tables = {name: _frame(rows) for name, rows in summary["tables"].items()}
     a, b = summary["a"], summary["b"]
     people = "simulated raters" if summary["mark"] == "sandbox: simulated raters" else "raters"
     return Section(
@@ -40,6 +40,12 @@ def human_section(run: Run) -> Section | None:
         ],
         tables=[_outcomes(tables, a, b), *([_model(tables)] if "same_truth" in tables else [])],
     )
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """``rows`` as a table; a column that JSON has as null throughout (not defined: Fleiss' kappa of a crowd) is NaN."""
+    frame = pd.DataFrame(rows)
+    return frame.astype({str(name): float for name in frame.columns if frame[name].isna().all()})
 
 
 def _majority(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from modpo_hpc.report.results import Results
 from modpo_hpc.run import Run
 from modpo_hpc.study import Study
 from modpo_hpc.study.alignment import Policy
+from modpo_hpc.study.evaluation import SANDBOX_MARK
 
 METHODS = {
     "base": "the base model as it is",
@@ -40,11 +41,7 @@ def study_section(run: Run, results: Results) -> Section:
         f"{_listed(study.criteria.rank)}; the best and the worst by their votes are the preference pairs.",
     ]
     if results.mark:
-        sentences.insert(
-            0,
-            "This is the sandbox: invented participants, small models, a judge that follows written rules. It shows "
-            "that the study runs and how it reads, and says nothing about people or about real models.",
-        )
+        sentences.insert(0, _simulation_words(results.mark))
     rows = [[name, METHODS[policy.method], _made_of(policy)] for name, policy in policies.items()]
     columns = [text("Policy"), text("Method"), text("Criteria and weights (anchor first), or sources")]
     return Section(
@@ -138,6 +135,16 @@ def provenance_section(run: Run) -> Section:
         facts=facts,
         tables=[Shown("What every stage made", columns, rows, "provenance", folded=True)],
     )
+
+
+def _simulation_words(mark: str) -> str:
+    if mark == SANDBOX_MARK:
+        return (
+            "This is the sandbox: invented participants, small models, a judge that follows written rules. It shows "
+            "that the study runs and how it reads, and says nothing about people or about real models."
+        )
+    parts = mark.removeprefix("sandbox: ")
+    return f"A part of this study is simulated ({parts}), so that its results say nothing about people."
 
 
 def _facts(study: Study, results: Results) -> dict[str, str]:

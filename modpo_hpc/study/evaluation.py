@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -9,6 +10,22 @@ from pydantic import Field
 from modpo_hpc.study.section import Section
 
 SANDBOX_MARK = "sandbox: simulated judge and models"
+SimulatedPart = Literal["judge", "models", "posts", "personas"]
+_ALONE = {
+    "judge": "simulated judge",
+    "models": "simulated models",
+    "posts": "invented posts",
+    "personas": "invented personas",
+}
+
+
+def sandbox_mark(simulated: Sequence[SimulatedPart]) -> str | None:
+    """The mark of results of which these parts are ``simulated``; None if none is."""
+    if not simulated:
+        return None
+    if {"judge", "models"} <= set(simulated):
+        return SANDBOX_MARK
+    return f"sandbox: {', '.join(_ALONE[part] for part in simulated)}"
 
 
 class Statistics(Section):

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from modpo_hpc.study.alignment import Alignment
 from modpo_hpc.study.data import Data, Models, Personas
-from modpo_hpc.study.evaluation import Resources, Statistics
+from modpo_hpc.study.evaluation import Resources, SimulatedPart, Statistics
 from modpo_hpc.study.generation import Generation
 from modpo_hpc.study.judging import Criteria, Judge, Judges, Judging, Ranking
 from modpo_hpc.study.rewards import Rewards
@@ -51,9 +51,20 @@ class Study(Section):
         return tuple(one.name for one in self.judges) if len(self.judges) > 1 else ()
 
     @property
+    def simulated(self) -> tuple[SimulatedPart, ...]:
+        """The parts that the sandbox plays, unless a run imports posts or personas."""
+        parts: dict[SimulatedPart, bool] = {
+            "judge": any(one.kind == "rules" for one in self.judges),
+            "models": "sandbox" in (self.models.base, self.models.reward),
+            "posts": self.data.epitome is None and self.data.file is None,
+            "personas": not self.personas.surveys,
+        }
+        return tuple(part for part, played in parts.items() if played)
+
+    @property
     def is_sandbox(self) -> bool:
-        """Whether any part is simulated; then every table, figure and page says so."""
-        return any(one.kind == "rules" for one in self.judges) or "sandbox" in (self.models.base, self.models.reward)
+        """Whether any part is simulated; then every table, figure and page says so (``Run.sandbox_mark``)."""
+        return bool(self.simulated)
 
     @model_validator(mode="after")
     def _names_agree(self) -> Study:

@@ -12,10 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from modpo_hpc.checks import cautions
 from modpo_hpc.errors import InputError
 from modpo_hpc.exchange.bundle import check_bundle, files_in, read_bundle
 from modpo_hpc.exchange.exports import write_out
 from modpo_hpc.exchange.imports import bring_in, unneeded
+from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
 from modpo_hpc.sandbox.compose import compose_reply
 from modpo_hpc.sandbox.questions import invented_posts
@@ -207,6 +209,39 @@ def test_a_round_trip_gives_the_same_tables(files: Path, tmp_path: Path, study: 
     assert len(names) == 13
     for name in names:
         assert (tmp_path / "out" / "authors" / name).read_bytes() == (tmp_path / "out2" / "authors" / name).read_bytes()
+    for run in (first, second):
+        for shard in run.shard_ids("verdicts"):
+            run_shard(str(run.root), "verdicts", shard)
+        run_shard(str(run.root), "statistics", "all")
+    tables = sorted(path.name for path in first.folder("statistics").glob("*.csv"))
+    assert {"win_rates.csv", "mcnemar.csv", "ranking.csv", "bradley_terry.csv"} <= set(tables)
+    for name in tables:
+        assert (first.folder("statistics") / name).read_bytes() == (second.folder("statistics") / name).read_bytes()
+
+
+def test_only_what_the_sandbox_made_carries_its_mark(files: Path, tmp_path: Path) -> None:
+    """Personas and posts that were brought in are nobody's invention; without them the run says what is."""
+    real = ["judge={kind: openai, model: some-model}", "models={base: some/model, reward: some/encoder}"]
+    study = load_study("configs/demo.yaml", [*OVERRIDES, *real])
+    assert study.simulated == ("posts", "personas")
+    invented = Run.create(tmp_path / "invented", study)
+    assert invented.sandbox_mark == "sandbox: invented posts, invented personas"
+    assert imported(files, tmp_path / "run", study).sandbox_mark is None
+    for name in ("train", "test"):
+        (files / f"{name}_personas.json").unlink()
+    assert imported(files, tmp_path / "without", study).sandbox_mark == "sandbox: invented personas"
+
+
+def test_imported_personas_are_a_reason_to_warn_of_an_outside_judge(files: Path, tmp_path: Path) -> None:
+    outside = load_study("configs/demo.yaml", [*OVERRIDES, "judge={kind: openai, model: some-model}"])
+    run = imported(files, tmp_path / "run", outside)
+    # nine people in all, of one age group, gender and ethnicity: nobody stands out
+    assert cautions(outside, run) == []
+    people = json.loads((files / "test_personas.json").read_text())
+    people["persona_000"] = people["persona_000"].replace("25-34", "65+")
+    write_json(files / "test_personas.json", people)
+    (caution,) = cautions(outside, imported(files, tmp_path / "other", outside))
+    assert "1 of 9 personas" in caution
 
 
 def test_personas_of_the_survey_survive_the_round_trip(tmp_path: Path, modpo: Modpo) -> None:

@@ -15,7 +15,7 @@ STUDIES = ("paper", "paper-qwen", "open-small")
 def test_a_study_that_is_no_demo_names_real_models(name):
     study = load_study(resource(f"configs/{name}.yaml"))
     assert study.name == name
-    assert not study.is_sandbox
+    assert study.simulated == ("personas",)
     assert study.data.epitome is not None
 
 

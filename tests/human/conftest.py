@@ -16,7 +16,7 @@ from modpo_hpc.sandbox.questions import invented_posts
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import load_study
 
-QUESTIONS = 60
+QUESTIONS = 120
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
     )
     posts = invented_posts(QUESTIONS + 8, 11)["text"].tolist()
-    questions = {f"q{place:02d}": text for place, text in enumerate(posts)}
+    questions = {f"q{place:03d}": text for place, text in enumerate(posts)}
     bundle = Bundle()
     for place, (identity, text) in enumerate(questions.items()):
         bundle.questions["test" if place < QUESTIONS else "train"][identity] = text

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from modpo_hpc.cli.main import main
 from modpo_hpc.human.answers import TIE, WON_A, ratings_of, read_answers
 from modpo_hpc.human.forms import CRITERIA, Key, forms_for_everyone, forms_for_many, render
 from modpo_hpc.human.sample import Comparison, Sample
@@ -202,6 +204,64 @@ def test_a_crowd_gets_its_code_after_handing_in(tmp_path: Path, open_browser: Ca
     browser.get(page.as_uri())
     find(browser, "#load").send_keys(str(path))
     assert "every question is answered" in find(browser, "#endtitle").text
+
+
+@pytest.mark.slow
+def test_a_whole_human_study_with_one_rater_at_the_page(
+    made_run: Path, tmp_path: Path, open_browser: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """100 questions, seven criteria, six raters: one types every answer in the browser, five are simulated."""
+    run = tmp_path / "run"
+    shutil.copytree(made_run, run)
+    for words in (["sample", "--questions", "100"], ["forms", "--raters", "6"], ["simulate"]):
+        assert main(["human", words[0], str(run), *words[1:]]) == 0
+    tables_of_simulated = analyzed(run, capsys)
+    forms, answers = run / "human" / "forms", run / "human" / "answers"
+    assert len(list(forms.iterdir())) == 6
+    opinions = json.loads((answers / "answers_rater01.json").read_text())["answers"]
+    (answers / "answers_rater01.json").unlink()
+
+    browser = open_browser()
+    browser.get((forms / "rater01.html").as_uri())
+    items = list(opinions)
+    type_answers(browser, items[:50], opinions)
+    browser.refresh()
+    assert find(browser, "#begin").text == "Go on"
+    type_answers(browser, items[50:], opinions)
+    assert "every question is answered" in find(browser, "#endtitle").text
+    find(browser, "#export2").click()
+    shutil.copy(downloaded(tmp_path / "downloads", "answers_rater01.json"), answers)
+
+    assert analyzed(run, capsys) == tables_of_simulated
+    judged = pd.read_parquet(run / "human" / "analysis" / "judgments.parquet")
+    assert judged.groupby("rater").size().to_dict() == {f"rater{number:02d}": 700 for number in range(1, 7)}
+    assert set(judged[~judged.simulated].rater) == {"rater01"}
+    assert (judged[judged.rater == "rater01"].seconds > 0).all()
+
+
+def type_answers(browser: Any, items: list[str], opinions: dict[str, dict[str, str]]) -> None:
+    """Go on with the form and answer the next ``items`` with the keyboard alone."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    find(browser, "#begin").click()
+    for item in items:
+        assert find(browser, "#heading").text == f"Question {int(item[1:])} of 100"
+        keys = "".join({"A": "1", "B": "2", "equal": "3"}[opinions[item][criterion]] for criterion in CRITERIA)
+        ActionChains(browser).send_keys(keys + "n").perform()
+
+
+def analyzed(run: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """All tables of the analysis."""
+    capsys.readouterr()
+    assert main(["human", "analyze", str(run), "--bootstrap", "200", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["mark"] == "sandbox: simulated raters"
+    tables: dict[str, Any] = summary["tables"]
+    expected = {"outcomes", "raters_agree", "model_agrees", "three_class", "same_truth", "confusion", "consensus"}
+    assert expected | {"alternative"} == set(tables)
+    assert {row["criterion"] for row in tables["outcomes"]} == set(CRITERIA)
+    assert {row["n"] for row in tables["outcomes"]} == {100}
+    return tables
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -20,6 +20,8 @@ from modpo_hpc.human.forms import CRITERIA, Key, forms_for_everyone, forms_for_m
 from modpo_hpc.human.sample import Comparison, Sample, draw_sample
 from modpo_hpc.human.simulate import fill_in
 from modpo_hpc.judging.criteria import load_criteria
+from modpo_hpc.report.human import human_section
+from modpo_hpc.run import Run
 from modpo_hpc.study.judging import Criteria
 
 Modpo = Callable[..., CompletedProcess[str]]
@@ -278,3 +280,34 @@ def test_a_crowd_by_commands(made_run: Path, tmp_path: Path, modpo: Modpo) -> No
     content = json.loads(done.stdout)
     assert len(content["raters"]) == 12
     assert content["tables"]["outcomes"][0]["n"] == 20
+
+    # one rater of each question clicked without reading; another never came back
+    careless = {f"form{number:03d}" for number in range(1, 5)}
+    for form in careless:
+        path = run / "human" / "answers" / f"answers_{form}.json"
+        raw = json.loads(path.read_text())
+        raw["answers"] = {item: dict.fromkeys(CRITERIA, "A") for item in raw["answers"]}
+        path.write_text(json.dumps(raw))
+    (run / "human" / "answers" / "answers_form012.json").unlink()
+    checks = {
+        form["form_id"]: [item["expected"] for item in form["key"] if item["expected"]]
+        for form in json.loads((run / "human" / "key.json").read_text())["forms"]
+    }
+    failed = {form: sum(wish != "A" for wish in checks[form]) for form in careless}
+    done = modpo("human", "analyze", run, "--bootstrap", 20, "--json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content["excluded"] == {form: count for form, count in sorted(failed.items()) if count}
+    assert content["excluded"]
+    assert content["not_handed_in"] == ["form012"]
+    assert set(content["raters"]) == set(checks) - set(content["excluded"]) - {"form012"}
+    shown = modpo("human", "analyze", run, "--bootstrap", 20)
+    for form, count in content["excluded"].items():
+        assert f"excluded {form}: {count} attention checks failed" in shown.stdout
+    judged = pd.read_parquet(run / "human" / "analysis" / "judgments.parquet")
+    assert set(judged.form) == set(checks) - {"form012"}
+    # not everyone judged everything, so that Fleiss' kappa is not defined: the report leaves its cells empty
+    section = human_section(Run.open(run))
+    assert section is not None
+    assert {row[-2] for row in section.tables[0].rows} == {""}
+    assert section.pictures[0].draw().axes

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modpo_hpc.cli.main import main
 from modpo_hpc.personas.privacy import anonymity, anonymity_of_study, warning
 from modpo_hpc.sandbox.survey import invented_survey
 from modpo_hpc.study import load_study
 from tests.personas.test_selection import surveys
 
+DEMO = "configs/demo.yaml"
 Modpo = Callable[..., CompletedProcess[str]]
 TRAITS = st.tuples(st.sampled_from(["18-24", "25-34"]), st.sampled_from(["f", "m"]), st.tuples(st.sampled_from("wx")))
 
@@ -34,7 +36,7 @@ def test_every_rare_combination_is_found_and_no_other(pool: list, k: int, data: 
 
 
 def test_only_an_outside_judge_is_a_reason_to_warn() -> None:
-    found = anonymity_of_study(load_study("configs/demo.yaml"))
+    found = anonymity_of_study(load_study(DEMO))
     assert found.rare
     assert warning(found, "rules") is None
     assert warning(found, "server") is None
@@ -42,9 +44,9 @@ def test_only_an_outside_judge_is_a_reason_to_warn() -> None:
 
 
 def test_the_commands_name_combinations_and_never_texts(tmp_path: Path, modpo: Modpo) -> None:
-    before = modpo("personas", "check", "configs/demo.yaml", "--json")
+    before = modpo("personas", "check", DEMO, "--json")
     assert before.returncode == 1
-    modpo("run", "configs/demo.yaml", "--run", tmp_path / "run", "--only", "personas")
+    modpo("run", DEMO, "--run", tmp_path / "run", "--only", "personas")
     after = modpo("personas", "check", tmp_path / "run", "--json")
     count = lambda done: json.loads(done.stdout)["exposed"]  # noqa: E731
     assert count(before) > 0
@@ -52,6 +54,7 @@ def test_the_commands_name_combinations_and_never_texts(tmp_path: Path, modpo: M
     shown = modpo("personas", "show", tmp_path / "run")
     assert shown.returncode == 0, shown.stderr
     assert "335 participants" in shown.stdout
+    assert "sandbox: invented personas" in shown.stdout
     assert "community" in shown.stdout
     tables = json.loads(modpo("personas", "show", tmp_path / "run", "--json").stdout)
     assert len(tables["balance"]) == 10
@@ -62,11 +65,34 @@ def test_the_commands_name_combinations_and_never_texts(tmp_path: Path, modpo: M
     assert modpo("personas", "check", tmp_path / "run", "--k", 1).returncode == 2
 
 
-def test_a_run_warns_before_it_begins(tmp_path: Path, modpo: Modpo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_and_a_run_warn_before_anything_is_made(
+    tmp_path: Path, modpo: Modpo, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = invented_survey(42)
     files = surveys(tmp_path, campus=rows["campus"], community=rows["community"])
     given = json.dumps({name: str(path) for name, path in files.items()})
     settings = ["--set", f"personas.surveys={given}", "--set", "judge={kind: openai, model: some-model}"]
-    done = modpo("run", "configs/demo.yaml", "--run", tmp_path / "run", "--only", "personas", *settings)
+    assert main(["plan", DEMO, *settings]) == 0
+    assert "privacy: " in capsys.readouterr().out
+    assert main(["plan", DEMO, "--json", *settings]) == 0
+    (caution,) = json.loads(capsys.readouterr().out)["cautions"]
+    done = modpo("run", DEMO, "--run", tmp_path / "run", "--only", "personas", *settings)
     assert done.returncode == 0, done.stderr
-    assert "privacy: " in done.stderr
+    assert caution in done.stderr
+
+    # of surveys that are not there yet nothing can be said, and the plan stands all the same
+    for path in files.values():
+        path.unlink()
+    assert main(["plan", DEMO, "--json", *settings]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["cautions"] == []
+    assert any("campus.csv" in sentence for sentence in planned["assumptions"])
+
+
+def test_a_judge_in_the_house_is_no_reason_to_warn_in_a_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = surveys(tmp_path, **invented_survey(42))
+    given = json.dumps({name: str(path) for name, path in files.items()})
+    assert main(["plan", DEMO, "--json", "--set", f"personas.surveys={given}"]) == 0
+    assert json.loads(capsys.readouterr().out)["cautions"] == []

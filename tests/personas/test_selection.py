@@ -182,6 +182,38 @@ def test_copies_are_counted_once(tmp_path: Path) -> None:
     assert len(built.pool) == 335
 
 
+def test_an_untidy_export_of_the_same_answers_gives_the_same_personas(tmp_path: Path) -> None:
+    """Odd case, spaces, other headers, other signs between ethnicities, other ways to leave a question out."""
+    wanting = (QUESTIONS["severity"], QUESTIONS["importance_trust_rapport"], QUESTIONS["gender"])
+    absent = ("", "N/A", "  ", "Prefer not to say", "n/a ")
+    tidy: dict[str, list[dict[str, str]]] = {}
+    untidy: dict[str, list[dict[str, str]]] = {}
+    for population, rows in invented_survey(42).items():
+        for number, row in enumerate(rows):
+            left_out = {wanting[number % 3]} if number % 6 == 0 else set()
+            tidy.setdefault(population, []).append({name: "" if name in left_out else row[name] for name in row})
+            shout = str.upper if number % 2 else str.lower
+            untidy.setdefault(population, []).append(
+                {
+                    f" {place}) {name.upper()} ": absent[number % 5]
+                    if name in left_out
+                    else f"  {shout(cell).replace('; ', ' | ').replace(' ', '  ')} "
+                    for place, (name, cell) in enumerate(row.items())
+                }
+            )
+    made = []
+    for name, rows_of in (("tidy", tidy), ("untidy", untidy)):
+        (tmp_path / name).mkdir()
+        made.append(records.build(Personas(surveys=surveys(tmp_path / name, **rows_of), quota=QUOTA), 42))
+    first, second = ([{**row, "text": None, "ethnicities": None} for row in one.personas] for one in made)
+    assert first == second
+    assert made[0].account == made[1].account
+    assert made[0].account["quality"]["lowest"] < 1
+    for one, other in zip(made[0].personas, made[1].personas, strict=True):
+        assert one["text"].casefold() == other["text"].casefold()
+        assert [each.casefold() for each in one["ethnicities"]] == [each.casefold() for each in other["ethnicities"]]
+
+
 def test_a_population_with_too_few_is_refused_with_the_numbers(tmp_path: Path) -> None:
     rows = invented_survey(42)
     files = surveys(tmp_path, campus=rows["campus"][:30], community=rows["community"])

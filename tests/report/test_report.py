@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,16 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from modpo_hpc import shards
+from modpo_hpc.cli.main import main
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.report import labels, latex, words
+from modpo_hpc.report.book import files_of
 from modpo_hpc.report.parts import Shown, numbers, text
+from modpo_hpc.report.results import read_results
+from modpo_hpc.report.story import study_section
 from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import SANDBOX_MARK
+from tests.synthetic_verdicts import small_run, small_study
 
 
 def test_every_figure_comes_in_three_forms_and_every_table_in_two(reported: Run) -> None:
@@ -56,6 +62,50 @@ def test_the_page_needs_nothing_beside_itself_and_says_what_was_found(reported: 
         assert words_of_the_page in readable
     for policy in reported.study.alignment.policies:
         assert policy in readable
+
+
+def test_judgments_by_people_are_a_section_of_their_own(reported: Run) -> None:
+    folder = reported.folder("report")
+    page = html.unescape(re.sub(r"data:[^\"]+", "", (folder / "report.html").read_text()))
+    assert "Judgments by people" in page
+    assert "4 simulated raters judged 20 questions, MODPO_Empathy against Base, blinded." in page
+    outcomes = list(csv.DictReader((folder / "tables" / "human_outcomes.csv").open()))
+    analysis = list(csv.DictReader((reported.root / "human" / "analysis" / "outcomes.csv").open()))
+    assert len(outcomes) == 7
+    for shown, row in zip(outcomes, [row for row in analysis if row["rule"] == "majority"], strict=True):
+        assert shown["MODPO_Empathy"].startswith(words.percent(float(row["A_share"])))
+    agreement = list(csv.DictReader((folder / "tables" / "human_agreement.csv").open()))
+    assert {row["Criterion"] for row in agreement if row["Who"] == "model"} == {"overall preference", "safety"}
+
+
+def test_a_new_analysis_of_people_asks_for_a_new_report(reported: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "again"
+    shutil.copytree(reported.root, copy)
+    assert Run.open(copy).missing("report") == []
+    assert main(["human", "analyze", str(copy), "--bootstrap", "10"]) == 0
+    assert Run.open(copy).missing("report") == ["all"]
+
+
+def test_a_study_of_real_models_with_an_invented_survey_says_so(tmp_path: Path) -> None:
+    """The mark names the part that is invented, in every table and on the page."""
+    posts = tmp_path / "posts.csv"
+    posts.write_text("sp_id,seeker_post\n")
+    study = small_study(
+        judge={"kind": "openai", "model": "some-model"},
+        models={"base": "some/model", "reward": "some/encoder"},
+        data={"file": posts},
+        statistics={"bootstrap": 0},
+    )
+    run = small_run(tmp_path / "run", study)
+    run_shard(str(run.root), "statistics", "all")
+    results = read_results(run)
+    assert results.mark == "sandbox: invented personas"
+    rows = list(csv.DictReader((run.folder("statistics") / "mcnemar.csv").open()))
+    assert {row["note"] for row in rows} == {results.mark}
+    story = study_section(run, results)
+    assert "invented personas" in story.findings[0]
+    page = dict(files_of("study", [replace(story, pictures=())], results.mark))["report.html"].decode()
+    assert page.count(results.mark) >= 2
 
 
 def test_markup_in_a_name_stays_text() -> None:
