@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
+from modpo_hpc.cli.main import main
 from modpo_hpc.data.authors import Response
 from modpo_hpc.exchange.bundle import Bundle
 from modpo_hpc.exchange.imports import bring_in
@@ -17,6 +20,20 @@ from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import load_study
 
 QUESTIONS = 120
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., CompletedProcess[str]]:
+    """A command with its exit code and what it printed, without the second that a process of its own takes to start."""
+
+    def call(*words: object) -> CompletedProcess[str]:
+        listed = [str(word) for word in words]
+        capsys.readouterr()
+        code = main(listed)
+        printed = capsys.readouterr()
+        return CompletedProcess(listed, code, printed.out, printed.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

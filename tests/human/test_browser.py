@@ -206,7 +206,6 @@ def test_a_crowd_gets_its_code_after_handing_in(tmp_path: Path, open_browser: Ca
     assert "every question is answered" in find(browser, "#endtitle").text
 
 
-@pytest.mark.slow
 def test_a_whole_human_study_with_one_rater_at_the_page(
     made_run: Path, tmp_path: Path, open_browser: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

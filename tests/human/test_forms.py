@@ -24,7 +24,7 @@ from modpo_hpc.report.human import human_section
 from modpo_hpc.run import Run
 from modpo_hpc.study.judging import Criteria
 
-Modpo = Callable[..., CompletedProcess[str]]
+Command = Callable[..., CompletedProcess[str]]
 PAIR = Comparison("phase2", "Ours", "Base")
 
 
@@ -225,22 +225,21 @@ def test_simulated_raters_agree_more_than_chance_and_say_what_they_are() -> None
         assert np.mean(better) > 0.9
 
 
-@pytest.mark.slow
-def test_the_whole_path_by_commands(made_run: Path, tmp_path: Path, modpo: Modpo) -> None:
+def test_the_whole_path_by_commands(made_run: Path, tmp_path: Path, command: Command) -> None:
     import shutil
 
     run = tmp_path / "run"
     shutil.copytree(made_run, run)
-    none = modpo("human", "forms", run)
+    none = command("human", "forms", run)
     assert none.returncode == 3
     assert "modpo human sample" in none.stderr
-    assert modpo("human", "sample", run, "--questions", 30).returncode == 0
-    assert modpo("human", "forms", run, "--raters", 4, "--attention", 1).returncode == 0
-    assert modpo("human", "forms", run).returncode == 2
-    assert modpo("human", "sample", run, "--questions", 20).returncode == 2
-    assert modpo("human", "analyze", run).returncode == 3
-    assert modpo("human", "simulate", run).returncode == 0
-    done = modpo("human", "analyze", run, "--bootstrap", 100)
+    assert command("human", "sample", run, "--questions", 30).returncode == 0
+    assert command("human", "forms", run, "--raters", 4, "--attention", 1).returncode == 0
+    assert command("human", "forms", run).returncode == 2
+    assert command("human", "sample", run, "--questions", 20).returncode == 2
+    assert command("human", "analyze", run).returncode == 3
+    assert command("human", "simulate", run).returncode == 0
+    done = command("human", "analyze", run, "--bootstrap", 100)
     assert done.returncode == 0, done.stderr
     assert "sandbox: simulated raters" in done.stdout
     assert "MODPO_Survey" in done.stdout
@@ -256,26 +255,25 @@ def test_the_whole_path_by_commands(made_run: Path, tmp_path: Path, modpo: Modpo
     measured = pd.read_csv(folder / "model_agrees.csv")
     assert set(measured[measured.who == "model"].criterion) == {"overall", "safety"}
     assert measured[measured.who == "model"].accuracy.min() > 0.5
-    again = modpo("human", "analyze", run, "--bootstrap", 100, "--json")
+    again = command("human", "analyze", run, "--bootstrap", 100, "--json")
     assert json.loads(again.stdout)["raters"] == [f"rater{n:02d}" for n in range(1, 5)]
     for path in (run / "human").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-@pytest.mark.slow
-def test_a_crowd_by_commands(made_run: Path, tmp_path: Path, modpo: Modpo) -> None:
+def test_a_crowd_by_commands(made_run: Path, tmp_path: Path, command: Command) -> None:
     import shutil
 
     run = tmp_path / "run"
     shutil.copytree(made_run, run)
-    modpo("human", "sample", run, "--questions", 20)
-    made = modpo("human", "forms", run, "--crowd", "--raters-per-question", 3, "--questions-per-form", 5, "--json")
+    command("human", "sample", run, "--questions", 20)
+    made = command("human", "forms", run, "--crowd", "--raters-per-question", 3, "--questions-per-form", 5, "--json")
     assert len(json.loads(made.stdout)["forms"]) == 12
     code = json.loads(made.stdout)["completion_code"]
     assert code
     assert code in (run / "human" / "forms" / "form001.html").read_text()
-    modpo("human", "simulate", run)
-    done = modpo("human", "analyze", run, "--bootstrap", 20, "--json")
+    command("human", "simulate", run)
+    done = command("human", "analyze", run, "--bootstrap", 20, "--json")
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert len(content["raters"]) == 12
@@ -294,14 +292,14 @@ def test_a_crowd_by_commands(made_run: Path, tmp_path: Path, modpo: Modpo) -> No
         for form in json.loads((run / "human" / "key.json").read_text())["forms"]
     }
     failed = {form: sum(wish != "A" for wish in checks[form]) for form in careless}
-    done = modpo("human", "analyze", run, "--bootstrap", 20, "--json")
+    done = command("human", "analyze", run, "--bootstrap", 20, "--json")
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert content["excluded"] == {form: count for form, count in sorted(failed.items()) if count}
     assert content["excluded"]
     assert content["not_handed_in"] == ["form012"]
     assert set(content["raters"]) == set(checks) - set(content["excluded"]) - {"form012"}
-    shown = modpo("human", "analyze", run, "--bootstrap", 20)
+    shown = command("human", "analyze", run, "--bootstrap", 20)
     for form, count in content["excluded"].items():
         assert f"excluded {form}: {count} attention checks failed" in shown.stdout
     judged = pd.read_parquet(run / "human" / "analysis" / "judgments.parquet")
