@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from modpo_hpc.rewards.loading import load_trial_data
 from modpo_hpc.rewards.records import TRIALS
-from modpo_hpc.rewards.tuning import journal_path, objective, search_plan, trial_row
+from modpo_hpc.rewards.tuning import objective, space_of, trial_row
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.search import Search
+from modpo_hpc.tuning import item_of, run_trial
 
 
 def tune_reward(run: Run, shard: Shard) -> None:
     """Train with the settings that the search draws for this trial, and measure the held-out accuracy."""
-    criterion, _, number = shard.id.rpartition(".")
-    search = Search(journal_path(run, criterion), search_plan(run, criterion), shard.check)
-    trial = search.run(int(number), objective(run, shard, criterion, lambda: load_trial_data(run, criterion)))
+    criterion, search = item_of(shard), run.study.rewards.search
+    work = objective(run, shard, criterion, lambda: load_trial_data(run, criterion))
+    trial = run_trial(run, shard, search, space_of(search), work)
     row = trial_row(criterion, trial)
     shard.metrics["accuracy"] = row["accuracy"]
     shard.write_table([row], TRIALS)

@@ -15,15 +15,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileOpenLock
@@ -32,6 +29,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.liveness import is_dead, this_process
 from modpo_hpc.seeds import seed_of
+from modpo_hpc.trials import Attempt, Objective, SearchPlan, Trial, as_optuna
 from modpo_hpc.whole_lines import WholeLinesBackend
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -40,72 +38,6 @@ OWNER, ATTEMPTS, BEAT, SEEN = "owner", "attempts", "beat", "learned_from"
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 20.0
 SILENCE_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """What is searched and how.
-
-    Attributes:
-        name: of the search; another name is another search, even in the same journal.
-        space: parameter -> Optuna distribution.
-        trials: how many there are, however many workers ask.
-        startup: trials drawn at random before TPE begins.
-        wave: trials that are drawn without seeing one another; as many can run at once without waiting.
-        prune_after: reports that every trial may make before the median rule can stop it; None never stops one.
-        retries: how often other workers take up a trial whose worker died or failed. A worker that is asked for the
-            trial by its number takes it up always: how often that happens is the scheduler's word.
-        direction: ``maximize`` or ``minimize``.
-    """
-
-    name: str
-    space: Mapping[str, BaseDistribution]
-    trials: int
-    seed: int
-    startup: int = 10
-    wave: int = 5
-    prune_after: int | None = 1
-    retries: int = 2
-    direction: Literal["maximize", "minimize"] = "maximize"
-
-    def learns_from(self, number: int) -> range:
-        """The numbers of the trials that trial ``number`` sees."""
-        if number < self.startup:
-            return range(0)
-        return range(self.startup + (number - self.startup) // self.wave * self.wave)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A finished trial. ``curve`` holds what it reported by step, ``facts`` what else it recorded."""
-
-    number: int
-    params: dict[str, Any]
-    value: float
-    pruned: bool
-    curve: dict[int, float]
-    facts: dict[str, Any]
-
-
-@dataclass
-class Attempt:
-    """A trial that is being computed, as the objective sees it."""
-
-    number: int
-    params: dict[str, Any]
-    _report: Callable[[int, float], None] = field(repr=False)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def report(self, step: int, value: float) -> None:
-        """Record ``value`` at ``step`` (counted from zero, every step once).
-
-        Raises:
-            optuna.TrialPruned: the median rule stops the trial here. Let it pass.
-        """
-        self._report(step, value)
-
-
-Objective = Callable[[Attempt], float]
 
 
 class Search:
@@ -120,7 +52,7 @@ class Search:
         self._storage = JournalStorage(WholeLinesBackend(self._path))
         self._study = optuna.create_study(
             storage=self._storage,
-            study_name=f"{plan.name} {_fingerprint(plan)}",
+            study_name=f"{plan.name} {plan.fingerprint}",
             direction=plan.direction,
             load_if_exists=True,
         )
@@ -291,17 +223,6 @@ class Search:
         return {one.number: _trial(one) for one in self._frozen() if one.state.is_finished()}
 
 
-def as_optuna(trial: Trial, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
-    """``trial`` as Optuna's own record, for its samplers, pruners and plots."""
-    return create_trial(
-        state=TrialState.PRUNED if trial.pruned else TrialState.COMPLETE,
-        value=trial.value,
-        params=trial.params,
-        distributions=dict(space),
-        intermediate_values=trial.curve,
-    )
-
-
 def _trial(frozen: FrozenTrial) -> Trial:
     bookkeeping = (OWNER, ATTEMPTS, BEAT)
     return Trial(
@@ -312,8 +233,3 @@ def _trial(frozen: FrozenTrial) -> Trial:
         curve={int(step): float(value) for step, value in frozen.intermediate_values.items()},
         facts={name: value for name, value in frozen.user_attrs.items() if name not in bookkeeping},
     )
-
-
-def _fingerprint(plan: SearchPlan) -> str:
-    space = sorted((name, optuna.distributions.distribution_to_json(one)) for name, one in plan.space.items())
-    return f"{seed_of(plan.seed, plan.startup, plan.wave, plan.prune_after, plan.direction, space):016x}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from modpo_hpc import shards
 from modpo_hpc.alignment.start import train_policy
 from modpo_hpc.errors import InputError
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.search import Attempt, Objective, SearchPlan, Trial
 from modpo_hpc.study.alignment import PolicySearch, Training
+from modpo_hpc.trials import Attempt, Objective, Trial
+from modpo_hpc.tuning import folder_of_trial
 
 STAGE = "policy_trials"
 TRIALS = pa.schema(
@@ -58,26 +57,6 @@ def settings_of(run: Run, policy: str, params: dict[str, Any]) -> Training:
     return run.study.alignment.training_of(policy, batch_size=batch, **rest)
 
 
-def search_plan(run: Run, policy: str) -> SearchPlan:
-    """The search of ``policy``: it belongs to the present inputs, and to no others."""
-    search = run.study.alignment.search
-    return SearchPlan(
-        name=f"{policy} {run.inputs(STAGE)}",
-        space=space_of(search),
-        trials=search.trials,
-        seed=run.seed(STAGE, policy),
-        startup=search.startup,
-        wave=search.wave,
-        prune_after=search.prune_after,
-        retries=search.retries,
-    )
-
-
-def journal_path(run: Run, policy: str) -> Path:
-    """The journal that all trials of ``policy`` share."""
-    return run.folder(STAGE) / "search" / f"{policy}.journal"
-
-
 def objective(run: Run, shard: Shard, policy: str) -> Objective:
     """What a trial is: the policy trained with its settings; its value is the held-out accuracy.
 
@@ -96,7 +75,7 @@ def objective(run: Run, shard: Shard, policy: str) -> Objective:
                 value=0.0,
                 remedy="Set it above zero, for instance 0.1.",
             )
-        with _folder_of(run, shard, f"{policy}.{attempt.number}") as folder:
+        with folder_of_trial(run, shard, attempt.number) as folder:
             place = _Workplace(folder, shard.progress, shard.check)
             reported = 0
 
@@ -153,10 +132,3 @@ class _Workplace:
     scratch: Path
     progress: Callable[..., None]
     check: Callable[[], None]
-
-
-def _folder_of(run: Run, shard: Shard, name: str) -> AbstractContextManager[Path]:
-    """Where trial ``name`` keeps its checkpoints, whichever shard computes it."""
-    if name == shard.id:
-        return nullcontext(shard.scratch)
-    return shards.scratch_folder(run.folder(STAGE), name, run.inputs(STAGE))

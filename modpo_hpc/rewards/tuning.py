@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from modpo_hpc import shards
 from modpo_hpc.rewards.accuracy import differences, pair_quality, wilson_interval
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, count_longer
 from modpo_hpc.rewards.model import load_reward_model, predict
 from modpo_hpc.rewards.records import Comparison
 from modpo_hpc.rewards.training import Epoch, Workplace, train
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.search import Attempt, Objective, SearchPlan, Trial
 from modpo_hpc.study.rewards import Rewards, RewardSearch, RewardSettings
+from modpo_hpc.trials import Attempt, Objective, Trial
+from modpo_hpc.tuning import folder_of_trial
 
 STAGE = "reward_trials"
 
@@ -47,26 +46,6 @@ def space_of(search: RewardSearch) -> dict[str, BaseDistribution]:
     }
 
 
-def search_plan(run: Run, criterion: str) -> SearchPlan:
-    """The search of ``criterion``: it belongs to the present inputs, and to no others."""
-    search = run.study.rewards.search
-    return SearchPlan(
-        name=f"{criterion} {run.inputs(STAGE)}",
-        space=space_of(search),
-        trials=search.trials,
-        seed=run.seed(STAGE, criterion),
-        startup=search.startup,
-        wave=search.wave,
-        prune_after=search.prune_after,
-        retries=search.retries,
-    )
-
-
-def journal_path(run: Run, criterion: str) -> Path:
-    """The journal that all trials of ``criterion`` share."""
-    return run.folder(STAGE) / "search" / f"{criterion}.journal"
-
-
 def trial_seed(run: Run, criterion: str, number: int) -> int:
     """The seed of a trial's head, order and dropout."""
     return run.seed(STAGE, criterion, number)
@@ -79,7 +58,7 @@ def objective(run: Run, shard: Shard, criterion: str, load: Callable[[], TrialDa
     def compute(attempt: Attempt) -> float:
         if not loaded:
             loaded.append(load())
-        with _folder_of(run, shard, f"{criterion}.{attempt.number}") as folder:
+        with folder_of_trial(run, shard, attempt.number) as folder:
             place = Workplace(folder, shard.check, shard.progress)
             seed = trial_seed(run, criterion, attempt.number)
             return train_trial(loaded[0], run.study.rewards, attempt, seed, place)
@@ -164,10 +143,3 @@ def _facts(results: list[dict[str, float]]) -> dict[str, Any]:
         "losses": [one["loss"] for one in results],
         "training_losses": [one["training_loss"] for one in results],
     }
-
-
-def _folder_of(run: Run, shard: Shard, name: str) -> AbstractContextManager[Path]:
-    """Where trial ``name`` keeps its checkpoints, whichever shard computes it."""
-    if name == shard.id:
-        return nullcontext(shard.scratch)
-    return shards.scratch_folder(run.folder(STAGE), name, run.inputs(STAGE))

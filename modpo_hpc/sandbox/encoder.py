@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from modpo_hpc.prompts import INSTRUCTION
-from modpo_hpc.sandbox.compose import every_sentence
+from modpo_hpc.sandbox.vocabulary import byte_pairs, reading_matter
 
 WIDTH, LAYERS, HEADS, POSITIONS = 64, 2, 4, 512
 VOCABULARY = 1500
@@ -15,20 +14,10 @@ VOCABULARY = 1500
 def make_encoder(folder: Path, posts: Iterable[str], seed: int) -> None:
     """Write a ``RobertaModel`` (about 0.2 M parameters) and its byte-level BPE tokenizer to ``folder``."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(reading_matter(posts), trainer)
+    tokenizer = byte_pairs(reading_matter(posts), VOCABULARY, ("<s>", "<pad>", "</s>", "<unk>", "<mask>"))
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -60,11 +49,3 @@ def make_encoder(folder: Path, posts: Iterable[str], seed: int) -> None:
         )
     encoder.save_pretrained(folder)
     fast.save_pretrained(folder)
-
-
-def reading_matter(posts: Iterable[str]) -> Iterator[str]:
-    """The texts from which the sandbox's tokenizers learn their words: posts, replies, the instruction."""
-    for _ in range(20):
-        yield INSTRUCTION
-        yield from every_sentence()
-    yield from posts

@@ -12,7 +12,7 @@ from torch.nn import functional
 from modpo_hpc.errors import InputError
 from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.sandbox.compose import compose_reply
-from modpo_hpc.sandbox.encoder import reading_matter
+from modpo_hpc.sandbox.vocabulary import byte_pairs, reading_matter
 from modpo_hpc.seeds import rng_of
 
 WIDTH, LAYERS, HEADS, KEY_HEADS, INNER, POSITIONS = 96, 3, 4, 2, 256, 1024
@@ -79,20 +79,11 @@ def teach_language_model(folder: Path, posts: Sequence[str], steps: int, seed: i
 
 def make_tokenizer(posts: Sequence[str]) -> Any:
     """A byte-level BPE tokenizer with BOS, EOS, PAD and Mistral's chat form, trained on sentences and ``posts``."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
-    special = ["<unk>", "<s>", "</s>", "<pad>", "[INST]", "[/INST]"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(reading_matter(posts), trainer)
+    special = ("<unk>", "<s>", "</s>", "<pad>", "[INST]", "[/INST]")
+    tokenizer = byte_pairs(reading_matter(posts), VOCABULARY, special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
     )

@@ -41,54 +41,6 @@ WORDS = [
     "way",
     "now",
 ]
-TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}"
-    "{% endfor %}{% if add_generation_prompt %} [assistant] {% endif %}"
-)
-
-
-def save_model(folder: Path, seed: int = 0, layers: int = 2) -> Path:
-    """A Mistral of width 32 with random weights, and a word tokenizer with a chat template."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate(["<s>", "</s>", *alphabet])}
-    merges = []
-    for word in WORDS:
-        grown = "Ġ"
-        for letter in word:
-            if (grown, letter) not in merges:
-                merges.append((grown, letter))
-            grown += letter
-            vocabulary.setdefault(grown, len(vocabulary))
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="</s>", chat_template=TEMPLATE
-    )
-    torch.manual_seed(seed)
-    config = MistralConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        sliding_window=None,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    model = MistralForCausalLM(config)
-    with torch.no_grad():
-        model.lm_head.weight.mul_(20)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def sentence(rng: np.random.Generator, words: int) -> str:

@@ -22,6 +22,7 @@ from modpo_hpc.alignment.trees import Tree, pack
 from modpo_hpc.data.questions import clean, read_posts
 from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.sandbox.compose import every_sentence
+from modpo_hpc.sandbox.vocabulary import byte_pairs
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.study.data import Data
 
@@ -85,17 +86,9 @@ def real_posts(count: int) -> list[str]:
 
 def make_tokenizer(texts: Sequence[str], size: int) -> Any:
     """A byte-level BPE learned from ``texts``, with Mistral's form of a prompt."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
-    )
-    core.train_from_iterator(texts, trainer)
+    core = byte_pairs(texts, size, ("<s>", "</s>"))
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="</s>", chat_template=TEMPLATE
     )

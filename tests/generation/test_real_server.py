@@ -18,8 +18,8 @@ from modpo_hpc.generation.records import Request
 from modpo_hpc.generation.server import Servers, serve
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.study.generation import Endpoint, Sampling
-from tests.generation.conftest import save_tiny_model
 from tests.generation.runs import run_with_adapters, study_of, write_posts
+from tests.tiny_mistral import save_tiny_mistral
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -32,7 +32,7 @@ QUESTIONS = [Request(f"q{number}", f"q{number}", f"I feel {number} times as tire
 
 @pytest.fixture(scope="module")
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("other"), seed=1)
+    return save_tiny_mistral(tmp_path_factory.mktemp("other"), seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -35,9 +35,9 @@ def test_a_random_model_behind_transformers_serve(tmp_path: Path) -> None:
     """It ignores ``response_format`` without a word and babbles: every opinion is unparsed, with a reason, and kept."""
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
-    from tests.generation.conftest import save_tiny_model
+    from tests.tiny_mistral import save_tiny_mistral
 
-    model = save_tiny_model(tmp_path / "model", seed=1)
+    model = save_tiny_mistral(tmp_path / "model", seed=1)
     command = [str(TRANSFORMERS), "serve", "--host", "{host}", "--port", "{port}", "--device", "cpu"]
     server = {"command": command, "name": str(model), "ready_minutes": 2}
     run = worlds.world(

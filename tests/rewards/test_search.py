@@ -15,7 +15,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from modpo_hpc import search as search_module
 from modpo_hpc.errors import Interrupted, ModpoError
-from modpo_hpc.search import Attempt, Search, SearchPlan, Trial
+from modpo_hpc.search import Search
+from modpo_hpc.trials import Attempt, SearchPlan, Trial
 
 SPACE = {
     "rate": FloatDistribution(1e-4, 1e-1, log=True),
