@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from modpo_hpc.study.alignment import Training
 
 MASTER_PORTS = range(20_000, 30_000)
+MEETING_FILE = "MODPO_MEETING_FILE"
+"""Where processes of one machine find each other: a file, since a port that is free now may be taken a moment later."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from modpo_hpc.alignment.adapter import adapter_weights
 from modpo_hpc.alignment.deepspeed_config import completed, deepspeed_layout, may_compile, zero_stage
 from modpo_hpc.alignment.engine import adamw, adapter_parameters
-from modpo_hpc.alignment.processes import Seat, rendezvous
+from modpo_hpc.alignment.processes import MEETING_FILE, Seat, rendezvous
 from modpo_hpc.alignment.scorer import ResponseScorer
 from modpo_hpc.alignment.trees import Packed
 from modpo_hpc.study.alignment import Training
@@ -42,7 +42,14 @@ def join_processes(seat: Seat) -> torch.device:
     if on_gpu:
         torch.cuda.set_device(device)
     if not torch.distributed.is_initialized():
-        deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", verbose=False)
+        file = os.environ.get(MEETING_FILE)
+        deepspeed.init_distributed(
+            dist_backend="nccl" if on_gpu else "gloo",
+            verbose=False,
+            init_method=f"file://{file}" if file else None,
+            rank=seat.rank,
+            world_size=seat.processes,
+        )
     return device
 
 

@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from typing import Protocol
 
 from modpo_hpc import shards
 from modpo_hpc.alignment.checkpoint import refuse_unresumable
-from modpo_hpc.alignment.processes import Seat, processes_of, seat_of
+from modpo_hpc.alignment.processes import MEETING_FILE, Seat, processes_of, seat_of
 from modpo_hpc.alignment.training import OnEvaluation, nothing
 from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, Request
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
@@ -112,20 +112,20 @@ def _in_processes(
     with shards.atomic_file(folder / "request.json", "w") as stream:
         json.dump(asdict(request), stream)
     (folder / ALIVE).touch()
-    port = _free_port()
-    workers = [_start(folder, rank, processes, threads, port) for rank in range(processes)]
-    return _watch(workers, folder, workplace)
+    with tempfile.TemporaryDirectory(prefix="modpo-") as here:
+        workers = [_start(folder, rank, processes, threads, Path(here) / "meeting") for rank in range(processes)]
+        return _watch(workers, folder, workplace)
 
 
-def _start(folder: Path, rank: int, processes: int, threads: int, port: int) -> subprocess.Popen[bytes]:
+def _start(folder: Path, rank: int, processes: int, threads: int, meeting: Path) -> subprocess.Popen[bytes]:
     environment = {
+        "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
         **os.environ,
         "RANK": str(rank),
         "WORLD_SIZE": str(processes),
         "LOCAL_RANK": str(rank),
         "LOCAL_WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        MEETING_FILE: str(meeting),
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(one for one in sys.path if one),
     }
@@ -198,10 +198,3 @@ def _end(workers: list[subprocess.Popen[bytes]]) -> None:
 
 def _ending(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

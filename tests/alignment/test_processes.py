@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from modpo_hpc.alignment.checkpoint import Layout, Position, finish_checkpoint, start_checkpoint, why_not_resumable
-from modpo_hpc.alignment.processes import Seat, seat_of
-from modpo_hpc.alignment.start import _free_port
+from modpo_hpc.alignment.processes import MASTER_PORTS, MEETING_FILE, Seat, seat_of
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.launch.entry import run_shard
 from tests.alignment.ranks import POLICY
@@ -42,7 +42,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Pat
         runs.append(f"{run.root}={stage}")
     plain = started_run(out / "run-plain", study_of(model_folder, out / "posts.csv", dict(TRAINING)))
     run_shard(str(plain.root), "policies", POLICY)
-    port = _free_port()
     command = [sys.executable, "-m", "tests.alignment.ranks", str(out), *runs]
     workers = [
         subprocess.Popen(
@@ -55,8 +54,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Pat
                 "WORLD_SIZE": "2",
                 "LOCAL_RANK": str(rank),
                 "LOCAL_WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
+                MEETING_FILE: str(out / "meeting"),
                 "MODPO_COMPILE": "0",
             },
             stdout=subprocess.PIPE,
@@ -123,8 +121,7 @@ def test_a_shard_starts_its_own_processes(tmp_path: Path, model_folder: Path, mo
 def test_processes_of_a_launcher_make_one_shard_together(tmp_path: Path, model_folder: Path) -> None:
     """As srun or torchrun start them: every process runs the recipe, the first alone writes, all end well."""
     run = started_run(tmp_path / "run", study_of(model_folder, tmp_path / "posts.csv", sharded("zero2")))
-    port = _free_port()
-    slurm = {"MODPO_LAUNCHER": "srun", "SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_JOB_ID": str(port - 20_000)}
+    slurm = {"MODPO_LAUNCHER": "srun", "SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_JOB_ID": str(_free_job())}
     workers = [
         subprocess.Popen(
             [sys.executable, "jobs/align.py", str(run.root), "--shard", "DPO"],
@@ -135,7 +132,6 @@ def test_processes_of_a_launcher_make_one_shard_together(tmp_path: Path, model_f
                 "PYTHONPATH": str(REPOSITORY),
                 "SLURM_PROCID": str(number),
                 "SLURM_LOCALID": str(number),
-                "MASTER_PORT": str(port),
                 "MODPO_COMPILE": "0",
             },
         )
@@ -149,6 +145,15 @@ def test_processes_of_a_launcher_make_one_shard_together(tmp_path: Path, model_f
     summary = json.loads((run.folder("policies") / "DPO" / "summary.json").read_text())
     assert summary["steps"] == summary["steps_planned"]
     assert list(run.done("policies")) == ["DPO"]
+
+
+def _free_job() -> int:
+    """A job whose port nobody listens on; it lies below those that the kernel gives out by itself."""
+    for job in range(os.getpid(), os.getpid() + 500):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", MASTER_PORTS[job % len(MASTER_PORTS)])):
+                return job
+    raise AssertionError("every port is taken")
 
 
 def layout(stage: int, processes: int = 2, offload: bool = False) -> Layout:
