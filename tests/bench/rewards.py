@@ -1,7 +1,8 @@
-"""Reward models beside their peers: training beside TRL's RewardTrainer, scoring beside one response at a time.
+"""Reward models beside their peers: training beside TRL's RewardTrainer, scoring beside the obvious ways to do it.
 
 A RoBERTa of the real width (768, 12 heads, vocabulary 50,265) with two layers of random weights, and texts whose
 lengths spread as posts and replies do. Both trainings see the same pairs, the same batch size, dropout and optimizer.
+Scoring (``reward_scoring``) is taken apart step by step, for that shape and for the sandbox's.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, RobertaConfig
+from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from modpo_hpc.rewards.encoding import Encoded, batches_by_length
-from modpo_hpc.rewards.model import RewardModel, load_reward_model, load_tokenizer, predict
+from modpo_hpc.rewards.encoding import Encoded
+from modpo_hpc.rewards.model import RewardModel, load_reward_model, load_tokenizer
 from modpo_hpc.rewards.records import Comparison
 from modpo_hpc.rewards.training import Workplace, comparison_loss, train
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.study.rewards import Rewards, RewardSettings
+from tests.bench import reward_scoring
 
-PAIRS, BATCH, THREADS, ROUNDS, SCORED = 32, 4, 2, 3, 48
-VOCABULARY, LONGEST, PAD = 50265, 512, 1
+PAIRS, BATCH, THREADS, ROUNDS = 32, 4, 2, 3
+LONGEST, PAD = reward_scoring.LONGEST, 1
+WIDE = reward_scoring.SHAPES["width of RoBERTa-base"]
 
 
 def main() -> None:
@@ -38,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_encoder(folder / "tokenizer", ["a post"], seed=0)
-        network(0.1).save_pretrained(folder / "model")
+        reward_scoring.network(WIDE, dropout=0.1).save_pretrained(folder / "model")
         tokenizer = load_tokenizer(folder / "tokenizer")
         comparisons, encoded = corpus(PAIRS)
         ours, theirs = [], []
@@ -46,26 +49,23 @@ def main() -> None:
             ours.append(seconds(lambda: train_ours(folder, comparisons, encoded)))
             theirs.append(seconds(trl_trainer(folder, tokenizer, comparisons, encoded).train))
         gap = loss_gap(folder, tokenizer, comparisons[:BATCH], encoded)
-        model = RewardModel(network(0.0), PAD, torch.device("cpu"), "float32")
-        rows = list(encoded.values())[:SCORED]
-        batches = batches_by_length([len(row.ids) for row in rows], 16384)
-        together = statistics.median(seconds(lambda: predict(model, rows, batches)) for _ in range(ROUNDS))
-        alone = statistics.median(
-            seconds(lambda: predict(model, rows, [[at] for at in range(SCORED)])) for _ in range(ROUNDS)
-        )
-        padded = statistics.median(seconds(lambda: predict(model, rows, naive_batches())) for _ in range(ROUNDS))
+        scoring = {name: reward_scoring.measure(name, tokenizer, folder, ROUNDS) for name in reward_scoring.SHAPES}
     result = {
         "name": "rewards",
         "ratios": {
             "training_vs_trl": round(statistics.median(theirs) / statistics.median(ours), 2),
-            "scoring_vs_one_at_a_time": round(alone / together, 2),
-            "scoring_vs_batches_in_given_order": round(padded / together, 2),
+            **{
+                f"scoring_vs_{reward_scoring.BASELINE.replace(', ', '_').replace(' ', '_')} ({name})": found[
+                    "times_the_obvious_way"
+                ]["ours"]
+                for name, found in scoring.items()
+            },
         },
         "absolute": {
             "pairs_per_second": round(PAIRS / statistics.median(ours), 2),
             "pairs_per_second_trl": round(PAIRS / statistics.median(theirs), 2),
-            "responses_per_second": round(SCORED / together, 1),
             "loss_difference_on_the_same_batch": gap,
+            "scoring": scoring,
         },
         "machine": f"{os.cpu_count()} cores, {THREADS} threads, {platform.machine()}, torch {torch.__version__}",
     }
@@ -82,25 +82,9 @@ def corpus(pairs: int) -> tuple[list[Comparison], dict[str, Encoded]]:
         for one in names:
             response = int(np.clip(rng.lognormal(4.5, 0.6), 8, LONGEST - 4 - question))
             part = np.array([-1, *[0] * question, -1, -1, *[1] * response, -1], dtype=np.int8)
-            encoded[one] = Encoded(rng.integers(5, VOCABULARY, len(part)), None, part)
+            encoded[one] = Encoded(rng.integers(5, WIDE.vocabulary, len(part)), None, part)
         comparisons.append(Comparison(f"q{at}", names, (10, -10)))
     return comparisons, encoded
-
-
-def network(dropout: float) -> Any:
-    torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_config(
-        RobertaConfig(
-            vocab_size=VOCABULARY,
-            num_hidden_layers=2,
-            max_position_embeddings=LONGEST + 2,
-            type_vocab_size=1,
-            pad_token_id=PAD,
-            num_labels=1,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-        )
-    )
 
 
 def train_ours(folder: Path, comparisons: list[Comparison], encoded: dict[str, Encoded]) -> None:
@@ -150,10 +134,6 @@ def loss_gap(folder: Path, tokenizer: Any, comparisons: list[Comparison], encode
             )
         )
     return abs(ours - theirs)
-
-
-def naive_batches() -> list[list[int]]:
-    return [list(range(at, min(at + 16, SCORED))) for at in range(0, SCORED, 16)]
 
 
 def seconds(work: Callable[[], object]) -> float:
