@@ -12,6 +12,7 @@ from modpo_hpc.alignment.checkpoint import Layout
 from modpo_hpc.errors import InputError
 from modpo_hpc.resources import resource
 from modpo_hpc.study.alignment import Training
+from modpo_hpc.study.data import Models
 
 COMPILE_SWITCH = "MODPO_COMPILE"
 _FROM_STUDY = {
@@ -25,7 +26,7 @@ _FROM_STUDY = {
 }
 
 
-def read_deepspeed_config(settings: Training, dtype: str) -> dict[str, Any]:
+def read_deepspeed_config(settings: Training, models: Models) -> dict[str, Any]:
     """The configuration that ``settings.deepspeed`` names: a path, or a file of the project.
 
     Raises:
@@ -51,7 +52,16 @@ def read_deepspeed_config(settings: Training, dtype: str) -> dict[str, Any]:
             field="fp16",
             remedy="Use models.dtype: bfloat16.",
         )
-    if zero_stage(config) == 0 and dtype == "bfloat16":
+    if zero_stage(config) == 3 and models.quantization:
+        raise InputError(
+            "ZeRO stage 3 spreads weights over the processes as they are loaded, and weights in four bits are packed "
+            "with scales of their own that it does not know",
+            file=path,
+            field="zero_optimization.stage",
+            value=3,
+            remedy="Use stage 1 or 2, which leave the base weights whole, or leave models.quantization empty.",
+        )
+    if zero_stage(config) == 0 and models.dtype == "bfloat16":
         raise InputError(
             "bf16 at ZeRO stage 0 has no fp32 copy of the adapter and drifts",
             file=path,

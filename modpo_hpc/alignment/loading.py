@@ -12,14 +12,10 @@ from modpo_hpc.alignment.deepspeed_config import deepspeed_layout, read_deepspee
 from modpo_hpc.alignment.engine import Engine, PlainEngine
 from modpo_hpc.alignment.processes import Seat
 from modpo_hpc.models import base_model_path
+from modpo_hpc.quantization import base_weights
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.study.data import Models
-
-
-def precision_of(models: Models) -> str:
-    """The precision of the base weights, as far as it changes what the model says."""
-    return models.dtype
 
 
 def layout_of(settings: Training, models: Models, seat: Seat) -> Layout:
@@ -30,7 +26,7 @@ def layout_of(settings: Training, models: Models, seat: Seat) -> Layout:
     """
     if settings.deepspeed is None:
         return PlainEngine.layout
-    return deepspeed_layout(read_deepspeed_config(settings, models.dtype), seat.processes)
+    return deepspeed_layout(read_deepspeed_config(settings, models), seat.processes)
 
 
 def make_engine(run: Run, settings: Training, seed: int, seat: Seat, device: torch.device) -> Engine:
@@ -38,21 +34,25 @@ def make_engine(run: Run, settings: Training, seed: int, seat: Seat, device: tor
     models, folder = run.study.models, base_model_path(run)
 
     def build() -> Any:
-        return attach_adapter(load_base(folder, models, settings), settings, models.base, seed)
+        return attach_adapter(load_base(folder, models, settings, device), settings, models.base, seed)
 
     if settings.deepspeed is None:
         return PlainEngine(build().to(device), settings, device)
     from modpo_hpc.alignment.sharded import DeepSpeedEngine
 
-    config = read_deepspeed_config(settings, models.dtype)
+    config = read_deepspeed_config(settings, models)
     return DeepSpeedEngine(build, config, settings, models.dtype, seat, device)
 
 
-def load_base(folder: str, models: Models, settings: Training) -> Any:
-    """The base model in ``folder`` with the study's precision; its own weights are frozen by the adapter."""
+def load_base(folder: str, models: Models, settings: Training, device: torch.device) -> Any:
+    """The base model in ``folder`` with the study's precision; its own weights are frozen by the adapter.
+
+    Quantized weights are on ``device`` already, others may still have to be moved there.
+    """
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, models.dtype), attn_implementation="sdpa")
+    precision = base_weights(models, device)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", **precision)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()

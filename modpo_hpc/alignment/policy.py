@@ -16,14 +16,16 @@ from modpo_hpc.alignment.checkpoint import refuse_unresumable
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.evaluation import gradient_cosines
 from modpo_hpc.alignment.examples import Example
-from modpo_hpc.alignment.loading import layout_of, make_engine, precision_of
+from modpo_hpc.alignment.loading import layout_of, make_engine
 from modpo_hpc.alignment.margins import MarginReport, report_margins
 from modpo_hpc.alignment.material import Material, gather_material, reasons
 from modpo_hpc.alignment.processes import Seat, own_seat
 from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
 from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
+from modpo_hpc.alignment.tracking import require_trackers, tracked
 from modpo_hpc.alignment.training import OnEvaluation, Trained, Watch, nothing, train
 from modpo_hpc.models import base_model_path
+from modpo_hpc.quantization import precision_name
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
 
@@ -58,6 +60,7 @@ def align_policy(
     """
     seat = own_seat()
     checkpoints = scratch / "checkpoints"
+    require_trackers(settings.track)
     refuse_unresumable(checkpoints, layout_of(settings, run.study.models, seat))
     material = gather_material(run, policy, settings)
     seed = run.seed("policies", policy)
@@ -70,19 +73,22 @@ def align_policy(
     if margins and engine.rank == 0:
         print(_sentence(policy, margins), file=sys.stderr, flush=True)
     views = [material.objective.training_view(example) for example in training]
-    trained = train(
-        engine,
-        material.objective,
-        views,
-        held_out,
-        material.criteria,
-        settings,
-        seed,
-        checkpoints,
-        watch,
-        on_evaluation,
-        SpeedMeter(cost_of(engine.adapted), peak_flops(engine.device), engine.layout.processes),
-    )
+    kinds = settings.track if engine.rank == 0 else ()
+    with tracked(kinds, run.logs / "tracking" / scratch.name, scratch.name, settings.model_dump()) as on_row:
+        trained = train(
+            engine,
+            material.objective,
+            views,
+            held_out,
+            material.criteria,
+            settings,
+            seed,
+            checkpoints,
+            watch,
+            on_evaluation,
+            SpeedMeter(cost_of(engine.adapted), peak_flops(engine.device), engine.layout.processes),
+            on_row,
+        )
     summary = _summary(run, policy, settings, material, views, trained, margins)
     if settings.gradient_cosine and isinstance(engine, PlainEngine):
         summary["gradient_cosine"] = gradient_cosines(engine, material.objective, held_out, material.criteria)
@@ -100,7 +106,7 @@ def write_policy(folder: Path, aligned: Aligned) -> None:
 def reference_cache(run: Run) -> ReferenceCache:
     """The log-probs of this run's base model, in ``DIR/cache/reference``."""
     folder = run.root / CACHE / "reference"
-    return ReferenceCache(folder / model_key(base_model_path(run), precision_of(run.study.models), folder / "files"))
+    return ReferenceCache(folder / model_key(base_model_path(run), precision_name(run.study.models), folder / "files"))
 
 
 def _device(settings: Training, seat: Seat) -> torch.device:
@@ -146,7 +152,7 @@ def _summary(
         "policy": policy,
         "method": material.objective.method,
         "weights": dict(zip(material.criteria, material.objective.weights, strict=True)),
-        "base": {"model": models.base, "revision": models.base_revision, "precision": precision_of(models)},
+        "base": {"model": models.base, "revision": models.base_revision, "precision": precision_name(models)},
         "settings": settings.model_dump(mode="json"),
         "steps": trained.position.step,
         "steps_planned": trained.steps,

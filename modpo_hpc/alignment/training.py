@@ -26,6 +26,7 @@ from modpo_hpc.alignment.evaluation import evaluate
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.objective import Objective, collate
 from modpo_hpc.alignment.speed import SpeedMeter
+from modpo_hpc.alignment.tracking import OnRow
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study.alignment import Training
@@ -55,8 +56,12 @@ class Trained:
 OnEvaluation = Callable[[list[dict[str, Any]]], None]
 
 
-def nothing(_: list[dict[str, Any]]) -> None:
-    """Do nothing with the evaluations."""
+def nothing(_: object) -> None:
+    """Do nothing with the evaluations, or with a row of the log."""
+
+
+class NotANumber(ModpoError):
+    """The loss of a step is NaN or infinite."""
 
 
 def learning_rate_at(step: int, steps: int, settings: Training) -> float:
@@ -113,6 +118,7 @@ def train(
     watch: Watch,
     on_evaluation: OnEvaluation = nothing,
     meter: SpeedMeter | None = None,
+    on_row: OnRow = nothing,
 ) -> Trained:
     """Train from the newest checkpoint, or from the start.
 
@@ -124,11 +130,12 @@ def train(
         checkpoints: folder of the checkpoints, shared by all processes.
         meter: measures speed, for ``watch`` alone: no clock is in the result.
         on_evaluation: gets all evaluations so far after each one, and once more at the end; it may raise to stop.
+        on_row: gets each row of the log as it is written.
 
     Raises:
         InputError: the checkpoint there cannot be resumed.
         Interrupted: asked to stop; the state is saved.
-        ModpoError: the loss is no number.
+        NotANumber: the loss is none; says at which step, and where the state before it is.
     """
     plan = plan_of(training, settings, seed, engine.layout.processes)
     digest = plan_digest(training, plan, settings, objective)
@@ -162,14 +169,21 @@ def train(
         if meter:
             meter.start()
         torch.manual_seed(seed_of(seed, "dropout", position.step, engine.rank))
-        row = train_step(engine, objective, training, step, learning_rate_at(position.step, len(plan), settings))
+        try:
+            row = train_step(engine, objective, training, step, learning_rate_at(position.step, len(plan), settings))
+        except NotANumber as error:
+            raise NotANumber(
+                f"step {position.step + 1} of {len(plan)}: {error} Checkpoints of earlier steps are in {checkpoints}."
+            ) from None
         if meter:
             speed = meter.read([training[place].tree for rank in step.parts for part in rank for place in part])
         position.step += 1
         position.log.append({"step": position.step, "epoch": step.epoch, **row})
+        on_row(position.log[-1])
         if position.step in evaluations:
             measured = evaluate(engine, objective, held_out, criteria, settings.micro_batch_size)
             position.log.append({"step": position.step, "epoch": step.epoch, **measured})
+            on_row(position.log[-1])
             if _improved(position, measured["held_out_loss"], settings) and settings.early_stopping:
                 best = engine.weights()
             on_evaluation(_evaluations(position))
@@ -187,6 +201,9 @@ def train_step(
     """One optimizer step on the global batch ``step``; returns the row of the log: loss and metrics, means over it.
 
     Every pair counts the same, however the ragged end falls over processes and passes.
+
+    Raises:
+        NotANumber: the loss is none; the weights are as they were before.
     """
     engine.train(True)
     sums: dict[str, Tensor] = {}
@@ -203,9 +220,9 @@ def train_step(
     row = dict(zip(names, means, strict=True))
     if not math.isfinite(row["loss"]):
         odd = sorted({examples[place].question_id for rank in step.parts for part in rank for place in part})
-        raise ModpoError(
-            f"the loss of a step is {row['loss']}; its questions are {', '.join(odd[:20])}. Lower the learning rate or "
-            "max_grad_norm, or raise beta; with bfloat16 weights, check that the base model itself is sound."
+        raise NotANumber(
+            f"the loss is {row['loss']}; the questions of this step are {', '.join(odd[:20])}. Lower the learning rate "
+            "or max_grad_norm, or raise beta; with bfloat16 weights, check that the base model itself is sound."
         )
     norm = engine.step(learning_rate)
     return {**row, "learning_rate": learning_rate, "grad_norm": norm, "examples": step.size}

@@ -7,6 +7,7 @@ from typing import Any
 
 from modpo_hpc.errors import IncompleteError
 from modpo_hpc.models import base_model_path
+from modpo_hpc.quantization import base_weights
 from modpo_hpc.run import Run
 
 
@@ -60,27 +61,29 @@ def load_tokenizer(run: Run) -> Any:
 def load_policy(run: Run, policy: str | None) -> Any:
     """The model of ``policy`` (None: the base model), in evaluation mode, on the GPU if there is one.
 
-    The base weights are loaded in ``models.dtype``, the precision they were trained against. In float32 the
-    adapter is merged into them, which changes nothing but rounding and makes decoding faster. In bfloat16 merging
-    would round the update away against the larger base weights, so the adapter stays attached.
+    The base weights are loaded in the precision they were trained against. In float32 the adapter is merged into
+    them, which changes nothing but rounding and makes decoding faster. In bfloat16 or in four bits merging would
+    round the update away against the larger base weights, so the adapter stays attached.
 
     Raises:
         IncompleteError: the policy is not trained yet.
+        InputError: the study wants weights in four bits, and what holds them is not installed.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     settings = run.study.models
     adapter = adapter_path(run, policy)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = AutoModelForCausalLM.from_pretrained(
-        base_model_path(run), dtype=getattr(torch, settings.dtype), attn_implementation=settings.attention
+        base_model_path(run), attn_implementation=settings.attention, **base_weights(settings, device)
     )
-    if torch.cuda.is_available():
-        model = model.to("cuda")
+    if settings.quantization is None:
+        model = model.to(device)
     if adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False)
-        if settings.dtype == "float32":
+        if settings.dtype == "float32" and settings.quantization is None:
             model = model.merge_and_unload()
     return model.eval()

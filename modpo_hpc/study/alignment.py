@@ -39,6 +39,9 @@ class Training(Section):
     checkpoint_steps: int = Field(50, ge=1)
     deepspeed: str | None = Field(None, description="DeepSpeed configuration, a file; plain PyTorch if empty")
     processes: int | None = Field(None, ge=1, description="with DeepSpeed; one a GPU if empty, one without GPUs")
+    track: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        (), description="write the log for these, too, below the run's logs; extras of the same names; wandb is offline"
+    )
 
     @model_validator(mode="after")
     def _processes_need_deepspeed(self) -> Training:

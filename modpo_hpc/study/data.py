@@ -49,5 +49,8 @@ class Models(Section):
     reward: str = Field("sandbox", description="the encoder that reward models start from")
     reward_revision: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    quantization: Literal["nf4"] | None = Field(
+        None, description="base weights in four bits, for cards of 24 GB; needs the extra nf4 (bitsandbytes)"
+    )
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     teach_steps: int = Field(600, ge=1, description="sandbox only: steps that teach the tiny base model to answer")

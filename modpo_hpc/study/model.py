@@ -92,6 +92,12 @@ class Study(Section):
                         f"judging.phases.{phase}.policies names {policy_name!r}, which is not in alignment.policies "
                         f"({', '.join(policies)})"
                     )
+        served = self.generation.server.command if self.generation.engine == "server" else ("bitsandbytes",)
+        if self.models.quantization and not any("bitsandbytes" in word for word in served):
+            raise ValueError(
+                "models.quantization trains policies on weights in four bits, and generation.server.command does "
+                "not load them so (for vLLM: --quantization bitsandbytes); take engine transformers, or add it"
+            )
         if len(self.ranking.weights) != self.generation.responses_per_question:
             raise ValueError(
                 f"ranking.weights has {len(self.ranking.weights)} entries, "

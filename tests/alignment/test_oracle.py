@@ -51,6 +51,41 @@ def test_losses_of_training_steps_are_those_of_trl(tmp_path: Path, monkeypatch: 
     assert abs(ours[-1] - ours[0]) > 1e-3
 
 
+def test_losses_of_joint_training_are_those_of_padded_pairs_with_an_online_reference() -> None:
+    """Three optimizer steps of four criteria: a tree a question here, eight padded sequences and a reference there."""
+    from tests.bench import train_parts as parts
+    from tests.bench.train import PaddedJoint
+
+    shape, rate = parts.Shape(32, 64, 2, 4, 2, 300), 5e-3
+    settings = Training(lora_rank=4, lora_alpha=8, learning_rate=rate)
+    objective = Objective("joint_dpo", (0.4, 0.3, 0.2, 0.1), 0.1)
+    rng = np.random.default_rng(4)
+
+    def ids(count: int) -> tuple[int, ...]:
+        return (*(int(one) for one in rng.integers(2, 300, size=count)), 1)
+
+    def pair() -> tuple[int, int]:
+        chosen, rejected = rng.permutation(5)[:2]
+        return int(chosen), int(rejected)
+
+    examples = [
+        Example(
+            f"q{n}",
+            Tree(ids(8 + n), tuple(ids(4 + 3 * k) for k in range(5))),
+            tuple("abcde"),
+            tuple(pair() for _ in range(4)),
+        )
+        for n in range(12)
+    ]
+    engine = PlainEngine(parts.adapted_model(shape, settings), settings, torch.device("cpu"))
+    ready = parts.with_reference(engine, [objective.training_view(one) for one in examples])
+    ours = [train_step(engine, objective, ready, step, rate)["loss"] for step in parts.steps_in_order(12, 4, 2)]
+    padded = PaddedJoint(objective, examples, 4, shape, settings).train()
+    assert ours == pytest.approx(padded, abs=1e-5)
+    assert len(ours) == 3
+    assert abs(ours[-1] - ours[0]) > 1e-4
+
+
 def test_training_reads_the_prompt_that_generation_gives(tmp_path: Path, model_folder: Path) -> None:
     """One chat template, one BOS, and the response ends in its EOS."""
     from transformers import AutoTokenizer

@@ -62,10 +62,17 @@ class Trl:
 class PaddedJoint:
     """Joint-Loss DPO as it is mostly written: two padded sequences a criterion, the reference computed online."""
 
-    def __init__(self, objective: Objective, examples: Sequence[Example], batch: int) -> None:
-        self.model = parts.adapted_model(parts.TINY, SETTINGS)
+    def __init__(
+        self,
+        objective: Objective,
+        examples: Sequence[Example],
+        batch: int,
+        shape: parts.Shape = parts.TINY,
+        settings: Training = SETTINGS,
+    ) -> None:
+        self.model = parts.adapted_model(shape, settings)
         self.optimizer = torch.optim.AdamW(
-            [p for p in self.model.parameters() if p.requires_grad], lr=RATE, weight_decay=0
+            [p for p in self.model.parameters() if p.requires_grad], lr=settings.learning_rate, weight_decay=0
         )
         self.objective, self.examples, self.batch = objective, list(examples), batch
 
