@@ -9,6 +9,7 @@ from itertools import combinations
 from modpo_hpc.errors import InputError
 from modpo_hpc.study import Study
 from modpo_hpc.study.evaluation import Resources
+from modpo_hpc.study.rewards import LOSSES
 
 ALL = ("all",)
 TRAINED_METHODS = ("sft", "dpo", "modpo", "joint_dpo")
@@ -61,9 +62,12 @@ def _reward_trials(study: Study) -> tuple[str, ...]:
 
 
 def reward_parts(study: Study) -> tuple[str, ...]:
-    """The models of one criterion: a fold's, a point of the learning curve (per cent), and the final one."""
-    folds = [f"fold{fold}" for fold in range(study.rewards.folds)]
-    return (*folds, *(f"curve{100 * share:g}" for share in study.rewards.learning_curve), "final")
+    """The models of one criterion: a fold's, a point of the learning curve (per cent), the other loss, the final."""
+    rewards = study.rewards
+    folds = [f"fold{fold}" for fold in range(rewards.folds)]
+    curve = [f"curve{100 * share:g}" for share in rewards.learning_curve]
+    other = [loss for loss in LOSSES if rewards.compare_losses and loss != rewards.loss]
+    return (*folds, *curve, *other, "final")
 
 
 def _reward_models(study: Study) -> tuple[str, ...]:
@@ -82,6 +86,10 @@ def _policy_trials(study: Study) -> tuple[str, ...]:
 def _answers(study: Study) -> tuple[str, ...]:
     blocks = range(stage_named("answers").blocks(study))
     return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in blocks)
+
+
+def _answer_scores(study: Study) -> tuple[str, ...]:
+    return _blocks("answer_scores")(study) if study.rewards.score_answers else ()
 
 
 def _toxicity(study: Study) -> tuple[str, ...]:
@@ -144,10 +152,18 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "answers", "answer", ("questions", "models", "policies", "soups"), _answers, default_blocks=1, uses_models=True
     ),
+    Stage(
+        "answer_scores",
+        "score_answers",
+        ("questions", "answers", "rewards"),
+        _answer_scores,
+        default_blocks=1,
+        uses_models=True,
+    ),
     Stage("verdicts", "judge", ("questions", "personas", "answers"), _verdicts, default_blocks=1),
     Stage("toxicity", "toxicity", ("questions", "answers"), _toxicity),
     Stage("statistics", "stats", ("personas", "answers", "verdicts"), _whole),
-    Stage("report", "report", ("statistics", "toxicity"), _whole),
+    Stage("report", "report", ("statistics", "toxicity", "answer_scores"), _whole),
 )
 _BY_NAME = {stage.name: stage for stage in STAGES}
 

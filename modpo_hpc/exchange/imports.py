@@ -25,6 +25,7 @@ from modpo_hpc.personas.columns import Columns, load_columns
 from modpo_hpc.personas.records import schema as personas_schema
 from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.run import Run, Shard
+from modpo_hpc.study import Study
 
 SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
 NO_POPULATION = "imported"
@@ -64,18 +65,19 @@ def bring_in(run: Run, bundle: Bundle) -> dict[str, int]:
                 rows[name] = rows.get(name, 0) + _write(run, name, criterion, listed, PAIRS)
         elif name == "answers":
             rows[name] = _write_answers(run, bundle)
-    for name in unneeded(given):
+    for name in unneeded(given, run.study):
         for shard in run.shard_ids(name):
             _mark(run, name, shard, {}, metrics={"not_needed": 1.0})
         rows[name] = 0
     return rows
 
 
-def unneeded(given: Collection[str]) -> list[str]:
-    """The stages that no stage needs once ``given`` are there: those whose users are all given or unneeded."""
+def unneeded(given: Collection[str], study: Study) -> list[str]:
+    """The stages that none of ``study`` needs once ``given`` are there: their users are all given or unneeded."""
     idle: list[str] = []
+    at_work = [stage for stage in STAGES if stage.shards(study)]
     for stage in reversed(STAGES):
-        users = [other.name for other in STAGES if stage.name in other.needs]
+        users = [other.name for other in at_work if stage.name in other.needs]
         if stage.name not in given and users and all(user in given or user in idle for user in users):
             idle.append(stage.name)
     return idle[::-1]

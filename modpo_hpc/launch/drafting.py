@@ -10,7 +10,15 @@ from typing import Any
 
 from modpo_hpc.launch.accounting import read_partitions
 
-GPU_STAGES = {"responses": 480, "reward_trials": 240, "rewards": 240, "scores": 240, "policies": 720, "answers": 240}
+GPU_STAGES = {
+    "responses": 480,
+    "reward_trials": 240,
+    "rewards": 240,
+    "scores": 240,
+    "policies": 720,
+    "answers": 240,
+    "answer_scores": 120,
+}
 LONG_STAGES = {"rankings": 720, "verdicts": 720}
 MEMORY_FOR_SLURM = 0.95
 

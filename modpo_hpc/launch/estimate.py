@@ -167,16 +167,17 @@ def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Work
         tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response)
         kept = 0.0 if stage == "reward_trials" else models * REWARD_MODEL_BYTES * weights
         return Workload(models, "models", tokens, 0, 0, BACKWARD_COST * tokens / speeds.encoder_tokens_per_second, kept)
-    if stage == "scores":
-        tokens = responses * ranked * (QUESTION_TOKENS + response)
+    if stage in ("scores", "answer_scores"):
+        texts, length = (responses, response) if stage == "scores" else (counts.test * len(policies), answer)
+        tokens = texts * ranked * (QUESTION_TOKENS + length)
         return Workload(
-            responses * ranked,
+            texts * ranked,
             "scores",
             tokens,
             0,
             0,
             tokens / speeds.encoder_tokens_per_second,
-            responses * ranked * ROW_BYTES,
+            texts * ranked * ROW_BYTES,
         )
     if stage in ("policies", "policy_trials"):
         trained = sum(one.method in TRAINED for one in policies.values())

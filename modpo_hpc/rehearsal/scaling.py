@@ -19,6 +19,7 @@ GROWTH: Mapping[str, tuple[int, int, int]] = {
     "policies": (0, 0, 1),
     "soups": (0, 0, 1),
     "answers": (1, 0, 1),
+    "answer_scores": (1, 0, 1),
     "verdicts": (1, 1, 2),
     "toxicity": (1, 0, 1),
     "statistics": (1, 1, 2),

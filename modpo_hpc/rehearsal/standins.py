@@ -127,7 +127,7 @@ def drawn_predictions(run: Run, criterion: str, part: str) -> list[dict[str, Any
     rows = []
     for number, pair in enumerate(one for one in pairs if one["margin"] > 0):
         fold = number % run.study.rewards.folds
-        if part.startswith("fold") and fold != int(part.removeprefix("fold")):
+        if part != "final" and fold != (int(part.removeprefix("fold")) if part.startswith("fold") else 0):
             continue
         rewards = rng_of("stand-in reward", criterion, part, pair["question_id"]).normal((1.0, 0.0))
         rows.append(

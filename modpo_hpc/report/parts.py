@@ -34,12 +34,16 @@ class Shown:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its files, and how it is drawn; a ``wide`` one takes the width of the page."""
+    """A figure, the name of its files, and how it is drawn.
+
+    A ``wide`` one takes the width of the page; ``folded`` ones are opened by a click, all of a section at once.
+    """
 
     name: str
     caption: str
     draw: Callable[[], Figure]
     wide: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True)

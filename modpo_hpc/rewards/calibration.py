@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
+BINS = 10
 _LARGEST_LOG = 12.0
 _TURNS = 5
 
@@ -45,7 +46,7 @@ def fit_temperature(differences: np.ndarray) -> float:
     return float(np.exp(best.x))
 
 
-def reliability(probabilities: np.ndarray, bins: int = 10) -> pd.DataFrame:
+def reliability(probabilities: np.ndarray, bins: int = BINS) -> pd.DataFrame:
     """Confidence against accuracy in equal bins of [0.5, 1].
 
     Args:
@@ -56,8 +57,7 @@ def reliability(probabilities: np.ndarray, bins: int = 10) -> pd.DataFrame:
         One row a bin that holds pairs: low, high, confidence, accuracy, pairs.
     """
     confidence, right = np.maximum(probabilities, 1 - probabilities), probabilities > 0.5
-    edges = np.linspace(0.5, 1.0, bins + 1)
-    place = np.clip(np.digitize(confidence, edges[1:-1]), 0, bins - 1)
+    edges, place = np.linspace(0.5, 1.0, bins + 1), _bin_of(confidence, bins)
     rows = [
         {
             "low": edges[one],
@@ -72,9 +72,31 @@ def reliability(probabilities: np.ndarray, bins: int = 10) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["low", "high", "confidence", "accuracy", "pairs"])
 
 
+def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.clip(np.digitize(confidence, np.linspace(0.5, 1.0, bins + 1)[1:-1]), 0, bins - 1)
+
+
 def calibration_error(bins: pd.DataFrame) -> float:
     """Expected calibration error (Naeini et al. 2015): mean distance of accuracy from confidence, weighed by pairs."""
     return float(np.average((bins["accuracy"] - bins["confidence"]).abs(), weights=bins["pairs"]))
+
+
+def error_of_the_calibrated(probabilities: np.ndarray, seed: int = 0, draws: int = 400) -> tuple[float, float]:
+    """What ``calibration_error`` says of a perfectly calibrated model with these probabilities: mean and 95% quantile.
+
+    It is above zero, because the accuracy of a bin of few pairs strays from its confidence by chance. An error below
+    the quantile is no evidence against the calibration.
+
+    Args:
+        probabilities: as for ``reliability``.
+        draws: how many times the outcomes of all pairs are drawn from their own probabilities.
+    """
+    confidence = np.maximum(probabilities, 1 - probabilities)
+    place = _bin_of(confidence, BINS)
+    bins = np.eye(BINS)[place]
+    right = np.random.default_rng(seed).random((draws, len(confidence))) < confidence
+    errors = np.abs((right - confidence) @ bins).sum(axis=1) / len(confidence)
+    return float(errors.mean()), float(np.quantile(errors, 0.95))
 
 
 def out_of_fold(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -102,22 +124,24 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -logits))
 
 
-def scales(predictions: pd.DataFrame, kind: Literal["raw", "calibrated", "zscore"]) -> Mapping[tuple[str, int], Scale]:
-    """(criterion, fold) -> how the raw rewards of the fold's model come onto the study's scale.
+def scales(predictions: pd.DataFrame, kind: Literal["raw", "calibrated", "zscore"]) -> Mapping[tuple[str, str], Scale]:
+    """(criterion, part) -> how the raw rewards of that model come onto the study's scale; ``part`` as in the table.
 
-    ``calibrated`` and ``zscore`` also take away the fold's mean, since a Bradley-Terry model fixes differences only.
+    The temperature is that of the pairs that a model did not see, for the final model, too: it saw all of its own.
+    ``calibrated`` and ``zscore`` also take away the mean of the model's pairs, since a Bradley-Terry model fixes
+    differences only.
     """
     result = {}
-    for criterion, pairs in out_of_fold(predictions).groupby("criterion", sort=True):
-        temperature = fit_temperature(pairs["difference"].to_numpy())
-        for fold in sorted(set(pairs["fold"].tolist())):
-            part = pairs[pairs["fold"] == fold]
-            rewards = np.concatenate([part["reward_chosen"], part["reward_rejected"]])
+    for criterion, mine in predictions.groupby("criterion", sort=True):
+        unseen = out_of_fold(mine)
+        temperature = fit_temperature(unseen["difference"].to_numpy())
+        for part, pairs in mine.groupby("part", sort=True):
+            rewards = np.concatenate([pairs["reward_chosen"], pairs["reward_rejected"]])
             if kind == "raw":
                 scale = Scale()
             elif kind == "calibrated":
                 scale = Scale(float(rewards.mean()), temperature)
             else:
                 scale = Scale(float(rewards.mean()), float(rewards.std()) or 1.0)
-            result[str(criterion), fold] = scale
+            result[str(criterion), str(part)] = scale
     return result

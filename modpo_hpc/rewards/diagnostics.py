@@ -1,20 +1,18 @@
-"""What a reviewer asks of reward models: do they read more than length, would more data help, how was the search."""
+"""What a reviewer asks of reward models: do they read more than length, have they memorised, would more data help."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
-import optuna
 import pandas as pd
-from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from modpo_hpc.rewards.accuracy import pair_quality, wilson_interval
-from modpo_hpc.rewards.calibration import out_of_fold
-from modpo_hpc.rewards.tuning import space_of
-from modpo_hpc.search import Trial, as_optuna
-from modpo_hpc.study.rewards import RewardSearch
+from modpo_hpc.rewards.calibration import fit_temperature, out_of_fold
+from modpo_hpc.study.rewards import LOSSES
+
+SURE_LOG_ODDS = 3.0
 
 
 def length_shortcut(predictions: pd.DataFrame, length_of: Mapping[str, int], parts: int = 3) -> pd.DataFrame:
@@ -73,31 +71,65 @@ def learning_curve(predictions: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["criterion", "share"], kind="stable").reset_index(drop=True)
 
 
-def optuna_study(trials: pd.DataFrame, criterion: str, search: RewardSearch) -> optuna.Study:
-    """The finished search of ``criterion`` as a study of Optuna's, for its plots, from the table ``reward_trials``."""
-    space = space_of(search)
-    study = optuna.create_study(direction="maximize", study_name=criterion)
-    for row in trials[trials["criterion"] == criterion].sort_values("trial").to_dict("records"):
-        accuracies = [float(one) for one in row["accuracies"]]
-        pruned = row["state"] == "pruned"
-        trial = Trial(
-            number=int(row["trial"]),
-            params={str(name): row[name] for name in space},
-            value=accuracies[-1] if pruned else float(row["accuracy"]),
-            pruned=pruned,
-            curve=dict(enumerate(accuracies)),
-            facts={},
-        )
-        study.add_trial(as_optuna(trial, space))
-    return study
+def margins_seen_and_unseen(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Margins (reward of the chosen less that of the rejected response) of the pairs that a model was trained on, and
+    of the same pairs by a model that did not see them.
+
+    Both are divided by the criterion's temperature, which was fitted on the unseen ones, so they are log-odds.
+
+    Returns:
+        Two rows a criterion: criterion, seen, pairs, mean, spread (standard deviation), right (share above zero),
+        sure (share above log-odds of 3, that is 95%). Criteria without a final model have none.
+    """
+    rows = []
+    for criterion, mine in predictions.groupby("criterion", sort=False):
+        unseen, final = out_of_fold(mine), mine[mine["part"] == "final"]
+        if final.empty or unseen.empty:
+            continue
+        temperature = fit_temperature(unseen["difference"].to_numpy())
+        for seen, pairs in ((False, unseen), (True, final)):
+            margins = (pairs["reward_chosen"] - pairs["reward_rejected"]).to_numpy() / temperature
+            rows.append(
+                {
+                    "criterion": criterion,
+                    "seen": seen,
+                    "pairs": len(margins),
+                    "mean": float(margins.mean()),
+                    "spread": float(margins.std()),
+                    "right": pair_quality(margins).accuracy,
+                    "sure": float((margins > SURE_LOG_ODDS).mean()),
+                }
+            )
+    return pd.DataFrame(rows, columns=["criterion", "seen", "pairs", "mean", "spread", "right", "sure"])
 
 
-def history_figure(trials: pd.DataFrame, search: RewardSearch) -> Figure:
-    """Optuna's plot of the held-out accuracy of each search over its trials."""
-    studies = [optuna_study(trials, criterion, search) for criterion in dict.fromkeys(trials["criterion"])]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        axes = optuna.visualization.matplotlib.plot_optimization_history(studies, target_name="held-out accuracy")
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    return figure
+def losses_compared(predictions: pd.DataFrame, used: str) -> pd.DataFrame:
+    """Best/worst pairs (Bradley-Terry) against whole rankings (Plackett-Luce), on the pairs of fold 0.
+
+    Both models learned from the questions of the other folds, with the same settings and number of steps.
+
+    Args:
+        used: the study's own loss; ``rewards.compare_losses`` trains the other one, too.
+
+    Returns:
+        criterion, pairs, and for each loss its accuracy; ``only_bradley_terry`` and ``only_plackett_luce`` count pairs
+        that one alone gets right, ``p`` is McNemar's exact test of these. Empty where nothing was compared.
+    """
+    columns = ["criterion", "pairs", *LOSSES, *(f"only_{one}" for one in LOSSES), "p"]
+    other = next(one for one in LOSSES if one != used)
+    rows = []
+    for criterion, mine in predictions.groupby("criterion", sort=False):
+        by_part = {
+            name: mine[mine["part"] == part].set_index("question_id")
+            for name, part in ((used, "fold0"), (other, other))
+        }
+        if by_part[other].empty or by_part[used].empty:
+            continue
+        right = {}
+        for name in LOSSES:
+            pairs = by_part[name].loc[by_part[used].index]
+            right[name] = (pairs["reward_chosen"] > pairs["reward_rejected"]).to_numpy()
+        only = [int((right[one] & ~right[two]).sum()) for one, two in (LOSSES, LOSSES[::-1])]
+        p = float(binomtest(only[0], sum(only)).pvalue) if sum(only) else 1.0
+        rows.append((criterion, len(by_part[used]), *(float(right[one].mean()) for one in LOSSES), *only, p))
+    return pd.DataFrame(rows, columns=columns)

@@ -1,4 +1,4 @@
-"""The models of one criterion: one a fold, points of the learning curve, and the final one."""
+"""The models of one criterion: one a fold, points of the learning curve, one of the other loss, the final one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from modpo_hpc.rewards.records import Comparison, best_trial, read_texts
 from modpo_hpc.rewards.splits import first_share
 from modpo_hpc.rewards.training import Workplace, read_log, train
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.study.rewards import RewardSettings
+from modpo_hpc.study.rewards import LOSSES, RewardSettings
 
 SETTINGS_FILE, LOG_FILE = "settings.json", "log.jsonl"
 
@@ -46,10 +46,11 @@ def recipe_of(run: Run, criterion: str) -> Recipe:
 def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
     """Train the model of this shard, keep it with its settings and log, and return the rows of ``PREDICTIONS``."""
     criterion, _, part = shard.id.rpartition(".")
-    options, recipe = run.study.rewards, recipe_of(run, criterion)
+    recipe = recipe_of(run, criterion)
+    options = run.study.rewards.model_copy(update={"loss": part}) if part in LOSSES else run.study.rewards
     path, texts = reward_model_path(run), read_texts(run)
     tokenizer, folds = load_tokenizer(path), folds_of(run, texts)
-    comparisons, encoded = load_comparisons(run, criterion, path, tokenizer, texts)
+    comparisons, encoded = load_comparisons(run, criterion, options.loss, path, tokenizer, texts)
     training = _training_part(part, comparisons, folds, run.seed("rewards", "curve"))
     seed = run.seed("rewards", criterion, part)
     model = load_reward_model(
@@ -85,12 +86,13 @@ def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
 def _training_part(
     part: str, comparisons: Sequence[Comparison], folds: Mapping[str, int], seed: int
 ) -> list[Comparison]:
-    """What model ``part`` learns from; a point of the learning curve, from a share of what fold 0's model does."""
+    """What model ``part`` learns from: a fold's and the other loss's from the questions outside the fold (for the
+    latter fold 0), a point of the learning curve from a share of what fold 0's model does."""
     if part == "final":
         return list(comparisons)
     fold = int(part.removeprefix("fold")) if part.startswith("fold") else 0
     others = [one for one in comparisons if folds[one.question_id] != fold]
-    if part.startswith("fold"):
+    if not part.startswith("curve"):
         return others
     chosen = first_share([one.question_id for one in others], float(part.removeprefix("curve")) / 100, seed)
     return [one for one in others if one.question_id in chosen]
@@ -134,9 +136,9 @@ def _predictions(
 
 
 def _keep(shard: Shard, model: RewardModel, tokenizer: Any, recipe: Recipe, part: str) -> None:
-    """Write the model's folder: weights and tokenizer, except for the learning curve, with settings and log."""
+    """Write the model's folder: settings and log, and of a model that will score, weights and tokenizer."""
     with shard.directory(shard.id) as folder, quiet_transformers():
-        if not part.startswith("curve"):
+        if part.startswith("fold") or part == "final":
             model.network.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         described = {**recipe.settings.model_dump(), "epochs_trained": recipe.epochs, "trial": recipe.trial}

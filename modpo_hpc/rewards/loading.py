@@ -21,8 +21,9 @@ def check_pairs(run: Run, criterion: str, pairs: Sequence[Mapping[str, Any]], ti
     Raises:
         InputError: no reward model can be trained with them, and why.
     """
-    path = reward_model_path(run)
-    usable_comparisons(run, criterion, pairs, path, load_tokenizer(path), read_texts(run), tied)
+    path, options = reward_model_path(run), run.study.rewards
+    loss = "plackett_luce" if options.compare_losses else options.loss
+    usable_comparisons(run, criterion, pairs, loss, path, load_tokenizer(path), read_texts(run), tied)
 
 
 def load_trial_data(run: Run, criterion: str) -> TrialData:
@@ -33,7 +34,7 @@ def load_trial_data(run: Run, criterion: str) -> TrialData:
     """
     path = reward_model_path(run)
     tokenizer, texts = load_tokenizer(path), read_texts(run)
-    comparisons, encoded = load_comparisons(run, criterion, path, tokenizer, texts)
+    comparisons, encoded = load_comparisons(run, criterion, run.study.rewards.loss, path, tokenizer, texts)
     seed = run.seed("rewards", "held_out")
     held_out = held_out_questions([one.question_id for one in comparisons], run.study.rewards.held_out, seed)
     return TrialData(
@@ -46,14 +47,21 @@ def load_trial_data(run: Run, criterion: str) -> TrialData:
 
 
 def load_comparisons(
-    run: Run, criterion: str, path: str, tokenizer: Any, texts: Texts
+    run: Run, criterion: str, loss: str, path: str, tokenizer: Any, texts: Texts
 ) -> tuple[list[Comparison], dict[str, Encoded]]:
-    """The comparisons of ``criterion`` and their encoded responses, checked. Raises as ``load_trial_data``."""
-    return usable_comparisons(run, criterion, read_pairs(run, criterion), path, tokenizer, texts)
+    """What ``loss`` reads of ``criterion`` and its encoded responses, checked. Raises as ``load_trial_data``."""
+    return usable_comparisons(run, criterion, read_pairs(run, criterion), loss, path, tokenizer, texts)
 
 
 def usable_comparisons(
-    run: Run, criterion: str, pairs: Sequence[Mapping[str, Any]], path: str, tokenizer: Any, texts: Texts, tied: int = 0
+    run: Run,
+    criterion: str,
+    pairs: Sequence[Mapping[str, Any]],
+    loss: str,
+    path: str,
+    tokenizer: Any,
+    texts: Texts,
+    tied: int = 0,
 ) -> tuple[list[Comparison], dict[str, Encoded]]:
     """The comparisons that ``pairs`` hold and their encoded responses, checked. Raises as ``load_trial_data``.
 
@@ -61,7 +69,7 @@ def usable_comparisons(
     """
     options, file = run.study.rewards, str(run.table_path("pairs", criterion))
     comparisons = comparisons_of(pairs)
-    if options.loss == "bradley_terry":
+    if loss == "bradley_terry":
         comparisons = [one.pair() for one in comparisons]
     check_lengths(options, longest_input(path, tokenizer))
     check_comparisons(criterion, comparisons, tied, texts, file)

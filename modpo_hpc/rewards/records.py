@@ -68,6 +68,18 @@ SCORES = pa.schema(
 """``reward_raw``: by the model whose fold the question is in. ``reward``: the same on the study's scale."""
 
 
+ANSWER_SCORES = pa.schema(
+    [
+        ("policy", pa.string()),
+        ("question_id", pa.string()),
+        ("criterion", pa.string()),
+        ("reward", pa.float64()),
+        ("reward_raw", pa.float64()),
+    ]
+)
+"""``reward_raw``: of a policy's answer to a test question, by the final model. ``reward``: on the study's scale."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The responses to one question, and the votes that a criterion's rankings gave to them.

@@ -1,4 +1,4 @@
-"""Rewards of many responses by all criteria: cut and batched once, by the model that did not see the question."""
+"""Rewards of many texts by all criteria: cut and batched once, each text by a model that may judge it."""
 
 from __future__ import annotations
 
@@ -9,54 +9,56 @@ from pathlib import Path
 
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, encode_responses
 from modpo_hpc.rewards.fitting import SETTINGS_FILE
-from modpo_hpc.rewards.loading import folds_of
 from modpo_hpc.rewards.model import load_reward_model, load_tokenizer, predict
-from modpo_hpc.rewards.records import Texts
 from modpo_hpc.run import Run, Shard
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Responses of like length whose questions are in one fold."""
+    """Texts of like length that the same model of each criterion scores: that of a fold, or the final one."""
 
-    fold: int
-    responses: tuple[str, ...]
+    part: str
+    texts: tuple[str, ...]
 
 
-def plan_batches(encoded: Mapping[str, Encoded], fold_of: Mapping[str, int], tokens: int) -> list[Batch]:
-    """All batches of a run, by fold, then by length: the same ones however they are dealt out to shards.
+def plan_batches(encoded: Mapping[str, Encoded], part_of: Mapping[str, str], tokens: int) -> list[Batch]:
+    """All batches of a run, by model, then by length: the same ones however they are dealt out to shards.
 
     Args:
-        fold_of: response -> fold of its question.
+        part_of: text -> which model of a criterion scores it.
     """
     batches = []
-    for fold in sorted(set(fold_of.values())):
-        ids = [one for one in encoded if fold_of[one] == fold]
+    for part in sorted(set(part_of.values())):
+        ids = [one for one in encoded if part_of[one] == part]
         lengths = [len(encoded[one].ids) for one in ids]
-        batches += [Batch(fold, tuple(ids[at] for at in part)) for part in batches_by_length(lengths, tokens)]
+        batches += [Batch(part, tuple(ids[at] for at in some)) for some in batches_by_length(lengths, tokens)]
     return batches
 
 
-def score_block(run: Run, shard: Shard, texts: Texts) -> Iterator[tuple[str, str, int, float]]:
-    """(response, criterion, fold, raw reward) for the batches of this shard.
+def score_block(
+    run: Run,
+    shard: Shard,
+    questions: Mapping[str, str],
+    texts: Mapping[str, str],
+    question_of: Mapping[str, str],
+    part_of: Mapping[str, str],
+) -> Iterator[tuple[str, str, str, float]]:
+    """(text, criterion, part, raw reward) for the batches of this shard.
 
-    The batches are made once for all criteria; one model is in memory at a time. A batch that an earlier attempt
-    scored is not scored again.
+    The texts are read and batched once for all criteria; one model is in memory at a time. A batch that an earlier
+    attempt scored is not scored again.
     """
     criteria, precision = run.study.criteria.rank, run.study.rewards.precision
-    tokenizer = load_tokenizer(run.folder("rewards") / f"{criteria[0]}.fold0")
-    question_of = {one: question for question, ids in texts.responses_of.items() for one in ids}
-    encoded = encode_responses(tokenizer, texts.questions, texts.responses, question_of)
-    folds = folds_of(run, texts)
-    fold_of = {one: folds[question] for one, question in question_of.items()}
-    batches = shard.block(plan_batches(encoded, fold_of, run.study.rewards.score_tokens))
+    tokenizer = load_tokenizer(run.folder("rewards") / f"{criteria[0]}.final")
+    encoded = encode_responses(tokenizer, questions, texts, question_of)
+    batches = shard.block(plan_batches(encoded, part_of, run.study.rewards.score_tokens))
     total = len(batches) * len(criteria)
     with shard.journal() as journal:
         done = {(row["criterion"], row["batch"]): row["rewards"] for row in journal.rows}
         for criterion in criteria:
-            for fold in sorted({batch.fold for batch in batches}):
-                folder = run.folder("rewards") / f"{criterion}.fold{fold}"
-                todo = [at for at, batch in enumerate(batches) if batch.fold == fold and (criterion, at) not in done]
+            for part in sorted({batch.part for batch in batches}):
+                folder = run.folder("rewards") / f"{criterion}.{part}"
+                todo = [at for at, batch in enumerate(batches) if batch.part == part and (criterion, at) not in done]
                 rewards = score_batches(
                     folder, [batches[at] for at in todo], encoded, tokenizer.pad_token_id, precision
                 )
@@ -66,18 +68,18 @@ def score_block(run: Run, shard: Shard, texts: Texts) -> Iterator[tuple[str, str
                     shard.progress(len(done), total, "batches")
                     shard.check()
     for (criterion, at), values in done.items():
-        for response, raw in zip(batches[at].responses, values, strict=True):
-            yield response, criterion, batches[at].fold, raw
+        for text, raw in zip(batches[at].texts, values, strict=True):
+            yield text, criterion, batches[at].part, raw
 
 
 def score_batches(
     folder: Path, batches: Sequence[Batch], encoded: Mapping[str, Encoded], pad_id: int, precision: str
 ) -> Iterator[list[float]]:
-    """Raw rewards of each batch, in the order of its responses, by the model in ``folder``."""
+    """Raw rewards of each batch, in the order of its texts, by the model in ``folder``."""
     if not batches:
         return
     max_length = json.loads((folder / SETTINGS_FILE).read_text())["max_length"]
     model = load_reward_model(folder, pad_id, precision=precision)
     for batch in batches:
-        rows = [encoded[one].cut(max_length) for one in batch.responses]
+        rows = [encoded[one].cut(max_length) for one in batch.texts]
         yield predict(model, rows, [range(len(rows))])

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from modpo_hpc.study.section import Section
 
+LOSSES = ("bradley_terry", "plackett_luce")
+
 
 class RewardSearch(Section):
     """Search of the reward models' settings: ``(low, high)`` ranges and lists of choices."""
@@ -65,6 +67,12 @@ class Rewards(Section):
     folds: int = Field(5, ge=2, description="folds of the out-of-fold scores")
     learning_curve: tuple[float, ...] = Field(
         (), description="shares of the training questions with which extra models are trained, for the learning curve"
+    )
+    compare_losses: bool = Field(
+        False, description="train fold 0's model with the other loss, too, and compare them on the same questions"
+    )
+    score_answers: bool = Field(
+        False, description="reward the policies' answers, too, by the final models: a table in the report"
     )
     scale: Literal["raw", "calibrated", "zscore"] = "calibrated"
     overlong: Literal["refuse", "cut"] = Field(

@@ -363,11 +363,14 @@ def test_nothing_of_a_run_is_overwritten(files: Path, tmp_path: Path, study: Stu
         write_out(run, files, ("authors",))
 
 
-def test_unneeded_stages_follow_from_the_graph() -> None:
-    assert unneeded(["questions", "personas", "responses"]) == []
-    assert unneeded(["questions", "responses", "pairs"]) == ["rankings"]
-    assert unneeded(["answers"])[0] == "models"
-    assert "personas" not in unneeded(["questions", "answers"])
+def test_unneeded_stages_follow_from_the_graph(study: Study) -> None:
+    assert unneeded(["questions", "personas", "responses"], study) == []
+    assert unneeded(["questions", "responses", "pairs"], study) == ["rankings"]
+    assert unneeded(["answers"], study)[0] == "models"
+    assert "personas" not in unneeded(["questions", "answers"], study)
+    scored = study.model_copy(update={"rewards": study.rewards.model_copy(update={"score_answers": True})})
+    assert "rewards" in unneeded(["answers"], study)
+    assert "rewards" not in unneeded(["answers"], scored)
 
 
 def test_a_pairs_file_alone_is_enough_for_alignment(files: Path, tmp_path: Path, study: Study) -> None:

@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.contingency_tables import mcnemar
 
-from modpo_hpc.rewards.diagnostics import history_figure, learning_curve, length_shortcut, optuna_study
+from modpo_hpc.report.style import render, settle
+from modpo_hpc.rewards.calibration import calibration_error, error_of_the_calibrated, reliability, sigmoid
+from modpo_hpc.rewards.diagnostics import (
+    learning_curve,
+    length_shortcut,
+    losses_compared,
+    margins_seen_and_unseen,
+)
+from modpo_hpc.rewards.search_plots import BY_PARAMETER, history_figure, optuna_study, says_something_of_parameters
 from modpo_hpc.study.rewards import RewardSearch
 
 
@@ -56,18 +65,94 @@ def test_the_learning_curve_ends_with_fold_zero() -> None:
     assert len(learning_curve(whole)) == 0
 
 
-def test_the_table_of_trials_becomes_optunas_study() -> None:
-    search = RewardSearch()
+def test_margins_of_seen_pairs_stand_beside_those_of_unseen_ones() -> None:
+    unseen = predictions(accuracy=0.8)
+    final = unseen.assign(part="final", reward_chosen=5.0)
+    found = margins_seen_and_unseen(pd.concat([unseen, final])).set_index("seen")
+    assert found.loc[True, "mean"] / found.loc[False, "mean"] == pytest.approx(
+        5.0 / unseen["reward_chosen"].mean(), rel=1e-9
+    )
+    assert found.loc[True, "right"] == 1.0
+    assert found.loc[False, "right"] == pytest.approx((unseen["reward_chosen"] > 0).mean())
+    # on the calibrated scale a margin is the log-odds of being right: these models are right in 80 of 100
+    assert abs(unseen["reward_chosen"]).eq(1).all()
+    odds = found.loc[False, "right"] / (1 - found.loc[False, "right"])
+    assert found.loc[False, "mean"] == pytest.approx(np.log(odds) * (2 * found.loc[False, "right"] - 1), rel=0.02)
+    assert margins_seen_and_unseen(unseen).empty
+
+
+@pytest.mark.parametrize(("used", "other"), [("bradley_terry", "plackett_luce"), ("plackett_luce", "bradley_terry")])
+def test_losses_are_compared_on_the_same_pairs_by_mcnemars_exact_test(used: str, other: str) -> None:
+    whole = predictions()
+    other_model = predictions(accuracy=0.9)[whole["fold"] == 0].sample(frac=1, random_state=2)
+    other_model = other_model.assign(part=other, reward_chosen=np.where(np.arange(200) < 150, 1.0, -1.0))
+    row = losses_compared(pd.concat([whole, other_model]), used).iloc[0]
+    first = whole[whole["part"] == "fold0"].set_index("question_id")["reward_chosen"] > 0
+    second = (other_model.set_index("question_id")["reward_chosen"] > 0)[first.index]
+    assert row["pairs"] == 200
+    assert (row[used], row[other]) == (first.mean(), second.mean())
+    assert (row[f"only_{used}"], row[f"only_{other}"]) == ((first & ~second).sum(), (second & ~first).sum())
+    expected = mcnemar(pd.crosstab(first, second).to_numpy(), exact=True).pvalue
+    assert row["p"] == pytest.approx(expected)
+    assert losses_compared(whole, used).empty
+
+
+def test_the_error_of_a_calibrated_model_is_what_chance_makes_it() -> None:
+    rng = np.random.default_rng(5)
+    probabilities = sigmoid(rng.normal(1.5, 1.5, 500))
+    mean, at_most = error_of_the_calibrated(probabilities)
+    drawn = []
+    for _ in range(300):
+        won = rng.random(500) < probabilities
+        drawn.append(calibration_error(reliability(np.where(won, probabilities, 1 - probabilities))))
+    assert mean == pytest.approx(np.mean(drawn), rel=0.05)
+    assert np.mean(np.array(drawn) <= at_most) == pytest.approx(0.95, abs=0.04)
+    overconfident = sigmoid(3 * rng.normal(0, 1.5, 500))
+    won = rng.random(500) < sigmoid(np.log(overconfident / (1 - overconfident)) / 3)
+    wrong = calibration_error(reliability(np.where(won, overconfident, 1 - overconfident)))
+    assert wrong > 2 * error_of_the_calibrated(overconfident)[1]
+
+
+def table_of_trials(count: int) -> pd.DataFrame:
     rows = [
         {
             "criterion": "empathy", "trial": at, "state": "pruned" if at == 2 else "complete",
             "accuracy": 0.6 + at / 100,
             "accuracies": [0.5, 0.6 + at / 100], "learning_rate": 1e-6 * (at + 1), "weight_decay": 0.02, "dropout": 0.2,
-            "batch_size": 8, "max_length": 256, "epochs": 4,
+            "batch_size": 8 if at % 2 else 16, "max_length": 256, "epochs": 4,
         }
-        for at in range(4)
+        for at in range(count)
     ]  # fmt: skip
-    study = optuna_study(pd.DataFrame(rows), "empathy", search)
+    return pd.DataFrame(rows)
+
+
+def test_the_table_of_trials_becomes_optunas_study() -> None:
+    search, table = RewardSearch(), table_of_trials(4)
+    study = optuna_study(table, "empathy", search)
     assert study.best_trial.number == 3
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"]
-    assert history_figure(pd.DataFrame(rows), search).axes
+    assert history_figure(table, search).axes
+
+
+@pytest.mark.parametrize("name", BY_PARAMETER)
+def test_optunas_plots_show_the_settings_that_vary_and_come_out_the_same(name: str) -> None:
+    study = optuna_study(table_of_trials(7), "empathy", RewardSearch())
+    assert says_something_of_parameters(study)
+    drawn = []
+    for _ in range(2):
+        figure = BY_PARAMETER[name][1](study)
+        settle(figure)
+        drawn.append(render(figure, "svg"))
+    words = " ".join(
+        text.get_text() for axes in figure.axes for text in axes.findobj(lambda one: hasattr(one, "get_text"))
+    )
+    assert "learning_rate" in words
+    assert "batch_size" in words
+    assert "weight_decay" not in words, "it took one value only"
+    assert drawn[0] == drawn[1]
+
+
+def test_few_trials_say_nothing_of_their_settings() -> None:
+    alike = table_of_trials(7).assign(accuracy=0.6)
+    for table in (table_of_trials(3), alike):
+        assert not says_something_of_parameters(optuna_study(table, "empathy", RewardSearch()))

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from modpo_hpc.data.questions import SCHEMA as QUESTIONS
 from modpo_hpc.errors import Interrupted
+from modpo_hpc.generation.records import ANSWERS
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.rewards.calibration import out_of_fold
+from modpo_hpc.rewards.diagnostics import losses_compared
 from modpo_hpc.rewards.encoding import batches_by_length
 from modpo_hpc.rewards.fitting import recipe_of
 from modpo_hpc.rewards.loading import load_trial_data
@@ -21,8 +26,8 @@ from modpo_hpc.rewards.records import read_texts
 from modpo_hpc.rewards.training import Workplace
 from modpo_hpc.rewards.tuning import train_trial
 from modpo_hpc.run import Run
-from modpo_hpc.search import Attempt
-from tests.rewards.world import attempt, make_stages, make_world
+from modpo_hpc.trials import Attempt
+from tests.rewards.world import attempt, make_stages, make_world, write
 
 
 @pytest.fixture(scope="module")
@@ -80,20 +85,18 @@ def test_each_question_is_scored_by_the_model_that_did_not_see_it(done: Run) -> 
 
 def reward_one_by_one(run: Run, folder: Path, question: str, response: str) -> float:
     """As a stranger would: transformers alone."""
+    texts = read_texts(run)
+    return reward_of_text(folder, texts.questions[question], texts.responses[response])
+
+
+def reward_of_text(folder: Path, question: str, text: str) -> float:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    texts = read_texts(run)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     length = json.loads((folder / "settings.json").read_text())["max_length"]
-    batch = tokenizer(
-        texts.questions[question],
-        texts.responses[response],
-        truncation="only_first",
-        max_length=length,
-        return_tensors="pt",
-    )
+    batch = tokenizer(question, text, truncation="only_first", max_length=length, return_tensors="pt")
     with torch.no_grad():
         return float(model(**batch).logits[0, 0])
 
@@ -183,6 +186,8 @@ def test_the_whole_ranking_can_be_learned_too(base: Path) -> None:
             "loss": "plackett_luce",
             "search": {"trials": 0},
             "learning_curve": [0.5],
+            "compare_losses": True,
+            "score_answers": True,
             "settings": {"learning_rate": 3e-3, "batch_size": 8, "max_length": 64, "epochs": 3},
         },
     )
@@ -190,6 +195,38 @@ def test_the_whole_ranking_can_be_learned_too(base: Path) -> None:
     predictions = run.table("rewards").to_pandas()
     pairs = out_of_fold(predictions)
     assert (pairs["difference"] > 0).mean() > 0.75
-    curve = predictions[predictions["part"] == "curve50"]
-    assert set(curve["question_id"]) == set(pairs[pairs["part"] == "fold0"]["question_id"])
-    assert not curve["seen"].any()
+    for part in ("curve50", "bradley_terry"):
+        extra = predictions[predictions["part"] == part]
+        assert set(extra["question_id"]) == set(pairs[pairs["part"] == "fold0"]["question_id"])
+        assert not extra["seen"].any()
+        assert not list((run.folder("rewards") / f"empathy.{part}").glob("*.safetensors")), "no weights are kept"
+    compared = losses_compared(predictions, "plackett_luce")
+    assert compared["criterion"].tolist() == ["empathy", "safety"]
+    assert (compared[["bradley_terry", "plackett_luce"]] > 0.6).all(axis=None)
+    answers_are_scored_by_the_final_models(run)
+
+
+def answers_are_scored_by_the_final_models(run: Run) -> None:
+    test = [{"question_id": f"t{at}", "text": f"a test question {at}", "split": "test"} for at in range(4)]
+    said = {"Base": "whatever nonsense hurry", "D": "sorry to hear that it is hard"}
+    write_again(run, "questions", "all", [*run.table("questions").to_pylist(), *test], QUESTIONS)
+    for policy, text in said.items():
+        rows = [
+            {"policy": policy, "question_id": one["question_id"], "text": text, "tokens": 5, "finish_reason": "stop"}
+            for one in test
+        ]
+        write_again(run, "answers", f"{policy}.0", rows, ANSWERS)
+    attempt(run, "answer_scores", "0", lambda: False)
+    scores = pd.read_parquet(run.table_path("answer_scores", "0"))
+    assert len(scores) == 2 * 4 * len(run.study.criteria.rank)
+    mean = scores.groupby(["policy", "criterion"])["reward"].mean()
+    assert mean["D", "empathy"] > mean["Base", "empathy"] + 1
+    for row in scores[::5].itertuples():
+        folder = run.folder("rewards") / f"{row.criterion}.final"
+        question = next(one["text"] for one in test if one["question_id"] == row.question_id)
+        alone = reward_of_text(folder, question, said[row.policy])
+        assert row.reward_raw == pytest.approx(alone, abs=1e-4)
+
+
+def write_again(run: Run, stage: str, shard: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    write(run, stage, shard, lambda one: one.write_table(rows, schema))
