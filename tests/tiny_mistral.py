@@ -11,7 +11,9 @@ TEMPLATE = (
 )
 
 
-def save_tiny_mistral(folder: Path, seed: int = 0, scale: float = 1.0, words: Sequence[str] = ()) -> Path:
+def save_tiny_mistral(
+    folder: Path, seed: int = 0, scale: float = 1.0, words: Sequence[str] = (), width: int = 32
+) -> Path:
     """Write the model and its tokenizer, with a chat template, to ``folder``; each of ``words`` is one token."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -36,8 +38,8 @@ def save_tiny_mistral(folder: Path, seed: int = 0, scale: float = 1.0, words: Se
     torch.manual_seed(seed)
     config = MistralConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

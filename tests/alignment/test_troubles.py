@@ -22,7 +22,8 @@ from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
-from tests.alignment.world import started_run, study_of, write
+from tests.alignment.world import WORDS, started_run, study_of, write
+from tests.tiny_mistral import save_tiny_mistral
 
 CPU = torch.device("cpu")
 
@@ -144,8 +145,8 @@ def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("package", "training", "models", "message"),
     [
-        ("wandb", {"track": ["wandb"]}, {}, r"wandb is not installed.*track.*modpo-hpc\[wandb\]"),
-        ("bitsandbytes", {}, {"quantization": "nf4"}, r"need bitsandbytes.*models.quantization.*modpo-hpc\[nf4\]"),
+        ("wandb", {"track": ["wandb"]}, {}, r"track.*wandb is not installed.*modpo-hpc\[wandb\]"),
+        ("bitsandbytes", {}, {"quantization": "nf4"}, r"models.quantization.*need bitsandbytes.*modpo-hpc\[nf4\]"),
     ],
 )
 def test_an_extra_that_is_not_installed_is_asked_for_by_name(
@@ -170,7 +171,7 @@ def test_four_bits_are_refused_under_zero_3_before_anything_is_loaded(
         tmp_path, model_folder, {"deepspeed": "configs/deepspeed/zero3.json", "processes": 2}, quantization="nf4"
     )
     monkeypatch.setattr("modpo_hpc.alignment.start.subprocess.Popen", lambda *_, **__: pytest.fail("it was started"))
-    with pytest.raises(InputError, match=r"weights in four bits are packed.*zero_optimization.stage.*Use stage 1 or 2"):
+    with pytest.raises(InputError, match=r"zero_optimization.stage.*weights in four bits are packed.*Use stage 1 or 2"):
         run_shard(str(run.root), "policies", "DPO")
 
 
@@ -188,14 +189,13 @@ def test_four_bits_are_refused_where_a_server_would_answer_with_other_weights(
     assert parse_study(study, "test").models.quantization == "nf4"
 
 
-def test_a_policy_answers_with_the_weights_in_four_bits_that_it_was_trained_on(
-    tmp_path: Path, model_folder: Path
-) -> None:
+def test_a_policy_answers_with_the_weights_in_four_bits_that_it_was_trained_on(tmp_path: Path) -> None:
     bits = pytest.importorskip("bitsandbytes")
     from modpo_hpc.alignment.scorer import ResponseScorer
     from modpo_hpc.alignment.trees import Tree, pack
     from modpo_hpc.generation.policies import load_policy
 
+    model_folder = save_tiny_mistral(tmp_path / "model", words=WORDS, width=128)
     run = run_with(tmp_path, model_folder, {"epochs": 4}, quantization="nf4")
     summary, log = made(run)
     losses = [row["loss"] for row in log if "loss" in row]
