@@ -65,7 +65,7 @@ bench-judge-rules: $(VENV)/tested  ## 1.26 million verdicts of the rule judge, e
 bench-judge-kill: $(VENV)/tested  ## 20 kills of driver, actor, endpoint and Ray head in 20,000 verdicts
 	$(BIN)/python -m tests.bench.judge_kill
 
-bench-ops: $(VENV)/installed  ## status of a run of 5,000 shards, and modpo --help
+bench-ops: $(VENV)/installed  ## status of 5,000 shards, 1,000 array tasks through submit, modpo --help; on the test bed
 	$(BIN)/python -m tests.bench.ops
 
 docs: $(VENV)/documented  ## pages of every module from the docstrings, in build/api

@@ -21,7 +21,8 @@ class Stage:
 
     ``shards`` and all else here are functions of the study alone, so that a plan needs no data. ``version`` rises
     when the recipe changes what it makes; results of an older one are then stale. ``in_ranks`` says that the recipe
-    may run in several processes at once that make one shard together.
+    may run in several processes at once that make one shard together, ``on_ray`` that its judges can be asked from all
+    nodes of a Ray cluster.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Stage:
     default: Resources = Resources()
     default_blocks: int = 4
     in_ranks: bool = False
+    on_ray: bool = False
     uses_models: bool = False
     version: int = 1
 
@@ -116,7 +118,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("personas", "personas", (), _whole),
     Stage("models", "teach", ("questions",), _whole, uses_models=True),
     Stage("responses", "generate", ("questions", "models"), _blocks("responses"), uses_models=True),
-    Stage("rankings", "rank", ("questions", "personas", "responses"), _blocks("rankings")),
+    Stage("rankings", "rank", ("questions", "personas", "responses"), _blocks("rankings"), on_ray=True),
     Stage("pairs", "vote", ("questions", "models", "responses", "rankings"), _criteria, uses_models=True),
     Stage(
         "reward_trials",
@@ -160,7 +162,7 @@ STAGES: tuple[Stage, ...] = (
         default_blocks=1,
         uses_models=True,
     ),
-    Stage("verdicts", "judge", ("questions", "personas", "answers"), _verdicts, default_blocks=1),
+    Stage("verdicts", "judge", ("questions", "personas", "answers"), _verdicts, default_blocks=1, on_ray=True),
     Stage("toxicity", "toxicity", ("questions", "answers"), _toxicity),
     Stage("statistics", "stats", ("personas", "answers", "verdicts"), _whole),
     Stage("report", "report", ("statistics", "toxicity", "answer_scores"), _whole),

@@ -18,6 +18,7 @@ from modpo_hpc.provenance import new_provenance, package_versions
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study import Study, differences, load_study
 from modpo_hpc.study.evaluation import sandbox_mark
+from modpo_hpc.summaries import MarkerSummary, read_summary, summarise_markers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +33,7 @@ class Run:
 
     def __init__(self, root: Path, study: Study, provenance: Mapping[str, Any]) -> None:
         self.root, self.study, self.provenance = root, study, provenance
+        self._shard_ids: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def open(cls, root: str | Path) -> Run:
@@ -107,7 +109,9 @@ class Run:
 
     def shard_ids(self, stage: str) -> tuple[str, ...]:
         """The shards of ``stage`` in their canonical order."""
-        return stage_named(stage).shards(self.study)
+        if stage not in self._shard_ids:
+            self._shard_ids[stage] = stage_named(stage).shards(self.study)
+        return self._shard_ids[stage]
 
     def inputs(self, stage: str, digests: Mapping[str, str] | None = None) -> str:
         """Hash of all that a shard of ``stage`` starts from: settings, recipe version, bytes of its needs.
@@ -132,8 +136,14 @@ class Run:
     def digest(self, stage: str) -> str:
         """Hash of what ``stage`` made, over its finished shards."""
         folder = self.folder(stage)
+        if kept := read_summary(folder, self.shard_ids(stage)):
+            return kept.digest
         markers = (shards.read_marker(folder, shard) for shard in self.shard_ids(stage))
         return shards.digest(marker for marker in markers if marker is not None)
+
+    def summary(self, stage: str) -> MarkerSummary:
+        """What the markers of ``stage`` come to; kept for the next one who asks when the stage is complete."""
+        return summarise_markers(self.folder(stage), self.shard_ids(stage))
 
     def done(self, stage: str) -> dict[str, shards.Marker]:
         """The finished shards of ``stage``: those whose marker was written from the present inputs."""

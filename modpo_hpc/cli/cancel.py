@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.launch.accounting import require_slurm
+    from modpo_hpc.launch.commands import require_slurm
     from modpo_hpc.launch.repair import cancel, select_jobs
     from modpo_hpc.launch.state import take_picture
     from modpo_hpc.launch.submissions import locked

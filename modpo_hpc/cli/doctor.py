@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.launch.accounting import SlurmError
+    from modpo_hpc.launch.commands import SlurmError
     from modpo_hpc.launch.doctor import Finding, examine_cluster, examine_from_a_job, examine_machine
     from modpo_hpc.launch.profile import load_profile
 

@@ -68,12 +68,12 @@ def draft(path: Path) -> None:
     import yaml
 
     from modpo_hpc.errors import InputError
-    from modpo_hpc.launch import accounting
+    from modpo_hpc.launch import cluster, commands
     from modpo_hpc.launch.drafting import draft_profile
 
     if path.exists():
         raise InputError("this file is there already", file=path, remedy="Give another name, or move it away.")
-    accounting.require_slurm()
-    sinfo = accounting.call("sinfo", "--noheader", "--format=%R|%l|%c|%m|%G|%P", attempts=3)
-    fields = draft_profile(sinfo, accounting.max_array_size(), accounting.my_accounts())
+    commands.require_slurm()
+    sinfo = commands.call("sinfo", "--noheader", "--format=%R|%l|%c|%m|%G|%P", attempts=3)
+    fields = draft_profile(sinfo, cluster.max_array_size(), cluster.my_accounts())
     path.write_text(HEADER.format(path=path) + yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")

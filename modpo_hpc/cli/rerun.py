@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"nothing to rerun: no shard{f' of {arguments.stage}' if arguments.stage else ''} is of that kind")
         return 0
     if arguments.here:
-        return here(the_run, chosen)
+        return here(the_run, chosen, again=bool(arguments.shards))
     profile = load_profile(arguments.profile) if arguments.profile else kept_profile(the_run)
     if profile is None or arguments.local:
         _refuse_slurm_options(arguments)
@@ -120,16 +120,19 @@ def _is_imported(picture: Picture, stage: str, shard: str) -> bool:
     return marker is not None and marker.inputs == IMPORTED
 
 
-def here(the_run: Run, chosen: Chosen) -> int:
+def here(the_run: Run, chosen: Chosen, again: bool) -> int:
     """One shard after the other in this process; an exception goes to the terminal with its whole traceback."""
     import os
 
     from modpo_hpc.launch.attempts import claim_attempt, recorded
-    from modpo_hpc.launch.entry import run_shard
+    from modpo_hpc.launch.entry import inputs_of_finished_needs, run_shard
+    from modpo_hpc.pipeline import stage_named
 
-    _forget(the_run, chosen)
     for stage, shards in chosen.items():
         for shard in shards:
+            inputs_of_finished_needs(the_run, stage_named(stage))
+            if again:
+                _forget(the_run, {stage: [shard]})
             number, log = claim_attempt(the_run.logs, stage, shard)
             log.write_text(f"ran in the foreground of a terminal, process {os.getpid()}; nothing was kept here\n")
             with recorded(log, stage, shard, number, redirect=False):
@@ -141,6 +144,7 @@ def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool)
     """The shards by the local executor."""
     from modpo_hpc.cli.progress import follow
     from modpo_hpc.cli.run import conclude
+    from modpo_hpc.launch.entry import inputs_of_finished_needs
     from modpo_hpc.launch.local import Capacity, LocalExecutor
     from modpo_hpc.pipeline import STAGES
 
@@ -150,6 +154,8 @@ def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool)
             if need not in chosen:
                 the_run.require(need)
     if again:
+        for stage in stages:
+            inputs_of_finished_needs(the_run, stage)
         _forget(the_run, chosen)
     wanted = [(stage, shard) for stage, shards in chosen.items() for shard in shards]
     started = time.monotonic()
@@ -162,7 +168,7 @@ def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool)
 def on_slurm(picture: Picture, profile: Profile, chosen: Chosen, arguments: argparse.Namespace) -> int:
     """The shards as Slurm jobs, and anew whatever waits for what had failed."""
     from modpo_hpc.cli.submit import render_submission
-    from modpo_hpc.launch.accounting import require_slurm
+    from modpo_hpc.launch.commands import require_slurm
     from modpo_hpc.launch.repair import cancel, check_not_alive, plan_repair
     from modpo_hpc.launch.slurm import Submitter, check_with_slurm
     from modpo_hpc.launch.submissions import keep_profile, locked

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from modpo_hpc.launch.state import Picture, StageState
+    from modpo_hpc.launch.rows import StageState
+    from modpo_hpc.launch.state import Picture
 
 WATCH_SECONDS = 5.0
 FORGETFUL = (
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def query(picture: Picture) -> list[StageState]:
     """One row for each stage that has shards in this study."""
-    from modpo_hpc.launch.state import summarise
+    from modpo_hpc.launch.rows import summarise
 
     return [summarise(picture, stage) for stage, states in picture.shards.items() if states]
 

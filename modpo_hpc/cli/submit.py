@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.checks import cautions, check_inputs
-    from modpo_hpc.launch.accounting import require_slurm
+    from modpo_hpc.launch.commands import require_slurm
     from modpo_hpc.launch.profile import load_profile
     from modpo_hpc.run import Run
     from modpo_hpc.study import load_study
@@ -94,7 +94,8 @@ def submit(
 
 def dry_run(the_run: Run, profile: Profile, stages: Sequence[Stage]) -> int:
     """Print what would be handed in."""
-    from modpo_hpc.launch.accounting import SlurmError, max_array_size
+    from modpo_hpc.launch.cluster import max_array_size
+    from modpo_hpc.launch.commands import SlurmError
     from modpo_hpc.launch.repair import missing_work, plan_repair
     from modpo_hpc.launch.slurm import sbatch_header
     from modpo_hpc.launch.state import take_picture

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.launch import accounting
+from modpo_hpc.launch import cluster, commands
 from modpo_hpc.launch.profile import Profile
 
 HUB = "https://huggingface.co"
@@ -40,20 +40,21 @@ class Finding:
 def examine_cluster(profile: Profile | None) -> list[Finding]:
     """Slurm as seen from here."""
     try:
-        accounting.require_slurm()
+        commands.require_slurm()
     except InputError as error:
         return [Finding("Slurm", "bad", str(error))]
-    config = accounting.call("scontrol", "show", "config", attempts=3)
+    config = commands.call("scontrol", "show", "config", attempts=3)
     settings = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", config, re.MULTILINE))
     found = [Finding("Slurm", "good", settings.get("SLURM_VERSION", "version unknown"))]
-    known = accounting.partitions()
+    known = cluster.partitions()
     limits = ", ".join(
         f"{name} ({'no limit' if limit == float('inf') else f'{limit:.0f} min'})" for name, limit in known.items()
     )
     found.append(Finding("partitions", "good", limits))
     if profile is not None:
         placements = (profile, *profile.stages.values())
-        named = [part for one in placements for part in (one.partition or "").split(",") if part]
+        names = [profile.gpu_partition, *(one.partition for one in placements)]
+        named = [part for name in names for part in (name or "").split(",") if part]
         absent = sorted(set(named) - set(known))
         words = f"not here: {', '.join(absent)}" if absent else "all of the profile are here"
         found.append(Finding("partitions of the profile", "bad" if absent else "good", words))
@@ -73,9 +74,9 @@ def examine_cluster(profile: Profile | None) -> list[Finding]:
     note = "" if "cgroup" in gathers else "; a job over its memory ends as FAILED, triage tells by its words"
     found.append(Finding("ProctrackType", "good" if "cgroup" in gathers else "note", f"{gathers}{note}"))
     try:
-        accounting.call("sacct", "--noheader", "--allocations", timeout=20)
+        commands.call("sacct", "--noheader", "--allocations", timeout=20)
         found.append(Finding("sacct", "good", "answers"))
-    except accounting.SlurmError as error:
+    except commands.SlurmError as error:
         found.append(Finding("sacct", "note", f"{error}; status does without, but knows no hours of failed attempts"))
     return found
 
@@ -92,14 +93,15 @@ def examine_from_a_job(profile: Profile, folder: Path) -> list[Finding]:
         SlurmError: the job did not run.
     """
     gpu_stage = next((one for one in profile.stages.values() if one.gpus), None)
-    partition = (gpu_stage and gpu_stage.partition) or profile.partition
+    with_gpu = bool(gpu_stage or profile.gpus or profile.gpu_partition)
+    partition = (gpu_stage and gpu_stage.partition) or (with_gpu and profile.gpu_partition) or profile.partition
     wanted = {"partition": partition, "account": profile.account, "qos": profile.qos}
     options = [f"--{name}={value}" for name, value in wanted.items() if value]
-    options += ["--gpus-per-node=1"] if gpu_stage or profile.gpus else []
+    options += ["--gpus-per-node=1"] if with_gpu else []
     inside = f"{profile.python or sys.executable} -m modpo_hpc.launch.doctor {folder}"
     script = "\n".join([*(f"module load {module}" for module in profile.modules), *profile.setup, inside])
     command = ("srun", "--quiet", "--nodes=1", "--ntasks=1", "--time=5", "--mem=1G", *options, "bash", "-c", script)
-    text = accounting.call(*command, timeout=JOB_SECONDS)
+    text = commands.call(*command, timeout=JOB_SECONDS)
     rows = json.loads(text.strip().splitlines()[-1])
     return [Finding(f"in a job: {row['name']}", row["verdict"], row["words"]) for row in rows]
 

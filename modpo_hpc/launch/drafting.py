@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modpo_hpc.launch.accounting import read_partitions
+from modpo_hpc.launch.cluster import read_partitions
 
 GPU_STAGES = {
     "responses": 480,
@@ -74,10 +74,10 @@ def draft_profile(sinfo: str, max_array_size: int, accounts: Sequence[str]) -> d
         stage: {"minutes": _minutes(wanted, general)} for stage, wanted in LONG_STAGES.items()
     }
     if gpu is not None:
+        fields["gpu_partition"] = gpu.name
         share = gpu.memory_gb * MEMORY_FOR_SLURM / gpu.gpus
         for stage, wanted in GPU_STAGES.items():
             stages[stage] = {
-                "partition": gpu.name,
                 "gpus": 1,
                 "cpus": max(1, gpu.cpus // gpu.gpus),
                 "memory_gb": math.floor(share * 10) / 10,

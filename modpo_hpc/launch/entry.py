@@ -51,14 +51,14 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
             value=shard,
             remedy=f"Its {len(run.shard_ids(stage))} shards are listed by: modpo status {run.root} --shards {stage}",
         )
-    inputs = _inputs_of_finished_needs(run, definition)
-    if rank_in_job() > 0:
-        return _follow(run, definition, shard)
+    inputs = inputs_of_finished_needs(run, definition)
     folder = run.folder(stage)
     present = shards.read_marker(folder, shard)
     if present is not None and present.fits(inputs):
         _say(f"{stage} {shard}: already done")
         return False
+    if rank_in_job() > 0:
+        return _follow(run, definition, shard)
     attempt = int(os.environ.get("MODPO_ATTEMPT", "1"))
     started, clock, cpu = time.time(), time.monotonic(), time.process_time()
     _fix_arithmetic(definition.resources(run.study).cpus)
@@ -131,14 +131,24 @@ def _load(path: Path, name: str) -> ModuleType:
     return module
 
 
-def _inputs_of_finished_needs(run: Run, stage: Stage) -> str:
-    for need in stage.needs:
-        if missing := run.missing(need):
+def inputs_of_finished_needs(run: Run, stage: Stage) -> str:
+    """Hash of what a shard of ``stage`` starts from now.
+
+    Raises:
+        IncompleteError: a stage that it needs is not finished, or stale.
+    """
+    needs = [stage_named(need) for need in stage.needs]
+    names = dict.fromkeys(name for need in needs for name in (*need.needs, need.name))
+    found = {name: run.summary(name) for name in names}
+    digests = {name: summary.digest for name, summary in found.items()}
+    for need in needs:
+        if not found[need.name].complete(run.inputs(need.name, digests)):
+            missing = run.missing(need.name)
             raise IncompleteError(
-                f"{run.root}: {stage.name} needs {need}, of which {len(missing)} shards are missing or stale "
-                f"({', '.join(missing[:5])}). Make them with: modpo rerun {run.root} {need}"
+                f"{run.root}: {stage.name} needs {need.name}, of which {len(missing)} shards are missing or stale "
+                f"({', '.join(missing[:5])}). Make them with: modpo rerun {run.root} {need.name}"
             )
-    return run.inputs(stage.name)
+    return run.inputs(stage.name, digests)
 
 
 def _usage(cpu_before: float) -> dict[str, float]:

@@ -48,20 +48,34 @@ def plan_work(
             continue
         jobs: list[str] = []
         stages: list[str] = []
+        for need, lacking in unmet_needs(stage, wanted, alive, incomplete, shard_counts).items():
+            shown = ", ".join(sorted(lacking)[:5])
+            raise IncompleteError(
+                f"{stage.name} needs {need}, of which {len(lacking)} shards are neither done nor queued ({shown}). "
+                f"Submit them too: leave --only out, or rerun {need} first."
+            )
         for need in _needs(stage, shard_counts):
             mine = alive.get(need, {})
-            lacking = set(incomplete.get(need, ())) - set(mine) - set(wanted.get(need, ()))
-            if lacking:
-                shown = ", ".join(sorted(lacking)[:5])
-                raise IncompleteError(
-                    f"{stage.name} needs {need}, of which {len(lacking)} shards are neither done nor queued ({shown}). "
-                    f"Submit them too: leave --only out, or rerun {need} first."
-                )
             jobs += mine.values()
             if any(shard not in mine for shard in wanted.get(need, ())):
                 stages.append(need)
         plan.append(Work(stage.name, chosen, tuple(dict.fromkeys(jobs)), tuple(stages)))
     return plan
+
+
+def unmet_needs(
+    stage: Stage,
+    wanted: Mapping[str, Sequence[str]],
+    alive: Mapping[str, Mapping[str, str]],
+    incomplete: Mapping[str, Sequence[str]],
+    shard_counts: Mapping[str, int],
+) -> dict[str, set[str]]:
+    """Need of ``stage`` -> its shards that are neither finished, nor queued, nor handed in now (see ``plan_work``)."""
+    lacking = {
+        need: set(incomplete.get(need, ())) - set(alive.get(need, {})) - set(wanted.get(need, ()))
+        for need in _needs(stage, shard_counts)
+    }
+    return {need: shards for need, shards in lacking.items() if shards}
 
 
 def dependency(jobs: Sequence[str], sizes: Mapping[str, int]) -> str | None:

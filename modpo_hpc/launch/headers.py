@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from modpo_hpc.launch.profile import Allocation, Profile
+from modpo_hpc.resources import resource
 
 # Compilers lock and rename in their caches as shared filesystems do badly: these are on the node, the user's alone.
 NODE_CACHES = {
@@ -65,11 +67,24 @@ def sbatch_parameters(
         "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
         "additional_parameters": {key: value for key, value in options.items() if value is not False},
     }
+    if allocation.launcher == "ray":
+        # Slurm's signal reaches the script alone, which passes it to the shard: Ray lives while the state is saved.
+        parameters["use_srun"] = False
+        parameters["additional_parameters"]["signal"] = f"B:USR2@{profile.limits.signal_seconds}"
     if allocation.gres:
         parameters["gres"] = allocation.gres
     elif allocation.gpus:
         parameters["gpus_per_node"] = allocation.gpus
     return parameters
+
+
+def interpreter(allocation: Allocation, profile: Profile) -> str:
+    """The shell words that start Python in a job: beside a Ray cluster over its nodes if the launcher is ``ray``."""
+    python = profile.python or shlex.quote(sys.executable)
+    # The script takes the place of the batch shell, because the signals go to that.
+    return (
+        f"exec bash {shlex.quote(str(resource('slurm/ray.sh')))} {python}" if allocation.launcher == "ray" else python
+    )
 
 
 def setup_lines(allocation: Allocation, profile: Profile, folder_for_jobs: str) -> list[str]:
@@ -83,6 +98,7 @@ def setup_lines(allocation: Allocation, profile: Profile, folder_for_jobs: str) 
         "MODPO_TIMEOUTS": profile.limits.timeouts,
         "MODPO_PREEMPTIONS": profile.limits.preemptions,
         "MODPO_JOB_FOLDER": folder_for_jobs,
+        **({"MODPO_PYTHON": profile.python or sys.executable} if allocation.launcher == "ray" else {}),
     }
     lines = [UNBIND]
     if profile.modules:

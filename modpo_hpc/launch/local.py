@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -68,6 +69,10 @@ class LocalExecutor:
     def __init__(self, run: Run, capacity: Capacity, on_change: Callable[[Task], None] = lambda _: None) -> None:
         self._run, self.capacity, self._on_change = run, capacity, on_change
         self.tasks: list[Task] = []
+        self.running: list[Task] = []
+        self._waiting: list[Task] = []
+        self._unfinished: Counter[str] = Counter()
+        self._broken: set[str] = set()
         self._context = multiprocessing.get_context("forkserver")
 
     def run(self, stages: Sequence[Stage], only: Iterable[tuple[str, str]] | None = None) -> list[Task]:
@@ -78,21 +83,21 @@ class LocalExecutor:
         """
         wanted = None if only is None else set(only)
         remaining = [stage.name for stage in stages]
-        open_tasks: dict[str, list[Task]] = {}
         with_models = any(stage.uses_models for stage in stages)
         self._context.set_forkserver_preload([*PRELOADED, *(PRELOADED_WITH_MODELS if with_models else ())])
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            while remaining or any(task.state in ("waiting", "running") for task in self.tasks):
+            while remaining or self._waiting or self.running:
                 self._collect()
                 for name in list(remaining):
-                    if self._ready(name, remaining, open_tasks):
+                    needs = stage_named(name).needs
+                    if not any(need in remaining or self._unfinished[need] for need in needs):
                         remaining.remove(name)
-                        open_tasks[name] = self._plan(name, wanted)
-                    elif self._blocked(name, open_tasks):
+                        self._plan(name, wanted)
+                    elif self._broken.intersection(needs):
                         remaining.remove(name)
-                        open_tasks[name] = self._plan(name, wanted, state="blocked")
+                        self._plan(name, wanted, state="blocked")
                 self._start()
                 self._pause()
         except (KeyboardInterrupt, SystemExit):
@@ -100,36 +105,30 @@ class LocalExecutor:
             raise
         return [task for task in self.tasks if task.state in ("failed", "blocked")]
 
-    @property
-    def running(self) -> list[Task]:
-        return [task for task in self.tasks if task.state == "running"]
-
-    def _ready(self, name: str, remaining: Sequence[str], planned: dict[str, list[Task]]) -> bool:
-        needs = stage_named(name).needs
-        return all(
-            need not in remaining and all(task.state == "done" for task in planned.get(need, ())) for need in needs
-        )
-
-    def _blocked(self, name: str, planned: dict[str, list[Task]]) -> bool:
-        return any(
-            task.state in ("failed", "blocked") for need in stage_named(name).needs for task in planned.get(need, ())
-        )
-
-    def _plan(self, name: str, wanted: set[tuple[str, str]] | None, state: State = "waiting") -> list[Task]:
+    def _plan(self, name: str, wanted: set[tuple[str, str]] | None, state: State = "waiting") -> None:
         resources = stage_named(name).resources(self._run.study)
         missing = self._run.shard_ids(name) if state == "blocked" else self._run.missing(name)
         tasks = [Task(name, shard, resources, state) for shard in missing if wanted is None or (name, shard) in wanted]
         self.tasks += tasks
+        self._unfinished[name] += len(tasks)
+        if state == "waiting":
+            self._waiting += tasks
+        elif tasks:
+            self._broken.add(name)
         for task in tasks:
             self._on_change(task)
-        return tasks
 
     def _start(self) -> None:
         cpus = self.capacity.cpus - sum(task.resources.cpus for task in self.running)
         memory = self.capacity.memory_gb - sum(task.resources.memory_gb for task in self.running)
-        for task in (one for one in self.tasks if one.state == "waiting"):
+        passed_over: list[Task] = []
+        for place, task in enumerate(self._waiting):
+            if cpus < 1 and self.running:
+                passed_over += self._waiting[place:]
+                break
             fits = task.resources.cpus <= cpus and task.resources.memory_gb <= memory
             if not fits and self.running:
+                passed_over.append(task)
                 continue
             cpus, memory = cpus - task.resources.cpus, memory - task.resources.memory_gb
             attempt, task.log = claim_attempt(self._run.logs, task.stage, task.shard)
@@ -140,18 +139,24 @@ class LocalExecutor:
             )
             task.process.start()
             task.state, task.started = "running", time.monotonic()
+            self.running.append(task)
             self._on_change(task)
+        self._waiting = passed_over
 
     def _collect(self) -> None:
-        for task in self.running:
+        ended = [task for task in self.running if task.process is not None and task.process.exitcode is not None]
+        self.running = [task for task in self.running if task not in ended]
+        for task in ended:
             assert task.process is not None
-            if task.process.exitcode is None:
-                continue
             task.process.join()
             task.exit_code = task.process.exitcode
             task.state = "done" if task.exit_code == 0 else "failed"
             task.process.close()
             task.process = None
+            if task.state == "done":
+                self._unfinished[task.stage] -= 1
+            else:
+                self._broken.add(task.stage)
             self._on_change(task)
 
     def _pause(self) -> None:

@@ -25,7 +25,7 @@ from modpo_hpc.study.section import Section
 EARLY_SIGNAL_SECONDS = 60
 # Not only "KEY": a budget name such as MAX_TOKENS is no secret, so TOKEN must end the name.
 SECRET_NAME = re.compile(r"(API_?KEY|SECRET|PASSWORD|_TOKEN$|^TOKEN$|_KEY$)", re.IGNORECASE)
-Launcher = Literal["python", "srun"]
+Launcher = Literal["python", "srun", "ray"]
 
 
 class Placement(Section):
@@ -45,7 +45,8 @@ class Placement(Section):
     throttle: int | None = Field(None, ge=1, description="shards of a stage that run at once, at most")
     launcher: Launcher | None = Field(
         None,
-        description="python: one process, starting others on its node itself; srun: one a GPU, over nodes",
+        description="python: one process, starting others on its node itself; srun: one a GPU, over nodes (training); "
+        "ray: one beside a Ray cluster over the nodes (judging)",
     )
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict, description="any other sbatch option")
 
@@ -90,6 +91,7 @@ class Profile(Placement):
     """A cluster, as this project sees it. ``stages`` overrides any of the placement for one stage."""
 
     description: str = ""
+    gpu_partition: str | None = Field(None, description="partition of shards that take GPUs, where a stage names none")
     modules: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict, description="variables of every job; never a secret")
     setup: tuple[str, ...] = Field((), description="shell lines that run before the shard")
@@ -167,7 +169,7 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
     """What a shard of ``stage`` gets on the cluster of ``profile``.
 
     Raises:
-        InputError: the time limit leaves no room for the signal before its end.
+        InputError: the time limit leaves no room for the signal before its end, or nothing would use all the nodes.
     """
     base, mine = stage.resources(study), profile.stages.get(stage.name, Placement())
 
@@ -188,22 +190,52 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
             remedy=f"Give {shortest} minutes or more, or lower limits.signal_seconds.",
         )
     gpus, gres = int(pick("gpus", base.gpus)), pick("gres")  # type: ignore[call-overload]
+    nodes = int(pick("nodes", base.nodes))  # type: ignore[call-overload]
     return Allocation(
-        partition=pick("partition"),  # type: ignore[arg-type]
+        partition=mine.partition or (profile.gpu_partition if gpus else None) or profile.partition,
         account=pick("account"),  # type: ignore[arg-type]
         qos=pick("qos"),  # type: ignore[arg-type]
         constraint=pick("constraint"),  # type: ignore[arg-type]
         gres=str(gres).format(gpus=gpus) if gres and gpus else None,
         exclude=pick("exclude"),  # type: ignore[arg-type]
-        nodes=int(pick("nodes", base.nodes)),  # type: ignore[call-overload]
+        nodes=nodes,
         gpus=gpus,
         cpus=max(base.cpus, int(pick("cpus", base.cpus))),  # type: ignore[call-overload]
         memory_gb=float(pick("memory_gb", base.memory_gb)),  # type: ignore[arg-type]
         minutes=minutes,
         throttle=int(pick("throttle", profile.limits.throttle)),  # type: ignore[call-overload]
-        launcher=pick("launcher", "python"),  # type: ignore[arg-type]
+        launcher=_launcher(profile, nodes, study, stage),
         sbatch=tuple({**profile.sbatch, **mine.sbatch}.items()),
     )
+
+
+def _launcher(profile: Profile, nodes: int, study: Study, stage: Stage) -> Launcher:
+    """What starts the processes of a shard: what the profile says of the stage, else what fits it on that many nodes.
+
+    What the profile says of all stages counts for those that can use it.
+    """
+    able: Launcher | None = "srun" if stage.in_ranks else "ray" if stage.on_ray else None
+    wish = profile.stages.get(stage.name, Placement()).launcher or (
+        profile.launcher if profile.launcher == able else None
+    )
+    launcher = wish or (able if able and nodes > 1 else "python")
+
+    def refuse(problem: str, field: str, value: object, remedy: str) -> InputError:
+        return InputError(problem, field=f"{field} (of stage {stage.name})", value=value, remedy=remedy)
+
+    if launcher not in ("python", able):
+        raise refuse("this launcher cannot start such a shard", "launcher", launcher, f"Take {able or 'python'}.")
+    if nodes > 1 and launcher == "python":
+        remedy = f"Take launcher {able}, or one node." if able else "Take one; only training and judging can use more."
+        raise refuse("a shard of one process runs on one node, the others would idle", "nodes", nodes, remedy)
+    if launcher == "ray" and not any(judge.executor == "ray" for judge in study.judges):
+        remedy = "Set judge.executor to ray in the study, or take one node and the launcher python."
+        raise refuse("a Ray cluster would idle: the judge is asked from one process", "launcher", launcher, remedy)
+    alignment = study.alignment
+    if launcher == "srun" and nodes > 1 and not any(alignment.training_of(one).deepspeed for one in alignment.policies):
+        remedy = "Name a configuration in alignment.training.deepspeed of the study, or take one node."
+        raise refuse("training without DeepSpeed is one process, the other nodes would idle", "nodes", nodes, remedy)
+    return launcher
 
 
 def light(profile: Profile) -> Profile:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.launch import accounting
-from modpo_hpc.launch.accounting import NEVER_SATISFIED
-from modpo_hpc.launch.graph import Work, downstream, plan_work
+from modpo_hpc.launch import cluster
+from modpo_hpc.launch.graph import Work, downstream, plan_work, unmet_needs
+from modpo_hpc.launch.squeue import NEVER_SATISFIED
 from modpo_hpc.launch.state import Picture
 from modpo_hpc.launch.submissions import Submission, record_cancel
 from modpo_hpc.pipeline import STAGES, Stage
@@ -42,8 +42,10 @@ def missing_work(picture: Picture, stages: Sequence[Stage]) -> dict[str, list[st
 def plan_repair(picture: Picture, wanted: Mapping[str, Sequence[str]]) -> Repair:
     """How to get ``wanted`` into the queue, with everything that waits for what has failed handed in anew.
 
+    What would still lack something is left in the queue as it is: it waits for another rerun.
+
     Raises:
-        IncompleteError: something that is needed is neither done, nor queued, nor wanted.
+        IncompleteError: something that ``wanted`` needs is neither done, nor queued, nor wanted.
     """
     doomed = doomed_submissions(picture)
     orphans = _never_started(picture, wanted)
@@ -52,21 +54,26 @@ def plan_repair(picture: Picture, wanted: Mapping[str, Sequence[str]]) -> Repair
         stage.name: {shard: job for shard, job in picture.alive(stage.name).items() if job not in out}
         for stage in STAGES
     }
+    incomplete = {stage.name: picture.incomplete(stage.name) for stage in STAGES}
+    counts = {stage.name: len(picture.shards[stage.name]) for stage in STAGES}
     everything = {stage: list(shards) for stage, shards in wanted.items()}
-    for submission in doomed:
-        again = [shard for shard, job in submission.jobs().items() if _waits(picture, job)]
-        everything[submission.stage] = list(dict.fromkeys([*everything.get(submission.stage, []), *again]))
-    for stage, shards in orphans.items():
-        everything[stage] = list(dict.fromkeys([*everything.get(stage, []), *shards]))
+    mended: list[Submission] = []
+    for stage in STAGES:
+        mine = [submission for submission in doomed if submission.stage == stage.name]
+        waiting = [shard for one in mine for shard, job in one.jobs().items() if _waits(picture, job)]
+        again = [*waiting, *orphans.get(stage.name, ())]
+        if again and not unmet_needs(stage, everything, alive, incomplete, counts):
+            everything[stage.name] = list(dict.fromkeys([*everything.get(stage.name, []), *again]))
+            mended += mine
     order = {stage.name: {shard: place for place, shard in enumerate(picture.shards[stage.name])} for stage in STAGES}
     work = plan_work(
         STAGES,
         {stage: sorted(shards, key=order[stage].__getitem__) for stage, shards in everything.items()},
         alive,
-        {stage.name: picture.incomplete(stage.name) for stage in STAGES},
-        {stage.name: len(picture.shards[stage.name]) for stage in STAGES},
+        incomplete,
+        counts,
     )
-    return Repair(tuple(submission.job for submission in doomed), tuple(work))
+    return Repair(tuple(submission.job for submission in mended), tuple(work))
 
 
 def doomed_submissions(picture: Picture) -> list[Submission]:
@@ -120,7 +127,7 @@ def cancel(picture: Picture, jobs: Sequence[str], why: str) -> list[str]:
     ]
     if ended:
         record_cancel(picture.run, ended, why)
-        accounting.cancel(jobs)
+        cluster.cancel(jobs)
     return ended
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.launch import accounting
+from modpo_hpc.launch import cluster, commands, squeue
 from modpo_hpc.launch.graph import Work, dependency, share_throttle, split
-from modpo_hpc.launch.headers import sbatch_parameters
+from modpo_hpc.launch.headers import interpreter, sbatch_parameters
 from modpo_hpc.launch.profile import Allocation, Profile, allocate
 from modpo_hpc.launch.submissions import Submission, record_submission
 from modpo_hpc.pipeline import stage_named
@@ -53,7 +53,7 @@ class Submitter:
 
     def __init__(self, run: Run, profile: Profile, on_submit: Callable[[Submission], None] = lambda _: None) -> None:
         self.run, self.profile, self._on_submit = run, profile, on_submit
-        self._array_size = min(profile.limits.array_size, accounting.max_array_size())
+        self._array_size = min(profile.limits.array_size, cluster.max_array_size())
 
     def submit(
         self, plan: Sequence[Work], sizes: Mapping[str, int], changes: Mapping[str, Change] | None = None
@@ -89,7 +89,7 @@ class Submitter:
         folder = job_folder(self.run, stage, token)
         self.run.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.mkdir(parents=True, mode=0o700)
-        executor = SlurmExecutor(folder, python=self.profile.python)
+        executor = SlurmExecutor(folder, python=interpreter(allocation, self.profile))
         comment = f"modpo:{self.run.provenance.get('id', '')}:{stage}:{token}"
         executor.update_parameters(
             **_parameters(self.run, self.profile, stage, allocation, throttle, waits, comment, folder)
@@ -102,7 +102,7 @@ class Submitter:
                     break
                 except FailedJobError as error:
                     _forget_half_submitted(comment, folder)
-                    if not accounting.is_passing(str(error)) or attempt + 1 == SUBMIT_ATTEMPTS:
+                    if not commands.is_passing(str(error)) or attempt + 1 == SUBMIT_ATTEMPTS:
                         raise refusal(str(error), stage, allocation) from error
                     time.sleep(min(LONGEST_PAUSE, 2**attempt))
         return Submission(
@@ -140,7 +140,7 @@ def sbatch_header(run: Run, profile: Profile, work: Work, array_size: int, chang
             "modpo:dry-run",
             folder,
         )
-        command = f"{profile.python or 'python'} -u -m submitit.core._submit {folder}"
+        command = f"{interpreter(allocation, profile)} -u -m submitit.core._submit {folder}"
         texts.append(
             _make_sbatch_string(command, folder, map_count=len(block) if len(block) > 1 else None, **parameters)
         )
@@ -155,7 +155,7 @@ def check_with_slurm(
     Raises:
         InputError: Slurm would refuse a job; says which field and what to do.
     """
-    known = accounting.partitions()
+    known = cluster.partitions()
     for work in plan:
         change = (changes or {}).get(work.stage)
         allocation = (change or Change()).apply(allocate(profile, run.study, stage_named(work.stage)))
@@ -178,8 +178,8 @@ def check_with_slurm(
         alone = replace(work, shards=work.shards[:1], after_jobs=(), after_stages=())
         text = sbatch_header(run, profile, alone, 1, change)[0]
         try:
-            accounting.call("sbatch", "--test-only", attempts=4, text_in=text)
-        except accounting.SlurmError as error:
+            commands.call("sbatch", "--test-only", attempts=4, text_in=text)
+        except commands.SlurmError as error:
             raise refusal(str(error), work.stage, allocation) from error
 
 
@@ -222,7 +222,7 @@ def clean_process_environment() -> Iterator[None]:
     level = logging.getLogger("submitit").level
     logging.getLogger("submitit").setLevel(logging.ERROR)
     os.environ.clear()
-    os.environ.update(accounting.clean_environment(before))
+    os.environ.update(commands.clean_environment(before))
     try:
         yield
     finally:
@@ -256,12 +256,10 @@ def _parameters(
 def _forget_half_submitted(comment: str, folder: Path) -> None:
     """Cancel jobs that Slurm took although sbatch heard no answer, and drop the pickles of the failed call."""
     try:
-        ghosts = sorted(
-            {line.job.partition("_")[0] for line in accounting.ask_queue_of_user() if line.comment == comment}
-        )
+        ghosts = sorted({line.job.partition("_")[0] for line in squeue.ask_queue_of_user() if line.comment == comment})
         if ghosts:
-            accounting.cancel(ghosts)
-    except accounting.SlurmError:
+            cluster.cancel(ghosts)
+    except commands.SlurmError:
         pass  # the controller is still away; a ghost finds no pickle and ends by itself
     for pickle in folder.glob("*.pkl"):
         pickle.unlink()

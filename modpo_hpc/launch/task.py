@@ -12,7 +12,7 @@ import time
 from typing import NoReturn
 
 from modpo_hpc.errors import Interrupted, ModpoError
-from modpo_hpc.launch import accounting
+from modpo_hpc.launch import cluster, commands, fields
 from modpo_hpc.launch.attempts import Attempt, attempts_at, claim_attempt, recorded, slurm_job
 from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS
 from modpo_hpc.run import Run
@@ -36,7 +36,11 @@ def run_shard_in_job(run_dir: str, stage: str, shard: str) -> None:
     run = Run.open(run_dir)
     if rank_in_job():
         # Its output stays in Slurm's own log of this task; the first rank keeps the books and asks to be requeued.
-        run_shard(run_dir, stage, shard)
+        try:
+            run_shard(run_dir, stage, shard)
+        except Interrupted:
+            # To leave now would have srun kill the first rank before it has asked.
+            _wait_for_the_end()
         return
     slurm_output = os.dup(2)
     number, log = claim_attempt(run.logs, stage, shard)
@@ -62,7 +66,7 @@ def _run(run: Run, stage: str, shard: str) -> None:
 def back_to_the_queue(run: Run, stage: str, shard: str) -> Requeued:
     """Requeue this job if it was preempted or reached its time limit, and not too often; says what was done."""
     job = os.environ["SLURM_JOB_ID"]
-    facts = accounting.ask_job(job)
+    facts = cluster.ask_job(job)
     cause = why_stopped(facts, time.time(), int(os.environ.get("MODPO_SIGNAL_SECONDS", "120")))
     if cause == "cancelled":
         return Requeued(cause, "cancelled; what is done is kept, a rerun resumes here")
@@ -74,8 +78,8 @@ def back_to_the_queue(run: Run, stage: str, shard: str) -> Requeued:
             f"{cause} number {before + 1}, {bound} are allowed; not requeued. A rerun resumes here",
         )
     try:
-        accounting.call("scontrol", "requeue", job, attempts=4)
-    except accounting.SlurmError as error:
+        commands.call("scontrol", "requeue", job, attempts=4)
+    except commands.SlurmError as error:
         return Requeued(
             f"{cause}, not requeued", f"{cause}, and the requeue was refused ({error}). A rerun resumes here"
         )
@@ -92,7 +96,7 @@ def why_stopped(facts: dict[str, str], now: float, signal_seconds: int) -> str:
         return "cancelled"
     if facts.get("PreemptTime", "None") not in ("None", ""):
         return "preemption"
-    end = accounting.instant(facts.get("EndTime", ""))
+    end = fields.instant(facts.get("EndTime", ""))
     if end is not None and end - now <= signal_seconds + EARLY_SIGNAL_SECONDS + SLACK_SECONDS:
         return "timeout"
     return "preemption"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from modpo_hpc.launch.accounting import Step, ask_steps
 from modpo_hpc.launch.attempts import Attempt, attempts_at, log_of
+from modpo_hpc.launch.sacct import Life, Step, ask_steps
+from modpo_hpc.launch.squeue import QueueLine
 from modpo_hpc.launch.state import Picture, ShardState
 
 Cause = Literal[
@@ -83,6 +85,9 @@ API = _any_of(
     r"ReadTimeout",
     r"insufficient_quota",
 )
+# One of several processes that make a shard together was killed, and the others say only that it is gone.
+LOST_PEER = _any_of(r"Connection (?:closed|reset) by peer", r"remote process exited", r"Connection refused|Broken pipe")
+TASK_KILLED = _any_of(r"task \d+: Killed")
 LOG_TAIL_BYTES = 8192
 
 
@@ -164,6 +169,8 @@ def classify(evidence: Evidence) -> Cause:
         return "input"
     if API.search(error):
         return "api"
+    if LOST_PEER.search(error) and TASK_KILLED.search(evidence.slurm_log):
+        return "killed"
     if error:
         return "code"
     if GPU_MEMORY.search(both):
@@ -191,15 +198,25 @@ def normalise(words: str) -> str:
 
 
 def suspects(picture: Picture, failures: Sequence[Failure]) -> list[str]:
-    """Nodes to keep away from: two or more different shards failed there, none ended well, and elsewhere some did."""
+    """Nodes to keep away from: those that are down, and those on which two or more different shards failed and none
+    has ended well since the first of them, while others did elsewhere."""
     failed: dict[str, set[tuple[str, str]]] = {}
+    since: dict[str, float] = {}
     for failure in failures:
         if failure.node and failure.cause in ("node", "code", "killed", "oom-gpu"):
             failed.setdefault(failure.node, set()).add((failure.state.stage, failure.state.shard))
-    well = {life.nodes for lives in (picture.lives or {}).values() for life in lives if life.state == "COMPLETED"}
-    well |= {line.nodes for line in picture.queue.values() if line.state == "COMPLETED"}
+            since[failure.node] = min(since.get(failure.node, math.inf), failure.state.when or 0.0)
+    well: dict[str, float] = {}
+    ended: list[Life | QueueLine] = [life for lives in (picture.lives or {}).values() for life in lives]
+    for one in [*ended, *picture.queue.values()]:
+        if one.state == "COMPLETED":
+            well[one.nodes] = max(well.get(one.nodes, 0.0), one.end or 0.0)
     down = {failure.node for failure in failures if failure.state.slurm in ("NODE_FAIL", "BOOT_FAIL") and failure.node}
-    black_holes = {node for node, shards in failed.items() if len(shards) >= 2 and node not in well} if well else set()
+    black_holes = {
+        node
+        for node, shards in failed.items()
+        if len(shards) >= 2 and well.get(node, -1.0) < since[node] and well.keys() - {node}
+    }
     return sorted(black_holes | down)
 
 

@@ -1,7 +1,12 @@
-"""Status of a run of 5,000 shards, and ``modpo --help``: seconds from the shell's point of view.
+"""The commands that people wait for, from the shell's point of view, and a stage of many shards on a real Slurm.
 
-The run has 5,000 shards of responses, half of them with markers; the other half can be in the books of a real Slurm
-(held, so that nothing is computed). The ratio is the bound that was set over what was measured.
+- ``modpo status`` on a run of 5,000 shards, half of them done: by markers alone, and with the other half in the books
+  of a Slurm (held, so that nothing is computed); ``modpo --help``.
+- what a shard takes that rests on 5,000 others: reading every marker, as the first one does, and what the others do.
+- ``modpo submit`` of 1,000 array tasks, split under MaxArraySize, until every one of them is done.
+
+The test bed of ``slurm/testbed`` is started for it, or the Slurm is used that SLURM_CONF names. A ratio is the bound
+that was set over what was measured, or, for the look at the needs, all markers over the summary.
 """
 
 from __future__ import annotations
@@ -10,86 +15,83 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from modpo_hpc import shards
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
+from modpo_hpc.summaries import STILL_SECONDS
 
 STATUS_BOUND, HELP_BOUND = 1.0, 0.3
+MAX_ARRAY_SIZE = 401
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
+TESTBED = REPOSITORY / "slurm" / "testbed" / "testbed.py"
+RECIPE = """\
+def {verb}(run, shard):
+    with shard.file(f"{{shard.id}}.txt") as stream:
+        stream.write(shard.id)
+"""
 
 
-def make_run(folder: Path, wanted: int) -> Run:
-    """A run with markers of half of its ``wanted`` shards of responses; the other half is still to do."""
+def make_run(folder: Path, wanted: int, share: float) -> Run:
+    """A run with the markers of a ``share`` of its ``wanted`` shards of responses, and of all that they rest on."""
     study = load_study(REPOSITORY / "configs" / "demo.yaml", [f"shards.responses={wanted}"])
-    run = Run.create(folder / "run", study)
-    for stage in ("questions", "models", "responses"):
+    run = Run.create(folder, study)
+    for stage in ("questions", "personas", "models", "responses"):
         ids, inputs = run.shard_ids(stage), run.inputs(stage)
-        for number, shard in enumerate(ids[: max(1, len(ids) // 2)]):
+        for number, shard in enumerate(ids[: max(1, round(len(ids) * share))]):
             output = {f"{shard}.parquet": shards.Output(10_000, f"{number:064x}", 100)}
             marker = shards.Marker(stage, shard, inputs, output, time.time() - 9, 8.0, "n1", None, 1)
             shards.write_marker(run.folder(stage), marker)
     return run
 
 
-def seconds(*words: str) -> float:
+def make_recipes(folder: Path) -> None:
+    """Recipes that write a few bytes, so that what is measured is everything else."""
+    folder.mkdir()
+    for verb in ("prepare", "teach", "generate", "rank"):
+        (folder / f"{verb}.py").write_text(RECIPE.format(verb=verb))
+
+
+def seconds(*words: object) -> float:
     """Wall time of a modpo command, from the start of the interpreter to its end."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "modpo_hpc", *words], env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-m", "modpo_hpc", *map(str, words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     took = time.perf_counter() - began
     if done.returncode not in (0, 3):
-        sys.exit(done.stderr)
+        sys.exit(done.stdout + done.stderr)
     return took
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shards", type=int, default=5000)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument(
-        "--profile", help="submit the missing shards too, held, so that squeue and sacct have to answer"
-    )
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MODPO_LOGS"] = f"{folder}/logs"
-        run = make_run(Path(folder), arguments.shards)
-        jobs: list[str] = []
-        if arguments.profile:
-            jobs = submit_held(run, arguments.profile)
-        taken: dict[str, list[float]] = {"status": [], "help": []}
-        try:
-            for _ in range(arguments.repeats):
-                taken["status"].append(seconds("status", str(run.root), "--json"))
-                taken["help"].append(seconds("--help"))
-        finally:
-            if jobs:
-                subprocess.run(["scancel", *jobs], check=False)
-    status, help_ = statistics.median(taken["status"]), statistics.median(taken["help"])
-    print(f"status of {arguments.shards} shards: {status:.2f} s; modpo --help: {help_:.2f} s (medians)")
-    print(
-        json.dumps(
-            {
-                "name": "ops",
-                "ratios": {
-                    "status against its bound": STATUS_BOUND / status,
-                    "help against its bound": HELP_BOUND / help_,
-                },
-                "absolute": {"status_s": round(status, 3), "help_s": round(help_, 3), "shards": arguments.shards},
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            }
-        )
-    )
+def bench_needs(folder: Path, wanted: int) -> tuple[float, float]:
+    """Seconds of one small shard behind ``wanted`` others: while it reads every marker, and after that."""
+    from modpo_hpc.launch.entry import run_shard
+
+    run = make_run(folder, wanted, 1.0)
+    taken: list[list[float]] = [[], []]
+    for number, shard in enumerate(("0", "0", "0", "1", "0", "1", "0")):
+        (run.folder("rankings") / "markers" / f"{shard}.json").unlink(missing_ok=True)
+        if number == 3:
+            time.sleep(STILL_SECONDS + 1)
+        began = time.perf_counter()
+        run_shard(str(run.root), "rankings", shard)
+        taken[number > 3].append(time.perf_counter() - began)
+    return statistics.median(taken[0]), statistics.median(taken[1])
 
 
 def submit_held(run: Run, profile: str) -> list[str]:
-    """Hand the missing responses to Slurm, with a dependency that is never fulfilled, and return the array ids."""
+    """Hand in the missing responses, held, and return the ids of the arrays."""
     from modpo_hpc.launch.graph import Work
     from modpo_hpc.launch.profile import load_profile
     from modpo_hpc.launch.slurm import Submitter
@@ -97,6 +99,102 @@ def submit_held(run: Run, profile: str) -> list[str]:
     held = load_profile(profile).model_copy(update={"sbatch": {"hold": True}})
     work = Work("responses", tuple(run.missing("responses")), (), ())
     return [one.job for one in Submitter(run, held).submit([work], {})]
+
+
+def bench_submit(folder: Path, tasks: int) -> dict[str, Any]:
+    """Submit a stage of ``tasks`` shards and all that it rests on; wait until every shard is done."""
+    profile = folder / "profile.yaml"
+    placement = {"cpus": 1, "memory_gb": 0.5, "minutes": 5}
+    profile.write_text(json.dumps({"partition": "cpu", **placement, "limits": {"signal_seconds": 30}}))
+    study = ("configs/demo.yaml", "--set", f"shards.responses={tasks}")
+    words = ("submit", *study, "--run", folder / "array", "--profile", profile, "--until", "responses")
+    began = time.perf_counter()
+    took = seconds(*words)
+    run = Run.open(folder / "array")
+    rows = [json.loads(line) for line in (run.root / "slurm" / "submissions.jsonl").read_text().splitlines()]
+    arrays = [len(row["shards"]) for row in rows if row["stage"] == "responses"]
+    markers = run.folder("responses") / shards.MARKERS
+    while not markers.exists() or len(list(markers.glob("*.json"))) < tasks:
+        if time.perf_counter() - began > 1800:
+            sys.exit("the tasks were not done in half an hour; see modpo triage")
+        time.sleep(1)
+    all_done = time.perf_counter() - began
+    assert len(run.done("responses")) == tasks
+    return {"submit_s": took, "sbatch_calls": len(rows), "arrays": arrays, "all_done_s": all_done}
+
+
+@contextmanager
+def slurm() -> Iterator[None]:
+    """The Slurm of SLURM_CONF, or a test bed for as long as the block runs."""
+    if os.environ.get("SLURM_CONF"):
+        yield
+        return
+    folder = Path(f"/tmp/mb{os.getpid()}ops")
+    place = ("--folder", str(folder), "--port", str(24000 + os.getpid() % 100 * 20))
+    subprocess.run([sys.executable, TESTBED, "start", *place, "--max-array-size", str(MAX_ARRAY_SIZE)], check=True)
+    os.environ["SLURM_CONF"] = str(folder / "etc" / "slurm.conf")
+    try:
+        yield
+    finally:
+        subprocess.run([sys.executable, TESTBED, "stop", *place], check=True)
+        del os.environ["SLURM_CONF"]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=int, default=5000)
+    parser.add_argument("--tasks", type=int, default=1000, help="array tasks that are submitted and run; 0: none")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--profile", default="testbed", help="where the shards in Slurm's books are held")
+    parser.add_argument("--no-slurm", action="store_true", help="what needs no Slurm")
+    arguments = parser.parse_args()
+    os.chdir(REPOSITORY)
+    found: dict[str, Any] = {"shards": arguments.shards}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_recipes(folder / "recipes")
+        os.environ |= {"MODPO_LOGS": f"{name}/logs", "MODPO_JOBS": f"{name}/recipes", "PYTHONPATH": str(REPOSITORY)}
+        run = make_run(folder / "run", arguments.shards, 0.5)
+        for key, words in (("status_s", ("status", run.root, "--json")), ("help_s", ("--help",))):
+            found[key] = statistics.median(seconds(*words) for _ in range(arguments.repeats))
+        found["needs_by_markers_s"], found["needs_by_summary_s"] = bench_needs(folder / "needs", arguments.shards)
+        if not arguments.no_slurm:
+            with slurm():
+                held = submit_held(run, arguments.profile)
+                looks = [seconds("status", run.root, "--json") for _ in range(arguments.repeats)]
+                found["status_with_slurm_s"] = statistics.median(looks)
+                subprocess.run(["scancel", *held], check=True)
+                if arguments.tasks:
+                    found |= {"tasks": arguments.tasks, **bench_submit(folder, arguments.tasks)}
+    show(found)
+
+
+def show(found: dict[str, Any]) -> None:
+    """The figures in sentences, then as one line of JSON."""
+    print(
+        f"modpo --help {found['help_s']:.2f} s; status of {found['shards']} shards {found['status_s']:.2f} s by markers"
+    )
+    print(f"a shard behind {found['shards']}: {found['needs_by_markers_s']:.3f} s the first, ", end="")
+    print(f"{found['needs_by_summary_s']:.3f} s the others")
+    ratios = {
+        "help against its bound": HELP_BOUND / found["help_s"],
+        "status against its bound": STATUS_BOUND / found["status_s"],
+        "needs by the summary against every marker": found["needs_by_markers_s"] / found["needs_by_summary_s"],
+    }
+    if "status_with_slurm_s" in found:
+        print(f"status with half of them in Slurm's books: {found['status_with_slurm_s']:.2f} s")
+        ratios["status with Slurm against its bound"] = STATUS_BOUND / found["status_with_slurm_s"]
+    if "submit_s" in found:
+        print(
+            f"{found['tasks']} tasks: handed in after {found['submit_s']:.1f} s by {found['sbatch_calls']} sbatch, ",
+            end="",
+        )
+        print(f"arrays of {found['arrays']}; all done {found['all_done_s']:.0f} s after that command began")
+    absolute = {key: round(value, 3) if isinstance(value, float) else value for key, value in found.items()}
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    rounded = {key: round(value, 2) for key, value in ratios.items()}
+    print(json.dumps({"name": "ops", "ratios": rounded, "absolute": absolute, "machine": machine}))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,19 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.launch.graph import Work
 from modpo_hpc.launch.headers import setup_lines
-from modpo_hpc.launch.profile import Profile, allocate
-from modpo_hpc.pipeline import STAGES
+from modpo_hpc.launch.profile import Profile, allocate, load_profile
+from modpo_hpc.launch.slurm import sbatch_header
+from modpo_hpc.pipeline import STAGES, stage_named
+from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
+
+DEMO = REPOSITORY / "configs" / "demo.yaml"
 
 
 def job_environment(profile: Profile, folder: Path, **variables: str) -> dict[str, str]:
@@ -58,3 +66,80 @@ def test_what_a_profile_sets_reaches_the_shard_and_a_missing_module_ends_it(tmp_
         assert done.returncode == code, done.stderr
     assert (tmp_path / "loaded").read_text() == "cuda/12.4\n"
     assert "cannot load modules of the profile: absent" in done.stderr
+
+
+OVER_RAY = ["judge.executor=ray"]
+SHARDED = ["alignment.training.deepspeed=configs/deepspeed/zero2.json"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "fields", "overrides", "launcher", "tasks"),
+    [
+        ("verdicts", {}, [], "python", 1),
+        ("verdicts", {"nodes": 2}, OVER_RAY, "ray", 1),
+        ("rankings", {"launcher": "ray"}, OVER_RAY, "ray", 1),
+        ("policies", {"nodes": 2, "gpus": 4}, SHARDED, "srun", 4),
+        ("policies", {"gpus": 4}, SHARDED, "python", 1),
+        ("policies", {"launcher": "srun", "gpus": 4}, SHARDED, "srun", 4),
+    ],
+)
+def test_what_starts_a_shard_follows_from_its_nodes(
+    stage: str, fields: dict[str, object], overrides: list[str], launcher: str, tasks: int
+) -> None:
+    profile = Profile.model_validate({"stages": {stage: fields}})
+    found = allocate(profile, load_study(DEMO, overrides), stage_named(stage))
+    assert (found.launcher, found.tasks_per_node) == (launcher, tasks)
+
+
+def test_a_launcher_for_all_stages_is_taken_by_those_that_can() -> None:
+    profile, study = Profile(launcher="srun", gpus=2), load_study(DEMO, SHARDED)
+    found = {stage.name: allocate(profile, study, stage).launcher for stage in STAGES}
+    assert {name for name, launcher in found.items() if launcher == "srun"} == {"policies"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "fields", "overrides", "said"),
+    [
+        ("responses", {"nodes": 2}, [], ("nodes (of stage responses)", "2", "Take one")),
+        ("verdicts", {"nodes": 2, "launcher": "python"}, OVER_RAY, ("nodes", "launcher ray")),
+        ("verdicts", {"nodes": 2}, [], ("Ray cluster would idle", "judge.executor")),
+        ("answers", {"launcher": "ray"}, OVER_RAY, ("launcher (of stage answers)", "'ray'", "Take python")),
+        ("verdicts", {"launcher": "srun"}, [], ("cannot start such a shard", "Take ray")),
+        ("policies", {"nodes": 2}, [], ("DeepSpeed", "alignment.training.deepspeed")),
+    ],
+)
+def test_nodes_that_would_idle_or_do_the_same_twice_are_refused(
+    stage: str, fields: dict[str, object], overrides: list[str], said: tuple[str, ...]
+) -> None:
+    profile = Profile.model_validate({"stages": {stage: fields}})
+    with pytest.raises(InputError) as caught:
+        allocate(profile, load_study(DEMO, overrides), stage_named(stage))
+    for words in said:
+        assert words in str(caught.value)
+
+
+def test_a_shard_beside_ray_takes_the_place_of_the_batch_shell_which_gets_the_signal(tmp_path: Path) -> None:
+    profile = Profile.model_validate({"python": "apptainer exec m.sif python", "stages": {"verdicts": {"nodes": 2}}})
+    run = Run.envisage(tmp_path / "run", load_study(DEMO, OVER_RAY))
+    (text,) = sbatch_header(run, profile, Work("verdicts", run.shard_ids("verdicts"), (), ()), 1000)
+    *_, command, _ = text.split("\n")
+    assert command.startswith(f"exec bash {REPOSITORY}/slurm/ray.sh apptainer exec m.sif python -u -m submitit")
+    assert "#SBATCH --signal=B:USR2@120\n" in text
+    assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n" in text
+    assert "srun" not in text
+    assert "export MODPO_PYTHON='apptainer exec m.sif python'\n" in text
+
+
+@pytest.mark.parametrize("name", ["gpu", "gpu-preemptible"])
+@pytest.mark.parametrize(("study", "gpus", "memory"), [("paper", 0, 8), ("open-small", 1, 48)])
+def test_judging_gets_a_gpu_and_its_memory_where_the_study_runs_its_own_judge(
+    name: str, study: str, gpus: int, memory: int
+) -> None:
+    """A profile that took memory from the study would leave a server of 7B parameters with that of an API's caller."""
+    profile, loaded = load_profile(name), load_study(REPOSITORY / "configs" / f"{study}.yaml")
+    for stage in ("rankings", "verdicts"):
+        found = allocate(profile, loaded, stage_named(stage))
+        assert (found.gpus, found.memory_gb) == (gpus, memory)
+        assert found.partition == (profile.gpu_partition if gpus else "cpu")
+    toxicity = allocate(profile, load_study(REPOSITORY / "configs" / "paper.yaml"), stage_named("toxicity"))
+    assert (toxicity.gpus, toxicity.partition) == (1, profile.gpu_partition)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modpo_hpc.errors import IncompleteError
-from modpo_hpc.launch import accounting, drafting, graph, task, triage
+from modpo_hpc.launch import cluster, commands, drafting, fields, graph, sacct, squeue, task, triage
 from modpo_hpc.launch.attempts import Attempt
 from modpo_hpc.launch.state import reconcile
 from modpo_hpc.pipeline import STAGES
@@ -43,35 +43,32 @@ def evidence(slurm: str = "FAILED", log: str = "", slurm_log: str = "", steps: t
 
 
 def test_squeue_and_sacct_are_read() -> None:
-    running, stuck = accounting.read_queue(QUEUE)
+    running, stuck = squeue.read_queue(QUEUE)
     assert (running.job, running.raw, running.nodes, running.seconds) == ("7_2", "9", "n3", 93784)
     assert running.comment == "modpo:ab|c:x"
     assert stuck.stuck
     assert stuck.alive
     assert not running.stuck
-    ended, *waiting = accounting.read_accounting(ACCOUNTS)
+    ended, *waiting = sacct.read_accounting(ACCOUNTS)
     assert (ended.state, ended.gpus, ended.cpus, ended.seconds, ended.alive) == ("CANCELLED", 4, 2, 60, False)
     assert [life.job for life in waiting] == ["7_3", "7_5", "7_6"]
     assert all(life.alive and not life.nodes for life in waiting)
 
 
 def test_steps_tell_the_memory_that_was_asked_for_and_used() -> None:
-    steps = accounting.read_steps(
-        "5|FAILED|1:0||300M|n1\n5.batch|FAILED|1:0|2172K||n1\n5.0|OUT_OF_MEMORY|0:125|1.5G||n1\n"
-    )
+    steps = sacct.read_steps("5|FAILED|1:0||300M|n1\n5.batch|FAILED|1:0|2172K||n1\n5.0|OUT_OF_MEMORY|0:125|1.5G||n1\n")
     assert [step.step for step in steps] == ["", "batch", "0"]
     assert steps[2].max_rss_mb == 1536
     assert steps[2].requested_mb == 300
 
 
 def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
-    assert accounting.read_partitions("a|infinite\nb|10:00\nc|2-00:00:00\n") == {"a": math.inf, "b": 10, "c": 2880}
+    assert cluster.read_partitions("a|infinite\nb|10:00\nc|2-00:00:00\n") == {"a": math.inf, "b": 10, "c": 2880}
     fields = drafting.draft_profile(
         "cpu|2-00:00:00|32+|128000|(null)|cpu*\ngpu|1-00:00:00|64|512000+|gpu:a100:4(S:0-1)|gpu\n", 501, ["lab"]
     )
-    assert (fields["partition"], fields["account"]) == ("cpu", "lab")
+    assert (fields["partition"], fields["gpu_partition"], fields["account"]) == ("cpu", "gpu", "lab")
     assert fields["stages"]["policies"] == {
-        "partition": "gpu",
         "gpus": 1,
         "cpus": 16,
         "memory_gb": 118.7,
@@ -84,8 +81,8 @@ def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
     ("proof", "cause"),
     [
         (evidence("OUT_OF_MEMORY"), "oom"),
-        (evidence(steps=(accounting.Step("5", "0", "OUT_OF_MEMORY", "0:125", None, 300),)), "oom"),
-        (evidence(steps=(accounting.Step("5", "0", "FAILED", "0:9", 900, 300),)), "oom"),
+        (evidence(steps=(sacct.Step("5", "0", "OUT_OF_MEMORY", "0:125", None, 300),)), "oom"),
+        (evidence(steps=(sacct.Step("5", "0", "FAILED", "0:9", 900, 300),)), "oom"),
         (evidence(slurm_log="slurmstepd: error: Step 5.0 exceeded memory limit (320 > 300), being killed"), "oom"),
         (evidence(error="MemoryError"), "oom"),
         (evidence(error="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"), "oom-gpu"),
@@ -100,6 +97,14 @@ def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
         (evidence(error="httpx.HTTPStatusError: 429 Too Many Requests"), "api"),
         (evidence(error="ValueError: shape"), "code"),
         (evidence(slurm_log="srun: error: n1: task 0: Killed", outcome="running"), "killed"),
+        (
+            evidence(
+                error="RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4242",
+                slurm_log="srun: error: n2: task 1: Killed",
+            ),
+            "killed",
+        ),
+        (evidence(error="RuntimeError: Connection closed by peer"), "code"),
         (evidence(""), "lost"),
     ],
 )
@@ -112,11 +117,11 @@ def test_the_same_error_of_two_shards_is_one_group() -> None:
     assert one == triage.normalise("ValueError: shard 8 met 0x80 at /scratch/8.parquet of 'c'")
 
 
-LIFE = accounting.Life("7_2", "9", "FAILED", "1:0", 1.0, 2.0, 3.0, 1, "n1", 1, 0)
+LIFE = sacct.Life("7_2", "9", "FAILED", "1:0", 1.0, 2.0, 3.0, 1, "n1", 1, 0)
 
 
-def line(state: str, reason: str = "None") -> accounting.QueueLine:
-    return accounting.QueueLine("7_2", "9", state, None, None, "", 0, "", reason)
+def line(state: str, reason: str = "None") -> squeue.QueueLine:
+    return squeue.QueueLine("7_2", "9", state, None, None, "", 0, "", reason)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +132,9 @@ def line(state: str, reason: str = "None") -> accounting.QueueLine:
         ((False, False, "7_2", line("COMPLETED"), [], False), "failed", "COMPLETED without a marker"),
         ((False, False, "7_2", line("PENDING", "BeginTime"), [LIFE], False), "queued", ""),
         (
-            (False, False, "7_2", line("PENDING", accounting.NEVER_SATISFIED), [], False),
+            (False, False, "7_2", line("PENDING", squeue.NEVER_SATISFIED), [], False),
             "blocked",
-            accounting.NEVER_SATISFIED,
+            squeue.NEVER_SATISFIED,
         ),
         ((False, False, "7_2", None, [LIFE], True), "cancelled", ""),
         ((False, False, "7_2", None, [], False), "failed", "left the queue without a marker"),
@@ -145,7 +150,7 @@ def test_markers_outrank_squeue_and_squeue_outranks_sacct(facts: tuple, state: s
 
 def test_why_a_job_was_stopped() -> None:
     at = "2026-01-02T03:04:05"
-    end = accounting.instant(at)
+    end = fields.instant(at)
     assert end is not None
     running = {"JobState": "RUNNING", "PreemptTime": "None", "EndTime": at}
     assert task.why_stopped(running, end - 100, 30) == "timeout"
@@ -190,11 +195,11 @@ def test_a_range_of_an_array_is_taken_apart(indices: list[int]) -> None:
             low, high = indices[start], indices[place - 1]
             parts.append(str(low) if low == high else f"{low}-{high}")
             start = place
-    assert accounting.expand_job(f"12_[{','.join(parts)}%4]") == [f"12_{index}" for index in indices]
+    assert fields.expand_job(f"12_[{','.join(parts)}%4]") == [f"12_{index}" for index in indices]
 
 
 def test_an_interactive_job_leaves_nothing_behind() -> None:
-    kept = accounting.clean_environment(
+    kept = commands.clean_environment(
         {"SLURM_CPU_BIND": "x", "SLURM_JOB_ID": "1", "SBATCH_ACCOUNT": "a", "SLURM_CONF": "c", "HOME": "h"}
     )
     assert kept == {"SLURM_CONF": "c", "HOME": "h"}

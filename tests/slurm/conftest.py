@@ -20,6 +20,7 @@ import yaml
 from modpo_hpc.cli.main import main
 from modpo_hpc.pipeline import STAGES
 from tests.conftest import REPOSITORY
+from tests.slurm.fates import write_recipes
 
 MISSING = (
     "Slurm is not installed; on Debian: apt-get install -y slurmctld slurmd slurm-client munge slurmdbd mariadb-server"
@@ -78,10 +79,7 @@ class Cluster:
         self.bed, self.folder, self.run_dir, self._capture = bed, folder, folder / "study", capture
         self.fates = folder / "fates"
         self.fates.mkdir()
-        recipes = folder / "recipes"
-        recipes.mkdir()
-        for stage in STAGES:
-            (recipes / f"{stage.verb}.py").write_text(f"from tests.slurm.fates import make as {stage.verb}\n")
+        write_recipes(folder / "recipes")
         study = yaml.safe_load((REPOSITORY / "configs" / "demo.yaml").read_text())
         study["shards"] = {"responses": 8, "rankings": 2}
         study["resources"] = {stage.name: {"memory_gb": 0.4, "minutes": 5} for stage in STAGES}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.pipeline import STAGES
 from modpo_hpc.run import Run, Shard
 
 SCHEMA = pa.schema([("stage", pa.string()), ("shard", pa.string()), ("step", pa.int32())])
@@ -22,6 +23,10 @@ def make(run: Run, shard: Shard) -> None:
     fate, _, argument = _fate(shard).partition(" ")
     if fate == "raise":
         raise ValueError(f"shard {shard.id} met a wall at step 17 of /some/file_{shard.id}.txt")
+    if fate == "raise-on":
+        if os.environ.get("SLURMD_NODENAME") == argument:
+            raise RuntimeError(f"no module for this CPU on {argument}")
+        fate, argument = "slow", "3"
     if fate == "bad-input":
         raise InputError("the survey has no column 'age'", file="survey.csv", remedy="Add the column.")
     if fate == "disk":
@@ -47,7 +52,16 @@ def make(run: Run, shard: Shard) -> None:
                 time.sleep(float(argument) / STEPS)
             shard.check()
         rows = [{"stage": shard.stage.name, "shard": shard.id, "step": row["step"]} for row in journal.rows]
+    if fate == "otherwise":
+        rows = rows[::-1]
     shard.write_table(rows, SCHEMA)
+
+
+def write_recipes(folder: Path) -> None:
+    """A recipe for every stage, for MODPO_JOBS."""
+    folder.mkdir()
+    for stage in STAGES:
+        (folder / f"{stage.verb}.py").write_text(f"from tests.slurm.fates import make as {stage.verb}\n")
 
 
 def _fate(shard: Shard) -> str:

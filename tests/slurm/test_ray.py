@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -50,36 +52,77 @@ def test_two_clusters_keep_apart_and_leave_nothing(cluster: Cluster, monkeypatch
     assert "7:0" in cluster.slurm("sacct", "-nX", "-j", failing, "-o", "exitcode")
     for job in (failing, cancelled):
         cluster.wait(lambda: not processes_of(job), seconds=20)  # noqa: B023
+        assert not Path(f"/tmp/ray{job}").exists()
 
 
-def test_judging_on_two_nodes_and_one_failed_shard_again_alone(
+def ray_head(job: str) -> int:
+    """The process that holds a job's Ray cluster together."""
+    found = subprocess.run(["pgrep", "-f", f"gcs_server.*/tmp/ray{job}/"], capture_output=True, text=True, check=False)
+    return int(found.stdout.split()[0])
+
+
+def batch_shell(job: str) -> int:
+    """The script of a job: the shell of ray.sh that is no step's."""
+    found = subprocess.run(["pgrep", "-f", "slurm/ray.sh .*submitit"], capture_output=True, text=True, check=False)
+    mine = [pid for pid in map(int, found.stdout.split()) if f"SLURM_JOB_ID={job}" in environment_of(pid)]
+    return min(mine)
+
+
+def environment_of(process: int) -> list[str]:
+    try:
+        return Path(f"/proc/{process}/environ").read_text(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def test_judging_over_two_nodes_is_handed_in_by_submit_and_outlives_a_dead_head_and_a_killed_script(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The endpoint is the test's own, which counts calls: those of the shard that went well are not made again."""
+    """Three shards, two at once on the same nodes. The endpoint is the test's own, and slow enough to be in time."""
     pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_OBJECT_STORE_MB", "100")
     monkeypatch.delenv("MODPO_JOBS")  # the real recipes
-    with counting_server(tmp_path, latency=0.02) as (url, calls):
+    with counting_server(tmp_path, latency=1.5) as (url, calls):
         run = world(
             cluster.folder / "judged", kind="openai", model="m", base_url=url, max_tokens=32, executor="ray", actors=2
         )
-        well, failing = run.shard_ids("verdicts")[:2]
+        cluster.study, cluster.run_dir = run.root / "study.yaml", run.root
+        cluster.profile(
+            {
+                "partition": "cpu",
+                "environment": {"RAY_OBJECT_STORE_MB": "100"},
+                "stages": {"verdicts": {"nodes": 2, "cpus": 2, "memory_gb": 3, "minutes": 10, "throttle": 2}},
+            }
+        )
+        beheaded, undisturbed, killed = run.shard_ids("verdicts")
+        cluster.submit("--only", "verdicts")
+        jobs = {shard: one["job"] for shard, one in cluster.shards("verdicts").items()}
 
-        def judged(shard: str, environment: str = "ALL") -> str:
-            command = ("python", str(REPOSITORY / "jobs" / "judge.py"), str(run.root), "--shard", shard)
-            return submit(cluster, cluster.folder / f"{shard}.out", *command, environment=environment)
+        def raw(shard: str) -> str:
+            return cluster.slurm("squeue", "-h", "-j", jobs[shard], "-o", "%A").strip()
 
-        def code_of(job: str) -> str:
-            return cluster.slurm("sacct", "-nX", "-j", job, "-o", "exitcode").strip()
+        def judges(shard: str) -> bool:
+            return (run.folder("verdicts") / ".work" / shard / "progress.json").exists()
 
-        jobs = [judged(well), judged(failing, "ALL,MODPO_JUDGE_MODEL=unknown")]
-        cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip(), seconds=180)
-        assert [code_of(job) for job in jobs] == ["0:0", "2:0"], (cluster.folder / f"{failing}.out").read_text()
-        assert "does not know this model" in (cluster.folder / f"{failing}.out").read_text()
-        assert [*run.done("verdicts")] == [well]
-        assert len(calls.read_text().splitlines()) == 60
-        again = judged(failing)
-        cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip(), seconds=180)
-        assert code_of(again) == "0:0"
-        assert [*run.done("verdicts")] == [well, failing]
-        assert len(calls.read_text().splitlines()) == 120
+        cluster.wait(lambda: judges(beheaded) and judges(undisturbed), seconds=180)
+        first = raw(beheaded)
+        assert "NumNodes=2" in cluster.slurm("scontrol", "show", "job", jobs[beheaded])
+        os.kill(ray_head(first), signal.SIGKILL)
+        cluster.wait(lambda: cluster.shards("verdicts")[beheaded]["state"] == "failed")
+        assert "the head of Ray has died" in cluster("triage", run.root)[1]
+
+        cluster.wait(lambda: judges(killed), seconds=180)
+        third = raw(killed)
+        os.kill(batch_shell(third), signal.SIGKILL)
+        cluster.wait(lambda: cluster.shards("verdicts")[killed]["state"] == "failed")
+        cluster.wait(lambda: cluster.shards("verdicts")[undisturbed]["state"] == "done", seconds=180)
+        cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip())
+        for job in (first, third):
+            cluster.wait(lambda: not processes_of(job), seconds=20)  # noqa: B023
+            assert not Path(f"/tmp/ray{job}").exists()
+
+        asked = len(calls.read_text().splitlines())
+        code, output = cluster("rerun", run.root, "--failed")
+        assert code == 0, output
+        cluster.wait(lambda: cluster.status()["verdicts"]["done"] == 3, seconds=180)
+        assert asked < len(calls.read_text().splitlines()) < 3 * 60 + asked, "what was answered is not asked again"
+        assert run.table("verdicts").num_rows == 3 * 2 * 60

@@ -39,6 +39,13 @@ def test_every_failure_has_its_name_and_a_rerun_mends_the_graph(cluster: Cluster
     assert not list((cluster.run_dir / "responses").glob("half.txt"))
 
     cluster.mercy()
+    code, output = cluster("rerun", cluster.run_dir, "--class", "oom", "--mem", "x1.5")
+    assert code == 0, output
+    again = cluster.shards("responses")["3"]["job"]
+    assert "MinMemoryNode=614M" in cluster.slurm("scontrol", "show", "job", again)
+    assert [line.split()[0] for line in output.splitlines()] == ["responses"], "what lacks other shards too stays"
+    assert cluster.status()["rankings"]["blocked"] == 2
+    cluster.wait(lambda: cluster.shards("responses")["3"]["state"] == "done")
     code, output = cluster("rerun", cluster.run_dir, "--failed")
     assert code == 0, output
     cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)

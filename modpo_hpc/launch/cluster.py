@@ -1,0 +1,77 @@
+"""What a cluster is (scontrol, sinfo, sacctmgr), and jobs taken out of its queue (scancel)."""
+
+from __future__ import annotations
+
+import getpass
+import math
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+
+from modpo_hpc.launch.commands import NO_JOB, SlurmError, call
+from modpo_hpc.launch.fields import seconds_of
+
+
+def ask_job(job: str) -> dict[str, str]:
+    """What scontrol knows of ``job``; empty when it has forgotten it."""
+    try:
+        return read_job(call("scontrol", "--oneliner", "show", "job", job, attempts=3))
+    except SlurmError as error:
+        if any(one in str(error) for one in NO_JOB):
+            return {}
+        raise
+
+
+def read_job(text: str) -> dict[str, str]:
+    """The fields of ``scontrol --oneliner show job``; values with spaces keep their first word."""
+    return dict(part.split("=", 1) for part in text.split() if "=" in part)
+
+
+def max_array_size() -> int:
+    """Number of elements that an array may have on this cluster: its largest index is one less."""
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", call("scontrol", "show", "config", attempts=3))
+    return int(found[1]) if found else 1001
+
+
+def partitions() -> dict[str, float]:
+    """Partition -> its longest time limit in minutes, infinite where there is none."""
+    return read_partitions(call("sinfo", "--noheader", "--format=%R|%l", attempts=3))
+
+
+def read_partitions(text: str) -> dict[str, float]:
+    """Lines of ``sinfo --format=%R|%l``."""
+    found = {}
+    for line in text.splitlines():
+        name, _, limit = line.strip().rpartition("|")
+        found[name] = math.inf if limit in ("infinite", "n/a") else seconds_of(limit) / 60
+    return found
+
+
+def my_accounts() -> list[str]:
+    """Slurm accounts of this user, the default one first; empty where no accounts are kept."""
+    try:
+        which = ("show", "user", getpass.getuser(), "withassoc", "format=defaultaccount,account")
+        text = call("sacctmgr", "--noheader", "--parsable2", *which)
+    except SlurmError:
+        return []
+    rows = [line.split("|") for line in text.splitlines() if "|" in line]
+    return list(dict.fromkeys([*(row[0] for row in rows), *(row[1] for row in rows)]))
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel ``jobs``; those that have ended already are passed over.
+
+    A pending array element is held first: cancelled straight away it would leave no trace in Slurm's books.
+    """
+    for start in range(0, len(jobs), 500):
+        block = jobs[start : start + 500]
+        elements = [job for job in block if "_" in job]
+        if elements:
+            # Running or ended elements cannot be held; scancel below tells of real trouble.
+            with suppress(SlurmError):
+                call("scontrol", "hold", ",".join(elements), attempts=2)
+        try:
+            call("scancel", *block, attempts=4)
+        except SlurmError as error:
+            if not any(one in str(error) for one in (*NO_JOB, "already completing or completed")):
+                raise

@@ -1,0 +1,123 @@
+"""What sacct says of the lives of jobs and of their steps, where a cluster keeps accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from modpo_hpc.launch.commands import SlurmError, call
+from modpo_hpc.launch.fields import count_of, expand_job, instant, megabytes_of
+from modpo_hpc.launch.squeue import ALIVE
+
+ACCOUNT_FIELDS = (
+    "JobID",
+    "JobIDRaw",
+    "State",
+    "ExitCode",
+    "Submit",
+    "Start",
+    "End",
+    "ElapsedRaw",
+    "NodeList",
+    "AllocTRES",
+)
+STEP_FIELDS = ("JobID", "State", "ExitCode", "MaxRSS", "ReqMem", "NodeList")
+
+
+@dataclass(frozen=True)
+class Life:
+    """One life of a job or array element as sacct shows it; a requeue begins a new one."""
+
+    job: str
+    raw: str
+    state: str
+    exit_code: str
+    submit: float | None
+    start: float | None
+    end: float | None
+    seconds: int
+    nodes: str
+    cpus: int
+    gpus: int
+
+    @property
+    def alive(self) -> bool:
+        return self.state in ALIVE and self.end is None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a job: where sacct keeps the memory and the cause of a kill."""
+
+    job: str
+    step: str
+    state: str
+    exit_code: str
+    max_rss_mb: float | None
+    requested_mb: float | None
+
+
+def ask_accounting(jobs: Iterable[str], since: float) -> list[Life] | None:
+    """Every life of ``jobs`` by sacct, or None if this cluster keeps no accounts."""
+    wanted = sorted({job.partition("_")[0] for job in jobs}, key=int)
+    if not wanted:
+        return []
+    text = _sacct(("--allocations", "--duplicates"), wanted, since, ACCOUNT_FIELDS)
+    return None if text is None else read_accounting(text)
+
+
+def ask_steps(jobs: Iterable[str], since: float) -> list[Step] | None:
+    """The steps of ``jobs`` by sacct, or None if this cluster keeps no accounts."""
+    wanted = sorted(set(jobs))
+    if not wanted:
+        return []
+    text = _sacct((), wanted, since, STEP_FIELDS)
+    return None if text is None else read_steps(text)
+
+
+def read_accounting(text: str) -> list[Life]:
+    """Lines of sacct with ACCOUNT_FIELDS; a pending range such as ``7_[2-5]`` is taken apart."""
+    lives = []
+    for line in text.splitlines():
+        job, raw, state, exit_code, submit, start, end, elapsed, nodes, tres = line.split("|")
+        for one in expand_job(job):
+            lives.append(
+                Life(
+                    one,
+                    raw,
+                    state.split()[0] if state else "UNKNOWN",
+                    exit_code,
+                    instant(submit),
+                    instant(start),
+                    instant(end),
+                    int(elapsed or 0),
+                    "" if nodes == "None assigned" else nodes,
+                    count_of(tres, "cpu"),
+                    count_of(tres, "gres/gpu"),
+                )
+            )
+    return lives
+
+
+def read_steps(text: str) -> list[Step]:
+    """Lines of sacct with STEP_FIELDS; the line of the job itself has an empty step."""
+    steps = []
+    requested: dict[str, float | None] = {}
+    for line in text.splitlines():
+        job_id, state, exit_code, max_rss, wanted, _ = line.split("|")
+        job, _, step = job_id.partition(".")
+        if wanted:
+            requested[job] = megabytes_of(wanted)
+        steps.append(Step(job, step, state.split()[0], exit_code, megabytes_of(max_rss), requested.get(job)))
+    return steps
+
+
+def _sacct(options: Sequence[str], jobs: Sequence[str], since: float, fields: Sequence[str]) -> str | None:
+    # Without a start sacct looks no further back than midnight.
+    start = datetime.fromtimestamp(since - 3600).strftime("%Y-%m-%dT%H:%M:%S")
+    which = (f"--starttime={start}", f"--jobs={','.join(jobs)}", f"--format={','.join(fields)}")
+    try:
+        return call("sacct", "--noheader", "--parsable2", *options, *which)
+    except SlurmError:
+        return None

@@ -1,0 +1,73 @@
+"""What squeue says of jobs that wait, run or have ended lately."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from modpo_hpc.launch.commands import NO_JOB, SlurmError, call
+from modpo_hpc.launch.fields import instant, seconds_of
+
+QUEUE_FORMAT = "%i|%A|%T|%S|%e|%N|%M|%k|%r"
+RUNNING = frozenset(("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"))
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING", "SPECIAL_EXIT")
+ALIVE = RUNNING | frozenset(WAITING)
+NEVER_SATISFIED = "DependencyNeverSatisfied"
+
+
+@dataclass(frozen=True)
+class QueueLine:
+    """A job or array element as squeue shows it."""
+
+    job: str
+    raw: str
+    state: str
+    start: float | None
+    end: float | None
+    nodes: str
+    seconds: int
+    comment: str
+    reason: str
+
+    @property
+    def alive(self) -> bool:
+        return self.state in ALIVE
+
+    @property
+    def stuck(self) -> bool:
+        """Waits for ever: a job that it depends on has failed."""
+        return self.state == "PENDING" and self.reason == NEVER_SATISFIED
+
+
+def ask_queue(jobs: Iterable[str]) -> list[QueueLine]:
+    """The lines of squeue on ``jobs`` (ids of jobs or arrays), with what has ended lately."""
+    wanted = sorted({job.partition("_")[0] for job in jobs}, key=int)
+    if not wanted:
+        return []
+    try:
+        which = ("--array", "--states=all", f"--jobs={','.join(wanted)}")
+        text = call("squeue", "--noheader", *which, f"--format={QUEUE_FORMAT}", attempts=3)
+    except SlurmError as error:
+        if any(one in str(error) for one in NO_JOB):
+            return []
+        raise
+    return read_queue(text)
+
+
+def ask_queue_of_user() -> list[QueueLine]:
+    """The lines of squeue on all jobs of this user."""
+    return read_queue(call("squeue", "--noheader", "--array", "--me", f"--format={QUEUE_FORMAT}", attempts=3))
+
+
+def read_queue(text: str) -> list[QueueLine]:
+    """Lines of squeue in QUEUE_FORMAT."""
+    lines = []
+    for line in text.splitlines():
+        job, raw, state, start, end, nodes, elapsed, rest = line.split("|", 7)
+        comment, _, reason = rest.rpartition("|")
+        lines.append(
+            QueueLine(
+                job, raw, state.split()[0], instant(start), instant(end), nodes, seconds_of(elapsed), comment, reason
+            )
+        )
+    return lines

@@ -1,0 +1,109 @@
+"""Reruns on a real Slurm: one class at a time, what is stale, away from a bad node; and what a cluster refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from modpo_hpc.launch.submissions import read_book
+from modpo_hpc.run import Run
+from tests.slurm.conftest import Cluster
+
+
+def job_of(cluster: Cluster, stage: str, shard: str) -> str:
+    """What Slurm knows of the job that holds a shard now."""
+    return cluster.slurm("scontrol", "show", "job", cluster.shards(stage)[shard]["job"])
+
+
+@pytest.mark.slow
+def test_a_node_that_fails_every_shard_is_named_and_kept_away_from(cluster: Cluster) -> None:
+    """The node fails fast, so it draws one shard after the other while the good ones work."""
+    for shard in "01234567":
+        cluster.fate("responses", shard, "raise-on n2")
+    cluster.profile({"partition": "cpu", "cpus": 4})
+    cluster.submit("--until", "rankings")
+    cluster.wait(lambda: cluster.status()["rankings"]["blocked"] == 2)
+    failed = {shard: one for shard, one in cluster.shards("responses").items() if one["state"] == "failed"}
+    assert len(failed) >= 2
+    assert {one["node"] for one in failed.values()} == {"n2"}
+    assert "n2" in cluster("triage", cluster.run_dir)[1]
+    code, output = cluster("rerun", cluster.run_dir, "--failed", "--exclude-suspects")
+    assert code == 0, output
+    assert all("ExcNodeList=n2" in job_of(cluster, "responses", shard) for shard in failed)
+    cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
+
+
+def test_what_is_stale_is_handed_in_again_in_its_order(cluster: Cluster) -> None:
+    cluster.submit("--until", "responses", "--set", "shards.responses=2")
+    cluster.wait(lambda: cluster.status()["responses"]["done"] == 2)
+    cluster.fate("questions", "all", "otherwise")
+    assert cluster("rerun", cluster.run_dir, "questions", "all")[0] == 0
+    cluster.wait(lambda: cluster.status()["questions"]["done"] == 1)
+    found = cluster.status()
+    assert (found["models"]["stale"], found["responses"]["stale"]) == (1, 2)
+    code, output = cluster("rerun", cluster.run_dir, "--stale")
+    assert code == 0, output
+    models = cluster.shards("models")["all"]["job"]
+    assert f"after {models}" in output
+    cluster.wait(lambda: cluster.status()["responses"]["done"] == 2)
+    assert len([one for one in read_book(Run.open(cluster.run_dir)).submissions if one.stage == "questions"]) == 2
+
+
+def test_an_account_that_the_cluster_demands_and_a_wrong_one_are_named_before_anything_is_queued(
+    cluster: Cluster,
+) -> None:
+    cluster.slurm("scontrol", "update", "PartitionName=short", "AllowAccounts=lab")
+    try:
+        for account in (None, "nobody"):
+            fields = {"partition": "short", **({"account": account} if account else {})}
+            cluster.profile(fields)
+            output = cluster.submit(expect=2)
+            for words in ("refuses the jobs of stage questions", "'account'", "profile", "sacctmgr show associations"):
+                assert words in output
+            assert ("nobody" in output) == bool(account)
+    finally:
+        cluster.slurm("scontrol", "update", "PartitionName=short", "AllowAccounts=ALL")
+    assert not cluster.slurm("squeue", "-h").strip()
+    assert not cluster.run_dir.exists()
+
+
+def test_a_rerun_or_a_submit_elsewhere_is_refused_and_the_queue_left_alone(cluster: Cluster) -> None:
+    cluster.fate("questions", "all", "slow 60")
+    cluster.submit("--until", "responses")
+    before = sorted(cluster.slurm("squeue", "-h", "-r", "-o", "%i").split())
+    profile = cluster.folder / "other.yaml"
+    profile.write_text("partition: gpuu\n")
+    code, output = cluster("rerun", cluster.run_dir, "responses", "0", "--profile", profile)
+    assert code == 2
+    assert "is queued as job" in output
+    code, output = cluster("rerun", cluster.run_dir, "personas", "all", "--profile", profile)
+    assert code == 2
+    assert "no such partition" in output
+    other = cluster.submit("--set", "name=other", "--set", "seed=3", expect=2)
+    assert "study.yaml" in other
+    assert "seed: 42 -> 3" in other
+    assert sorted(cluster.slurm("squeue", "-h", "-r", "-o", "%i").split()) == before
+
+
+def test_doctor_looks_around_from_here_and_from_a_job(cluster: Cluster) -> None:
+    code, output = cluster("doctor", "--profile", "testbed", "--folder", cluster.folder, "--json")
+    found = {one["name"]: one for one in json.loads(output)}
+    assert code == 0, output
+    assert "cpu" in found["partitions"]["words"]
+    assert found["partitions of the profile"]["words"] == "all of the profile are here"
+    assert found["MaxArraySize"]["words"].startswith("1001")
+    assert found["JobRequeue"]["words"] == "on"
+    assert found["PreemptMode"]["words"] == "REQUEUE"
+    assert found["sacct"]["verdict"] == "good"
+    for where in ("", "in a job: "):
+        assert found[f"{where}filesystem"]["verdict"] == "good"
+        assert {f"{where}GPU", f"{where}internet", f"{where}model cache", f"{where}DeepSpeed"} <= found.keys()
+    assert found["in a job: host"]["verdict"] == "good"
+
+    wrong = cluster.folder / "wrong.yaml"
+    wrong.write_text("partition: cpu\nstages: {policies: {partition: gpu}}\n")
+    code, output = cluster("doctor", "--profile", wrong, "--folder", cluster.folder)
+    assert code == 1
+    assert "not here: gpu" in output
+    assert "in a job" not in output
