@@ -11,6 +11,8 @@ import torch
 
 from modpo_hpc.prompts import reward_pair
 
+_STRETCH = 1.1
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -76,10 +78,14 @@ def collate(rows: Sequence[Encoded], pad_id: int, device: torch.device) -> dict[
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Indices of ``lengths`` in batches of like length: one row, or as many as give ``tokens`` with padding at most."""
+    """Indices of ``lengths`` in batches of like length: one row, or as many as give ``tokens`` with padding at most.
+
+    No row of a batch is longer than ``_STRETCH`` times the shortest, so that little is padding where rows are few.
+    """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
-        if batches and lengths[index] * (len(batches[-1]) + 1) <= tokens:
+        fits = batches and lengths[index] <= max(_STRETCH * lengths[batches[-1][0]], lengths[batches[-1][0]] + 2)
+        if fits and lengths[index] * (len(batches[-1]) + 1) <= tokens:
             batches[-1].append(index)
         else:
             batches.append([index])

@@ -90,7 +90,12 @@ def test_cutting_is_the_tokenizers_own_truncation(world: Run) -> None:
 def test_scoring_batches_hold_every_row_once_within_the_tokens(lengths: list[int], tokens: int) -> None:
     batches = batches_by_length(lengths, tokens)
     assert sorted(one for batch in batches for one in batch) == list(range(len(lengths)))
-    assert all(len(batch) == 1 or len(batch) * max(lengths[one] for one in batch) <= tokens for batch in batches)
+    for batch in batches:
+        longest, shortest = (choose(lengths[one] for one in batch) for choose in (max, min))
+        assert len(batch) == 1 or len(batch) * longest <= tokens
+        assert longest <= max(1.1 * shortest, shortest + 2), "padding is a tenth at most"
+    rows = sum(lengths)
+    assert sum(len(batch) * max(lengths[one] for one in batch) for batch in batches) <= 1.1 * rows + 2 * len(lengths)
 
 
 @given(
