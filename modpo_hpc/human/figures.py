@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from modpo_hpc.human.analysis import Tables
+from modpo_hpc.report.labels import place
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9aa0a6"
 
@@ -39,14 +40,18 @@ def _outcomes(axes: Axes, table: pd.DataFrame, a: str, b: str) -> None:
     part = table[table["rule"] == "majority"].iloc[::-1]
     places = np.arange(len(part))
     left = np.zeros(len(part))
-    for name, colour, label in (("A", BLUE, a), ("tie", GREY, "tie"), ("B", ORANGE, b)):
+    for name, colour, ink, label in (
+        ("A", BLUE, "white", a),
+        ("tie", GREY, "black", "tie"),
+        ("B", ORANGE, "white", b),
+    ):
         shares = part[f"{name}_share"].to_numpy(float)
         bars = axes.barh(places, shares, left=left, color=colour, label=label)
         axes.bar_label(
             bars,
             [f"{share:.0%}" if share >= 0.06 else "" for share in shares],
             label_type="center",
-            color="white",
+            color=ink,
             fontsize=8,
         )
         left = left + shares
@@ -86,6 +91,8 @@ def _agreement(axes: Axes, table: pd.DataFrame) -> None:
 
 def _consensus(axes: Axes, table: pd.DataFrame) -> None:
     part = table[table["rule"] == "majority"]
+    points: list[tuple[float, float]] = []
+    counts: list[str] = []
     for (criterion, rows), colour, shift in zip(
         part.groupby("criterion", sort=False), (BLUE, ORANGE, GREEN), (-0.009, 0.009, 0.0), strict=False
     ):
@@ -101,15 +108,16 @@ def _consensus(axes: Axes, table: pd.DataFrame) -> None:
             capsize=3,
             label=_words(criterion),
         )
-        for x, y, n in zip(strength, accuracy, rows["n"], strict=True):
-            axes.annotate(
-                f"n={n}", (x, y), textcoords="offset points", xytext=(4, 6 if shift >= 0 else -11), fontsize=7
-            )
-    axes.set_ylim(0, 1.08)
+        points += zip(strength.astype(float), accuracy, strict=True)
+        counts += [f"n={n}" for n in rows["n"]]
+    axes.set_ylim(-0.08, 1.12)
+    axes.margins(x=0.12)
+    axes.set_yticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("raters who agree with the majority")
     axes.set_ylabel("accuracy of the model")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    place(axes, points, counts, size=7)
 
 
 def _confusion(axes: Axes, table: pd.DataFrame, a: str, b: str) -> None:

@@ -7,19 +7,17 @@ import io
 from collections.abc import Iterator, Sequence
 
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from modpo_hpc.report import latex, page, style
-from modpo_hpc.report.parts import Section, Shown
+from modpo_hpc.report.parts import Picture, Section, Shown
 
 
 def files_of(title: str, sections: Sequence[Section], mark: str | None) -> Iterator[tuple[str, bytes]]:
     """Every file of a report with these ``sections``, its name and its bytes; the page comes last."""
     svgs = {}
     for picture in (picture for section in sections for picture in section.pictures):
-        with rc_context(style.STYLE):
-            figure = picture.draw()
-            style.write_mark(figure, mark)
-            style.settle(figure)
+        figure = drawn(picture, mark)
         for form in style.FORMATS:
             content = style.render(figure, form)
             if form == "svg":
@@ -32,6 +30,15 @@ def files_of(title: str, sections: Sequence[Section], mark: str | None) -> Itera
 
 
 PAGE = "report.html"
+
+
+def drawn(picture: Picture, mark: str | None) -> Figure:
+    """``picture`` with the ``mark``, laid out for all of its files."""
+    with rc_context(style.STYLE):
+        figure = picture.draw()
+        style.write_mark(figure, mark)
+        style.settle(figure)
+    return figure
 
 
 def as_csv(shown: Shown, mark: str | None) -> str:

@@ -59,7 +59,7 @@ def demographics_figure(counts: pd.DataFrame) -> Figure:
         for place, group in enumerate(GROUPS):
             at = np.arange(len(rows)) + (1.5 - place) * bar
             axes.barh(at, 100 * rows[f"{group}_share"], height=bar, color=COLOURS[place], label=group)
-        axes.set_yticks(range(len(rows)), [_short(value) for value in rows["value"]], size=7.5)
+        axes.set_yticks(range(len(rows)), [_short(words.title(value)) for value in rows["value"]], size=7.5)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_title(characteristic, loc="left", size=8.5)
         quiet_grid(axes, "x")
@@ -107,7 +107,7 @@ def _composition_table(counts: pd.DataFrame) -> Shown:
     rows = [
         [
             row["characteristic"],
-            row["value"],
+            words.title(row["value"]),
             *(f"{row[one]} ({words.percent(row[f'{one}_share'], 0)})" for one in GROUPS),
         ]
         for row in counts.to_dict("records")

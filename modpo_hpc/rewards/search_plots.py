@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modpo_hpc.rewards.tuning import space_of
+from modpo_hpc.rewards.search_space import space_of
 from modpo_hpc.study.rewards import RewardSearch
 from modpo_hpc.trials import Trial, as_optuna
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from modpo_hpc.rewards.accuracy import differences, pair_quality, wilson_interval
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, count_longer
@@ -16,7 +15,7 @@ from modpo_hpc.rewards.model import load_reward_model, predict
 from modpo_hpc.rewards.records import Comparison
 from modpo_hpc.rewards.training import Epoch, Workplace, train
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.study.rewards import Rewards, RewardSearch, RewardSettings
+from modpo_hpc.study.rewards import Rewards, RewardSettings
 from modpo_hpc.trials import Attempt, Objective, Trial
 from modpo_hpc.tuning import folder_of_trial
 
@@ -32,18 +31,6 @@ class TrialData:
     training: list[Comparison]
     held_out: list[Comparison]
     encoded: Mapping[str, Encoded]
-
-
-def space_of(search: RewardSearch) -> dict[str, BaseDistribution]:
-    """The study's search space as Optuna's distributions."""
-    return {
-        "learning_rate": FloatDistribution(*search.learning_rate, log=True),
-        "weight_decay": FloatDistribution(*search.weight_decay, log=True),
-        "dropout": FloatDistribution(*search.dropout),
-        "batch_size": CategoricalDistribution(search.batch_size),
-        "max_length": CategoricalDistribution(search.max_length),
-        "epochs": IntDistribution(*search.epochs),
-    }
 
 
 def trial_seed(run: Run, criterion: str, number: int) -> int:
