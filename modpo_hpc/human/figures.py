@@ -108,8 +108,9 @@ def _consensus(axes: Axes, table: pd.DataFrame) -> None:
             capsize=3,
             label=_words(criterion),
         )
-        points += zip(strength.astype(float), accuracy, strict=True)
-        counts += [f"n={n}" for n in rows["n"]]
+        judged = ~np.isnan(accuracy)
+        points += zip(strength.to_numpy(float)[judged], accuracy[judged], strict=True)
+        counts += [f"n={n}" for n in rows["n"][judged]]
     axes.set_ylim(-0.08, 1.12)
     axes.margins(x=0.12)
     axes.set_yticks(np.linspace(0, 1, 6))
