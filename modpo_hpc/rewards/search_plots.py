@@ -17,7 +17,7 @@ from modpo_hpc.rewards.search_space import space_of
 from modpo_hpc.study.rewards import RewardSearch
 from modpo_hpc.trials import Trial, as_optuna
 
-FEWEST_TRIALS = 4
+FEWEST_TRIALS = 8
 _TARGET = "held-out accuracy"
 
 
@@ -41,7 +41,7 @@ def optuna_study(trials: pd.DataFrame, criterion: str, search: RewardSearch) -> 
 
 
 def says_something_of_parameters(study: optuna.Study) -> bool:
-    """Whether plots by parameter are worth drawing: four complete trials that differ in settings and in accuracy."""
+    """Whether plots by parameter are worth drawing: eight complete trials that differ in settings and in accuracy."""
     values = [trial.value for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])]
     return len(values) >= FEWEST_TRIALS and len(set(values)) > 1 and bool(_varied(study))
 

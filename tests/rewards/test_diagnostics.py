@@ -136,7 +136,7 @@ def test_the_table_of_trials_becomes_optunas_study() -> None:
 
 @pytest.mark.parametrize("name", BY_PARAMETER)
 def test_optunas_plots_show_the_settings_that_vary_and_come_out_the_same(name: str) -> None:
-    study = optuna_study(table_of_trials(7), "empathy", RewardSearch())
+    study = optuna_study(table_of_trials(9), "empathy", RewardSearch())
     assert says_something_of_parameters(study)
     drawn = []
     for _ in range(2):
@@ -153,6 +153,6 @@ def test_optunas_plots_show_the_settings_that_vary_and_come_out_the_same(name: s
 
 
 def test_few_trials_say_nothing_of_their_settings() -> None:
-    alike = table_of_trials(7).assign(accuracy=0.6)
-    for table in (table_of_trials(3), alike):
+    alike = table_of_trials(9).assign(accuracy=0.6)
+    for table in (table_of_trials(8), alike):
         assert not says_something_of_parameters(optuna_study(table, "empathy", RewardSearch()))
