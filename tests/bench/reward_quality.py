@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from modpo_hpc.report.rewards import diagnose
-from modpo_hpc.rewards.diagnostics import length_shortcut, margins_seen_and_unseen
+from modpo_hpc.report.words import p_value
+from modpo_hpc.rewards.diagnostics import length_shortcut, losses_compared, margins_seen_and_unseen
 from modpo_hpc.rewards.records import Texts, read_texts
 from modpo_hpc.run import Run
 from modpo_hpc.sandbox.judge import reply_value
@@ -73,12 +74,19 @@ def ceiling(pairs: pd.DataFrame, texts: Texts, criterion: str) -> float:
 
 
 def main(arguments: Sequence[str]) -> None:
-    rows = quality(Run.open(arguments[0]))
+    run = Run.open(arguments[0])
+    rows = quality(run)
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + " --- |" * len(COLUMNS))
     for row in rows:
         print("| " + " | ".join(form.format(row[name]) for name, form in COLUMNS.items()) + " |")
-    print(json.dumps({"name": "reward-quality", "criteria": rows}))
+    compared = losses_compared(run.table("rewards").to_pandas(), run.study.rewards.loss)
+    if len(compared):
+        print("\n| criterion | best/worst pairs | whole rankings | p |\n| --- | --- | --- | --- |")
+        for one in compared.itertuples():
+            name = str(one.criterion).replace("_", " ")
+            print(f"| {name} | {one.bradley_terry:.1%} | {one.plackett_luce:.1%} | {p_value(float(one.p))} |")
+    print(json.dumps({"name": "reward-quality", "criteria": rows, "losses": compared.to_dict("records")}))
 
 
 if __name__ == "__main__":
