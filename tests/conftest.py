@@ -41,19 +41,6 @@ def modpo() -> Callable[..., subprocess.CompletedProcess[str]]:
     return call
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the smallest demo by ``modpo run``, whole; not to be changed. For tests of the group "whole study"."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    command = [sys.executable, "-m", "modpo_hpc", "run", "configs/demo-smallest.yaml", "--run", str(run)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MODPO_LOGS", str(run.parent / "logs"))
-        patch.setenv("PYTHONPATH", str(REPOSITORY))
-        result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1200, check=False)
-    assert result.returncode == 0, result.stderr
-    return run
-
-
 @pytest.fixture
 def epitome() -> Path:
     """The real posts, where they lie beside the checkout."""

@@ -18,6 +18,18 @@ from tests.conftest import REPOSITORY
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole study")]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    command = [sys.executable, "-m", "modpo_hpc", "run", "configs/demo-smallest.yaml", "--run", str(run)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODPO_LOGS", str(run.parent / "logs"))
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
+        result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1200, check=False)
+    assert result.returncode == 0, result.stderr
+    return run
+
+
 def test_every_stage_is_done(finished: Path, modpo) -> None:
     status = modpo("status", finished, "--json")
     assert status.returncode == 0, status.stdout
