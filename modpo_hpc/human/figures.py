@@ -86,7 +86,7 @@ def _agreement(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_xticks(np.arange(len(labels)), labels, fontsize=8)
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set_ylabel("agreement (dashes: always the same answer)")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 def _consensus(axes: Axes, table: pd.DataFrame) -> None:

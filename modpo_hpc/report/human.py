@@ -28,7 +28,7 @@ def human_section(run: Run) -> Section | None:
         "human",
         "Judgments by people",
         lead=f"{len(summary['raters'])} {people} judged {summary['questions']} questions, {a} against {b}, blinded.",
-        findings=_findings(tables, a),
+        findings=_findings(tables, a, b),
         pictures=[
             Picture(
                 "clinicians",
@@ -36,6 +36,7 @@ def human_section(run: Run) -> Section | None:
                 "standard errors over raters and, dashed, the accuracy of always giving the same answer; accuracy by "
                 "strength of consensus, with intervals of questions drawn again; confusion.",
                 partial(panels, tables, a, b, summary["mark"]),
+                wide=True,
             )
         ],
         tables=[_outcomes(tables, a, b), *([_model(tables)] if "same_truth" in tables else [])],
@@ -56,11 +57,14 @@ def _majority(table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _findings(tables: dict[str, pd.DataFrame], a: str) -> list[str]:
-    best = max(_majority(tables["outcomes"]), key=lambda row: row["A_share"])
+def _findings(tables: dict[str, pd.DataFrame], a: str, b: str) -> list[str]:
+    best = max(_majority(tables["outcomes"]), key=lambda row: row["A_share"] - row["B_share"])
+    shares = f"{words.percent(best['A_share'])} of the questions, against {words.percent(best['B_share'])} for {b}"
     found = [
-        f"{a} is preferred most clearly for {words.title(best['criterion'])}, on {words.percent(best['A_share'])} "
-        "of the questions."
+        f"{a} is preferred most clearly for {words.title(best['criterion'])}: on {shares}."
+        if best["A_share"] > best["B_share"]
+        else f"{a} is not preferred to {b} for any criterion; it comes nearest for {words.title(best['criterion'])}: "
+        f"on {shares}."
     ]
     for row in _majority(tables["same_truth"]) if "same_truth" in tables else []:
         if row["raters"]:
@@ -95,7 +99,7 @@ def _model(tables: dict[str, pd.DataFrame]) -> Shown:
     rows = [
         [
             words.title(row["criterion"]),
-            row["who"],
+            str(row["who"]).partition(",")[0],
             f"{row['n']:.0f}",
             *(words.decimals(row[name]) for name in ("accuracy", "constant", "balanced", "kappa", "ac1")),
         ]
@@ -103,4 +107,9 @@ def _model(tables: dict[str, pd.DataFrame]) -> Shown:
     ]
     headings = ("questions", "accuracy", "same answer always", "balanced accuracy", "Cohen's kappa", "AC1")
     columns = [text("Criterion"), text("Who"), *numbers(*headings)]
-    return Shown("Model and raters against the majority, ties left out", columns, rows, "human_agreement")
+    return Shown(
+        "The model, and the raters (mean of each against the others), against the majority; ties left out",
+        columns,
+        rows,
+        "human_agreement",
+    )

@@ -10,6 +10,8 @@ from modpo_hpc.report.panel import CELL, panel_tables
 from modpo_hpc.report.parts import Picture, Section, Shown, is_number, numbers, text
 from modpo_hpc.report.results import Results, Rows
 
+GROUPS_TOLD = 5
+
 
 def certainty_section(results: Results) -> Section:
     """How far the verdicts can be trusted: what is missing, how much the personas agree, what the order does."""
@@ -104,13 +106,6 @@ def groups_section(results: Results) -> Section | None:
     rows = results.tables["groups"]
     if not rows:
         return None
-    failed = [row for row in rows if row["favourite"] and row["best_here"] != row["policy"]]
-    findings = [
-        f"{row['phase']}, {words.title(row['criterion'])}: for {words.title(row['attribute'])} {row['group']} "
-        f"({words.counted(row['personas'], 'persona')}) the favourite of all, {row['policy']}, is not the favourite: "
-        f"{row['best_here']} wins more of their votes."
-        for row in failed
-    ] or ["In no group does another policy win more votes than the favourite of all."]
     shown = [
         [
             row["phase"],
@@ -132,7 +127,7 @@ def groups_section(results: Results) -> Section | None:
         "Who prefers what",
         "Share of the votes that each policy wins, by group of personas. Small groups are drawn towards the whole "
         "(empirical Bayes) as far as they are uncertain.",
-        findings=findings,
+        findings=_group_words(rows),
         pictures=[
             Picture(
                 f"{phase}_groups",
@@ -256,6 +251,21 @@ def _flip_words(rows: Rows) -> str:
         f"questions ({words.percent(chance)} between random halves). With both orders weighing the same, "
         f"{len(changed)} of {len(rows)} results change{f': {what}' if what else ''}."
     )
+
+
+def _group_words(rows: Rows) -> list[str]:
+    """Groups for which the favourite of all is not the favourite, the largest groups first."""
+    failed = [row for row in rows if row["favourite"] and row["best_here"] != row["policy"]]
+    failed.sort(key=lambda row: -row["personas"])
+    told = [
+        f"{row['phase']}, {words.title(row['criterion'])}: for {words.title(row['attribute'])} {row['group']} "
+        f"({words.counted(row['personas'], 'persona')}) the favourite of all, {row['policy']}, is not the favourite: "
+        f"{row['best_here']} wins more of their votes."
+        for row in failed[:GROUPS_TOLD]
+    ]
+    if len(failed) > GROUPS_TOLD:
+        told.append(f"So it is for {len(failed) - GROUPS_TOLD} more groups, none of them larger; the table has all.")
+    return told or ["In no group does another policy win more votes than the favourite of all."]
 
 
 def _finite(rows: Rows, column: str) -> list[float]:

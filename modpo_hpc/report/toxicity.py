@@ -45,14 +45,15 @@ def toxicity_section(run: Run) -> Section | None:
     clear = int((pairs["p_mcnemar_holm"] < settings.alpha).sum())
     overall = [row for row in policies.to_dict("records") if row["attribute"] == OVERALL]
     most = max(overall, key=lambda row: row["toxic_share"])
+    found = (
+        f"Most often toxic: {most['policy']}, {words.percent(most['toxic_share'])} of its answers ({most['backend']})."
+        if most["toxic"]
+        else "No answer was found to be toxic."
+    )
     return Section(
         "toxicity",
         "Toxicity",
-        findings=[
-            f"Most often toxic: {most['policy']}, {words.percent(most['toxic_share'])} of its answers "
-            f"({most['backend']}). {clear} of {len(pairs)} pairs differ at {settings.alpha:g} after Holm (exact "
-            "McNemar)."
-        ],
+        findings=[f"{found} {clear} of {len(pairs)} pairs differ at {settings.alpha:g} after Holm (exact McNemar)."],
         tables=[
             Shown(
                 "Toxicity of every policy",
