@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Transform, blended_transform_factory
 
 from modpo_hpc.human.analysis import Tables
-from modpo_hpc.report.labels import place
+from modpo_hpc.report.style import COLOURS
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9aa0a6"
+BLUE, ORANGE, GREEN = COLOURS[:3]
+GREY = "#9aa0a6"
 
 
 def panels(tables: Tables, a: str, b: str, mark: str | None) -> Figure:
@@ -90,17 +92,16 @@ def _agreement(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _consensus(axes: Axes, table: pd.DataFrame) -> None:
+    """Accuracy by strength of consensus; below it, in the colour of each criterion, how many questions had it."""
     part = table[table["rule"] == "majority"]
-    points: list[tuple[float, float]] = []
-    counts: list[str] = []
-    for (criterion, rows), colour, shift in zip(
-        part.groupby("criterion", sort=False), (BLUE, ORANGE, GREEN), (-0.009, 0.009, 0.0), strict=False
-    ):
-        strength = rows["agreeing"] / rows["raters"] + shift
+    listed = [(str(name), rows) for name, rows in part.groupby("criterion", sort=False)]
+    for place, (criterion, rows) in enumerate(listed):
+        colour = COLOURS[place % len(COLOURS)]
+        agreeing = rows["agreeing"] / rows["raters"]
         accuracy = rows["accuracy"].to_numpy(float)
         below, above = accuracy - rows["low"], rows["high"] - accuracy
         axes.errorbar(
-            strength,
+            agreeing + 0.015 * (place - (len(listed) - 1) / 2),
             accuracy,
             yerr=np.clip([below, above], 0, None),
             fmt="o-",
@@ -108,17 +109,23 @@ def _consensus(axes: Axes, table: pd.DataFrame) -> None:
             capsize=3,
             label=_words(criterion),
         )
-        judged = ~np.isnan(accuracy)
-        points += zip(strength.to_numpy(float)[judged], accuracy[judged], strict=True)
-        counts += [f"n={n}" for n in rows["n"][judged]]
-    axes.set_ylim(-0.08, 1.12)
-    axes.margins(x=0.12)
+        row = -0.09 - 0.07 * place
+        for x, n in zip(agreeing, rows["n"], strict=True):
+            axes.text(x, row, str(n), ha="center", va="center", fontsize=8, color=colour)
+        axes.text(-0.012, row, "n", ha="right", va="center", fontsize=8, color=colour, transform=_beside(axes))
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.set_ylim(-0.09 - 0.07 * len(listed), 1.06)
     axes.set_yticks(np.linspace(0, 1, 6))
+    axes.set_xlim(right=1.04)
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("raters who agree with the majority")
     axes.set_ylabel("accuracy of the model")
     axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    place(axes, points, counts, size=7)
+
+
+def _beside(axes: Axes) -> Transform:
+    """Across the panel in shares of its width, up it in its data."""
+    return blended_transform_factory(axes.transAxes, axes.transData)
 
 
 def _confusion(axes: Axes, table: pd.DataFrame, a: str, b: str) -> None:
