@@ -8,7 +8,7 @@ SMALL = {
     "models": {"base": "nobody/has-this-model", "reward": "nobody/has-this-encoder"},
     "criteria": {"rank": ["empathy", "safety"]},
     "judge": {"kind": "openai", "model": "no-such-judge"},
-    "rewards": {"folds": 2, "search": {"trials": 1}},
+    "rewards": {"folds": 2, "search": {"trials": 1}, "compare_losses": True, "score_answers": True},
     "alignment": {
         "policies": {
             "Base": {"method": "base"},
