@@ -32,8 +32,6 @@ from modpo_hpc.seeds import seed_of
 from modpo_hpc.trials import Attempt, Objective, SearchPlan, Trial, as_optuna
 from modpo_hpc.whole_lines import WholeLinesBackend
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 OWNER, ATTEMPTS, BEAT, SEEN = "owner", "attempts", "beat", "learned_from"
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 20.0

@@ -12,6 +12,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from modpo_hpc.seeds import seed_of
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
 
 @dataclass(frozen=True)
 class SearchPlan:

@@ -34,16 +34,17 @@ def accuracy_table(diagnostics: dict[str, dict[str, Any]], trials: pd.DataFrame)
         "pairs",
         "unseen",
         "interval",
-        "seen in training",
+        "seen",
         "temperature",
         "ECE raw",
         "ECE calibrated",
         "ECE by chance",
-        "trials + pruned",
+        "trials",
     )
     return Shown(
-        "Accuracy and calibration of the reward models. ECE by chance: what a perfectly calibrated model would show on "
-        "as many pairs, and in 95 of 100 cases at most",
+        "Accuracy on pairs that the model did not see and on those that it was trained on, calibration, and complete "
+        "and pruned trials. ECE by chance: what a perfectly calibrated model would show on as many pairs, and in 95 of "
+        "100 cases at most",
         [text("Criterion"), *numbers(*headings)],
         rows,
         "rewards",

@@ -128,6 +128,7 @@ def _search_pictures(trials: pd.DataFrame, search: RewardSearch) -> list[Picture
             "reward_search",
             "The course of each search: the held-out accuracy of its trials, and the best so far (Optuna's plot).",
             partial(history_figure, trials, search),
+            wide=True,
         ),
     ]
     for criterion in dict.fromkeys(trials["criterion"]):

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from modpo_hpc.rewards.search_space import space_of
 from modpo_hpc.study.rewards import RewardSearch
@@ -50,7 +51,16 @@ def history_figure(trials: pd.DataFrame, search: RewardSearch) -> Figure:
     """The held-out accuracy of each search over its trials, all criteria together."""
     studies = [optuna_study(trials, criterion, search) for criterion in dict.fromkeys(trials["criterion"])]
     with _optunas():
-        return _figure_of(optuna.visualization.matplotlib.plot_optimization_history(studies, target_name=_TARGET))
+        axes = optuna.visualization.matplotlib.plot_optimization_history(studies, target_name=_TARGET)
+    figure = _figure_of(axes)
+    # Optuna's own colours are the same for all studies after the fifth
+    for number, study in enumerate(studies):
+        for mark in (*axes.collections, *axes.lines):
+            if str(mark.get_label()).endswith(f" of {study.study_name}"):
+                mark.set_color(pyplot.get_cmap("tab20")(number % 20))  # type: ignore[attr-defined]
+    axes.legend(bbox_to_anchor=(1.02, 1.0), loc="upper left", ncols=-(-len(studies) // 8), fontsize=7)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _laid_out(figure, 9.0, 4.5)
 
 
 def importance_figure(study: optuna.Study) -> Figure:
@@ -58,25 +68,29 @@ def importance_figure(study: optuna.Study) -> Figure:
     # the forest is seeded, because equal results give equal files
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     with _optunas():
-        return _figure_of(
-            optuna.visualization.matplotlib.plot_param_importances(
-                study, evaluator=evaluator, params=_varied(study), target_name=_TARGET
-            )
+        axes = optuna.visualization.matplotlib.plot_param_importances(
+            study, evaluator=evaluator, params=_varied(study), target_name=_TARGET
         )
+    return _laid_out(_figure_of(axes), 6.4, 3.6)
 
 
 def slice_figure(study: optuna.Study) -> Figure:
     """Accuracy against each parameter alone, one point a trial."""
     with _optunas():
-        return _figure_of(optuna.visualization.matplotlib.plot_slice(study, params=_varied(study), target_name=_TARGET))
+        axes = optuna.visualization.matplotlib.plot_slice(study, params=_varied(study), target_name=_TARGET)
+    return _laid_out(_figure_of(axes), 14.0, 3.6)
 
 
 def parallel_figure(study: optuna.Study) -> Figure:
     """Every trial as a line through its parameters, coloured by its accuracy."""
     with _optunas():
-        return _figure_of(
-            optuna.visualization.matplotlib.plot_parallel_coordinate(study, params=_varied(study), target_name=_TARGET)
+        axes = optuna.visualization.matplotlib.plot_parallel_coordinate(
+            study, params=_varied(study), target_name=_TARGET
         )
+    figure = _figure_of(axes)
+    figure.set_size_inches(9.0, 4.8)
+    figure.subplots_adjust(bottom=0.25)  # its axes lie on one another, which no layout engine takes
+    return figure
 
 
 BY_PARAMETER: dict[str, tuple[str, Callable[[optuna.Study], Figure]]] = {
@@ -106,4 +120,10 @@ def _figure_of(axes: Axes | np.ndarray) -> Figure:
     figure = (axes if isinstance(axes, Axes) else axes.flat[0]).get_figure()
     assert isinstance(figure, Figure)
     pyplot.close(figure)
+    return figure
+
+
+def _laid_out(figure: Figure, width: float, height: float) -> Figure:
+    figure.set_size_inches(width, height)
+    figure.set_layout_engine("constrained")
     return figure
