@@ -46,6 +46,20 @@ def as_csv(shown: Shown, mark: str | None) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     extra = [mark] if mark else []
-    writer.writerow([*(column.heading for column in shown.columns), *(["note"] if mark else [])])
+    writer.writerow([*_told_apart([column.heading for column in shown.columns]), *(["note"] if mark else [])])
     writer.writerows([*row, *extra] for row in shown.rows)
     return stream.getvalue()
+
+
+def _told_apart(headings: Sequence[str]) -> list[str]:
+    """``headings`` as names of columns: one that comes again gets the heading that it stands under in front.
+
+    >>> _told_apart(["Policy", "Empathy", "rank", "Safety", "rank"])
+    ['Policy', 'Empathy', 'Empathy rank', 'Safety', 'Safety rank']
+    """
+    under, names = "", []
+    for heading in headings:
+        if headings.count(heading) == 1:
+            under = heading
+        names.append(heading if headings.count(heading) == 1 else f"{under} {heading}")
+    return names

@@ -221,7 +221,7 @@ def _pair_table(rows: Rows, names: Sequence[str]) -> Shown:
     columns = [text("Phase"), text("Criterion"), text("A"), text("B")]
     return Shown(
         "Win rate of A less that of B in percentage points, over the runs, and in how many runs A, or B, wins for sure",
-        [*columns, *numbers("mean", "SD", "interval", "A", "B", *names)],
+        [*columns, *numbers("mean", "SD", "interval", "A wins", "B wins", *names)],
         shown,
         "compare_pairs",
     )

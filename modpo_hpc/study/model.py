@@ -52,7 +52,7 @@ class Study(Section):
 
     @property
     def simulated(self) -> tuple[SimulatedPart, ...]:
-        """The parts that the sandbox plays, unless a run imports posts or personas."""
+        """The parts that the sandbox plays, unless a run imports posts or personas: see ``Run.sandbox_mark``."""
         parts: dict[SimulatedPart, bool] = {
             "judge": any(one.kind == "rules" for one in self.judges),
             "models": "sandbox" in (self.models.base, self.models.reward),
@@ -60,11 +60,6 @@ class Study(Section):
             "personas": not self.personas.surveys,
         }
         return tuple(part for part, played in parts.items() if played)
-
-    @property
-    def is_sandbox(self) -> bool:
-        """Whether any part is simulated; then every table, figure and page says so (``Run.sandbox_mark``)."""
-        return bool(self.simulated)
 
     @model_validator(mode="after")
     def _names_agree(self) -> Study:

@@ -47,13 +47,22 @@ def test_every_figure_comes_in_three_forms_and_every_table_in_two(reported: Run)
     tables = {path.stem for path in (folder / "tables").iterdir()}
     assert {"phase1_mcnemar", "phase1_ranking", "length_control", "cost", "provenance"} <= tables
     for name in tables:
-        rows = list(csv.DictReader((folder / "tables" / f"{name}.csv").open()))
+        reader = csv.DictReader((folder / "tables" / f"{name}.csv").open())
+        rows, columns = list(reader), reader.fieldnames or []
         assert rows
+        assert len(set(columns)) == len(columns), name
         assert {row["note"] for row in rows} == {SANDBOX_MARK}
         tex = (folder / "tables" / f"{name}.tex").read_text()
         assert tex.count(r"\bottomrule") == tex.count(r"\caption") == 1
         assert tex.count(r"\toprule") == (2 if "longtable" in tex else 1)
         assert SANDBOX_MARK in tex
+
+
+def test_columns_that_are_called_alike_are_told_apart_in_files(reported: Run) -> None:
+    tables = reported.folder("report") / "tables"
+    columns = (tables / "phase1_ranking.csv").read_text().splitlines()[0].split(",")
+    assert columns[:4] == ["Policy", "Empathy", "Empathy interval", "Empathy rank"]
+    assert "Safety rank" in columns
 
 
 def test_the_page_needs_nothing_beside_itself_and_says_what_was_found(reported: Run) -> None:
