@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from modpo_hpc.launch.attempts import attempts_at
 from tests.conftest import REPOSITORY
 from tests.judging.servers import counting_server
 from tests.judging.worlds import world
@@ -75,13 +76,13 @@ def environment_of(process: int) -> list[str]:
         return []
 
 
-def test_judging_over_two_nodes_is_handed_in_by_submit_and_outlives_a_dead_head_and_a_killed_script(
+def test_judging_over_two_nodes_outlives_a_dead_head_a_preemption_and_a_killed_script(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Three shards, two at once on the same nodes. The endpoint is the test's own, and slow enough to be in time."""
     pytest.importorskip("ray")
     monkeypatch.delenv("MODPO_JOBS")  # the real recipes
-    with counting_server(tmp_path, latency=1.5) as (url, calls):
+    with counting_server(tmp_path, latency=2.5) as (url, calls):
         run = world(
             cluster.folder / "judged", kind="openai", model="m", base_url=url, max_tokens=32, executor="ray", actors=2
         )
@@ -93,7 +94,7 @@ def test_judging_over_two_nodes_is_handed_in_by_submit_and_outlives_a_dead_head_
                 "stages": {"verdicts": {"nodes": 2, "cpus": 2, "memory_gb": 3, "minutes": 10, "throttle": 2}},
             }
         )
-        beheaded, undisturbed, killed = run.shard_ids("verdicts")
+        beheaded, preempted, killed = run.shard_ids("verdicts")
         cluster.submit("--only", "verdicts")
         jobs = {shard: one["job"] for shard, one in cluster.shards("verdicts").items()}
 
@@ -103,7 +104,9 @@ def test_judging_over_two_nodes_is_handed_in_by_submit_and_outlives_a_dead_head_
         def judges(shard: str) -> bool:
             return (run.folder("verdicts") / ".work" / shard / "progress.json").exists()
 
-        cluster.wait(lambda: judges(beheaded) and judges(undisturbed), seconds=180)
+        cluster.wait(lambda: judges(beheaded) and judges(preempted), seconds=180)
+        # as Slurm sends it before a preemption or the time limit: to the script alone, which passes it on
+        cluster.slurm("scancel", "--batch", "--signal=USR2", jobs[preempted])
         first = raw(beheaded)
         assert "NumNodes=2" in cluster.slurm("scontrol", "show", "job", jobs[beheaded])
         os.kill(ray_head(first), signal.SIGKILL)
@@ -114,7 +117,9 @@ def test_judging_over_two_nodes_is_handed_in_by_submit_and_outlives_a_dead_head_
         third = raw(killed)
         os.kill(batch_shell(third), signal.SIGKILL)
         cluster.wait(lambda: cluster.shards("verdicts")[killed]["state"] == "failed")
-        cluster.wait(lambda: cluster.shards("verdicts")[undisturbed]["state"] == "done", seconds=180)
+        cluster.wait(lambda: cluster.shards("verdicts")[preempted]["state"] == "done", seconds=180)
+        stopped, resumed = attempts_at(run.logs, "verdicts", preempted)
+        assert (stopped.outcome, stopped.cause, resumed.outcome) == ("interrupted", "preemption", "done")
         cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip())
         for job in (first, third):
             cluster.wait(lambda: not processes_of(job), seconds=20)  # noqa: B023
