@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stage", metavar="STAGE", nargs="?", help="stage, for instance responses; all if not given")
     parser.add_argument("shards", nargs="*", metavar="SHARD", help="exactly these, done or not")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--failed", action="store_true", help="every shard that has failed")
+    which.add_argument(
+        "--failed", action="store_true", help="every shard that has failed, and what waits for ever behind one"
+    )
     which.add_argument(
         "--class", dest="cause", metavar="CLASS", help="failed shards of one class of modpo triage: oom, time, ..."
     )
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.launch.profile import load_profile
+    from modpo_hpc.launch.repair import plan_repair
     from modpo_hpc.launch.state import take_picture
     from modpo_hpc.launch.submissions import kept_profile
     from modpo_hpc.run import Run
@@ -45,12 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
     the_run = Run.open(arguments.run_dir)
     picture = take_picture(the_run)
     chosen = choose(picture, arguments.stage, arguments.shards, arguments.failed, arguments.cause, arguments.stale)
-    if not any(chosen.values()):
+    profile = load_profile(arguments.profile) if arguments.profile else kept_profile(the_run)
+    waiting = arguments.failed and not (arguments.here or arguments.local) and profile and plan_repair(picture, {}).work
+    if not any(chosen.values()) and not waiting:
         print(f"nothing to rerun: no shard{f' of {arguments.stage}' if arguments.stage else ''} is of that kind")
         return 0
     if arguments.here:
         return here(the_run, chosen, again=bool(arguments.shards))
-    profile = load_profile(arguments.profile) if arguments.profile else kept_profile(the_run)
     if profile is None or arguments.local:
         _refuse_slurm_options(arguments)
         return on_this_machine(the_run, chosen, arguments.jobs, again=bool(arguments.shards))

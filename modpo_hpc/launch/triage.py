@@ -87,6 +87,7 @@ API = _any_of(
 )
 # One of several processes that make a shard together was killed, and the others say only that it is gone.
 LOST_PEER = _any_of(r"Connection (?:closed|reset) by peer", r"remote process exited", r"Connection refused|Broken pipe")
+TROUBLE = _any_of("error", "killed", "exception", "exceeded", "cancelled")
 TASK_KILLED = _any_of(r"task \d+: Killed")
 LOG_TAIL_BYTES = 8192
 
@@ -114,7 +115,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Group:
-    """Failures with one cause and the same last words, numbers and paths aside."""
+    """Failures with one cause and the same last words; numbers, paths and names are left out where they differ."""
 
     cause: Cause
     words: str
@@ -185,7 +186,10 @@ def group(failures: Iterable[Failure]) -> list[Group]:
     found: dict[tuple[Cause, str], list[Failure]] = {}
     for failure in failures:
         found.setdefault((failure.cause, normalise(failure.words)), []).append(failure)
-    groups = [Group(cause, words, tuple(members)) for (cause, words), members in found.items()]
+    groups = []
+    for (cause, alike), members in found.items():
+        spoken = {failure.words for failure in members}
+        groups.append(Group(cause, spoken.pop() if len(spoken) == 1 else alike, tuple(members)))
     return sorted(groups, key=lambda one: -len(one.failures))
 
 
@@ -235,15 +239,18 @@ def _failure(picture: Picture, state: ShardState, steps: Sequence[Step], folders
     slurm_log = _end_of(folder / f"{state.job}_0_log.out") if folder else ""
     log = _end_of(log_of(picture.run.logs, attempt)) if attempt else ""
     cause = classify(Evidence(state.slurm, attempt, tuple(steps), slurm_log, log))
-    words = state.note or (attempt.error if attempt and attempt.error else "") or _last_error_line(log, slurm_log)
-    return Failure(state, cause, words or state.slurm, state.node or (attempt.node if attempt else ""))
+    words = state.note or (attempt.error if attempt and attempt.error else "")
+    if not words and cause == "oom":
+        words = _last_line(HOST_MEMORY, slurm_log)
+    words = words or _last_line(TROUBLE, log, slurm_log) or state.slurm
+    return Failure(state, cause, words, state.node or (attempt.node if attempt else ""))
 
 
-def _last_error_line(*texts: str) -> str:
-    """The last line that speaks of an error or a kill, from the first of ``texts`` that has one."""
+def _last_line(pattern: re.Pattern[str], *texts: str) -> str:
+    """The last line with ``pattern``, from the first of ``texts`` that has one."""
     for text in texts:
         for line in reversed(text.splitlines()):
-            if re.search(r"error|killed|exception|exceeded|cancelled", line, re.IGNORECASE):
+            if pattern.search(line):
                 return line.rpartition(" | ")[2].strip()
     return ""
 

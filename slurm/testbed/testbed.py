@@ -107,6 +107,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={dbd_port}
 AccountingStoragePass={folder}/run/munge.socket
 AccountingStorageTRES=gres/gpu"""
+ACCOUNTS_ENFORCED = "\nAccountingStorageEnforce=associations"
 SLURMDBD_CONF = """\
 AuthType=auth/munge
 AuthInfo=socket={folder}/run/munge.socket
@@ -148,9 +149,10 @@ class TestBed:
         min_job_age: int = 300,
         accounting: bool = True,
         cgroups: bool = False,
+        enforce_accounts: bool = False,
     ) -> None:
         self.folder, self.nodes, self.gpus = folder, nodes, gpus
-        self.accounting, self.cgroups = accounting, cgroups
+        self.accounting, self.cgroups, self.enforce_accounts = accounting, cgroups, enforce_accounts
         self.conf = folder / "etc" / "slurm.conf"
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_"))},
@@ -274,7 +276,7 @@ class TestBed:
             text = SLURMDBD_CONF.format(**self.values, database_password=password)
             (folder / "etc" / "slurmdbd.conf").unlink(missing_ok=True)
             _write_secret(folder / "etc" / "slurmdbd.conf", text.encode())
-            accounting = DATABASE_ACCOUNTING.format(**self.values)
+            accounting = DATABASE_ACCOUNTING.format(**self.values) + ACCOUNTS_ENFORCED * self.enforce_accounts
         self.conf.write_text(SLURM_CONF.format(**self.values, accounting=accounting))
         # Slurm ignores a GPU without a device file; a link to /dev/null passes for one, and CUDA_VISIBLE_DEVICES
         # is then set as on a real node.
@@ -399,6 +401,7 @@ def main() -> int:
     parser.add_argument("--max-array-size", type=int, default=1001)
     parser.add_argument("--min-job-age", type=int, default=300, help="seconds for which squeue remembers a job")
     parser.add_argument("--no-accounting", action="store_true", help="no database, so no sacct")
+    parser.add_argument("--enforce-accounts", action="store_true", help="refuse jobs without an account of the user's")
     parser.add_argument("--cgroups", action="store_true", help="memory limits by the kernel (root, cgroup v1)")
     arguments = vars(parser.parse_args())
     action, accounting = arguments.pop("action"), not arguments.pop("no_accounting")

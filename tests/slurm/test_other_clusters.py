@@ -1,8 +1,10 @@
-"""Clusters that are set up otherwise: no accounts, memory limits by the kernel."""
+"""Clusters that are set up otherwise: no accounts, accounts demanded, memory limits by the kernel."""
 
 from __future__ import annotations
 
+import getpass
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,15 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cluster]:
     bed = start_bed("b", accounting=False, min_job_age=5, port=31000 + os.getpid() % 400 * 20)
+    yield from clustered(bed, tmp_path, monkeypatch, capsys)
+    stop_bed(bed)
+
+
+@pytest.fixture
+def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cluster]:
+    """A cluster that demands an account, of which this user has none."""
+    bed = start_bed("d", enforce_accounts=True, port=31000 + os.getpid() % 400 * 20)
+    subprocess.run(["sacctmgr", "-i", "delete", "user", getpass.getuser()], env=bed.environment, check=False)
     yield from clustered(bed, tmp_path, monkeypatch, capsys)
     stop_bed(bed)
 
@@ -55,3 +66,21 @@ def test_with_cgroups_a_shard_over_its_memory_is_called_so(with_cgroups: Cluster
     assert with_cgroups.triage() == {"oom": [["responses", "0"]]}
     steps = with_cgroups.slurm("sacct", "-n", "-o", "state%20", "-j", with_cgroups.shards("responses")["0"]["job"])
     assert "OUT_OF_ME" in steps
+
+
+def test_an_account_that_the_cluster_demands_and_a_wrong_one_are_named_before_anything_is_queued(
+    strict: Cluster,
+) -> None:
+    for account in (None, "nobody"):
+        strict.profile({"partition": "cpu", **({"account": account} if account else {})})
+        output = strict.submit(expect=2)
+        for words in ("refuses the jobs of stage questions", "'account'", "profile", "sacctmgr show associations"):
+            assert words in output
+        assert ("nobody" in output) == bool(account)
+    assert not strict.slurm("squeue", "-h").strip()
+    assert not strict.run_dir.exists()
+    strict.slurm("sacctmgr", "-i", "add", "account", "lab")
+    strict.slurm("sacctmgr", "-i", "add", "user", getpass.getuser(), "account=lab")
+    strict.profile({"partition": "cpu", "account": "lab"})
+    strict.submit("--until", "questions")
+    strict.wait(lambda: strict.status()["questions"]["done"] == 1)

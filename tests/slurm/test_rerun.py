@@ -34,6 +34,21 @@ def test_a_node_that_fails_every_shard_is_named_and_kept_away_from(cluster: Clus
     cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
 
 
+def test_what_waits_for_a_shard_that_was_mended_in_the_foreground_is_handed_in_again(cluster: Cluster) -> None:
+    cluster.fate("responses", "1", "raise")
+    cluster.submit("--until", "rankings", "--set", "shards.responses=2")
+    cluster.wait(lambda: cluster.status()["rankings"]["blocked"] == 2)
+    cluster.mercy()
+    assert cluster("rerun", cluster.run_dir, "responses", "1", "--here")[0] == 0
+    _, output = cluster("status", cluster.run_dir)
+    assert "responses: done, although Slurm says FAILED" in output
+    code, output = cluster("rerun", cluster.run_dir, "--failed")
+    assert code == 0
+    assert [line.split()[0] for line in output.splitlines()] == ["taken", "rankings"]
+    cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
+    assert "nothing to rerun" in cluster("rerun", cluster.run_dir, "--failed")[1]
+
+
 def test_what_is_stale_is_handed_in_again_in_its_order(cluster: Cluster) -> None:
     cluster.submit("--until", "responses", "--set", "shards.responses=2")
     cluster.wait(lambda: cluster.status()["responses"]["done"] == 2)
@@ -48,24 +63,6 @@ def test_what_is_stale_is_handed_in_again_in_its_order(cluster: Cluster) -> None
     assert f"after {models}" in output
     cluster.wait(lambda: cluster.status()["responses"]["done"] == 2)
     assert len([one for one in read_book(Run.open(cluster.run_dir)).submissions if one.stage == "questions"]) == 2
-
-
-def test_an_account_that_the_cluster_demands_and_a_wrong_one_are_named_before_anything_is_queued(
-    cluster: Cluster,
-) -> None:
-    cluster.slurm("scontrol", "update", "PartitionName=short", "AllowAccounts=lab")
-    try:
-        for account in (None, "nobody"):
-            fields = {"partition": "short", **({"account": account} if account else {})}
-            cluster.profile(fields)
-            output = cluster.submit(expect=2)
-            for words in ("refuses the jobs of stage questions", "'account'", "profile", "sacctmgr show associations"):
-                assert words in output
-            assert ("nobody" in output) == bool(account)
-    finally:
-        cluster.slurm("scontrol", "update", "PartitionName=short", "AllowAccounts=ALL")
-    assert not cluster.slurm("squeue", "-h").strip()
-    assert not cluster.run_dir.exists()
 
 
 def test_a_rerun_or_a_submit_elsewhere_is_refused_and_the_queue_left_alone(cluster: Cluster) -> None:
