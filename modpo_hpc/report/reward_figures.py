@@ -53,7 +53,7 @@ def margin_figure(diagnostics: dict[str, dict[str, Any]]) -> Figure:
         ha="right",
         rotation_mode="anchor",
     )
-    axes.set_ylabel("right on unseen questions (%)")
+    axes.set_ylabel("right (%)")
     axes.set_ylim(min(45.0, axes.get_ylim()[0]), 102)
     quiet_grid(axes, "y")
     return figure
