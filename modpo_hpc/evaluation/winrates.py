@@ -40,14 +40,15 @@ def count_wins(outcomes: NDArray[np.int8]) -> Wins:
 def average_rates(rate_a: NDArray[np.float64], rate_b: NDArray[np.float64], policies: int) -> NDArray[np.float64]:
     """Mean win rate (... x policies) of each policy over its opponents.
 
-    ``rate_a`` and ``rate_b`` are (... x pairs), the pairs in the order of ``itertools.combinations``.
+    ``rate_a`` and ``rate_b`` are (... x pairs), the pairs in the order of ``itertools.combinations``. Averages are
+    rounded to twelve decimals, so that the order in which equal rates were added makes nobody first.
     """
     row, column = np.triu_indices(policies, 1)
     total = np.zeros((*rate_a.shape[:-1], policies))
     for pair, (a, b) in enumerate(zip(row, column, strict=True)):
         total[..., a] += rate_a[..., pair]
         total[..., b] += rate_b[..., pair]
-    return total / (policies - 1)
+    return np.round(total / (policies - 1), 12)
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:

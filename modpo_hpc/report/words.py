@@ -61,9 +61,12 @@ def findings(results: Results, phase: str) -> list[str]:
         if first["win_rate"] == last["win_rate"]:
             sentences.append(f"{title(criterion).capitalize()}: no policy wins more often than another.")
             continue
+        most = [row["policy"] for row in ranked if row["rank"] == 1]
+        least = [row["policy"] for row in ranked if row["win_rate"] == last["win_rate"]]
         sentences.append(
-            f"{title(criterion).capitalize()}: {first['policy']} wins most often ({percent(first['win_rate'])} of the "
-            f"questions on average), {last['policy']} least ({percent(last['win_rate'])})."
+            f"{title(criterion).capitalize()}: {' and '.join(most)} {'wins' if len(most) == 1 else 'win'} most often "
+            f"({percent(first['win_rate'])} of the questions on average), {' and '.join(least)} least "
+            f"({percent(last['win_rate'])})."
         )
     front = [row["policy"] for row in results.rows("pareto", phase=phase) if row["on_front"]]
     together = " and ".join(title(criterion) for criterion in criteria)

@@ -55,6 +55,17 @@ def test_averages_take_each_opponent_once() -> None:
     assert list(winrates.ranks(np.array([0.3, 0.7, 0.3, 0.1]))) == [2, 1, 2, 4]
 
 
+@given(arrays.arrays(np.int64, 21, elements=st.integers(0, 20)))
+def test_as_many_wins_are_the_same_rank(won: np.ndarray) -> None:
+    """Ranks by rates are those by whole numbers of wins, whatever the order in which the rates are added."""
+    wins = np.zeros(7, dtype=int)
+    for (a, b), number in zip(combinations(range(7), 2), won, strict=True):
+        wins[a] += number
+        wins[b] += 20 - number
+    ranked = winrates.ranks(winrates.average_rates(won / 20, 1 - won / 20, 7))
+    assert ranked.tolist() == [1 + int((wins > mine).sum()) for mine in wins]
+
+
 def test_two_way_bootstrap_spreads_like_new_questions_and_new_personas() -> None:
     """Against the truth: the design is drawn afresh many times from the world that the verdicts came from."""
     rng = np.random.default_rng(0)
