@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modpo_hpc.launch.profile import Allocation, Profile, allocate
-from modpo_hpc.pipeline import STAGES, phase_pairs
+from modpo_hpc.pipeline import STAGES, phase_pairs, reward_parts
 from modpo_hpc.study import Study
 from modpo_hpc.study.judging import Judge
 
@@ -163,9 +163,9 @@ def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Work
     if stage in ("reward_trials", "rewards"):
         search = study.rewards.search
         epochs = statistics.mean(search.epochs)
-        models = ranked * (search.trials if stage == "reward_trials" else study.rewards.folds + 1)
+        models = ranked * (search.trials if stage == "reward_trials" else len(reward_parts(study)))
         tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response)
-        kept = 0.0 if stage == "reward_trials" else models * REWARD_MODEL_BYTES * weights
+        kept = 0.0 if stage == "reward_trials" else ranked * (study.rewards.folds + 1) * REWARD_MODEL_BYTES * weights
         return Workload(models, "models", tokens, 0, 0, BACKWARD_COST * tokens / speeds.encoder_tokens_per_second, kept)
     if stage in ("scores", "answer_scores"):
         texts, length = (responses, response) if stage == "scores" else (counts.test * len(policies), answer)
