@@ -21,8 +21,9 @@ POLICIES = ("Base", "SFT_Empathy", "DPO_Empathy", "DPO_Safety", "DPO_Soup", "MOD
 
 
 def smaller_study() -> dict[str, Any]:
-    """Every stage of the smallest demo with fewer criteria, policies and pairs of them: a third of its jobs."""
+    """Every stage of the smallest demo with fewer criteria, policies and pairs of them, and models hardly taught."""
     study = load_study(REPOSITORY / "configs" / "demo-smallest.yaml").model_dump(mode="json")
+    study["models"]["teach_steps"] = 8
     study["criteria"]["rank"] = ["empathy", "safety"]
     study["alignment"]["policies"] = {name: study["alignment"]["policies"][name] for name in POLICIES}
     study["judging"]["phases"] = {
