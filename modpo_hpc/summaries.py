@@ -54,7 +54,7 @@ def summarise_markers(stage_folder: Path, shard_ids: Sequence[str]) -> MarkerSum
     inputs = tuple(sorted({marker.inputs for marker in markers}))
     summary = MarkerSummary(shards.digest(markers), inputs, len(shard_ids) - len(markers))
     if before is not None and not summary.missing and _was_still(stage_folder, before, clock):
-        with shards.atomic_file(stage_folder / shards.SCRATCH / FILE, "w", durable=False) as stream:
+        with shards.atomic_file(stage_folder / shards.SCRATCH / FILE, "w") as stream:
             json.dump({**asdict(summary), "shards": _name_of(shard_ids), "folder": before}, stream)
     return summary
 

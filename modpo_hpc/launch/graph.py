@@ -48,7 +48,8 @@ def plan_work(
             continue
         jobs: list[str] = []
         stages: list[str] = []
-        for need, lacking in unmet_needs(stage, wanted, alive, incomplete, shard_counts).items():
+        if unmet := unmet_needs(stage, wanted, alive, incomplete, shard_counts):
+            need, lacking = next(iter(unmet.items()))
             shown = ", ".join(sorted(lacking)[:5])
             raise IncompleteError(
                 f"{stage.name} needs {need}, of which {len(lacking)} shards are neither done nor queued ({shown}). "

@@ -78,9 +78,11 @@ def test_a_summary_is_kept_only_of_a_complete_stage_that_has_been_still(
         assert not summarise_markers(tmp_path, IDS).complete("x")
     assert len(read) == 6, "incomplete: read every time"
     mark(tmp_path, "2", inputs=IMPORTED)
+    monkeypatch.setattr(summaries, "STILL_SECONDS", 60)
     summarise_markers(tmp_path, IDS)
     summarise_markers(tmp_path, IDS)
     assert len(read) == 12, "just changed: read every time"
+    monkeypatch.setattr(summaries, "STILL_SECONDS", TICKS / 2)
     time.sleep(TICKS)
     for _ in range(5):
         summary = summarise_markers(tmp_path, IDS)
