@@ -13,17 +13,16 @@ from modpo_hpc.errors import InputError
 
 Row = Mapping[str, Any]
 OnRow = Callable[[Row], None]
-_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 
 
 def require_trackers(kinds: Sequence[str]) -> None:
-    """Refuse trackers that are not installed, before a model is loaded.
+    """Refuse trackers (named as their packages) that are not installed, before a model is loaded.
 
     Raises:
         InputError: names the extra that brings it.
     """
     for kind in kinds:
-        if importlib.util.find_spec(_PACKAGES[kind]) is None:
+        if importlib.util.find_spec(kind) is None:
             raise InputError(
                 f"{kind} is not installed here",
                 field="alignment.training.track",
@@ -71,6 +70,7 @@ def _tensorboard(folder: Path, name: str, settings: Row) -> Iterator[_Write]:
             writer.add_scalar(one, value, step)
 
     with SummaryWriter(str(folder)) as writer:
+        writer.add_text(name, "\n".join(f"    {setting}: {value}" for setting, value in settings.items()))
         yield write
 
 
