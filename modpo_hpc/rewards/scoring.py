@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modpo_hpc.errors import IncompleteError
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, encode_responses
 from modpo_hpc.rewards.fitting import SETTINGS_FILE
 from modpo_hpc.rewards.model import load_reward_model, load_tokenizer, predict
@@ -47,16 +48,21 @@ def score_block(
 
     The texts are read and batched once for all criteria; one model is in memory at a time. A batch that an earlier
     attempt scored is not scored again.
+
+    Raises:
+        IncompleteError: the weights of a model are gone.
     """
     criteria, precision = run.study.criteria.rank, run.study.rewards.precision
     tokenizer = load_tokenizer(run.folder("rewards") / f"{criteria[0]}.final")
     encoded = encode_responses(tokenizer, questions, texts, question_of)
     batches = shard.block(plan_batches(encoded, part_of, run.study.rewards.score_tokens))
+    parts = sorted({batch.part for batch in batches})
+    _require_weights(run, [f"{criterion}.{part}" for criterion in criteria for part in parts])
     total = len(batches) * len(criteria)
     with shard.journal() as journal:
         done = {(row["criterion"], row["batch"]): row["rewards"] for row in journal.rows}
         for criterion in criteria:
-            for part in sorted({batch.part for batch in batches}):
+            for part in parts:
                 folder = run.folder("rewards") / f"{criterion}.{part}"
                 todo = [at for at, batch in enumerate(batches) if batch.part == part and (criterion, at) not in done]
                 rewards = score_batches(
@@ -83,3 +89,13 @@ def score_batches(
     for batch in batches:
         rows = [encoded[one].cut(max_length) for one in batch.texts]
         yield predict(model, rows, [range(len(rows))])
+
+
+def _require_weights(run: Run, models: Sequence[str]) -> None:
+    for name in models:
+        folder = run.folder("rewards") / name
+        if not any(folder.glob("*.safetensors")):
+            raise IncompleteError(
+                f"{folder}: the weights of this model are gone. Make them again with: "
+                f"modpo rerun {run.root} rewards {name}"
+            )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from modpo_hpc.data.questions import SCHEMA as QUESTIONS
-from modpo_hpc.errors import Interrupted
+from modpo_hpc.errors import IncompleteError, Interrupted
 from modpo_hpc.generation.records import ANSWERS
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.rewards.calibration import out_of_fold
@@ -153,6 +153,20 @@ def test_scores_do_not_depend_on_the_number_of_blocks(base: Path, done: Run) -> 
     pd.testing.assert_frame_equal(
         mine, done.table("scores").to_pandas().sort_values(order).reset_index(drop=True), check_exact=True
     )
+
+
+def test_weights_that_were_removed_are_asked_for_by_name_and_come_back_the_same(base: Path, done: Run) -> None:
+    run = copy_of(done.root, "removed")
+    weights = run.folder("rewards") / "safety.fold1" / "model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    assert run.missing("scores") == [], "scores that are made do not need them"
+    with pytest.raises(IncompleteError, match=r"safety.fold1.*gone.*modpo rerun \S+ rewards safety.fold1$"):
+        attempt(run, "scores", run.shard_ids("scores")[-1], lambda: False)
+    (run.folder("rewards") / "markers" / "safety.fold1.json").unlink()
+    make_stages(run, "rewards")
+    assert weights.read_bytes() == before
+    assert run.missing("scores") == []
 
 
 def test_the_best_trial_is_reproducible_from_its_record(done: Run, tmp_path: Path) -> None:
