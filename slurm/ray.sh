@@ -15,9 +15,21 @@ ray=("${python[@]}" -m ray.scripts.scripts)
 cpus=${SLURM_CPUS_PER_TASK:-1}
 gpus=${SLURM_GPUS_ON_NODE:-0}
 readarray -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-# Job ids are unique at any time, so are these; two jobs on one node keep apart. Socket paths end at 107 bytes.
-port=$((20000 + SLURM_JOB_ID % 10000))
-scratch=/tmp/ray$SLURM_JOB_ID
+# Two jobs on one node keep apart: job ids are unique on a cluster, and what others do on the node is looked at.
+# Socket paths end at 107 bytes, so the scratch folder is a short one.
+port=$("${python[@]}" - $((20000 + SLURM_JOB_ID % 10000)) <<'PYTHON'
+import socket, sys
+for port in range(int(sys.argv[1]), 32000):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            continue
+    print(port)
+    break
+PYTHON
+)
+scratch=/tmp/ray$SLURM_JOB_ID.$RANDOM
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 share=(--num-cpus "$cpus" --num-gpus "$gpus" --disable-usage-stats --block)

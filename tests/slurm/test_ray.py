@@ -34,8 +34,11 @@ def submit(cluster: Cluster, output: Path, *words: str, environment: str = "ALL"
     ).strip()
 
 
-def processes_of(job: str) -> str:
-    return subprocess.run(["pgrep", "-f", f"/tmp/ray{job}/"], capture_output=True, text=True, check=False).stdout
+def left_of(cluster: Cluster, job: str) -> list[str]:
+    """Processes of a job's Ray cluster on this test bed, and its scratch folders."""
+    mine = {f"SLURM_JOB_ID={job}", f"SLURM_CONF={cluster.bed.conf}"}
+    processes = [path.name for path in Path("/proc").glob("[0-9]*") if mine <= set(environment_of(int(path.name)))]
+    return [*processes, *map(str, Path("/tmp").glob(f"ray{job}.*"))]
 
 
 def test_two_clusters_keep_apart_and_leave_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,21 +55,14 @@ def test_two_clusters_keep_apart_and_leave_nothing(cluster: Cluster, monkeypatch
     cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip())
     assert "7:0" in cluster.slurm("sacct", "-nX", "-j", failing, "-o", "exitcode")
     for job in (failing, cancelled):
-        cluster.wait(lambda: not processes_of(job), seconds=20)  # noqa: B023
-        assert not Path(f"/tmp/ray{job}").exists()
+        cluster.wait(lambda: not left_of(cluster, job), seconds=20)  # noqa: B023
 
 
-def ray_head(job: str) -> int:
-    """The process that holds a job's Ray cluster together."""
-    found = subprocess.run(["pgrep", "-f", f"gcs_server.*/tmp/ray{job}/"], capture_output=True, text=True, check=False)
-    return int(found.stdout.split()[0])
-
-
-def batch_shell(job: str) -> int:
-    """The script of a job: the shell of ray.sh that is no step's."""
-    found = subprocess.run(["pgrep", "-f", "slurm/ray.sh .*submitit"], capture_output=True, text=True, check=False)
-    mine = [pid for pid in map(int, found.stdout.split()) if f"SLURM_JOB_ID={job}" in environment_of(pid)]
-    return min(mine)
+def process_of(cluster: Cluster, job: str, pattern: str) -> int:
+    """The first process of a job on this test bed whose command line has ``pattern``."""
+    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False).stdout.split()
+    mine = {f"SLURM_JOB_ID={job}", f"SLURM_CONF={cluster.bed.conf}"}
+    return min(process for process in map(int, found) if mine <= set(environment_of(process)))
 
 
 def environment_of(process: int) -> list[str]:
@@ -109,21 +105,20 @@ def test_judging_over_two_nodes_outlives_a_dead_head_a_preemption_and_a_killed_s
         cluster.slurm("scancel", "--batch", "--signal=USR2", jobs[preempted])
         first = raw(beheaded)
         assert "NumNodes=2" in cluster.slurm("scontrol", "show", "job", jobs[beheaded])
-        os.kill(ray_head(first), signal.SIGKILL)
+        os.kill(process_of(cluster, first, "gcs_server"), signal.SIGKILL)
         cluster.wait(lambda: cluster.shards("verdicts")[beheaded]["state"] == "failed")
         assert "the head of Ray has died" in cluster("triage", run.root)[1]
 
         cluster.wait(lambda: judges(killed), seconds=180)
         third = raw(killed)
-        os.kill(batch_shell(third), signal.SIGKILL)
+        os.kill(process_of(cluster, third, "slurm/ray.sh .*submitit"), signal.SIGKILL)
         cluster.wait(lambda: cluster.shards("verdicts")[killed]["state"] == "failed")
         cluster.wait(lambda: cluster.shards("verdicts")[preempted]["state"] == "done", seconds=180)
         stopped, resumed = attempts_at(run.logs, "verdicts", preempted)
         assert (stopped.outcome, stopped.cause, resumed.outcome) == ("interrupted", "preemption", "done")
         cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip())
         for job in (first, third):
-            cluster.wait(lambda: not processes_of(job), seconds=20)  # noqa: B023
-            assert not Path(f"/tmp/ray{job}").exists()
+            cluster.wait(lambda: not left_of(cluster, job), seconds=20)  # noqa: B023
 
         asked = len(calls.read_text().splitlines())
         code, output = cluster("rerun", run.root, "--failed")
