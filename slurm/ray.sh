@@ -17,7 +17,8 @@ gpus=${SLURM_GPUS_ON_NODE:-0}
 readarray -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 # Two jobs on one node keep apart: job ids are unique on a cluster, and what others do on the node is looked at.
 # Socket paths end at 107 bytes, so the scratch folder is a short one.
-port=$("${python[@]}" - $((20000 + SLURM_JOB_ID % 10000)) <<'PYTHON'
+free_port() {
+  "${python[@]}" - "$1" <<'PYTHON'
 import socket, sys
 for port in range(int(sys.argv[1]), 32000):
     with socket.socket() as probe:
@@ -28,7 +29,7 @@ for port in range(int(sys.argv[1]), 32000):
     print(port)
     break
 PYTHON
-)
+}
 scratch=/tmp/ray$SLURM_JOB_ID.$RANDOM
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
@@ -72,16 +73,26 @@ trap 'pass_on USR1' USR1
 trap 'pass_on USR2' USR2
 
 address=$(srun --overlap -N1 -n1 -w "${nodes[0]}" hostname -I | awk '{print $1}')
-export RAY_ADDRESS=$address:$port
-"${step[@]}" -N1 -n1 -w "${nodes[0]}" bash -c "$tended" tended "$scratch" "${ray[@]}" start --head \
-  --node-ip-address "$address" --port "$port" --temp-dir "$scratch" --include-dashboard=false "${share[@]}" &
-head=$!
-started+=("$head")
-for _ in $(seq 120); do
-  "${ray[@]}" health-check --address "$RAY_ADDRESS" >/dev/null 2>&1 && break
-  kill -0 "$head" 2>/dev/null || { echo "the head of Ray did not start" >&2; exit 1; }
-  sleep 1
+head='' healthy=''
+for attempt in 0 1 2 3; do  # a port that was free may be taken a moment later
+  port=$(free_port $((20000 + (SLURM_JOB_ID + attempt * 2357) % 10000)))
+  export RAY_ADDRESS=$address:$port
+  "${step[@]}" -N1 -n1 -w "${nodes[0]}" bash -c "$tended" tended "$scratch" "${ray[@]}" start --head \
+    --node-ip-address "$address" --port "$port" --temp-dir "$scratch" --include-dashboard=false "${share[@]}" &
+  head=$!
+  started=("$head")
+  for _ in $(seq 120); do
+    kill -0 "$head" 2>/dev/null || break
+    "${ray[@]}" health-check --address "$RAY_ADDRESS" >/dev/null 2>&1 && healthy=1 && break
+    sleep 1
+  done
+  # the cluster that answers must be ours: a head that found its port taken is about to end
+  [ -n "$healthy" ] && kill -0 "$head" 2>/dev/null && break
+  healthy=''
+  kill -USR1 "$head" 2>/dev/null
+  wait "$head" 2>/dev/null
 done
+[ -n "$healthy" ] || { echo "error: the head of Ray did not start" >&2; exit 1; }
 others=$((${#nodes[@]} - 1))
 if ((others)); then
   "${step[@]}" -N"$others" -n"$others" -x "${nodes[0]}" bash -c "$tended" tended "$scratch" "${ray[@]}" start \

@@ -116,8 +116,9 @@ def recipe(stage: Stage) -> Callable[[Run, Shard], None]:
 
 
 def _load(path: Path, name: str) -> ModuleType:
-    if name in sys.modules:
-        return sys.modules[name]
+    present = sys.modules.get(name)
+    if present is not None and present.__file__ == str(path):
+        return present
     specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
         raise ImportError(f"{path} is no Python module")

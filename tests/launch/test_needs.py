@@ -10,12 +10,14 @@ import pytest
 
 from modpo_hpc import shards, summaries
 from modpo_hpc.errors import IncompleteError
-from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.launch.entry import recipe, run_shard
+from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
 from modpo_hpc.shards import IMPORTED, Marker, Output, marker_path, write_marker
 from modpo_hpc.study import load_study
 from modpo_hpc.summaries import MarkerSummary, summarise_markers
 from tests.conftest import REPOSITORY
+from tests.slurm import fates
 from tests.slurm.fates import write_recipes
 
 IDS = ("0", "1", "2")
@@ -116,3 +118,11 @@ def test_a_stage_behind_many_shards_reads_each_of_their_markers_once(
         IncompleteError, match=r"rankings needs responses, of which 1 shards are missing or stale \(7\)"
     ):
         run_shard(str(run.root), "rankings", "0")
+
+
+def test_a_recipe_is_that_of_the_folder_that_is_named_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_recipes(tmp_path / "own")
+    monkeypatch.setenv("MODPO_JOBS", str(tmp_path / "own"))
+    assert recipe(stage_named("rankings")) is fates.make
+    monkeypatch.delenv("MODPO_JOBS")
+    assert recipe(stage_named("rankings")) is not fates.make

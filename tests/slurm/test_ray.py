@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -48,14 +49,28 @@ def test_two_clusters_keep_apart_and_leave_nothing(cluster: Cluster, monkeypatch
     program.write_text(COUNT)
     outputs = [cluster.folder / "one.out", cluster.folder / "two.out"]
     failing = submit(cluster, outputs[0], "python", str(program), "1", "7")
-    cancelled = submit(cluster, outputs[1], "python", str(program), "300", "0")
-    for output in outputs:
-        cluster.wait(lambda: output.exists() and "nodes 2 cpus 4.0" in output.read_text(), seconds=180)  # noqa: B023
+    with socket.create_server(("", 0)) as taken:
+        monkeypatch.setenv("MODPO_PYTHON", str(python_that_finds(taken.getsockname()[1], cluster.folder)))
+        cancelled = submit(cluster, outputs[1], "python", str(program), "300", "0")
+        for output in outputs:
+            cluster.wait(lambda: output.exists() and "nodes 2 cpus 4.0" in output.read_text(), seconds=180)  # noqa: B023
+    assert (cluster.folder / "asked").exists()
     cluster.slurm("scancel", cancelled)
     cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip())
     assert "7:0" in cluster.slurm("sacct", "-nX", "-j", failing, "-o", "exitcode")
     for job in (failing, cancelled):
         cluster.wait(lambda: not left_of(cluster, job), seconds=20)  # noqa: B023
+
+
+def python_that_finds(port: int, folder: Path) -> Path:
+    """An interpreter whose first look for a free port ends at ``port``, as if somebody else took it a moment later."""
+    script = folder / "python-in-a-race"
+    script.write_text(
+        f'#!/bin/sh\n[ "$1" != - ] || [ -e {folder}/asked ] || {{ touch {folder}/asked; exec echo {port}; }}\n'
+        'exec python "$@"\n'
+    )
+    script.chmod(0o700)
+    return script
 
 
 def process_of(cluster: Cluster, job: str, pattern: str) -> int:
