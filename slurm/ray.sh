@@ -9,6 +9,8 @@ set -uo pipefail
 (($#)) || { echo "usage: sbatch [options] slurm/ray.sh COMMAND..." >&2; exit 2; }
 : "${SLURM_JOB_ID:?this script runs inside a Slurm job}"
 unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE
+# A process that loses its cluster aborts: where core files are on, it would leave hundreds of megabytes behind.
+ulimit -c 0
 
 read -ra python <<<"${MODPO_PYTHON:-python}"
 ray=("${python[@]}" -m ray.scripts.scripts)
