@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -49,11 +48,10 @@ def test_two_clusters_keep_apart_and_leave_nothing(cluster: Cluster, monkeypatch
     program.write_text(COUNT)
     outputs = [cluster.folder / "one.out", cluster.folder / "two.out"]
     failing = submit(cluster, outputs[0], "python", str(program), "1", "7")
-    with socket.create_server(("", 0)) as taken:
-        monkeypatch.setenv("MODPO_PYTHON", str(python_that_finds(taken.getsockname()[1], cluster.folder)))
-        cancelled = submit(cluster, outputs[1], "python", str(program), "300", "0")
-        for output in outputs:
-            cluster.wait(lambda: output.exists() and "nodes 2 cpus 4.0" in output.read_text(), seconds=180)  # noqa: B023
+    monkeypatch.setenv("MODPO_PYTHON", str(python_that_finds(70000, cluster.folder)))
+    cancelled = submit(cluster, outputs[1], "python", str(program), "300", "0")
+    for output in outputs:
+        cluster.wait(lambda: output.exists() and "nodes 2 cpus 4.0" in output.read_text(), seconds=180)  # noqa: B023
     assert (cluster.folder / "asked").exists()
     cluster.slurm("scancel", cancelled)
     cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip())
@@ -63,8 +61,8 @@ def test_two_clusters_keep_apart_and_leave_nothing(cluster: Cluster, monkeypatch
 
 
 def python_that_finds(port: int, folder: Path) -> Path:
-    """An interpreter whose first look for a free port ends at ``port``, as if somebody else took it a moment later."""
-    script = folder / "python-in-a-race"
+    """An interpreter whose first look for a free port ends at ``port``, on which nothing can start."""
+    script = folder / "python-with-a-port"
     script.write_text(
         f'#!/bin/sh\n[ "$1" != - ] || [ -e {folder}/asked ] || {{ touch {folder}/asked; exec echo {port}; }}\n'
         'exec python "$@"\n'

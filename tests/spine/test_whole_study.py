@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from tests.conftest import REPOSITORY
 
@@ -20,10 +21,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole study")]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("whole") / "run"
+    # One run for all workers: nothing else here takes as long.
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "whole"
+    folder.mkdir(exist_ok=True)
+    run = folder / "run"
     command = [sys.executable, "-m", "modpo_hpc", "run", "configs/demo-smallest.yaml", "--run", str(run)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MODPO_LOGS", str(run.parent / "logs"))
+    with FileLock(folder / "lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODPO_LOGS", str(folder / "logs"))
         patch.setenv("PYTHONPATH", str(REPOSITORY))
         result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1200, check=False)
     assert result.returncode == 0, result.stderr
