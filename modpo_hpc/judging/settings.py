@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.study.judging import Judge
+
+if TYPE_CHECKING:
+    from modpo_hpc.study import Study
 
 FROM_ENVIRONMENT = (
     "base_url",
@@ -62,6 +66,35 @@ def all_in_force(judges: Sequence[Judge], environment: Mapping[str, str] = os.en
                 remedy="Unset it, and give each judge its own in the study.",
             )
     return [in_force(judge, environment) for judge in judges]
+
+
+SAMPLING = ("temperature", "max_tokens", "sampling_seed", "reasoning_effort", "extra")
+PROMPTING = ("prompt_order", "scene", "structured", "repair_rounds")
+
+
+def identity_of_judges(study: Study, environment: Mapping[str, str] = os.environ) -> list[dict[str, Any]]:
+    """All that can change an answer of each judge of ``study``, as JSON values: the judge that is really asked.
+
+    Prices, limits, pace, executor and the place of the ledger are not in it; nor is the address of a model that is
+    served here, which is known by its name. The name of a judge is in it where there are several, since the tables
+    of a panel say it.
+
+    Raises:
+        InputError: see ``all_in_force``.
+    """
+    judges = all_in_force(study.judges, environment)
+    return [({"name": one.name} if study.panel else {}) | _identity(one) for one in judges]
+
+
+def _identity(settings: Judge) -> dict[str, Any]:
+    identity: dict[str, Any] = {"kind": settings.kind}
+    if settings.kind == "rules":
+        from modpo_hpc.judging.rules import RuleJudge
+
+        return {**identity, **RuleJudge.identity, "scene": settings.scene, "prompt_order": settings.prompt_order}
+    if settings.kind != "server":
+        identity["base_url"] = settings.base_url.rstrip("/")
+    return identity | settings.model_dump(mode="json", include={"model", *SAMPLING, *PROMPTING})
 
 
 def check_key(settings: Judge, environment: Mapping[str, str] = os.environ) -> None:
