@@ -135,18 +135,20 @@ def tree_attention(
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     attend = torch.nn.functional.scaled_dot_product_attention
+    # split once, not sliced: the gradient of a slice is as large as the whole sequence, that of a split is put together
+    ends = [end for trunk in trunks for end in (trunk.end, *(branch.end for branch in trunk.branches))]
+    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    queries, keys, values = (iter(whole.split(sizes, dim=2)) for whole in (query, key, value))
     parts = []
     for trunk in trunks:
-        root = slice(trunk.start, trunk.end)
-        root_key, root_value = key[:, :, root], value[:, :, root]
-        parts.append(attend(query[:, :, root], root_key, root_value, dropout_p=dropout, is_causal=True, scale=scaling))
+        root_key, root_value = next(keys), next(values)
+        parts.append(attend(next(queries), root_key, root_value, dropout_p=dropout, is_causal=True, scale=scaling))
         for branch in trunk.branches:
+            own_query, own_key, own_value = next(queries), next(keys), next(values)
             if branch.start == branch.end:
                 continue
-            own = slice(branch.start, branch.end)
-            keys = torch.cat((root_key, key[:, :, own]), dim=2)
-            values = torch.cat((root_value, value[:, :, own]), dim=2)
+            path_key, path_value = torch.cat((root_key, own_key), dim=2), torch.cat((root_value, own_value), dim=2)
             parts.append(
-                attend(query[:, :, own], keys, values, attn_mask=branch.mask, dropout_p=dropout, scale=scaling)
+                attend(own_query, path_key, path_value, attn_mask=branch.mask, dropout_p=dropout, scale=scaling)
             )
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
