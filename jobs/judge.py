@@ -13,8 +13,8 @@ from modpo_hpc.run import Run, Shard
 def judge(run: Run, shard: Shard) -> None:
     study = run.study
     phase, policy_a, policy_b = verdict_shard(study, shard.id)
-    names = study.judging.phases[phase].criteria
-    criteria = load_criteria(study.criteria.files, names)
+    asked = study.judging.phases[phase].criteria_of_calls
+    calls = [load_criteria(study.criteria.files, names) for names in asked]
     answers = {policy: answers_of(run, policy) for policy in (policy_a, policy_b)}
     places, requests = verdict_requests(
         policy_a,
@@ -22,14 +22,15 @@ def judge(run: Run, shard: Shard) -> None:
         shard.block(study_questions(run, "test")),
         judging_personas(run),
         answers,
-        criteria,
+        calls,
         study.seed,
+        study.judging.forced_choice,
     )
     if study.judging.early_stop:
         judgments = ask_judges_until_decided(run, shard, places, requests)
     else:
         judgments = [[*heard] for heard in ask_judges(run, shard, requests)]
-    tables = [verdicts_table(phase, policy_a, policy_b, places, names, heard) for heard in judgments]
+    tables = [verdicts_table(phase, policy_a, policy_b, places, heard) for heard in judgments]
     verdicts = with_judges(tables, study.panel)
     shard.write_table(verdicts, verdicts.schema)
 

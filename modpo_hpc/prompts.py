@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from modpo_hpc.judging.tasks import Criterion
+    from modpo_hpc.judging.tasks import Criterion, Task
 
 INSTRUCTION = (
     "You support a person who writes to you about how they are doing. Answer them directly, in a few sentences, "
@@ -63,7 +63,7 @@ def quoted(text: str) -> str:
 
 
 def judging_prompt(
-    task: Literal["rank", "judge"],
+    task: Task,
     persona: str,
     criteria: Sequence[Criterion],
     question: str,
@@ -113,7 +113,7 @@ def _judging_persona(persona: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _judging_criteria(task: Literal["rank", "judge"], criteria: tuple[Criterion, ...], shown: int, scene: str) -> str:
+def _judging_criteria(task: Task, criteria: tuple[Criterion, ...], shown: int, scene: str) -> str:
     described = "\n".join(
         f"- {one.name} ({one.title}): {one.definition}"
         + (f" Better: {'; '.join(one.better)}." if one.better else "")
@@ -124,6 +124,9 @@ def _judging_criteria(task: Literal["rank", "judge"], criteria: tuple[Criterion,
         numbers = ", ".join(f"n{place}" for place in range(1, shown + 1))
         form = ", ".join(f'"{one.name}": [{numbers}]' for one in criteria)
         how = f"list the numbers of all {shown} replies from best to worst, each number exactly once"
+    elif task == "choose":
+        form = ", ".join(f'"{one.name}": "A" or "B"' for one in criteria)
+        how = 'say which reply is better, "A" or "B", however close they are'
     else:
         form = ", ".join(f'"{one.name}": "A" or "B" or "tie"' for one in criteria)
         how = 'say which reply is better, "A" or "B", or "tie" if this person would see no difference'
@@ -136,8 +139,8 @@ def _judging_criteria(task: Literal["rank", "judge"], criteria: tuple[Criterion,
 
 
 @lru_cache(maxsize=4096)
-def _judging_material(task: Literal["rank", "judge"], question: str, shown: tuple[str, ...]) -> str:
-    names = ("A", "B") if task == "judge" else tuple(str(place) for place in range(1, len(shown) + 1))
+def _judging_material(task: Task, question: str, shown: tuple[str, ...]) -> str:
+    names = tuple(str(place) for place in range(1, len(shown) + 1)) if task == "rank" else ("A", "B")
     replies = "\n\n".join(f"Reply {name}:\n{_quoted_once(text)}" for name, text in zip(names, shown, strict=True))
     return f"The message:\n{_quoted_once(question)}\n\n{replies}"
 

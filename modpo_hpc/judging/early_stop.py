@@ -20,13 +20,14 @@ class EarlyStop:
 
     Args:
         places: of all comparisons, in the order in which they are asked: one judge after the other.
-        criteria: number of criteria of a comparison; a question is decided when each of them is.
+        criteria: number of criteria of a call; a question is decided, for this call, when each of them is.
     """
 
     def __init__(self, places: Sequence[VerdictPlace], criteria: int) -> None:
         self._places = places
-        names = {question: row for row, question in enumerate(dict.fromkeys(one.question_id for one in places))}
-        self._row = [names[place.question_id] for place in places]
+        asked = [(place.question_id, place.criteria) for place in places]
+        names = {question: row for row, question in enumerate(dict.fromkeys(asked))}
+        self._row = [names[one] for one in asked]
         self._remaining = np.bincount(self._row, minlength=len(names)) if places else np.zeros(0, dtype=np.int64)
         self._lead = np.zeros((len(names), criteria), dtype=np.int64)
 

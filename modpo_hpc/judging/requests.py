@@ -12,7 +12,7 @@ from modpo_hpc.data.questions import Question
 from modpo_hpc.errors import InputError
 from modpo_hpc.judging.assignments import first_shown, response_order
 from modpo_hpc.judging.tables import RankingPlace, VerdictPlace
-from modpo_hpc.judging.tasks import Criterion, Persona, Request
+from modpo_hpc.judging.tasks import Criterion, Persona, Request, Task
 from modpo_hpc.pipeline import phase_pairs
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
@@ -117,10 +117,14 @@ def verdict_requests(
     questions: Sequence[Question],
     personas: Sequence[Persona],
     answers: Mapping[str, Mapping[str, str]],
-    criteria: tuple[Criterion, ...],
+    calls: Sequence[tuple[Criterion, ...]],
     seed: int,
+    forced_choice: bool = False,
 ) -> tuple[list[VerdictPlace], list[Request]]:
     """The comparisons of two policies on ``questions`` by every one of ``personas``, one persona after the other.
+
+    ``calls`` are the criteria of each call; one call on all comparisons comes after the other, in the same order of
+    showing. With ``forced_choice`` a persona may not call two answers equal.
 
     Raises:
         InputError: a policy has no answer to a question.
@@ -135,14 +139,17 @@ def verdict_requests(
         question.question_id: first_shown(question.question_id, policy_a, policy_b, len(personas), seed).tolist()
         for question in questions
     }
+    task: Task = "choose" if forced_choice else "judge"
     places, requests = [], []
-    for number, persona in enumerate(personas):
-        for question in questions:
-            identity = question.question_id
-            a_is_first = a_first[identity][number]
-            shown = texts[identity] if a_is_first else texts[identity][::-1]
-            places.append(VerdictPlace(identity, persona.persona_id, a_is_first))
-            requests.append(Request("judge", persona, criteria, identity, question.text, shown))
+    for criteria in calls:
+        names = tuple(criterion.name for criterion in criteria)
+        for number, persona in enumerate(personas):
+            for question in questions:
+                identity = question.question_id
+                a_is_first = a_first[identity][number]
+                shown = texts[identity] if a_is_first else texts[identity][::-1]
+                places.append(VerdictPlace(identity, persona.persona_id, a_is_first, names))
+                requests.append(Request(task, persona, criteria, identity, question.text, shown))
     return places, requests
 
 

@@ -52,5 +52,6 @@ def _answer_group(requests: Sequence[Request]) -> list[str]:
     if first.task == "rank":
         ranked = (sandbox.orders(seen) + 1).tolist()
         return [json.dumps(dict(zip(names, one, strict=True))) for one in ranked]
-    sides = sandbox.winners(seen[..., 0], seen[..., 1]).tolist()
+    alike = 0.0 if first.task == "choose" else sandbox.NEARLY_ALIKE
+    sides = sandbox.winners(seen[..., 0], seen[..., 1], alike=alike).tolist()
     return [json.dumps({name: _SIDE[side] for name, side in zip(names, one, strict=True)}) for one in sides]

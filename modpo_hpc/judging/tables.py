@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -74,11 +75,12 @@ class RankingPlace:
 
 @dataclass(frozen=True, slots=True)
 class VerdictPlace:
-    """Where a verdict belongs, and whether policy A was shown first."""
+    """Where a verdict belongs, whether policy A was shown first, and the criteria that the call asks about."""
 
     question_id: str
     persona_id: str
     a_first: bool
+    criteria: tuple[str, ...]
 
 
 def rankings_table(places: Sequence[RankingPlace], criteria: Sequence[str], judgments: Sequence[Judgment]) -> pa.Table:
@@ -117,10 +119,26 @@ def verdicts_table(
     policy_a: str,
     policy_b: str,
     places: Sequence[VerdictPlace],
-    criteria: Sequence[str],
     judgments: Sequence[Judgment | None],
 ) -> pa.Table:
     """One row for each place and criterion; what the judge called A and B is turned back into policies."""
+    parts, start = [], 0
+    for criteria, places_of in groupby(places, key=lambda place: place.criteria):
+        mine = list(places_of)
+        heard = judgments[start : start + len(mine)]
+        parts.append(_verdicts_of_call(phase, policy_a, policy_b, mine, criteria, heard))
+        start += len(mine)
+    return pa.concat_tables(parts).unify_dictionaries() if len(parts) > 1 else parts[0]
+
+
+def _verdicts_of_call(
+    phase: str,
+    policy_a: str,
+    policy_b: str,
+    places: Sequence[VerdictPlace],
+    criteria: Sequence[str],
+    judgments: Sequence[Judgment | None],
+) -> pa.Table:
     width, rows = len(criteria), len(places) * len(criteria)
     winners: list[str] = []
     reasons: list[str | None] = []

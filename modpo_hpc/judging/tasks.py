@@ -1,4 +1,4 @@
-"""The two tasks of a persona: rank the responses to a question, and compare two answers to it."""
+"""The tasks of a persona: rank the responses to a question, compare two answers to it, choose one of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-Task = Literal["rank", "judge"]
+Task = Literal["rank", "judge", "choose"]
 Side = Literal["A", "B", "tie"]
-SIDES: tuple[Side, ...] = ("A", "B", "tie")
+SIDES: dict[Task, tuple[Side, ...]] = {"judge": ("A", "B", "tie"), "choose": ("A", "B")}
+"""What may be said of two answers; who chooses must choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Persona:
 class Request:
     """One question to a judge: how would ``persona`` see the texts ``shown``, in this order, by each criterion.
 
-    ``rank`` shows several responses, numbered from 1; ``judge`` shows two, called A and B.
+    ``rank`` shows several responses, numbered from 1; ``judge`` and ``choose`` show two, called A and B.
     """
 
     task: Task
@@ -62,7 +63,7 @@ Ranking = tuple[int, ...]
 """Positions in ``Request.shown``, counted from 0, best first."""
 
 Opinion = Ranking | Side | Unparsed
-"""What one answer says about one criterion: a ``Ranking`` for ``rank``, a ``Side`` for ``judge``."""
+"""What one answer says about one criterion: a ``Ranking`` for ``rank``, a ``Side`` otherwise."""
 
 
 def answer_schema(request: Request) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def answer_schema(request: Request) -> dict[str, Any]:
             "maxItems": len(request.shown),
         }
     else:
-        field = {"type": "string", "enum": list(SIDES)}
+        field = {"type": "string", "enum": list(SIDES[request.task])}
     names = [criterion.name for criterion in request.criteria]
     return {
         "type": "object",
@@ -94,7 +95,7 @@ def parse_answer(raw: str, task: Task, criteria: tuple[str, ...], shown: int) ->
 
     The answer is the last JSON object in the text that names a criterion: models wrap it in fences, in thoughts,
     in politeness. Within it nothing is guessed: a ranking is a permutation of the numbers 1 to ``shown``, a side
-    is exactly "A", "B" or "tie"; whatever else is ``Unparsed``, with the reason.
+    is exactly one of ``SIDES[task]``; whatever else is ``Unparsed``, with the reason.
     """
     return _parse(raw, task, criteria, shown)
 
@@ -140,8 +141,9 @@ def _opinion(value: Any, task: Task, shown: int) -> Opinion:
         return Unparsed("criterion absent")
     if value is _TWICE:
         return Unparsed("criterion given twice")
-    if task == "judge":
-        return value if isinstance(value, str) and value in SIDES else Unparsed("not A, B or tie")
+    if task != "rank":
+        *others, last = SIDES[task]
+        return value if value in SIDES[task] else Unparsed(f"not {', '.join(others)} or {last}")
     if not isinstance(value, list) or any(type(one) is not int for one in value):
         return Unparsed("not a list of numbers")
     if sorted(value) != list(range(1, shown + 1)):

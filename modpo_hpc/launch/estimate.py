@@ -148,8 +148,9 @@ def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Work
     if stage == "verdicts":
         per_pair = counts.test * study.judging.personas_per_question
         parts = [
-            _judging(study, profile, len(phase_pairs(study, name)) * per_pair, len(phase.criteria), 2 * answer)
+            _judging(study, profile, len(phase_pairs(study, name)) * per_pair, len(criteria), 2 * answer)
             for name, phase in study.judging.phases.items()
+            for criteria in phase.criteria_of_calls
         ]
         return Workload(
             sum(one.items for one in parts),

@@ -101,10 +101,15 @@ def orders(opinions: np.ndarray, first_shown: float = FIRST_SHOWN) -> np.ndarray
     return np.argsort(-shown, axis=-1, kind="stable")
 
 
-def winners(first: np.ndarray, second: np.ndarray, first_shown: float = FIRST_SHOWN) -> np.ndarray:
-    """Verdicts on pairs from opinions on the reply shown first and on the other: 1 first, -1 second, 0 tie (int8)."""
+def winners(
+    first: np.ndarray, second: np.ndarray, first_shown: float = FIRST_SHOWN, alike: float = NEARLY_ALIKE
+) -> np.ndarray:
+    """Verdicts on pairs from opinions on the reply shown first and on the other: 1 first, -1 second, 0 tie (int8).
+
+    Opinions no more than ``alike`` apart are a tie; with 0 there is none but by a rare equality.
+    """
     difference = first - second + first_shown
-    return np.where(np.abs(difference) <= NEARLY_ALIKE, 0, np.sign(difference)).astype(np.int8)
+    return np.where(np.abs(difference) <= alike, 0, np.sign(difference)).astype(np.int8)
 
 
 @lru_cache(maxsize=1)

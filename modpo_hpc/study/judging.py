@@ -109,12 +109,21 @@ class Phase(Section):
 
     policies: tuple[str, ...] = Field(min_length=2)
     criteria: tuple[str, ...] = Field(min_length=1)
+    calls: Literal["together", "separate"] = Field(
+        "together", description="all criteria in one call, or a call for each, so that none primes another"
+    )
+
+    @property
+    def criteria_of_calls(self) -> tuple[tuple[str, ...], ...]:
+        """The criteria of each call on a comparison."""
+        return (self.criteria,) if self.calls == "together" else tuple((one,) for one in self.criteria)
 
 
 class Judging(Section):
     """Test personas judge every pair of policies."""
 
     personas_per_question: int = Field(50, ge=2)
+    forced_choice: bool = Field(False, description="A or B: a judge that answers tie is asked again, then unparsed")
     early_stop: bool = Field(False, description="do not judge a question further once its winner is certain")
     phases: dict[str, Phase] = Field(min_length=1)
 

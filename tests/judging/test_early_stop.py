@@ -13,7 +13,15 @@ from modpo_hpc.judging.tables import VerdictPlace, policy_of
 from modpo_hpc.judging.tasks import Opinion, Unparsed
 from modpo_hpc.judging.votes import majority
 
+CALL = ("empathy", "safety")
 OPINIONS: st.SearchStrategy[Opinion] = st.sampled_from(["A", "A", "A", "B", "tie", Unparsed("x")])
+
+
+def test_with_a_call_for_each_criterion_each_is_decided_by_itself() -> None:
+    places = [VerdictPlace("q", f"p{judge}", True, (name,)) for name in CALL for judge in range(5)]
+    said = ["A"] * 5 + ["A", "B", "A", "B", "A"]
+    kept = needed(places, [Judgment((one,), (b"",)) for one in said], 1)
+    assert [one is not None for one in kept] == [True] * 3 + [False] * 2 + [True] * 5
 
 
 def winner(places: list[VerdictPlace], judgments: list[Judgment | None], question: str, criterion: int) -> str:
@@ -30,7 +38,7 @@ def test_the_winner_is_that_of_all_votes_whatever_the_pace(
     data: st.DataObject, judges: int, questions: int, criteria: int
 ) -> None:
     places = [
-        VerdictPlace(f"q{question}", f"p{judge}", data.draw(st.booleans()))
+        VerdictPlace(f"q{question}", f"p{judge}", data.draw(st.booleans()), CALL)
         for judge in range(judges)
         for question in range(questions)
     ]
@@ -61,6 +69,6 @@ def test_the_winner_is_that_of_all_votes_whatever_the_pace(
 
 
 def test_fifty_judges_of_one_mind_are_asked_twenty_six_times() -> None:
-    places = [VerdictPlace("q", f"p{judge}", judge % 2 == 0) for judge in range(50)]
+    places = [VerdictPlace("q", f"p{judge}", judge % 2 == 0, ("empathy",)) for judge in range(50)]
     judgments = [Judgment(("A" if place.a_first else "B",), (b"",)) for place in places]
     assert sum(one is not None for one in needed(places, judgments, 1)) == 26

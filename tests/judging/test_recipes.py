@@ -105,6 +105,36 @@ def test_an_early_stop_changes_no_majority(tmp_path: Path) -> None:
     assert winners["not_asked"] > 0
 
 
+@pytest.mark.parametrize("early_stop", [False, True])
+def test_a_call_for_each_criterion_shows_the_judge_no_other(tmp_path: Path, early_stop: bool) -> None:
+    run = worlds.world(tmp_path / "run", calls="separate", early_stop=early_stop)
+    make(run, "verdicts", "one.Base.DPO.0")
+    asked = {entry.criteria for entry in entries(run.root / "ledger")}
+    assert asked == {("empathy",), ("safety",)}
+    verdicts = run.table("verdicts", shard_ids=["one.Base.DPO.0"]).to_pandas()
+    assert len(verdicts) == 10 * 6 * 2
+    cell = ["question_id", "persona_id", "criterion"]
+    assert not verdicts.duplicated(cell).any()
+    key_of = {entry.key.hex(): entry.criteria for entry in entries(run.root / "ledger")}
+    known = verdicts[verdicts["key"].notna()]
+    assert (known["key"].map(key_of).str[0] == known["criterion"].astype(str)).all()
+    # the rule judge looks at each criterion by itself, so it says the same as in one call
+    whole = worlds.world(tmp_path / "whole")
+    make(whole, "verdicts", "one.Base.DPO.0")
+    together = whole.table("verdicts", shard_ids=["one.Base.DPO.0"]).to_pandas().set_index(cell)["winner"]
+    mine = verdicts[verdicts["winner"] != "not_asked"].set_index(cell)["winner"].astype(str)
+    assert len(mine) > 0
+    assert (mine == together.astype(str)[mine.index]).all()
+
+
+def test_a_forced_choice_has_no_ties(tmp_path: Path) -> None:
+    free, forced = worlds.world(tmp_path / "free"), worlds.world(tmp_path / "forced", forced_choice=True)
+    make(free, "verdicts")
+    make(forced, "verdicts")
+    assert "tie" in set(free.table("verdicts").to_pandas()["winner"])
+    assert set(forced.table("verdicts").to_pandas()["winner"]) == {"A", "B"}
+
+
 def test_two_studies_share_a_ledger(tmp_path: Path) -> None:
     one = worlds.world(tmp_path / "one", ledger=str(tmp_path / "ledger"))
     two = worlds.world(tmp_path / "two", ledger=str(tmp_path / "ledger"))

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modpo_hpc.judging.tasks import Unparsed, answer_schema, parse_answer
-from tests.judging.worlds import request
+from modpo_hpc.prompts import judging_prompt
+from tests.judging.worlds import CRITERIA, request
 
 BOTH = ("empathy", "safety")
 
@@ -56,6 +57,12 @@ def test_an_answer_is_found_in_what_surrounds_it(raw: str, expected: tuple[str, 
 def test_why_an_answer_says_nothing(raw: str, reasons: tuple[str | None, ...]) -> None:
     opinions = parse_answer(raw, "judge", BOTH, 2)
     assert tuple(one.reason if isinstance(one, Unparsed) else None for one in opinions) == reasons
+
+
+def test_who_must_choose_may_not_call_it_a_tie() -> None:
+    assert parse_answer('{"empathy": "tie", "safety": "B"}', "choose", BOTH, 2) == (Unparsed("not A or B"), "B")
+    assert answer_schema(request("choose"))["properties"]["safety"]["enum"] == ["A", "B"]
+    assert "tie" not in "".join(judging_prompt("choose", "A person.", CRITERIA, "q", ("a", "b")))
 
 
 @given(st.text())

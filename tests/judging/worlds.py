@@ -34,6 +34,8 @@ def study(
     early_stop: bool = False,
     policies: tuple[str, ...] = POLICIES,
     judges: list[dict[str, Any]] | None = None,
+    calls: str = "together",
+    forced_choice: bool = False,
     **judge: Any,
 ) -> dict[str, Any]:
     """A study file, as a mapping; with a panel of ``judges``, each of them as ``judge`` besides."""
@@ -53,7 +55,8 @@ def study(
         "judging": {
             "personas_per_question": personas - personas // 2,
             "early_stop": early_stop,
-            "phases": {"one": {"policies": list(policies), "criteria": ["empathy", "safety"]}},
+            "forced_choice": forced_choice,
+            "phases": {"one": {"policies": list(policies), "criteria": ["empathy", "safety"], "calls": calls}},
         },
         "shards": {"rankings": 2},
     }
