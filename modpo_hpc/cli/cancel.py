@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.launch.commands import require_slurm
     from modpo_hpc.launch.repair import cancel, select_jobs
-    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.launch.submissions import locked
     from modpo_hpc.pipeline import stage_named
     from modpo_hpc.run import Run
@@ -24,9 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
     the_run = Run.open(arguments.run_dir)
     require_slurm()
     with locked(the_run):
-        picture = take_picture(the_run)
-        jobs = select_jobs(picture, arguments.stage, arguments.shards)
-        ended = cancel(picture, jobs, "asked")
+        snapshot = take_snapshot(the_run)
+        jobs = select_jobs(snapshot, arguments.stage, arguments.shards)
+        ended = cancel(snapshot, jobs, "asked")
     if not ended:
         print("nothing of this is queued or running")
         return 0

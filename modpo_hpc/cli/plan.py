@@ -14,7 +14,7 @@ NATURAL_WIDTH = 150
 if TYPE_CHECKING:
     from modpo_hpc.launch.estimate import Counts, StagePlan
     from modpo_hpc.launch.profile import Profile
-    from modpo_hpc.launch.state import Picture
+    from modpo_hpc.launch.state import Snapshot
     from modpo_hpc.study import Study
 
 
@@ -31,20 +31,20 @@ def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.checks import cautions, check_inputs, without_absent_inputs
     from modpo_hpc.launch.estimate import assumptions
     from modpo_hpc.launch.profile import load_profile
-    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.run import Run
     from modpo_hpc.study import load_study
     from modpo_hpc.study.evaluation import sandbox_mark
 
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
-    picture = take_picture(Run.envisage(arguments.run, study)) if arguments.run else None
+    snapshot = take_snapshot(Run.envisage(arguments.run, study)) if arguments.run else None
     planned, assumed = without_absent_inputs(study)
     check_inputs(planned)
-    counts = count_questions(planned, picture)
-    rows = query(study, profile, counts, picture)
+    counts = count_questions(planned, snapshot)
+    rows = query(study, profile, counts, snapshot)
     assumed += assumptions(study, profile)
-    warned = cautions(planned, picture.run if picture else None)
-    mark = picture.run.sandbox_mark if picture else sandbox_mark(study.simulated)
+    warned = cautions(planned, snapshot.run if snapshot else None)
+    mark = snapshot.run.sandbox_mark if snapshot else sandbox_mark(study.simulated)
     if arguments.json:
         print(json.dumps(as_json(study, mark, profile, counts, rows, assumed, warned)))
     else:
@@ -52,29 +52,29 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def query(study: Study, profile: Profile, counts: Counts, picture: Picture | None) -> list[StagePlan]:
-    """The rows of the plan, with what is done in the run of ``picture`` taken off."""
+def query(study: Study, profile: Profile, counts: Counts, snapshot: Snapshot | None) -> list[StagePlan]:
+    """The rows of the plan, with what is done in the run of ``snapshot`` taken off."""
     from modpo_hpc.launch.estimate import plan_stages
     from modpo_hpc.pipeline import STAGES
 
     left = {stage.name: len(stage.shards(study)) for stage in STAGES}
     seconds: dict[str, list[float]] = {}
-    if picture is not None:
+    if snapshot is not None:
         for name in left:
-            left[name] = len(picture.incomplete(name))
-            seconds[name] = [marker.seconds for marker in picture.survey[name].markers.values()]
+            left[name] = len(snapshot.incomplete(name))
+            seconds[name] = [marker.seconds for marker in snapshot.survey[name].markers.values()]
     return plan_stages(study, profile, counts, left, seconds)
 
 
-def count_questions(study: Study, picture: Picture | None) -> Counts:
+def count_questions(study: Study, snapshot: Snapshot | None) -> Counts:
     """Training and test questions: from the run if they are prepared, else as the study will cut them."""
     from modpo_hpc.data.questions import clean, read_posts
     from modpo_hpc.launch.estimate import Counts
 
     data = study.data
     source = data.epitome or data.file
-    if picture is not None and picture.shards["questions"]["all"].state == "done":
-        splits = picture.run.table("questions", ["split"])["split"].to_pylist()
+    if snapshot is not None and snapshot.shards["questions"]["all"].state == "done":
+        splits = snapshot.run.table("questions", ["split"])["split"].to_pylist()
         train, test = splits.count("train"), splits.count("test")
     elif source is None:
         train, test = data.sandbox_train, data.sandbox_test

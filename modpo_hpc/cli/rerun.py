@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from modpo_hpc.launch.profile import Profile
     from modpo_hpc.launch.slurm import Change
-    from modpo_hpc.launch.state import Picture
+    from modpo_hpc.launch.state import Snapshot
     from modpo_hpc.run import Run
 
 Chosen = dict[str, list[str]]
@@ -41,15 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.launch.profile import load_profile
     from modpo_hpc.launch.repair import plan_repair
-    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.launch.submissions import kept_profile
     from modpo_hpc.run import Run
 
     the_run = Run.open(arguments.run_dir)
-    picture = take_picture(the_run)
-    chosen = choose(picture, arguments.stage, arguments.shards, arguments.failed, arguments.cause, arguments.stale)
+    snapshot = take_snapshot(the_run)
+    chosen = choose(snapshot, arguments.stage, arguments.shards, arguments.failed, arguments.cause, arguments.stale)
     profile = load_profile(arguments.profile) if arguments.profile else kept_profile(the_run)
-    waiting = arguments.failed and not (arguments.here or arguments.local) and profile and plan_repair(picture, {}).work
+    waiting = (
+        arguments.failed and not (arguments.here or arguments.local) and profile and plan_repair(snapshot, {}).work
+    )
     if not any(chosen.values()) and not waiting:
         print(f"nothing to rerun: no shard{f' of {arguments.stage}' if arguments.stage else ''} is of that kind")
         return 0
@@ -58,11 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
     if profile is None or arguments.local:
         _refuse_slurm_options(arguments)
         return on_this_machine(the_run, chosen, arguments.jobs, again=bool(arguments.shards))
-    return on_slurm(picture, profile, chosen, arguments)
+    return on_slurm(snapshot, profile, chosen, arguments)
 
 
 def choose(
-    picture: Picture, stage: str | None, shards: Sequence[str], failed: bool, cause: str | None, stale: bool
+    snapshot: Snapshot, stage: str | None, shards: Sequence[str], failed: bool, cause: str | None, stale: bool
 ) -> Chosen:
     """Stage -> the shards that the command line means.
 
@@ -75,7 +77,7 @@ def choose(
 
     if stage:
         stage_named(stage)
-        known = picture.shards[stage]
+        known = snapshot.shards[stage]
         if unknown := [shard for shard in shards if shard not in known]:
             raise InputError(
                 f"stage {stage} has no such shard",
@@ -84,7 +86,7 @@ def choose(
                 remedy=f"Its shards: {', '.join(list(known)[:8])}{' ...' if len(known) > 8 else ''}.",
             )
     if shards and stage:
-        if imported := [shard for shard in shards if _is_imported(picture, stage, shard)]:
+        if imported := [shard for shard in shards if _is_imported(snapshot, stage, shard)]:
             raise InputError(
                 "this shard was imported, and making it would replace what was brought in",
                 field="SHARD",
@@ -98,17 +100,17 @@ def choose(
                 "there is no such class", field="--class", value=cause, remedy=f"Classes: {', '.join(CAUSES)}."
             )
         found: Chosen = {}
-        for failure in find_failures(picture, stage):
+        for failure in find_failures(snapshot, stage):
             if failure.cause == cause:
                 found.setdefault(failure.state.stage, []).append(failure.state.shard)
         return found
     if failed or stale or stage:
         states = {"failed"} if failed else {"stale"} if stale else {"failed", "stale", "todo", "cancelled"}
-        names = [stage] if stage else list(picture.shards)
+        names = [stage] if stage else list(snapshot.shards)
         return {
             name: mine
             for name in names
-            if (mine := [shard for shard, one in picture.shards[name].items() if one.state in states])
+            if (mine := [shard for shard, one in snapshot.shards[name].items() if one.state in states])
         }
     raise InputError(
         "nothing says which shards to make again",
@@ -117,10 +119,10 @@ def choose(
     )
 
 
-def _is_imported(picture: Picture, stage: str, shard: str) -> bool:
+def _is_imported(snapshot: Snapshot, stage: str, shard: str) -> bool:
     from modpo_hpc.shards import IMPORTED, read_marker
 
-    marker = read_marker(picture.run.folder(stage), shard)
+    marker = read_marker(snapshot.run.folder(stage), shard)
     return marker is not None and marker.inputs == IMPORTED
 
 
@@ -169,7 +171,7 @@ def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool)
     return conclude(the_run, failed, time.monotonic() - started)
 
 
-def on_slurm(picture: Picture, profile: Profile, chosen: Chosen, arguments: argparse.Namespace) -> int:
+def on_slurm(snapshot: Snapshot, profile: Profile, chosen: Chosen, arguments: argparse.Namespace) -> int:
     """The shards as Slurm jobs, and anew whatever waits for what had failed."""
     from modpo_hpc.cli.submit import render_submission
     from modpo_hpc.launch.commands import require_slurm
@@ -179,17 +181,17 @@ def on_slurm(picture: Picture, profile: Profile, chosen: Chosen, arguments: argp
 
     require_slurm()
     for stage, shards in chosen.items():
-        check_not_alive(picture, stage, shards)
-    changes = {stage: _change(picture, stage, shards, arguments) for stage, shards in chosen.items()}
-    with locked(picture.run):
-        repair = plan_repair(picture, chosen)
-        check_with_slurm(picture.run, profile, repair.work, changes)
+        check_not_alive(snapshot, stage, shards)
+    changes = {stage: _change(snapshot, stage, shards, arguments) for stage, shards in chosen.items()}
+    with locked(snapshot.run):
+        repair = plan_repair(snapshot, chosen)
+        check_with_slurm(snapshot.run, profile, repair.work, changes)
         if arguments.shards:
-            _forget(picture.run, chosen)
-        if ended := cancel(picture, repair.cancel, "graph"):
+            _forget(snapshot.run, chosen)
+        if ended := cancel(snapshot, repair.cancel, "graph"):
             print(f"taken out of the queue, to be handed in anew behind the rerun: {len(ended)} jobs")
-        keep_profile(picture.run, profile)
-        Submitter(picture.run, profile, render_submission).submit(repair.work, picture.sizes(), changes)
+        keep_profile(snapshot.run, profile)
+        Submitter(snapshot.run, profile, render_submission).submit(repair.work, snapshot.sizes(), changes)
     return 0
 
 
@@ -209,12 +211,12 @@ def parse_change(text: str, field: str) -> tuple[float | None, float | None]:
     return (float(found[2]), None) if found[1] else (None, float(found[2]))
 
 
-def _change(picture: Picture, stage: str, shards: Sequence[str], arguments: argparse.Namespace) -> Change:
+def _change(snapshot: Snapshot, stage: str, shards: Sequence[str], arguments: argparse.Namespace) -> Change:
     """What the options ask, as absolute numbers: a factor counts from the largest that these shards had last."""
     from modpo_hpc.launch.slurm import Change
     from modpo_hpc.launch.triage import find_failures, suspects
 
-    last = [submission for shard, (submission, _) in picture.book.latest(stage).items() if shard in shards]
+    last = [submission for shard, (submission, _) in snapshot.journal.latest(stage).items() if shard in shards]
     memory_gb = minutes = None
     memory = hours = 1.0
     if arguments.mem:
@@ -227,7 +229,7 @@ def _change(picture: Picture, stage: str, shards: Sequence[str], arguments: argp
         if factor and last:
             minutes = factor * max(one.minutes for one in last)
         hours = factor or 1.0
-    exclude = tuple(suspects(picture, find_failures(picture))) if arguments.exclude_suspects else ()
+    exclude = tuple(suspects(snapshot, find_failures(snapshot))) if arguments.exclude_suspects else ()
     return Change(memory, hours, memory_gb, round(minutes) if minutes else None, exclude)
 
 

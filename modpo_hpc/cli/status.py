@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from modpo_hpc.launch.rows import StageState
-    from modpo_hpc.launch.state import Picture
+    from modpo_hpc.launch.state import Snapshot
 
 WATCH_SECONDS = 5.0
 FORGETFUL = (
@@ -28,33 +28,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.pipeline import stage_named
     from modpo_hpc.run import Run
 
     the_run = Run.open(arguments.run_dir)
     if arguments.shards:
         stage_named(arguments.shards)
-        list_shards(take_picture(the_run), arguments.shards, arguments.json)
+        list_shards(take_snapshot(the_run), arguments.shards, arguments.json)
         return 0
     if arguments.watch and not arguments.json:
         return watch(the_run)
-    picture = take_picture(the_run)
-    rows = query(picture)
+    snapshot = take_snapshot(the_run)
+    rows = query(snapshot)
     if arguments.json:
-        print(json.dumps(as_json(picture, rows)))
+        print(json.dumps(as_json(snapshot, rows)))
     else:
         from rich.console import Console
 
-        Console().print(render(picture, rows))
+        Console().print(render(snapshot, rows))
     return exit_code(rows)
 
 
-def query(picture: Picture) -> list[StageState]:
+def query(snapshot: Snapshot) -> list[StageState]:
     """One row for each stage that has shards in this study."""
     from modpo_hpc.launch.rows import summarise
 
-    return [summarise(picture, stage) for stage, states in picture.shards.items() if states]
+    return [summarise(snapshot, stage) for stage, states in snapshot.shards.items() if states]
 
 
 def exit_code(rows: list[StageState]) -> int:
@@ -64,48 +64,48 @@ def exit_code(rows: list[StageState]) -> int:
     return 1 if any(row.counts["failed"] for row in rows) else 3
 
 
-def as_json(picture: Picture, rows: list[StageState]) -> dict[str, Any]:
-    """The picture as plain data."""
+def as_json(snapshot: Snapshot, rows: list[StageState]) -> dict[str, Any]:
+    """The snapshot as plain data."""
     stages = []
     for row in rows:
         fields = asdict(row)
         stages.append({**fields.pop("counts"), **fields})
-    return {"run": str(picture.run.root), "complete": exit_code(rows) == 0, "stages": stages}
+    return {"run": str(snapshot.run.root), "complete": exit_code(rows) == 0, "stages": stages}
 
 
-def render(picture: Picture, rows: list[StageState]) -> RenderableType:
+def render(snapshot: Snapshot, rows: list[StageState]) -> RenderableType:
     """A table with one row a stage, and below it what to do next."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     gpus = any(row.gpu_hours for row in rows)
-    root = Text(str(picture.run.root), style="bold", no_wrap=True, overflow="ignore")
+    root = Text(str(snapshot.run.root), style="bold", no_wrap=True, overflow="ignore")
     table = Table(box=None, pad_edge=False)
     columns = ["stage", "done", "of", "run", "queue", "fail", "stale", "rate/h", "left", "GPU-h" if gpus else "CPU-h"]
     for column in [*columns, *(["wasted"] if gpus else [])]:
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     table.add_column("")
     for row in rows:
-        *numbers, note = _cells(picture, row, gpus)
+        *numbers, note = _cells(snapshot, row, gpus)
         # The note, not the numbers, gives way on a narrow terminal; and it stays on its line.
         kept_short = Text.from_markup(note)
         kept_short.no_wrap, kept_short.overflow = True, "ellipsis"
         table.add_row(*numbers, kept_short)
-    return Group(root, table, *(Text.from_markup(line) for line in advice(picture, rows)))
+    return Group(root, table, *(Text.from_markup(line) for line in advice(snapshot, rows)))
 
 
-def advice(picture: Picture, rows: list[StageState]) -> list[str]:
+def advice(snapshot: Snapshot, rows: list[StageState]) -> list[str]:
     """What a person should know and do next, one line each."""
     count = {state: sum(row.counts[state] for row in rows) for state in rows[0].counts} if rows else {}
-    root, lines = picture.run.root, []
+    root, lines = snapshot.run.root, []
     for row in rows:
         lines += [f"[yellow]{row.stage}: {note}[/]" for note in row.notes]
     if count.get("failed"):
         lines.append(f"[red]{count['failed']} failed.[/] Why: modpo triage {root}")
     if count.get("blocked"):
         lines.append(f"[red]{count['blocked']} wait for what has failed.[/] A rerun of the failed mends that.")
-    if picture.book.submissions and picture.lives is None:
+    if snapshot.journal.submissions and snapshot.records is None:
         lines.append(f"[dim]{FORGETFUL}[/]")
     idle = not (count.get("running") or count.get("queued") or count.get("failed"))
     if idle and any(row.counts["done"] < row.total for row in rows):
@@ -117,21 +117,21 @@ def watch(the_run: Any) -> int:
     """Show the table anew every few seconds until nothing runs or waits."""
     from rich.live import Live
 
-    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.launch.state import take_snapshot
 
     with Live(refresh_per_second=4) as live:
         while True:
-            picture = take_picture(the_run)
-            rows = query(picture)
-            live.update(render(picture, rows), refresh=True)
+            snapshot = take_snapshot(the_run)
+            rows = query(snapshot)
+            live.update(render(snapshot, rows), refresh=True)
             if not any(row.counts[state] for row in rows for state in ("running", "queued")):
                 return exit_code(rows)
             time.sleep(WATCH_SECONDS)
 
 
-def list_shards(picture: Picture, stage: str, as_data: bool) -> None:
+def list_shards(snapshot: Snapshot, stage: str, as_data: bool) -> None:
     """One line a shard: its state, job, Slurm's word and node."""
-    states = picture.shards[stage]
+    states = snapshot.shards[stage]
     if as_data:
         print(json.dumps({shard: asdict(state) for shard, state in states.items()}))
         return
@@ -139,7 +139,7 @@ def list_shards(picture: Picture, stage: str, as_data: bool) -> None:
         print("  ".join(part for part in (shard, one.state, one.job or "", one.slurm, one.node, one.note) if part))
 
 
-def _cells(picture: Picture, row: StageState, gpus: bool) -> list[str]:
+def _cells(snapshot: Snapshot, row: StageState, gpus: bool) -> list[str]:
     from modpo_hpc.cli.progress import describe_beat, duration, heartbeat
 
     counts = row.counts
@@ -154,8 +154,8 @@ def _cells(picture: Picture, row: StageState, gpus: bool) -> list[str]:
     elif counts["cancelled"]:
         note = f"{counts['cancelled']} cancelled"
     elif counts["running"]:
-        running = next(shard for shard, one in picture.shards[row.stage].items() if one.state == "running")
-        beat = heartbeat(picture.run, row.stage, running)
+        running = next(shard for shard, one in snapshot.shards[row.stage].items() if one.state == "running")
+        beat = heartbeat(snapshot.run, row.stage, running)
         note = f"[dim]{running}: {describe_beat(beat)}[/]" if beat else ""
     hours = f"{row.gpu_hours if gpus else row.cpu_hours:.2f}" if row.gpu_hours or row.cpu_hours else ""
     return [

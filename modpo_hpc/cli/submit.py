@@ -75,21 +75,21 @@ def submit(
     """Hand in what is missing of ``stages`` and neither done nor queued."""
     from modpo_hpc.launch.repair import cancel, missing_work, plan_repair
     from modpo_hpc.launch.slurm import Submitter, check_with_slurm
-    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.launch.submissions import keep_profile, locked
     from modpo_hpc.run import Run
 
-    envisaged = take_picture(Run.envisage(folder, study))
+    envisaged = take_snapshot(Run.envisage(folder, study))
     work = plan_repair(envisaged, missing_work(envisaged, stages)).work
     check_with_slurm(envisaged.run, profile, work)
     the_run = Run.create(folder, study)
     with locked(the_run):
         keep_profile(the_run, profile)
-        picture = take_picture(the_run)
-        repair = plan_repair(picture, missing_work(picture, stages))
-        cancel(picture, repair.cancel, "graph")
+        snapshot = take_snapshot(the_run)
+        repair = plan_repair(snapshot, missing_work(snapshot, stages))
+        cancel(snapshot, repair.cancel, "graph")
         submitter = Submitter(the_run, profile, render_submission if show else lambda _: None)
-        return submitter.submit(repair.work, picture.sizes())
+        return submitter.submit(repair.work, snapshot.sizes())
 
 
 def dry_run(the_run: Run, profile: Profile, stages: Sequence[Stage]) -> int:
@@ -98,13 +98,13 @@ def dry_run(the_run: Run, profile: Profile, stages: Sequence[Stage]) -> int:
     from modpo_hpc.launch.commands import SlurmError
     from modpo_hpc.launch.repair import missing_work, plan_repair
     from modpo_hpc.launch.slurm import sbatch_header
-    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.launch.state import take_snapshot
 
     size = profile.limits.array_size
     with suppress(SlurmError):
         size = min(size, max_array_size())
-    picture = take_picture(the_run)
-    for work in plan_repair(picture, missing_work(picture, stages)).work:
+    snapshot = take_snapshot(the_run)
+    for work in plan_repair(snapshot, missing_work(snapshot, stages)).work:
         for number, text in enumerate(sbatch_header(the_run, profile, work, size), 1):
             print(f"# {work.stage}: {len(work.shards)} shards, sbatch file {number}\n{text}")
     return 0

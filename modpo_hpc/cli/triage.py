@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.launch.state import take_picture
+    from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.launch.triage import find_failures, group, suspects
     from modpo_hpc.pipeline import stage_named
     from modpo_hpc.run import Run
@@ -28,9 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stage:
         stage_named(arguments.stage)
     the_run = Run.open(arguments.run_dir)
-    picture = take_picture(the_run)
-    failures = find_failures(picture, arguments.stage)
-    groups, bad_nodes = group(failures), suspects(picture, failures)
+    snapshot = take_snapshot(the_run)
+    failures = find_failures(snapshot, arguments.stage)
+    groups, bad_nodes = group(failures), suspects(snapshot, failures)
     if arguments.json:
         print(json.dumps(as_json(the_run, groups, bad_nodes)))
     else:

@@ -34,8 +34,10 @@ HEARTBEAT = "progress.json"
 HEARTBEAT_SECONDS = 1.0
 
 
-def run_shard(run_dir: str, stage: str, shard: str) -> bool:
+def run_shard(run_dir: str, stage: str, shard: str, again: bool = False) -> bool:
     """Make one shard, unless it is done. Returns whether there was anything to do.
+
+    With ``again`` a finished one is made anew; its old result and marker stay until the new ones take their place.
 
     Raises:
         InputError: no such run, stage or shard.
@@ -54,7 +56,7 @@ def run_shard(run_dir: str, stage: str, shard: str) -> bool:
     inputs = inputs_of_finished_needs(run, definition)
     folder = run.folder(stage)
     present = shards.read_marker(folder, shard)
-    if present is not None and present.fits(inputs):
+    if not again and present is not None and present.fits(inputs):
         _say(f"{stage} {shard}: already done")
         return False
     if rank_in_job() > 0:

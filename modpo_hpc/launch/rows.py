@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modpo_hpc import shards
-from modpo_hpc.launch.state import STATES, Picture, ShardState, State
+from modpo_hpc.launch.state import STATES, ShardState, Snapshot, State
 from modpo_hpc.pipeline import stage_named
 
 RECENT_MARKERS = 50
@@ -31,16 +31,16 @@ class StageState:
     notes: tuple[str, ...] = ()
 
 
-def summarise(picture: Picture, stage: str) -> StageState:
+def summarise(snapshot: Snapshot, stage: str) -> StageState:
     """The row of ``stage``."""
-    states = picture.shards[stage]
-    found = picture.survey[stage]
+    states = snapshot.shards[stage]
+    found = snapshot.survey[stage]
     counts: dict[State, int] = {state: 0 for state in STATES}
     counts |= Counter(one.state for one in states.values())
     done = [marker for shard, marker in found.markers.items() if states[shard].state == "done"]
-    rate = _rate(done, picture.taken)
+    rate = _rate(done, snapshot.taken)
     left = len(states) - counts["done"]
-    gpu, gpu_wasted, cpu = _hours(picture, stage)
+    gpu, gpu_wasted, cpu = _hours(snapshot, stage)
     failures = [one for one in states.values() if one.state == "failed"]
     notes = Counter(one.note for one in states.values() if one.note)
     return StageState(
@@ -58,27 +58,27 @@ def summarise(picture: Picture, stage: str) -> StageState:
     )
 
 
-def _hours(picture: Picture, stage: str) -> tuple[float, float, float]:
-    """GPU-hours, GPU-hours of lives that made nothing, and CPU-hours."""
-    states = picture.shards[stage]
-    if picture.lives is not None:
+def _hours(snapshot: Snapshot, stage: str) -> tuple[float, float, float]:
+    """GPU-hours, GPU-hours of records that made nothing, and CPU-hours."""
+    states = snapshot.shards[stage]
+    if snapshot.records is not None:
         gpu = wasted = cpu = 0.0
-        for submission in (one for one in picture.book.submissions if one.stage == stage):
+        for submission in (one for one in snapshot.journal.submissions if one.stage == stage):
             for shard, job in submission.jobs().items():
-                for life in picture.lives.get(job, []):
-                    gpu += life.seconds * life.gpus / 3600
-                    cpu += life.seconds * life.cpus / 3600
-                    useful = life.alive or (life.state == "COMPLETED" and states[shard].state == "done")
-                    wasted += 0 if useful else life.seconds * life.gpus / 3600
+                for record in snapshot.records.get(job, []):
+                    gpu += record.seconds * record.gpus / 3600
+                    cpu += record.seconds * record.cpus / 3600
+                    useful = record.alive or (record.state == "COMPLETED" and states[shard].state == "done")
+                    wasted += 0 if useful else record.seconds * record.gpus / 3600
         return gpu, wasted, cpu
-    resources = {shard: submission for shard, (submission, _) in picture.book.latest(stage).items()}
+    resources = {shard: submission for shard, (submission, _) in snapshot.journal.latest(stage).items()}
     gpu = cpu = 0.0
-    for shard, marker in picture.survey[stage].markers.items():
+    for shard, marker in snapshot.survey[stage].markers.items():
         if shard in resources:
             gpu += marker.seconds * resources[shard].gpus * resources[shard].nodes / 3600
             cpu += marker.seconds * resources[shard].cpus * resources[shard].nodes / 3600
         else:
-            cpu += marker.seconds * stage_named(stage).resources(picture.run.study).cpus / 3600
+            cpu += marker.seconds * stage_named(stage).resources(snapshot.run.study).cpus / 3600
     return gpu, 0.0, cpu
 
 

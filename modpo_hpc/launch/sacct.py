@@ -1,4 +1,4 @@
-"""What sacct says of the lives of jobs and of their steps, where a cluster keeps accounts."""
+"""What sacct says of the records of jobs and of their steps, where a cluster keeps accounts."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ STEP_FIELDS = ("JobID", "State", "ExitCode", "MaxRSS", "ReqMem", "NodeList")
 
 
 @dataclass(frozen=True)
-class Life:
-    """One life of a job or array element as sacct shows it; a requeue begins a new one."""
+class JobRecord:
+    """One record of a job or array element as sacct shows it; a requeue begins a new one."""
 
     job: str
     raw: str
@@ -58,8 +58,8 @@ class Step:
     requested_mb: float | None
 
 
-def ask_accounting(jobs: Iterable[str], since: float) -> list[Life] | None:
-    """Every life of ``jobs`` by sacct, or None if this cluster keeps no accounts."""
+def ask_accounting(jobs: Iterable[str], since: float) -> list[JobRecord] | None:
+    """Every record of ``jobs`` by sacct, or None if this cluster keeps no accounts."""
     wanted = sorted({job.partition("_")[0] for job in jobs}, key=int)
     if not wanted:
         return []
@@ -76,14 +76,14 @@ def ask_steps(jobs: Iterable[str], since: float) -> list[Step] | None:
     return None if text is None else read_steps(text)
 
 
-def read_accounting(text: str) -> list[Life]:
+def read_accounting(text: str) -> list[JobRecord]:
     """Lines of sacct with ACCOUNT_FIELDS; a pending range such as ``7_[2-5]`` is taken apart."""
-    lives = []
+    records = []
     for line in text.splitlines():
         job, raw, state, exit_code, submit, start, end, elapsed, nodes, tres = line.split("|")
         for one in expand_job(job):
-            lives.append(
-                Life(
+            records.append(
+                JobRecord(
                     one,
                     raw,
                     state.split()[0] if state else "UNKNOWN",
@@ -97,7 +97,7 @@ def read_accounting(text: str) -> list[Life]:
                     count_of(tres, "gres/gpu"),
                 )
             )
-    return lives
+    return records
 
 
 def read_steps(text: str) -> list[Step]:

@@ -12,9 +12,9 @@ from typing import Literal
 from modpo_hpc import shards
 from modpo_hpc.launch.attempts import Attempt, attempts_at, this_node
 from modpo_hpc.launch.commands import available
-from modpo_hpc.launch.sacct import Life, ask_accounting
+from modpo_hpc.launch.sacct import JobRecord, ask_accounting
 from modpo_hpc.launch.squeue import RUNNING, QueueLine, ask_queue
-from modpo_hpc.launch.submissions import Book, Submission, read_book
+from modpo_hpc.launch.submissions import QueueJournal, Submission, read_journal
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.run import Run
 
@@ -50,14 +50,14 @@ class ShardState:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Snapshot:
     """A run at one instant."""
 
     run: Run
     survey: dict[str, StageSurvey]
-    book: Book
+    journal: QueueJournal
     queue: dict[str, QueueLine]
-    lives: dict[str, list[Life]] | None
+    records: dict[str, list[JobRecord]] | None
     shards: dict[str, dict[str, ShardState]]
     taken: float = field(default_factory=time.time)
 
@@ -75,25 +75,27 @@ class Picture:
 
     def sizes(self) -> dict[str, int]:
         """Array -> number of its elements."""
-        return {submission.job: len(submission.shards) for submission in self.book.submissions}
+        return {submission.job: len(submission.shards) for submission in self.journal.submissions}
 
 
-def take_picture(run: Run) -> Picture:
-    """Look at the markers, the book, squeue and sacct, at the same time."""
-    book = read_book(run)
-    jobs = [submission.job for submission in book.submissions]
+def take_snapshot(run: Run) -> Snapshot:
+    """Look at the markers, the journal, squeue and sacct, at the same time."""
+    journal = read_journal(run)
+    jobs = [submission.job for submission in journal.submissions]
     if jobs and available():
         with ThreadPoolExecutor(2) as pool:
             queue_answer = pool.submit(ask_queue, jobs)
-            account_answer = pool.submit(ask_accounting, jobs, book.since)
+            account_answer = pool.submit(ask_accounting, jobs, journal.since)
             found = survey(run)
-            queue, lives = queue_answer.result(), account_answer.result()
+            queue, records = queue_answer.result(), account_answer.result()
     else:
-        found, queue, lives = survey(run), [], None
+        found, queue, records = survey(run), [], None
     by_job = {line.job: line for line in queue}
-    lives_of = None if lives is None else _by_job(lives)
-    states = {stage.name: _stage_shards(run, stage.name, found[stage.name], book, by_job, lives_of) for stage in STAGES}
-    return Picture(run, found, book, by_job, lives_of, states)
+    records_of = None if records is None else _by_job(records)
+    states = {
+        stage.name: _stage_shards(run, stage.name, found[stage.name], journal, by_job, records_of) for stage in STAGES
+    }
+    return Snapshot(run, found, journal, by_job, records_of, states)
 
 
 def survey(run: Run) -> dict[str, StageSurvey]:
@@ -120,7 +122,7 @@ def reconcile(
     stale: bool,
     job: str | None,
     line: QueueLine | None,
-    lives: Sequence[Life] | None,
+    records: Sequence[JobRecord] | None,
     cancelled: bool,
 ) -> tuple[State, str, str]:
     """State, Slurm's word and a note for one shard.
@@ -128,7 +130,7 @@ def reconcile(
     A marker outranks Slurm: the data are whole. Then squeue, which is never late; then sacct, whose line for a
     requeued job keeps an old state for a while.
     """
-    last = max(lives or (), key=lambda life: (life.submit or 0, life.start or 0), default=None)
+    last = max(records or (), key=lambda record: (record.submit or 0, record.start or 0), default=None)
     if line is not None and (line.alive or last is None or last.alive):
         word = line.state
     else:
@@ -157,11 +159,11 @@ def _stage_shards(
     run: Run,
     stage: str,
     found: StageSurvey,
-    book: Book,
+    journal: QueueJournal,
     queue: Mapping[str, QueueLine],
-    lives: Mapping[str, list[Life]] | None,
+    records: Mapping[str, list[JobRecord]] | None,
 ) -> dict[str, ShardState]:
-    submitted = book.latest(stage)
+    submitted = journal.latest(stage)
     try:
         attempted = {entry.name for entry in os.scandir(run.logs / stage)}
     except FileNotFoundError:
@@ -170,11 +172,11 @@ def _stage_shards(
     for shard in run.shard_ids(stage):
         submission, job = submitted.get(shard, (None, None))
         line = queue.get(job) if job else None
-        mine = (lives or {}).get(job, []) if job else []
+        mine = (records or {}).get(job, []) if job else []
         fresh = found.fresh(shard)
-        cancelled = job is not None and (job in book.cancelled or job.partition("_")[0] in book.cancelled)
+        cancelled = job is not None and (job in journal.cancelled or job.partition("_")[0] in journal.cancelled)
         state, word, note = reconcile(fresh, shard in found.markers, job, line, mine, cancelled)
-        last = max(mine, key=lambda life: life.submit or 0, default=None)
+        last = max(mine, key=lambda record: record.submit or 0, default=None)
         node = line.nodes if line is not None and line.nodes else last.nodes if last else ""
         when = last.end if last else line.end if line is not None else None
         one = ShardState(stage, shard, state, job, word, node, when, note)
@@ -217,8 +219,8 @@ def _lives_here(attempt: Attempt) -> bool:
     return True
 
 
-def _by_job(lives: Sequence[Life]) -> dict[str, list[Life]]:
-    found: dict[str, list[Life]] = {}
-    for life in lives:
-        found.setdefault(life.job, []).append(life)
+def _by_job(records: Sequence[JobRecord]) -> dict[str, list[JobRecord]]:
+    found: dict[str, list[JobRecord]] = {}
+    for record in records:
+        found.setdefault(record.job, []).append(record)
     return found

@@ -1,4 +1,4 @@
-"""What was handed to Slurm: an append-only book in the run directory, so that any command finds any job."""
+"""What was handed to Slurm: an append-only journal in the run directory, so that any command finds any job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from modpo_hpc.run import Run
 if TYPE_CHECKING:
     from modpo_hpc.launch.profile import Profile
 
-FOLDER, BOOK, LOCK, PROFILE = "slurm", "submissions.jsonl", "lock", "profile.yaml"
+FOLDER, JOURNAL, LOCK, PROFILE = "slurm", "submissions.jsonl", "lock", "profile.yaml"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Book:
+class QueueJournal:
     """All submissions of a run, and the jobs that were cancelled on purpose."""
 
     submissions: tuple[Submission, ...]
@@ -68,18 +68,18 @@ class Book:
         return found
 
 
-def read_book(run: Run) -> Book:
+def read_journal(run: Run) -> QueueJournal:
     """The submissions of ``run``; a torn last line, of a writer that was killed, is passed over."""
     submissions: list[Submission] = []
     cancelled: dict[str, str] = {}
-    for row in _rows(run.root / FOLDER / BOOK):
+    for row in _rows(run.root / FOLDER / JOURNAL):
         if row["event"] == "submitted":
             fields = {key: value for key, value in row.items() if key != "event"}
             fields["shards"], fields["after"] = tuple(fields["shards"]), tuple(fields["after"])
             submissions.append(Submission(**fields))
         elif row["event"] == "cancelled":
             cancelled |= dict.fromkeys(row["jobs"], row["why"])
-    return Book(tuple(submissions), cancelled)
+    return QueueJournal(tuple(submissions), cancelled)
 
 
 def record_submission(run: Run, submission: Submission) -> None:
@@ -139,6 +139,6 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _append(run: Run, row: dict[str, Any]) -> None:
-    path = run.root / FOLDER / BOOK
+    path = run.root / FOLDER / JOURNAL
     with shards.Journal(path) as journal:
         journal.append([row])

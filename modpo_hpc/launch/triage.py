@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from modpo_hpc.launch.attempts import Attempt, attempts_at, log_of
-from modpo_hpc.launch.sacct import Life, Step, ask_steps
+from modpo_hpc.launch.sacct import JobRecord, Step, ask_steps
 from modpo_hpc.launch.squeue import QueueLine
-from modpo_hpc.launch.state import Picture, ShardState
+from modpo_hpc.launch.state import ShardState, Snapshot
 
 Cause = Literal[
     "oom", "oom-gpu", "time", "node", "preempted", "input", "disk", "api", "code", "killed", "cancelled", "lost"
@@ -127,22 +127,22 @@ class Group:
         return dict(Counter(failure.node or "?" for failure in self.failures).most_common())
 
 
-def find_failures(picture: Picture, stage: str | None = None) -> list[Failure]:
+def find_failures(snapshot: Snapshot, stage: str | None = None) -> list[Failure]:
     """Every failed shard of the run (or of ``stage``) with its cause."""
     failed = [
         state
-        for name, states in picture.shards.items()
+        for name, states in snapshot.shards.items()
         if stage in (None, name)
         for state in states.values()
         if state.state == "failed"
     ]
     jobs = [state.job for state in failed if state.job]
-    steps = ask_steps(jobs, picture.book.since) if jobs and picture.lives is not None else None
+    steps = ask_steps(jobs, snapshot.journal.since) if jobs and snapshot.records is not None else None
     by_job: dict[str, list[Step]] = {}
     for step in steps or ():
         by_job.setdefault(step.job, []).append(step)
-    folders = {one.job: Path(one.folder) for one in picture.book.submissions}
-    return [_failure(picture, state, by_job.get(state.job or "", []), folders) for state in failed]
+    folders = {one.job: Path(one.folder) for one in snapshot.journal.submissions}
+    return [_failure(snapshot, state, by_job.get(state.job or "", []), folders) for state in failed]
 
 
 def classify(evidence: Evidence) -> Cause:
@@ -201,7 +201,7 @@ def normalise(words: str) -> str:
     return re.sub(r"\d+(?:\.\d+)?", "<n>", words)
 
 
-def suspects(picture: Picture, failures: Sequence[Failure]) -> list[str]:
+def suspects(snapshot: Snapshot, failures: Sequence[Failure]) -> list[str]:
     """Nodes to keep away from: those that are down, and those on which two or more different shards failed and none
     has ended well since the first of them, while others did elsewhere."""
     failed: dict[str, set[tuple[str, str]]] = {}
@@ -211,8 +211,8 @@ def suspects(picture: Picture, failures: Sequence[Failure]) -> list[str]:
             failed.setdefault(failure.node, set()).add((failure.state.stage, failure.state.shard))
             since[failure.node] = min(since.get(failure.node, math.inf), failure.state.when or 0.0)
     well: dict[str, float] = {}
-    ended: list[Life | QueueLine] = [life for lives in (picture.lives or {}).values() for life in lives]
-    for one in [*ended, *picture.queue.values()]:
+    ended: list[JobRecord | QueueLine] = [record for records in (snapshot.records or {}).values() for record in records]
+    for one in [*ended, *snapshot.queue.values()]:
         if one.state == "COMPLETED":
             well[one.nodes] = max(well.get(one.nodes, 0.0), one.end or 0.0)
     down = {failure.node for failure in failures if failure.state.slurm in ("NODE_FAIL", "BOOT_FAIL") and failure.node}
@@ -231,13 +231,13 @@ def remedy(group: Group, run: object) -> tuple[str, str]:
     return words, command.format(run=run, stage=first.stage, shard=first.shard)
 
 
-def _failure(picture: Picture, state: ShardState, steps: Sequence[Step], folders: Mapping[str, Path]) -> Failure:
-    attempts = attempts_at(picture.run.logs, state.stage, state.shard)
+def _failure(snapshot: Snapshot, state: ShardState, steps: Sequence[Step], folders: Mapping[str, Path]) -> Failure:
+    attempts = attempts_at(snapshot.run.logs, state.stage, state.shard)
     of_this_job = [one for one in attempts if one.job == state.job]
     attempt = of_this_job[-1] if of_this_job else None
     folder = folders.get((state.job or "").partition("_")[0])
     slurm_log = _end_of(folder / f"{state.job}_0_log.out") if folder else ""
-    log = _end_of(log_of(picture.run.logs, attempt)) if attempt else ""
+    log = _end_of(log_of(snapshot.run.logs, attempt)) if attempt else ""
     cause = classify(Evidence(state.slurm, attempt, tuple(steps), slurm_log, log))
     words = state.note or (attempt.error if attempt and attempt.error else "")
     if not words and cause == "oom":

@@ -51,8 +51,8 @@ def test_squeue_and_sacct_are_read() -> None:
     assert not running.stuck
     ended, *waiting = sacct.read_accounting(ACCOUNTS)
     assert (ended.state, ended.gpus, ended.cpus, ended.seconds, ended.alive) == ("CANCELLED", 4, 2, 60, False)
-    assert [life.job for life in waiting] == ["7_3", "7_5", "7_6"]
-    assert all(life.alive and not life.nodes for life in waiting)
+    assert [record.job for record in waiting] == ["7_3", "7_5", "7_6"]
+    assert all(record.alive and not record.nodes for record in waiting)
 
 
 def test_steps_tell_the_memory_that_was_asked_for_and_used() -> None:
@@ -117,7 +117,7 @@ def test_the_same_error_of_two_shards_is_one_group() -> None:
     assert one == triage.normalise("ValueError: shard 8 met 0x80 at /scratch/8.parquet of 'c'")
 
 
-LIFE = sacct.Life("7_2", "9", "FAILED", "1:0", 1.0, 2.0, 3.0, 1, "n1", 1, 0)
+RECORD = sacct.JobRecord("7_2", "9", "FAILED", "1:0", 1.0, 2.0, 3.0, 1, "n1", 1, 0)
 
 
 def line(state: str, reason: str = "None") -> squeue.QueueLine:
@@ -127,16 +127,16 @@ def line(state: str, reason: str = "None") -> squeue.QueueLine:
 @pytest.mark.parametrize(
     ("facts", "state", "note"),
     [
-        ((True, False, "7_2", None, [LIFE], False), "done", "done, although Slurm says FAILED"),
+        ((True, False, "7_2", None, [RECORD], False), "done", "done, although Slurm says FAILED"),
         ((True, False, "7_2", line("COMPLETING"), [], False), "done", ""),
         ((False, False, "7_2", line("COMPLETED"), [], False), "failed", "COMPLETED without a marker"),
-        ((False, False, "7_2", line("PENDING", "BeginTime"), [LIFE], False), "queued", ""),
+        ((False, False, "7_2", line("PENDING", "BeginTime"), [RECORD], False), "queued", ""),
         (
             (False, False, "7_2", line("PENDING", squeue.NEVER_SATISFIED), [], False),
             "blocked",
             squeue.NEVER_SATISFIED,
         ),
-        ((False, False, "7_2", None, [LIFE], True), "cancelled", ""),
+        ((False, False, "7_2", None, [RECORD], True), "cancelled", ""),
         ((False, False, "7_2", None, [], False), "failed", "left the queue without a marker"),
         ((False, True, None, None, [], False), "stale", ""),
         ((False, False, None, None, None, False), "todo", ""),

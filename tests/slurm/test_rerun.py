@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from modpo_hpc.launch.submissions import read_book
+from modpo_hpc.launch.submissions import read_journal
 from modpo_hpc.run import Run
 from tests.slurm.conftest import Cluster
 
@@ -62,7 +62,7 @@ def test_what_is_stale_is_handed_in_again_in_its_order(cluster: Cluster) -> None
     models = cluster.shards("models")["all"]["job"]
     assert f"after {models}" in output
     cluster.wait(lambda: cluster.status()["responses"]["done"] == 2)
-    assert len([one for one in read_book(Run.open(cluster.run_dir)).submissions if one.stage == "questions"]) == 2
+    assert len([one for one in read_journal(Run.open(cluster.run_dir)).submissions if one.stage == "questions"]) == 2
 
 
 def test_a_rerun_or_a_submit_elsewhere_is_refused_and_the_queue_left_alone(cluster: Cluster) -> None:

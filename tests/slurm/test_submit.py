@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modpo_hpc.launch.submissions import read_book
+from modpo_hpc.launch.submissions import read_journal
 from modpo_hpc.run import Run
 from tests.slurm.conftest import Cluster
 
@@ -34,8 +34,8 @@ def test_arrays_are_split_and_a_single_shard_has_a_plain_id(cluster: Cluster) ->
     cluster.profile({"partition": "cpu", "limits": {"array_size": 3, "throttle": 5}})
     cluster.fate("questions", "all", "slow 60")
     cluster.submit("--until", "responses", "--set", "shards.responses=7")
-    book = read_book(Run.open(cluster.run_dir))
-    arrays = [one for one in book.submissions if one.stage == "responses"]
+    journal = read_journal(Run.open(cluster.run_dir))
+    arrays = [one for one in journal.submissions if one.stage == "responses"]
     assert [len(one.shards) for one in arrays] == [2, 2, 3]
     assert [shard for one in arrays for shard in one.shards] == list("0123456")
     limits = [cluster.slurm("scontrol", "show", "job", one.job) for one in arrays]
@@ -44,7 +44,7 @@ def test_arrays_are_split_and_a_single_shard_has_a_plain_id(cluster: Cluster) ->
         "ArrayTaskThrottle=2",
         "ArrayTaskThrottle=2",
     ]
-    single = next(one for one in book.submissions if one.stage == "questions")
+    single = next(one for one in journal.submissions if one.stage == "questions")
     assert single.jobs() == {"all": single.job}
     assert cluster.shards("questions")["all"]["job"] == single.job
 
@@ -60,7 +60,7 @@ def test_a_job_does_not_inherit_the_interactive_job_that_it_is_submitted_from(
     cluster.profile({"partition": "cpu", "cpus": 3, "setup": ["env > $MODPO_JOB_FOLDER/environment"]})
     cluster.submit("--until", "questions")
     cluster.wait(lambda: cluster.status()["questions"]["done"] == 1)
-    folder = Path(read_book(Run.open(cluster.run_dir)).submissions[0].folder)
+    folder = Path(read_journal(Run.open(cluster.run_dir)).submissions[0].folder)
     seen = (folder / "environment").read_text()
     assert "SLURM_CPU_BIND" not in seen
     assert "SLURM_NTASKS=7" not in seen
