@@ -7,6 +7,7 @@ import json
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.evaluation import analysis, ballots, tables
 from modpo_hpc.evaluation.completeness import completeness, refuse_incomplete
+from modpo_hpc.evaluation.non_inferiority import non_inferiority_rows
 from modpo_hpc.evaluation.panel import tables_of_panel
 from modpo_hpc.evaluation.phase import answer_lengths, prepare
 from modpo_hpc.run import Run, Shard
@@ -44,6 +45,8 @@ def stats(run: Run, shard: Shard) -> None:
         phase = prepare(one, study.statistics, study.seed, lengths, people)
         for name, rows in {**analysis.tables_of(phase), **tables_of_panel(phase)}.items():
             made[name] += rows
+            if name == "win_rates":
+                made["non_inferiority"] += non_inferiority_rows(rows, study.reference(one.phase), study.statistics)
         summary["phases"][one.phase] = analysis.phase_summary(phase)
         shard.progress(number + 1, len(phases), "phases")
     for name, rows in made.items():

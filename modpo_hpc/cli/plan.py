@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.checks import cautions, check_inputs, without_absent_inputs
+    from modpo_hpc.evaluation.non_inferiority import power_sentences
     from modpo_hpc.launch.estimate import assumptions
     from modpo_hpc.launch.profile import load_profile
     from modpo_hpc.launch.state import take_snapshot
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_inputs(planned)
     counts = count_questions(planned, snapshot)
     rows = query(study, profile, counts, snapshot)
-    assumed += assumptions(study, profile)
+    assumed += [*assumptions(study, profile), *power_sentences(study, counts.test)]
     warned = cautions(planned, snapshot.run if snapshot else None)
     mark = snapshot.run.sandbox_mark if snapshot else sandbox_mark(study.simulated)
     if arguments.json:

@@ -39,6 +39,12 @@ SCHEMAS: dict[str, pa.Schema] = {
         str="favours reason",
         bool="significant",
     ),
+    "non_inferiority": _schema(
+        [*_POLICY, ("reference", pa.string())],
+        int="questions won lost questions_needed",
+        float="margin difference low high p p_adjusted p_equivalence p_equivalence_adjusted model_low model_high",
+        bool="non_inferior equivalent",
+    ),
     "pareto": _schema(
         [("phase", pa.string()), ("policy", pa.string())], float="mean_win_rate", bool="on_front", str="dominated_by"
     ),

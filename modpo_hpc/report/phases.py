@@ -24,6 +24,7 @@ def phase_section(results: Results, phase: str) -> Section:
             _mcnemar_table(results, phase),
             _win_rate_table(results, phase),
             _ability_table(results, phase),
+            *_non_inferiority_tables(results, phase),
         ],
     )
 
@@ -170,6 +171,45 @@ def _ability_table(results: Results, phase: str) -> Shown:
         file=f"{phase}_bradley_terry",
         folded=True,
     )
+
+
+def _non_inferiority_tables(results: Results, phase: str) -> list[Shown]:
+    rows = [
+        [
+            words.title(row["criterion"]),
+            row["policy"],
+            row["reference"],
+            f"{100 * row['margin']:g}",
+            words.signed_percent(row["difference"]),
+            words.signed_interval(row["low"], row["high"]),
+            words.signed_interval(row["model_low"], row["model_high"]),
+            words.p_value(row["p_adjusted"]),
+            "not inferior" if row["non_inferior"] else "open",
+            "equivalent" if row["equivalent"] else "open",
+            f"{row['questions_needed']:,}",
+        ]
+        for row in results.rows("non_inferiority", phase=phase)
+    ]
+    if not rows:
+        return []
+    headings = ("margin", "difference", "Tango", "with personas", "p")
+    return [
+        Shown(
+            "Non-inferiority within the margin that the study states, in percentage points: interval of Tango's score "
+            "test (personas as they are) and of the inferential model (personas as a sample); p one-sided, "
+            f"{words.CORRECTION_NAMES[results.summary['settings']['correction']]}; questions that would show it if "
+            "both won as often",
+            [
+                *(text(heading) for heading in ("Criterion", "Policy", "Reference")),
+                *numbers(*headings),
+                *(text(heading) for heading in ("Not inferior", "Equivalent")),
+                *numbers("questions needed"),
+            ],
+            rows,
+            file=f"{phase}_non_inferiority",
+            folded=True,
+        )
+    ]
 
 
 def _cell(row: dict[str, Any]) -> tuple[str, str, str]:

@@ -74,7 +74,28 @@ def findings(results: Results, phase: str) -> list[str]:
     sentences.append(f"Best trade-offs of {together} (Pareto front): {', '.join(front)}; hypervolume {volume:.2f}.")
     tests = results.rows("mcnemar", phase=phase)
     clear = sum(row["significant"] for row in tests)
+    sentences += maintained(results, phase)
     sentences.append(f"{clear} of {len(tests)} comparisons are significant {correction_words(results)}.")
+    return sentences
+
+
+def maintained(results: Results, phase: str) -> list[str]:
+    """For each margin of the study, which policies are shown to keep it. Nothing else may be called maintained."""
+    sentences = []
+    for criterion, margin in results.summary["settings"]["non_inferiority"].items():
+        rows = results.rows("non_inferiority", phase=phase, criterion=criterion)
+        if not rows:
+            continue
+        kept = [row["policy"] for row in rows if row["non_inferior"]]
+        left = [row["policy"] for row in rows if not row["non_inferior"]]
+        within = f"within {100 * margin:g} points of {rows[0]['reference']}"
+        if kept:
+            sentences.append(f"{title(criterion).capitalize()} is maintained {within} by {', '.join(kept)}.")
+        if left:
+            sentences.append(
+                f"That {title(criterion)} is kept {within} is not shown for {', '.join(left)}; "
+                "that is not to say that it is lost."
+            )
     return sentences
 
 

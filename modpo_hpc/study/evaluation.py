@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,14 @@ class Statistics(Section):
     power: float = Field(0.8, gt=0, lt=1, description="power of the smallest detectable difference")
     bootstrap: int = Field(1000, ge=0, description="replicates of the two-way bootstrap")
     confidence: float = Field(0.95, gt=0, lt=1)
+    non_inferiority: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=dict,
+        description="criterion and the difference of win rates to the reference that counts as maintained; stated "
+        "before the verdicts are seen",
+    )
+    reference: str = Field(
+        "", description="policy that non-inferiority is shown against; of each phase the base policy if empty"
+    )
     max_missing: float = Field(
         0.01, ge=0, le=1, description="share of missing or unparsed verdicts that a cell may have"
     )

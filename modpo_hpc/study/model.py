@@ -61,6 +61,13 @@ class Study(Section):
         }
         return tuple(part for part, played in parts.items() if played)
 
+    def reference(self, phase: str) -> str:
+        """The policy of ``phase`` that the others are held against for non-inferiority."""
+        policies = self.judging.phases[phase].policies
+        if self.statistics.reference in policies:
+            return self.statistics.reference
+        return next((name for name in policies if self.alignment.policies[name].method == "base"), policies[0])
+
     @model_validator(mode="after")
     def _names_agree(self) -> Study:
         _check_names(self.judges)
@@ -87,6 +94,18 @@ class Study(Section):
                         f"judging.phases.{phase}.policies names {policy_name!r}, which is not in alignment.policies "
                         f"({', '.join(policies)})"
                     )
+        judged = {criterion for settings in self.judging.phases.values() for criterion in settings.criteria}
+        for criterion in self.statistics.non_inferiority:
+            if criterion not in judged:
+                raise ValueError(
+                    f"statistics.non_inferiority names {criterion!r}, which no phase judges ({', '.join(judged)})"
+                )
+        compared = {name for settings in self.judging.phases.values() for name in settings.policies}
+        if self.statistics.reference and self.statistics.reference not in compared:
+            raise ValueError(
+                f"statistics.reference names {self.statistics.reference!r}, which no phase judges "
+                f"({', '.join(sorted(compared))})"
+            )
         served = self.generation.server.command if self.generation.engine == "server" else ("bitsandbytes",)
         if self.models.quantization and not any("bitsandbytes" in word for word in served):
             raise ValueError(
