@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 EPITOME ?=
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test lint clean help bench-kill bench-finding bench-rewards bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file
+.PHONY: demo test test-all lint clean help bench-kill bench-finding bench-rewards bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -14,8 +15,14 @@ demo: $(VENV)/installed  ## the whole study, small, offline; EPITOME=FILE takes 
 	@$(BIN)/modpo run configs/demo.yaml --run $(RUN) $(DEMO_SET)
 	@$(BIN)/modpo results $(RUN)
 
-test: $(VENV)/tested lint  ## every check and every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+# The checks run beside the tests, whose jobs of Slurm leave a core idle now and then; what they say comes last.
+test: $(VENV)/tested  ## every check, and a test for every contract
+	@$(MAKE) --no-print-directory lint >$(VENV)/lint.log 2>&1 & lint=$$!; \
+	$(PYTEST) -m "not slow"; tests=$$?; \
+	wait $$lint; checks=$$?; cat $(VENV)/lint.log; exit $$((tests + checks))
+
+test-all: test  ## make test, then what is dear and rare: whole studies, kills of whole runs, clusters over nodes
+	$(PYTEST) -m slow
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .

@@ -10,10 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import lacking
+from tests.waiting import PATIENCE
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 REPOSITORY = Path(__file__).resolve().parent.parent
 EPITOME = REPOSITORY.parent / "shared" / "data" / "epitome" / "explorations-reddit.csv"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if missing := lacking():
+        terminalreporter.section("skipped for want of a program")
+        terminalreporter.write_line(missing)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +42,7 @@ def modpo() -> Callable[..., subprocess.CompletedProcess[str]]:
             text=True,
             cwd=REPOSITORY,
             env=environment,
-            timeout=600,
+            timeout=PATIENCE,
             check=False,
             **options,  # type: ignore[call-overload]
         )

@@ -21,7 +21,6 @@ from modpo_hpc.study.alignment import Training
 from tests.alignment.world import started_run, study_of
 
 
-@pytest.mark.slow
 def test_losses_of_training_steps_are_those_of_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("trl")
     from tests.bench import train_parts as parts

@@ -76,7 +76,6 @@ def losses(rows: list[dict[str, float]]) -> list[float]:
     return [row["loss"] for row in rows if "loss" in row]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_have_the_losses_of_one(trained: Path, stage: str) -> None:
     """29 pairs in batches of 7 over 2 processes in passes of 2: every end is ragged."""
@@ -97,7 +96,6 @@ def test_two_processes_have_the_losses_of_one(trained: Path, stage: str) -> None
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-2, atol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_stopped_and_resumed_they_end_the_same(trained: Path, stage: str) -> None:
     whole, resumed = (json.loads((trained / f"{stage}.{kind}.json").read_text()) for kind in ("whole", "resumed"))
@@ -107,7 +105,6 @@ def test_stopped_and_resumed_they_end_the_same(trained: Path, stage: str) -> Non
         assert torch.equal(first[name], second[name]), name
 
 
-@pytest.mark.slow
 def test_a_shard_starts_its_own_processes(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODPO_COMPILE", "0")
     study = study_of(model_folder, tmp_path / "posts.csv", sharded("zero2"))
@@ -117,7 +114,6 @@ def test_a_shard_starts_its_own_processes(tmp_path: Path, model_folder: Path, mo
     assert summary["steps"] == summary["steps_planned"] == 5
 
 
-@pytest.mark.slow
 def test_processes_of_a_launcher_make_one_shard_together(tmp_path: Path, model_folder: Path) -> None:
     """As srun or torchrun start them: every process runs the recipe, the first alone writes, all end well."""
     run = started_run(tmp_path / "run", study_of(model_folder, tmp_path / "posts.csv", sharded("zero2")))

@@ -160,7 +160,6 @@ def test_every_stage_is_brought_in_and_nothing_before_it_is_wanted(files: Path, 
         assert row.margin == 20
 
 
-@pytest.mark.slow
 def test_the_study_goes_on_from_there(files: Path, tmp_path: Path, modpo: Modpo) -> None:
     settings = [word for one in OVERRIDES for word in ("--set", one)]
     first = modpo("import", "configs/demo.yaml", files, "--run", tmp_path / "run", *settings)

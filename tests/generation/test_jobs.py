@@ -85,7 +85,6 @@ def test_a_stopped_shard_resumes_and_gives_the_same_bytes(tiny_model, posts, tmp
     assert hashes[0] == hashes[1]
 
 
-@pytest.mark.slow
 def test_a_killed_shard_gives_the_bytes_of_an_undisturbed_one(tiny_model, posts, tmp_path):
     study = study_of(
         tiny_model,

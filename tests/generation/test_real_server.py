@@ -23,7 +23,6 @@ from tests.tiny_mistral import save_tiny_mistral
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
-pytestmark = pytest.mark.slow
 
 SERVE = Path(sys.executable).with_name("transformers")
 COMMAND = [str(SERVE), "serve", "--host", "{host}", "--port", "{port}", "--device", "cpu"]

@@ -71,7 +71,6 @@ def test_files_and_folders_are_counted(tmp_path):
     assert found.fullest_folder == "a/b"
 
 
-@pytest.mark.slow
 def test_a_small_study_is_rehearsed_to_the_end(tmp_path, modpo):
     study = tmp_path / "small.yaml"
     study.write_text(yaml.safe_dump(SMALL))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,13 @@ from modpo_hpc.human.forms import CRITERIA, Key, forms_for_everyone, forms_for_m
 from modpo_hpc.human.sample import Comparison, Sample
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.study.judging import Criteria
+from tests.machine import CHROMIUM
+from tests.waiting import wait_until
 
 pytest.importorskip("selenium")
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs Chromium"),
+    pytest.mark.skipif(CHROMIUM.missing, reason=CHROMIUM.reason),
 ]
 
 QUESTIONS = tuple(f"q{place}" for place in range(3))
@@ -89,11 +90,8 @@ def ours_is(browser: Any) -> str:
 
 
 def downloaded(folder: Path, name: str) -> Path:
-    for _ in range(100):
-        if (folder / name).exists():
-            return folder / name
-        time.sleep(0.05)
-    raise AssertionError(f"{name} was not downloaded")
+    wait_until((folder / name).exists)
+    return folder / name
 
 
 def test_a_rater_clicks_through_closes_the_browser_and_goes_on(

@@ -11,14 +11,12 @@ import pytest
 from tests.bench.judge_kill import kill_judging
 
 
-@pytest.mark.slow
 def test_two_kills_cost_no_answer(tmp_path: Path) -> None:
     result = kill_judging(tmp_path, verdicts=3000, kills=2, seed=3)
     assert result["keys"] == 1500
     assert sum(result["kills"].values()) == 2  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
 @pytest.mark.xdist_group("whole study")
 def test_actors_sit_on_all_nodes_of_the_cluster_that_the_address_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from modpo_hpc.judging import segments
 from modpo_hpc.judging.ledger import Entry, Ledger, Usage, entries
+from tests.machine import ZSTD
 
 
 def entry(number: int, answer: str | None = "{}") -> Entry:
@@ -119,7 +119,7 @@ def test_a_killed_writer_loses_at_most_what_it_was_writing(tmp_path: Path) -> No
     assert not segments.is_being_written(segment)
 
 
-@pytest.mark.skipif(shutil.which("zstdcat") is None, reason="zstdcat is not installed")
+@pytest.mark.skipif(ZSTD.missing, reason=ZSTD.reason)
 def test_a_segment_is_plain_json_lines_to_zstdcat(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ledger.append([entry(1)])

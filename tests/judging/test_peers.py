@@ -23,8 +23,6 @@ from modpo_hpc.study.judging import Judge
 from tests.judging import worlds
 from tests.judging.test_flow import ask, many
 
-pytestmark = pytest.mark.slow
-
 TRANSFORMERS = Path(sys.executable).with_name("transformers")
 KEY = "sk-of-the-test"
 LLAMA_CPP = os.environ.get("MODPO_LLAMA_CPP", sys.executable)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from typing import Any
 import pytest
 
 from modpo_hpc.run import Run
+from tests.machine import CHROMIUM
+from tests.waiting import PATIENCE
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium"),
+    pytest.mark.skipif(CHROMIUM.missing, reason=CHROMIUM.reason),
 ]
 
 # A page that shows the report in a frame of a given width and writes down what the browser made of it
@@ -51,10 +51,9 @@ document.getElementById("f").onload = function () {
 def measured(report: Path, width: int, folder: Path) -> dict[str, Any]:
     wrapper = folder / f"measure_{width}.html"
     wrapper.write_text(MEASURE % (report.as_uri(), width))
-    assert CHROMIUM is not None
     done = subprocess.run(
         [
-            CHROMIUM,
+            "chromium",
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -67,7 +66,7 @@ def measured(report: Path, width: int, folder: Path) -> dict[str, Any]:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.DOTALL)

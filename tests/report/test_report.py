@@ -34,6 +34,7 @@ from modpo_hpc.report.results import read_results
 from modpo_hpc.report.story import study_section
 from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import SANDBOX_MARK
+from tests.machine import LATEX
 from tests.synthetic_verdicts import small_run, small_study
 
 
@@ -204,7 +205,7 @@ def test_latex_prints_what_a_name_holds(name: str, escaped: str) -> None:
     assert r"\begin{tabular}{lr}" in tex
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+@pytest.mark.skipif(LATEX.missing, reason=LATEX.reason)
 def test_latex_compiles(reported: Run, tmp_path: Path) -> None:
     """All tables in a document as wide as a conference paper: none is taller than a page or wider than the text."""
     tables = "".join(path.read_text() for path in sorted((reported.folder("report") / "tables").glob("*.tex")))

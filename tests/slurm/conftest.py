@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,13 +19,9 @@ import yaml
 from modpo_hpc.cli.main import main
 from modpo_hpc.pipeline import STAGES
 from tests.conftest import REPOSITORY
+from tests.machine import ACCOUNTING, SLURM, SYSTEM_PATH
 from tests.slurm.fates import write_recipes
-
-MISSING = (
-    "Slurm is not installed; on Debian: apt-get install -y slurmctld slurmd slurm-client munge slurmdbd mariadb-server"
-)
-SYSTEM_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-PATIENCE = 90.0
+from tests.waiting import PATIENCE, wait_until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,9 +42,9 @@ def testbed_module() -> ModuleType:
 def start_bed(name: str, **settings: Any) -> Any:
     """A running test bed in a short folder of its own (socket paths are short), with ports of this process."""
     module = testbed_module()
-    needed = module.PROGRAMS + (module.ACCOUNTING_PROGRAMS if settings.get("accounting", True) else ())
-    if not all(shutil.which(program, path=SYSTEM_PATH) for program in needed):
-        pytest.skip(MISSING)
+    for need in (SLURM, ACCOUNTING)[: 1 + settings.get("accounting", True)]:
+        if need.missing:
+            pytest.skip(need.reason)
     folder = Path(f"/tmp/mb{os.getpid()}{name}")
     bed = module.TestBed(folder, **{"port": 21000 + os.getpid() % 400 * 20, **settings})
     try:
@@ -120,18 +115,19 @@ class Cluster:
             found.setdefault(group["class"], []).extend(group["shards"])
         return found
 
-    def wait(self, what: Callable[[], object], seconds: float = PATIENCE) -> None:
-        until = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < until, self("status", self.run_dir)[1] + self.slurm("squeue")
-            time.sleep(0.3)
+    def wait(self, state: Callable[[], object]) -> None:
+        wait_until(state, lambda: self("status", self.run_dir)[1] + self.slurm("squeue"), pause=0.3)
 
-    def wait_until_idle(self, seconds: float = PATIENCE) -> None:
+    def wait_until_idle(self) -> None:
         """Until nothing of the run is running or queued; what waits for ever does not count."""
-        self.wait(lambda: not any(one["running"] + one["queued"] for one in self.status().values()), seconds)
+        self.wait(lambda: not any(one["running"] + one["queued"] for one in self.status().values()))
+
+    def wait_until_empty(self) -> None:
+        """Until Slurm has let go of every job: one whose work is done is still completing for a while."""
+        self.wait(lambda: not self.slurm("squeue", "-h").strip())
 
     def slurm(self, *command: str) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         return done.stdout
 
     def fate(self, stage: str, shard: str, fate: str) -> None:
@@ -159,7 +155,5 @@ def clustered(
     monkeypatch.setenv("MODPO_TEST_FATES", str(folder / "fates"))
     one = Cluster(bed, folder, capsys)
     yield one
-    subprocess.run(["scancel", "--user", str(os.getuid())], timeout=30, check=False)
-    until = time.monotonic() + 20
-    while one.slurm("squeue", "-h").strip() and time.monotonic() < until:
-        time.sleep(0.1)
+    one.slurm("scancel", "--user", str(os.getuid()))
+    wait_until(lambda: not one.slurm("squeue", "-h").strip(), lambda: one.slurm("squeue"), pause=0.1)

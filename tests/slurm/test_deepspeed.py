@@ -71,7 +71,7 @@ def step_of(run: Run) -> int:
 def test_two_nodes_train_together_resume_together_and_end_together(cluster: Cluster, run: Run) -> None:
     cluster.submit("--only", "policies")
     job = cluster.shards("policies")["DPO"]["job"]
-    cluster.wait(lambda: step_of(run) > 5, seconds=120)
+    cluster.wait(lambda: step_of(run) > 5)
     shown = cluster.slurm("scontrol", "show", "job", job)
     assert "NumNodes=2 NumCPUs=2 NumTasks=2" in shown
     cluster.slurm("scancel", "--signal=USR2", job)
@@ -83,16 +83,16 @@ def test_two_nodes_train_together_resume_together_and_end_together(cluster: Clus
     assert json.loads((checkpoint / "state.json").read_text())["layout"]["processes"] == 2
     saved = int(checkpoint.name.partition("-")[2])
 
-    cluster.wait(lambda: step_of(run) > saved, seconds=120)
+    cluster.wait(lambda: step_of(run) > saved)
     killed = time.time()
     os.kill(process_of_rank(job, 1), signal.SIGKILL)
-    cluster.wait(lambda: cluster.shards("policies")["DPO"]["state"] == "failed", seconds=60)
+    cluster.wait(lambda: cluster.shards("policies")["DPO"]["state"] == "failed")
     assert cluster.triage() == {"killed": [["policies", "DPO"]]}
     assert attempts_at(run.logs, "policies", "DPO")[1].started < killed
 
     code, output = cluster("rerun", run.root, "--failed")
     assert code == 0, output
-    cluster.wait(lambda: cluster.status()["policies"]["done"] == 1, seconds=120)
+    cluster.wait(lambda: cluster.status()["policies"]["done"] == 1)
     summary = json.loads((run.folder("policies") / "DPO" / "summary.json").read_text())
     assert summary["steps"] == summary["steps_planned"]
     cluster.wait(lambda: cluster.shards("policies")["DPO"]["slurm"] == "COMPLETED")

@@ -12,8 +12,6 @@ import pytest
 
 from tests.slurm.conftest import Cluster, clustered, start_bed, stop_bed
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cluster]:

@@ -51,13 +51,13 @@ def test_two_clusters_keep_apart_and_leave_nothing(cluster: Cluster, monkeypatch
     monkeypatch.setenv("MODPO_PYTHON", str(python_that_finds(70000, cluster.folder)))
     cancelled = submit(cluster, outputs[1], "python", str(program), "300", "0")
     for output in outputs:
-        cluster.wait(lambda: output.exists() and "nodes 2 cpus 4.0" in output.read_text(), seconds=180)  # noqa: B023
+        cluster.wait(lambda: output.exists() and "nodes 2 cpus 4.0" in output.read_text())  # noqa: B023
     assert (cluster.folder / "asked").exists()
     cluster.slurm("scancel", cancelled)
-    cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip())
+    cluster.wait_until_empty()
     assert "7:0" in cluster.slurm("sacct", "-nX", "-j", failing, "-o", "exitcode")
     for job in (failing, cancelled):
-        cluster.wait(lambda: not left_of(cluster, job), seconds=20)  # noqa: B023
+        cluster.wait(lambda: not left_of(cluster, job))  # noqa: B023
 
 
 def python_that_finds(port: int, folder: Path) -> Path:
@@ -113,7 +113,7 @@ def test_judging_over_two_nodes_outlives_a_dead_head_a_preemption_and_a_killed_s
         def judges(shard: str) -> bool:
             return (run.folder("verdicts") / ".work" / shard / "progress.json").exists()
 
-        cluster.wait(lambda: judges(beheaded) and judges(preempted), seconds=180)
+        cluster.wait(lambda: judges(beheaded) and judges(preempted))
         # as Slurm sends it before a preemption or the time limit: to the script alone, which passes it on
         cluster.slurm("scancel", "--batch", "--signal=USR2", jobs[preempted])
         first = raw(beheaded)
@@ -122,20 +122,20 @@ def test_judging_over_two_nodes_outlives_a_dead_head_a_preemption_and_a_killed_s
         cluster.wait(lambda: cluster.shards("verdicts")[beheaded]["state"] == "failed")
         assert "the head of Ray has died" in cluster("triage", run.root)[1]
 
-        cluster.wait(lambda: judges(killed), seconds=180)
+        cluster.wait(lambda: judges(killed))
         third = raw(killed)
         os.kill(process_of(cluster, third, "slurm/ray.sh .*submitit"), signal.SIGKILL)
         cluster.wait(lambda: cluster.shards("verdicts")[killed]["state"] == "failed")
-        cluster.wait(lambda: cluster.shards("verdicts")[preempted]["state"] == "done", seconds=180)
+        cluster.wait(lambda: cluster.shards("verdicts")[preempted]["state"] == "done")
         stopped, resumed = attempts_at(run.logs, "verdicts", preempted)
         assert (stopped.outcome, stopped.cause, resumed.outcome) == ("interrupted", "preemption", "done")
-        cluster.wait(lambda: not cluster.slurm("squeue", "-h").strip())
+        cluster.wait_until_empty()
         for job in (first, third):
-            cluster.wait(lambda: not left_of(cluster, job), seconds=20)  # noqa: B023
+            cluster.wait(lambda: not left_of(cluster, job))  # noqa: B023
 
         asked = len(calls.read_text().splitlines())
         code, output = cluster("rerun", run.root, "--failed")
         assert code == 0, output
-        cluster.wait(lambda: cluster.status()["verdicts"]["done"] == 3, seconds=180)
+        cluster.wait(lambda: cluster.status()["verdicts"]["done"] == 3)
         assert asked < len(calls.read_text().splitlines()) < 3 * 60 + asked, "what was answered is not asked again"
         assert run.table("verdicts").num_rows == 3 * 2 * 60

@@ -47,7 +47,7 @@ def test_a_study_is_rehearsed_on_slurm_to_its_last_table(cluster: Cluster, monke
     assert code == 3, output
     assert "type the same again" in output
     cluster.run_dir = run
-    cluster.wait_until_idle(300)
+    cluster.wait_until_idle()
     code, output = cluster(*typed, "--json")
     assert code == 0, output + cluster("triage", run)[1]
     found = json.loads(output)

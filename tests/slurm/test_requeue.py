@@ -10,8 +10,6 @@ from modpo_hpc.run import Run
 from tests.slurm.conftest import Cluster
 from tests.slurm.fates import STEPS
 
-pytestmark = pytest.mark.slow
-
 
 def attempts(cluster: Cluster, stage: str = "responses", shard: str = "0") -> list[Attempt]:
     return attempts_at(Run.open(cluster.run_dir).logs, stage, shard)

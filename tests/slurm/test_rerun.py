@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from modpo_hpc.launch.submissions import read_journal
 from modpo_hpc.run import Run
 from tests.slurm.conftest import Cluster
@@ -16,7 +14,6 @@ def job_of(cluster: Cluster, stage: str, shard: str) -> str:
     return cluster.slurm("scontrol", "show", "job", cluster.shards(stage)[shard]["job"])
 
 
-@pytest.mark.slow
 def test_a_node_that_fails_every_shard_is_named_and_kept_away_from(cluster: Cluster) -> None:
     """The node fails fast, so it draws one shard after the other while the good ones work."""
     for shard in "01234567":

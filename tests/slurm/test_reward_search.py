@@ -47,10 +47,10 @@ def test_two_killed_trials_are_made_up_for(cluster: Cluster, tmp_path: Path) -> 
                 cluster.slurm("scancel", "--signal=KILL", "--full", task)
                 killed.add(task)
         time.sleep(0.2)
-    cluster.wait(lambda: not cluster.slurm("squeue", "-h", "-j", job).strip(), 500)
+    cluster.wait(lambda: not cluster.slurm("squeue", "-h", "-j", job).strip())
     for shard in run.missing("reward_trials"):
         again = cluster.slurm(*submit, "--wrap", f"{trial} {shard}").strip()
-        cluster.wait(lambda again=again: not cluster.slurm("squeue", "-h", "-j", again).strip(), 120)  # type: ignore[misc]
+        cluster.wait(lambda again=again: not cluster.slurm("squeue", "-h", "-j", again).strip())  # type: ignore[misc]
     check_search(Run.open(run.root), tmp_path)
 
 

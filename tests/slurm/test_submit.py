@@ -114,7 +114,7 @@ def test_cancel_takes_out_a_shard_a_stage_or_all_and_submit_mends_it(cluster: Cl
     cluster.submit("--until", "rankings")
     cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
     cluster("cancel", cluster.run_dir)
-    cluster.wait(lambda: queue(cluster) == "", seconds=20)
+    cluster.wait(lambda: queue(cluster) == "")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import yaml
 from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
 from tests.slurm.conftest import Cluster
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole study")]
 POLICIES = ("Base", "SFT_Empathy", "DPO_Empathy", "DPO_Safety", "DPO_Soup", "MODPO_Empathy")
@@ -54,11 +55,11 @@ def test_a_study_comes_out_of_slurm_byte_for_byte_as_of_this_machine(
         env={**os.environ, "MODPO_LOGS": str(cluster.folder / "logs-here")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert local.returncode == 0, local.stderr
-    cluster.wait_until_idle(300)
+    cluster.wait_until_idle()
     code, output = cluster("status", cluster.run_dir)
     assert code == 0, output + cluster("triage", cluster.run_dir)[1]
     assert tables(cluster.run_dir) == tables(here)

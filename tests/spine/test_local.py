@@ -14,7 +14,6 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.slow
 HEAD = "import os, time, pathlib\nimport pyarrow as pa\nS = pa.schema([('n', pa.int64())])\n"
 QUICK = HEAD + "def {verb}(run, shard):\n    shard.write_table([{{'n': 1}}], S)\n"
 SLOW = HEAD + (

@@ -1,0 +1,23 @@
+"""Waiting for states. Nothing else in the tests knows how long anything takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+PATIENCE = 900.0  # seconds: many times what anything takes on a crowded machine, so that only a hang ends it
+T = TypeVar("T")
+
+
+def wait_until(state: Callable[[], T], told: Callable[[], object] = lambda: "", pause: float = 0.05) -> T:
+    """Ask for ``state`` until it is true, and give it back.
+
+    told: what a failure says about the moment when patience ended. pause: seconds between two questions, longer where
+    one is dear; no result may depend on it.
+    """
+    end = time.monotonic() + PATIENCE
+    while not (found := state()):
+        assert time.monotonic() < end, f"waited {PATIENCE:.0f} s in vain. {told()}"
+        time.sleep(pause)
+    return found
