@@ -7,11 +7,13 @@ import json
 from modpo_hpc.alignment.adapter import save_adapter
 from modpo_hpc.alignment.soup import merge as merge_adapters
 from modpo_hpc.alignment.soup import read_source
+from modpo_hpc.methods.soup import Soup
 from modpo_hpc.run import Run, Shard
 
 
 def merge(run: Run, shard: Shard) -> None:
     policy = run.study.alignment.policies[shard.id]
+    assert isinstance(policy, Soup)
     sources = [read_source(name, run.folder("policies") / name / "adapter") for name in policy.sources]
     soup = merge_adapters(sources, tuple(policy.sources.values()), policy.merge, policy.svd_rank)
     summary = {

@@ -12,7 +12,6 @@ from modpo_hpc.study.evaluation import Resources
 from modpo_hpc.study.rewards import LOSSES
 
 ALL = ("all",)
-TRAINED_METHODS = ("sft", "dpo", "modpo", "joint_dpo")
 
 
 @dataclass(frozen=True)
@@ -76,13 +75,13 @@ def _reward_models(study: Study) -> tuple[str, ...]:
     return tuple(f"{criterion}.{part}" for criterion in study.criteria.rank for part in reward_parts(study))
 
 
-def _policies(*methods: str) -> Callable[[Study], tuple[str, ...]]:
-    return lambda study: tuple(name for name, policy in study.alignment.policies.items() if policy.method in methods)
+def _policies(stage: str) -> Callable[[Study], tuple[str, ...]]:
+    return lambda study: tuple(name for name, policy in study.alignment.policies.items() if policy.stage == stage)
 
 
 def _policy_trials(study: Study) -> tuple[str, ...]:
     trials = range(study.alignment.search.trials)
-    return tuple(f"{policy}.{trial}" for policy in _policies(*TRAINED_METHODS)(study) for trial in trials)
+    return tuple(f"{policy}.{trial}" for policy in study.alignment.trained for trial in trials)
 
 
 def _answers(study: Study) -> tuple[str, ...]:
@@ -146,11 +145,11 @@ STAGES: tuple[Stage, ...] = (
         "policies",
         "align",
         ("questions", "models", "responses", "pairs", "scores", "policy_trials"),
-        _policies(*TRAINED_METHODS),
+        _policies("policies"),
         uses_models=True,
         in_ranks=True,
     ),
-    Stage("soups", "merge", ("policies",), _policies("soup"), uses_models=True),
+    Stage("soups", "merge", ("policies",), _policies("soups"), uses_models=True),
     Stage(
         "answers", "answer", ("questions", "models", "policies", "soups"), _answers, default_blocks=1, uses_models=True
     ),

@@ -9,26 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modpo_hpc.alignment.collator import collate
 from modpo_hpc.alignment.engine import Engine, PlainEngine
 from modpo_hpc.alignment.examples import Example
-from modpo_hpc.alignment.objective import Objective, collate
+from modpo_hpc.alignment.losses import dpo_loss
+from modpo_hpc.methods import Trained
+from modpo_hpc.study.alignment import Training
 
 
 @torch.no_grad()
-def evaluate(
-    engine: Engine, objective: Objective, examples: Sequence[Example], criteria: Sequence[str], micro_batch_size: int
-) -> dict[str, Any]:
+def evaluate(engine: Engine, policy: Trained, settings: Training, examples: Sequence[Example]) -> dict[str, Any]:
     """Means over ``examples``, which hold the pairs of every criterion.
 
     ``held_out_accuracy`` is the share of pairs with ``h > 0``, the criteria weighted by their weights; it does not
     depend on beta, so trials with different beta compare. ``criteria`` holds accuracy, mean and spread of ``beta*h``
-    and number of pairs for each criterion; for MODPO ``weighted_margin_spread`` is what beta*h works against.
+    and number of pairs for each criterion; where the loss has margins, ``weighted_margin_spread`` is what beta*h works
+    against.
     """
     engine.train(False)
     order = sorted(range(len(examples)), key=lambda place: (examples[place].tree.tokens, place))
-    parts = [order[start : start + micro_batch_size] for start in range(0, len(order), micro_batch_size)]
+    size = settings.micro_batch_size
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
     rounds = -(-len(parts) // engine.layout.processes)
-    count = len(criteria)
+    count = len(policy.criteria)
     sums = torch.zeros(3 + 4 * count, device=engine.device, dtype=torch.float64)
     for number in range(rounds):
         place = number * engine.layout.processes + engine.rank
@@ -37,8 +40,8 @@ def evaluate(
         logps = engine.logps(batch.packed)
         if not part:
             continue
-        losses, metrics = objective.loss(batch, logps)
-        margins, present = objective.criterion_metrics(batch, logps)
+        losses, metrics = policy.loss(batch, logps, settings)
+        margins, present = settings.beta * batch.log_ratios(logps), batch.present
         margins = torch.where(present, margins, 0.0).double()
         right = ((margins > 0) & present).double()
         margin = metrics.get("weighted_margin", torch.zeros_like(losses)).double()
@@ -56,11 +59,11 @@ def evaluate(
         name: _of_criterion(
             total[3 + place], total[3 + count + place], total[3 + 2 * count + place], total[3 + 3 * count + place]
         )
-        for place, name in enumerate(criteria)
+        for place, name in enumerate(policy.criteria)
     }
     measured = [
         (weight, found["accuracy"])
-        for weight, found in zip(objective.weights, by_criterion.values(), strict=True)
+        for weight, found in zip(policy.weights, by_criterion.values(), strict=True)
         if found["pairs"] and weight > 0
     ]
     weight_sum = sum(weight for weight, _ in measured)
@@ -69,16 +72,12 @@ def evaluate(
         "held_out_accuracy": sum(weight * one for weight, one in measured) / weight_sum if measured else None,
         "held_out_examples": len(examples),
         "criteria": by_criterion,
-        **(
-            {"weighted_margin_spread": _spread(total[1], total[2], len(examples))}
-            if objective.method == "modpo"
-            else {}
-        ),
+        **({"weighted_margin_spread": _spread(total[1], total[2], len(examples))} if policy.margin_criteria else {}),
     }
 
 
 def gradient_cosines(
-    engine: PlainEngine, objective: Objective, examples: Sequence[Example], criteria: Sequence[str]
+    engine: PlainEngine, policy: Trained, settings: Training, examples: Sequence[Example]
 ) -> dict[str, float | None]:
     """Cosine between the gradients of the criteria's own DPO losses, over ``examples``, for every pair of criteria.
 
@@ -86,18 +85,19 @@ def gradient_cosines(
     not changed.
     """
     engine.train(False)
-    gradients = {name: _gradient(engine, objective.beta, examples, place) for place, name in enumerate(criteria)}
-    return {f"{one} and {other}": _cosine(gradients[one], gradients[other]) for one, other in combinations(criteria, 2)}
+    gradients = {name: _gradient(engine, settings.beta, examples, place) for place, name in enumerate(policy.criteria)}
+    return {
+        f"{one} and {other}": _cosine(gradients[one], gradients[other]) for one, other in combinations(gradients, 2)
+    }
 
 
 def _gradient(engine: PlainEngine, beta: float, examples: Sequence[Example], place: int) -> Tensor | None:
     alone = [only for example in examples if (only := example.only_criterion(place)) is not None]
     if not alone:
         return None
-    objective = Objective("dpo", (1.0,), beta)
     for example in alone:
         batch = collate([example], engine.device)
-        losses, _ = objective.loss(batch, engine.logps(batch.packed))
+        losses, _ = dpo_loss(*batch.anchor_sums(engine.logps(batch.packed)), beta)
         engine.backward(losses.sum(), last=example is alone[-1])
     return engine.gradients()
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from modpo_hpc.alignment.examples import Dropped, Example, join_examples, split_by_question
-from modpo_hpc.alignment.objective import Method, Objective
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
+from modpo_hpc.methods import Trained
 from modpo_hpc.models import base_model_path
 from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.run import Run
@@ -22,13 +21,12 @@ class Material:
     """What a policy is trained and measured on, before any model is loaded.
 
     Attributes:
-        criteria: names, the anchor first.
+        policy: what the study says of it.
         training, held_out: whole examples, with every response of their question.
         dropped: questions that are left out, and why.
     """
 
-    objective: Objective
-    criteria: tuple[str, ...]
+    policy: Trained
     training: tuple[Example, ...]
     held_out: tuple[Example, ...]
     dropped: tuple[Dropped, ...]
@@ -42,10 +40,7 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
     """
     from transformers import AutoTokenizer
 
-    policy = run.study.alignment.policies[policy_name]
-    objective = Objective(
-        cast(Method, policy.method), tuple(policy.criteria.values()), settings.beta, settings.label_smoothing
-    )
+    policy = run.study.alignment.trained[policy_name]
     criteria = tuple(policy.criteria)
     tokenizer = AutoTokenizer.from_pretrained(base_model_path(run))
     table = run.table("responses", ["question_id", "response_id", "text"]).to_pandas()
@@ -59,11 +54,11 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
     }
     examples, dropped = join_examples(
         criteria,
-        objective.trained_criteria,
+        policy.paired_criteria,
         prompts,
         responses,
         {criterion: _pairs(run, criterion) for criterion in criteria},
-        _rewards(run, criteria[1:]) if policy.method == "modpo" else {},
+        _rewards(run, policy.margin_criteria) if policy.margin_criteria else {},
         settings.max_length,
     )
     training, held_out = split_by_question(examples, settings.held_out, run.study.seed)
@@ -74,7 +69,7 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
             value=settings.max_length,
             remedy="Raise max_length, lower held_out, or look at the pairs of its criteria.",
         )
-    return Material(objective, criteria, tuple(training), tuple(held_out), tuple(dropped))
+    return Material(policy, tuple(training), tuple(held_out), tuple(dropped))
 
 
 def reasons(dropped: Sequence[Dropped]) -> dict[str, int]:

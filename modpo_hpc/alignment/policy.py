@@ -17,13 +17,13 @@ from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.evaluation import gradient_cosines
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.loading import layout_of, make_engine
-from modpo_hpc.alignment.margins import MarginReport, report_margins
 from modpo_hpc.alignment.material import Material, gather_material, reasons
 from modpo_hpc.alignment.processes import Seat, own_seat
 from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
 from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
 from modpo_hpc.alignment.tracking import require_trackers, tracked
 from modpo_hpc.alignment.training import OnEvaluation, Trained, Watch, nothing, train
+from modpo_hpc.methods import Diagnosis
 from modpo_hpc.models import base_model_path
 from modpo_hpc.quantization import precision_name
 from modpo_hpc.run import Run
@@ -69,18 +69,18 @@ def align_policy(
     fill_reference(engine, cache, [one.tree for one in (*material.training, *material.held_out)], watch)
     training = [_with_reference(example, cache) for example in material.training]
     held_out = [_with_reference(example, cache) for example in material.held_out]
-    margins = _margins(material, training)
-    if margins and engine.rank == 0:
-        print(_sentence(policy, margins), file=sys.stderr, flush=True)
-    views = [material.objective.training_view(example) for example in training]
+    diagnosis = material.policy.diagnose(policy, training, settings)
+    if engine.rank == 0:
+        for line in diagnosis.lines:
+            print(line, file=sys.stderr, flush=True)
+    views = [material.policy.training_view(example) for example in training]
     kinds = settings.track if engine.rank == 0 else ()
     with tracked(kinds, run.logs / "tracking" / scratch.name, scratch.name, settings.model_dump()) as on_row:
         trained = train(
             engine,
-            material.objective,
+            material.policy,
             views,
             held_out,
-            material.criteria,
             settings,
             seed,
             checkpoints,
@@ -89,9 +89,9 @@ def align_policy(
             SpeedMeter(cost_of(engine.adapted), peak_flops(engine.device), engine.layout.processes),
             on_row,
         )
-    summary = _summary(run, policy, settings, material, views, trained, margins)
+    summary = _summary(run, policy, settings, material, views, trained, diagnosis)
     if settings.gradient_cosine and isinstance(engine, PlainEngine):
-        summary["gradient_cosine"] = gradient_cosines(engine, material.objective, held_out, material.criteria)
+        summary["gradient_cosine"] = gradient_cosines(engine, material.policy, settings, held_out)
     return Aligned(trained, adapter_config(engine.adapted), summary)
 
 
@@ -121,22 +121,6 @@ def _with_reference(example: Example, cache: ReferenceCache) -> Example:
     return replace(example, reference=cache[example.tree])
 
 
-def _margins(material: Material, training: Sequence[Example]) -> MarginReport | None:
-    objective = material.objective
-    if objective.method != "modpo":
-        return None
-    return report_margins(training, material.criteria, objective.weights, objective.beta)
-
-
-def _sentence(policy: str, margins: MarginReport) -> str:
-    parts = ", ".join(f"{name} {spread:.3g}" for name, spread in margins.spread.items())
-    lines = [
-        f"{policy}: the margins move the logit by {margins.total_spread:.3g} from pair to pair ({parts}); "
-        f"to follow them h moves by {margins.nats:.3g} nats"
-    ]
-    return "\n".join([*lines, *(f"{policy}: warning: {warning}" for warning in margins.warnings)])
-
-
 def _summary(
     run: Run,
     policy: str,
@@ -144,14 +128,14 @@ def _summary(
     material: Material,
     views: Sequence[Example],
     trained: Trained,
-    margins: MarginReport | None,
+    diagnosis: Diagnosis,
 ) -> dict[str, Any]:
     models = run.study.models
     measured = [row for row in trained.position.log if "held_out_loss" in row]
     return {
         "policy": policy,
-        "method": material.objective.method,
-        "weights": dict(zip(material.criteria, material.objective.weights, strict=True)),
+        "method": material.policy.method,
+        "weights": material.policy.criteria,
         "base": {"model": models.base, "revision": models.base_revision, "precision": precision_name(models)},
         "settings": settings.model_dump(mode="json"),
         "steps": trained.position.step,
@@ -169,7 +153,7 @@ def _summary(
             "an_epoch_as_separate_sequences": sum(_separate_tokens(view) for view in views),
             "padding": 0,
         },
-        "margins": asdict(margins) if margins else None,
+        **{"margins": None, **diagnosis.figures},
         "held_out": measured[-1] if measured else None,
         "sandbox": run.sandbox_mark is not None,
     }

@@ -21,13 +21,14 @@ from modpo_hpc.alignment.checkpoint import (
     read_position,
     start_checkpoint,
 )
+from modpo_hpc.alignment.collator import collate
 from modpo_hpc.alignment.engine import Engine
 from modpo_hpc.alignment.evaluation import evaluate
 from modpo_hpc.alignment.examples import Example
-from modpo_hpc.alignment.objective import Objective, collate
 from modpo_hpc.alignment.speed import SpeedMeter
 from modpo_hpc.alignment.tracking import OnRow
 from modpo_hpc.errors import Interrupted, ModpoError
+from modpo_hpc.methods import Trained as TrainedPolicy
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study.alignment import Training
 
@@ -97,9 +98,9 @@ def plan_of(examples: Sequence[Example], settings: Training, seed: int, processe
     )
 
 
-def plan_digest(examples: Sequence[Example], plan: Sequence[Step], settings: Training, objective: Objective) -> str:
+def plan_digest(examples: Sequence[Example], plan: Sequence[Step], settings: Training, policy: TrainedPolicy) -> str:
     """Hash of all that decides the course of a training run beside the model."""
-    total = hashlib.sha256(json.dumps([settings.model_dump(), repr(objective)], default=str).encode())
+    total = hashlib.sha256(json.dumps([settings.model_dump(), repr(policy)], default=str).encode())
     for example in examples:
         total.update(repr(example).encode())
     total.update(repr(plan).encode())
@@ -108,10 +109,9 @@ def plan_digest(examples: Sequence[Example], plan: Sequence[Step], settings: Tra
 
 def train(
     engine: Engine,
-    objective: Objective,
+    policy: TrainedPolicy,
     training: Sequence[Example],
     held_out: Sequence[Example],
-    criteria: Sequence[str],
     settings: Training,
     seed: int,
     checkpoints: Path,
@@ -125,7 +125,6 @@ def train(
     Args:
         training: examples as the loss sees them, with reference log-probs.
         held_out: examples with the pairs of every criterion, with reference log-probs.
-        criteria: names, the anchor first.
         seed: of batches and dropout.
         checkpoints: folder of the checkpoints, shared by all processes.
         meter: measures speed, for ``watch`` alone: no clock is in the result.
@@ -138,7 +137,7 @@ def train(
         NotANumber: the loss is none; says at which step, and where the state before it is.
     """
     plan = plan_of(training, settings, seed, engine.layout.processes)
-    digest = plan_digest(training, plan, settings, objective)
+    digest = plan_digest(training, plan, settings, policy)
     evaluations = evaluation_steps(plan, settings.evaluations) if held_out else set()
     position, best = Position(), dict[str, Tensor]()
     if checkpoint := latest_checkpoint(checkpoints):
@@ -170,7 +169,8 @@ def train(
             meter.start()
         torch.manual_seed(seed_of(seed, "dropout", position.step, engine.rank))
         try:
-            row = train_step(engine, objective, training, step, learning_rate_at(position.step, len(plan), settings))
+            rate = learning_rate_at(position.step, len(plan), settings)
+            row = train_step(engine, policy, settings, training, step, rate)
         except NotANumber as error:
             raise NotANumber(
                 f"step {position.step + 1} of {len(plan)}: {error} Checkpoints of earlier steps are in {checkpoints}."
@@ -181,7 +181,7 @@ def train(
         position.log.append({"step": position.step, "epoch": step.epoch, **row})
         on_row(position.log[-1])
         if position.step in evaluations:
-            measured = evaluate(engine, objective, held_out, criteria, settings.micro_batch_size)
+            measured = evaluate(engine, policy, settings, held_out)
             position.log.append({"step": position.step, "epoch": step.epoch, **measured})
             on_row(position.log[-1])
             if _improved(position, measured["held_out_loss"], settings) and settings.early_stopping:
@@ -196,7 +196,12 @@ def train(
 
 
 def train_step(
-    engine: Engine, objective: Objective, examples: Sequence[Example], step: Step, learning_rate: float
+    engine: Engine,
+    policy: TrainedPolicy,
+    settings: Training,
+    examples: Sequence[Example],
+    step: Step,
+    learning_rate: float,
 ) -> dict[str, Any]:
     """One optimizer step on the global batch ``step``; returns the row of the log: loss and metrics, means over it.
 
@@ -210,7 +215,7 @@ def train_step(
     parts = step.parts[engine.rank]
     for number, part in enumerate(parts):
         batch = collate([examples[place] for place in part or (0,)], engine.device)
-        losses, metrics = objective.loss(batch, engine.logps(batch.packed))
+        losses, metrics = policy.loss(batch, engine.logps(batch.packed), settings)
         share = float(bool(part)) * engine.layout.processes / step.size
         engine.backward(losses.sum() * share, last=number == len(parts) - 1)
         for name, values in {"loss": losses.detach(), **metrics}.items():

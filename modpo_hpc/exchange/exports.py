@@ -151,8 +151,8 @@ def _adapters(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
     from modpo_hpc.models import base_model_path
 
     for policy, settings in run.study.alignment.policies.items():
-        stage = "soups" if settings.method == "soup" else "policies"
-        if policy not in run.shard_ids(stage):
+        stage = settings.stage
+        if stage is None:
             continue
         marker = read_marker(run.folder(stage), policy)
         if marker is None or not marker.outputs:

@@ -18,7 +18,7 @@ from modpo_hpc.study.generation import Sampling
 def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[Engine]:
     """An engine that answers as ``policy``, or as the base model if that is None."""
     run, generation = shard.run, shard.run.study.generation
-    if policy is not None and run.study.alignment.policies[policy].method == "remote":
+    if policy is not None and run.study.alignment.policies[policy].is_remote:
         from modpo_hpc.generation.chat import remote_engine
 
         with remote_engine(policy, generation.remote[policy], sampling, generation.instruction) as engine:

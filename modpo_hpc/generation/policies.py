@@ -19,10 +19,9 @@ def adapter_path(run: Run, policy: str | None) -> Path | None:
     """
     if policy is None:
         return None
-    method = run.study.alignment.policies[policy].method
-    if method == "base":
+    stage = run.study.alignment.policies[policy].stage
+    if stage is None:
         return None
-    stage = "soups" if method == "soup" else "policies"
     run.require(stage, [policy])
     folder = run.folder(stage) / policy / "adapter"
     if not (folder / "adapter_config.json").is_file():

@@ -72,7 +72,7 @@ def choose_comparison(study: Study, phase: str | None, policies: Sequence[str]) 
         if len(set(policies)) != 2:
             raise InputError("two policies are compared", field="--policies", remedy="Name two different ones.")
         return Comparison(phase, *policies)
-    base = next((name for name in known if study.alignment.policies[name].method == "base"), known[0])
+    base = next((name for name in known if study.alignment.policies[name].is_baseline), known[0])
     other = next(name for name in known if name != base)
     return Comparison(phase, other, base)
 

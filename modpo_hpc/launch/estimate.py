@@ -22,7 +22,6 @@ BYTES_PER_TOKEN = 4.5
 ADAPTER_BYTES, REWARD_MODEL_BYTES, SANDBOX_SHARE = 90e6, 560e6, 0.01
 ROW_BYTES = 60
 BACKWARD_COST = 3.0
-TRAINED = ("sft", "dpo", "modpo", "joint_dpo")
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Work
     ranked, policies = len(study.criteria.rank), study.alignment.policies
     weights = SANDBOX_SHARE if "models" in study.simulated else 1.0
     if stage in ("responses", "answers"):
-        here = [one for one in policies.values() if one.method != "remote"]
+        here = [one for one in policies.values() if not one.is_remote]
         texts = responses if stage == "responses" else counts.test * len(here)
         written = texts * (response if stage == "responses" else answer)
         return Workload(
@@ -181,9 +180,8 @@ def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Work
             texts * ranked * ROW_BYTES,
         )
     if stage in ("policies", "policy_trials"):
-        trained = sum(one.method in TRAINED for one in policies.values())
         trials = study.alignment.search
-        models = trained * (trials.trials if stage == "policy_trials" else 1)
+        models = len(study.alignment.trained) * (trials.trials if stage == "policy_trials" else 1)
         epochs = statistics.mean(trials.epochs) if stage == "policy_trials" else study.alignment.training.epochs
         tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response)
         kept = 0.0 if stage == "policy_trials" else models * ADAPTER_BYTES * weights
@@ -220,7 +218,7 @@ def assumptions(study: Study, profile: Profile) -> list[str]:
             f"{judge.price.thinking:,} of thought a call; no discount for what was read before"
             + (f"; the batch interface {_batch_share(judge, profile):.0%} of that" if judge.kind == "batch" else "")
         )
-    if remote := [name for name, one in study.alignment.policies.items() if one.method == "remote"]:
+    if remote := [name for name, one in study.alignment.policies.items() if one.is_remote]:
         said.append(f"answers of {', '.join(remote)} come from an API and are in no price here")
     return said
 

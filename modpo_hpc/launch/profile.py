@@ -17,9 +17,9 @@ from pydantic import Field, model_validator
 from modpo_hpc.errors import InputError
 from modpo_hpc.pipeline import STAGES, Stage
 from modpo_hpc.resources import resource
+from modpo_hpc.section import Section
 from modpo_hpc.study import Study
 from modpo_hpc.study.file import validated
-from modpo_hpc.study.section import Section
 
 # Slurm looks at time limits once a minute, so its signal may come this much before the delay that was asked for.
 EARLY_SIGNAL_SECONDS = 60
@@ -232,7 +232,7 @@ def _launcher(profile: Profile, nodes: int, study: Study, stage: Stage) -> Launc
         remedy = "Set judge.executor to ray in the study, or take one node and the launcher python."
         raise refuse("a Ray cluster would idle: the judge is asked from one process", "launcher", launcher, remedy)
     alignment = study.alignment
-    if launcher == "srun" and nodes > 1 and not any(alignment.training_of(one).deepspeed for one in alignment.policies):
+    if launcher == "srun" and nodes > 1 and not any(alignment.training_of(one).deepspeed for one in alignment.trained):
         remedy = "Name a configuration in alignment.training.deepspeed of the study, or take one node."
         raise refuse("training without DeepSpeed is one process, the other nodes would idle", "nodes", nodes, remedy)
     return launcher

@@ -7,24 +7,15 @@ from collections import defaultdict
 from itertools import chain
 
 from modpo_hpc import shards
+from modpo_hpc.methods import Method, Trained
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.report import words
 from modpo_hpc.report.parts import Section, Shown, numbers, text
 from modpo_hpc.report.results import Results
 from modpo_hpc.run import Run
 from modpo_hpc.study import Study
-from modpo_hpc.study.alignment import Policy
 from modpo_hpc.study.evaluation import SANDBOX_MARK
 
-METHODS = {
-    "base": "the base model as it is",
-    "remote": "a model behind an endpoint",
-    "sft": "supervised fine-tuning on chosen responses",
-    "dpo": "DPO",
-    "modpo": "MODPO",
-    "joint_dpo": "Joint-Loss DPO",
-    "soup": "soup of adapters",
-}
 SPENT = {"calls": "calls", "tokens_read": "tokens read", "tokens_written": "tokens written", "usd": "US dollars"}
 
 
@@ -32,7 +23,7 @@ def study_section(run: Run, results: Results) -> Section:
     """What was done, in sentences and facts."""
     study = run.study
     policies = study.alignment.policies
-    trained = sum(policy.method not in ("base", "remote") for policy in policies.values())
+    trained = sum(policy.stage is not None for policy in policies.values())
     sentences = [
         f"{trained} policies are aligned from {_model(study.models.base)} and compared with each other: for each test "
         "question the personas of the test set say which of two answers they prefer, and the majority decides.",
@@ -42,7 +33,7 @@ def study_section(run: Run, results: Results) -> Section:
     ]
     if results.mark:
         sentences.insert(0, _simulation_words(results.mark))
-    rows = [[name, METHODS[policy.method], _made_of(policy)] for name, policy in policies.items()]
+    rows = [[name, policy.label, _made_of(policy)] for name, policy in policies.items()]
     columns = [text("Policy"), text("Method"), text("Criteria and weights (anchor first), or sources")]
     return Section(
         "study",
@@ -162,9 +153,9 @@ def _facts(study: Study, results: Results) -> dict[str, str]:
     }
 
 
-def _made_of(policy: Policy) -> str:
-    parts = policy.criteria or policy.sources
-    return ", ".join(f"{words.title(name) if policy.criteria else name} {weight:g}" for name, weight in parts.items())
+def _made_of(policy: Method) -> str:
+    named = words.title if isinstance(policy, Trained) else str
+    return ", ".join(f"{named(name)} {weight:g}" for name, weight in policy.made_of.items())
 
 
 def _model(name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from modpo_hpc.methods import Trained
 from modpo_hpc.report import words
 from modpo_hpc.report.parts import Picture, Section, Shown, is_number, numbers, text
 from modpo_hpc.report.style import line, panels, quiet_grid
@@ -44,7 +45,11 @@ def training_section(run: Run) -> Section | None:
     logs = {name: log for name in run.shard_ids("policies") if (log := read_log(run.folder("policies") / name))}
     if not logs:
         return None
-    rows = [_row(name, log) for name, log in logs.items()]
+    policies = run.study.alignment.trained
+    own = {name: policies[name].figures(log.summary) for name, log in logs.items()}
+    own_columns = tuple(dict.fromkeys(column for figures in own.values() for column in figures))
+    rows = [[*_row(name, log), *(own[name].get(column, "") for column in own_columns)] for name, log in logs.items()]
+    notes = dict.fromkeys(policies[name].figures_note for name, figures in own.items() if figures)
     headings = (
         "pairs",
         "held out",
@@ -53,18 +58,18 @@ def training_section(run: Run) -> Section | None:
         "last loss",
         "held-out loss",
         "held-out accuracy",
-        "margins felt",
+        *own_columns,
     )
     return Section(
         "training",
         "Training of the policies",
-        findings=_warnings(logs),
+        findings=_warnings(logs, policies),
         pictures=[
             Picture("training", "Training of every policy, step by step.", partial(training_figure, logs), wide=True)
         ],
         tables=[
             Shown(
-                "The trainings. Margins felt: spread of the weighted margins in the logit, MODPO only",
+                ". ".join(("The trainings", *notes)),
                 [text("Policy"), text("Method"), *numbers(*headings)],
                 rows,
                 "training",
@@ -113,7 +118,7 @@ def _draw(axes: Axes, steps: list[float], values: list[float], policy: str, plac
 
 def _row(name: str, log: Log) -> list[str]:
     summary, losses = log.summary, log.curve("loss")[1]
-    held_out, margins = summary.get("held_out") or {}, summary.get("margins") or {}
+    held_out = summary.get("held_out") or {}
     examples = summary.get("examples", {})
     return [
         name,
@@ -125,16 +130,11 @@ def _row(name: str, log: Log) -> list[str]:
         f"{losses[-1]:.3f}" if losses else "",
         f"{held_out['held_out_loss']:.3f}" if is_number(held_out.get("held_out_loss")) else "",
         words.percent(held_out["held_out_accuracy"]) if is_number(held_out.get("held_out_accuracy")) else "",
-        f"{margins['total_spread']:.2f}" if is_number(margins.get("total_spread")) else "",
     ]
 
 
-def _warnings(logs: Mapping[str, Log]) -> list[str]:
-    found = [
-        f"{name}: {warning}"
-        for name, log in logs.items()
-        for warning in (log.summary.get("margins") or {}).get("warnings", [])
-    ]
+def _warnings(logs: Mapping[str, Log], policies: Mapping[str, Trained]) -> list[str]:
+    found = [f"{name}: {said}" for name, log in logs.items() for said in policies[name].findings(log.summary)]
     stopped = [name for name, log in logs.items() if log.summary.get("stopped_early")]
     if stopped:
         found.append(f"Stopped early: {', '.join(stopped)}.")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from modpo_hpc.study.section import Section
+from modpo_hpc.methods import Method, Trained, known_methods
+from modpo_hpc.section import InputPath, Section
 
 
 class Training(Section):
@@ -84,57 +87,47 @@ class PolicySearch(Section):
         return self
 
 
-class Policy(Section):
-    """One aligned policy.
-
-    ``criteria`` gives the weights: the anchor first, then the margin criteria. Weights are used as given.
-    """
-
-    method: Literal["base", "sft", "dpo", "modpo", "joint_dpo", "soup", "remote"]
-    criteria: dict[str, float] = Field(default_factory=dict, description="criterion -> weight, the anchor first")
-    sources: dict[str, float] = Field(default_factory=dict, description="soup only: policy -> weight")
-    merge: Literal["exact", "svd", "paper"] = Field(
-        "exact",
-        description="soup only: the weighted sum of updates, its best approximation of svd_rank, or averaged factors",
-    )
-    svd_rank: int | None = Field(None, ge=1, description="merge svd only; the largest rank of the sources if empty")
-    training: dict[str, object] = Field(default_factory=dict, description="overrides of the study's training")
-
-    @model_validator(mode="after")
-    def _complete(self) -> Policy:
-        count = len(self.criteria)
-        if self.method in ("sft", "dpo") and count != 1:
-            raise ValueError(f"method {self.method} takes exactly one criterion, here are {count}")
-        if self.method in ("modpo", "joint_dpo") and count < 2:
-            raise ValueError(f"method {self.method} takes at least two criteria, here are {count}")
-        if self.method == "soup" and len(self.sources) < 2:
-            raise ValueError("method soup takes at least two sources (policy -> weight)")
-        if self.sources and self.method != "soup":
-            raise ValueError(f"sources are for method soup only, not for {self.method}")
-        if any(weight < 0 for weight in (*self.criteria.values(), *self.sources.values())):
-            raise ValueError("weights are zero or more")
-        if self.method == "modpo" and next(iter(self.criteria.values())) <= 0:
-            raise ValueError("the anchor, the first criterion, needs a weight above zero")
-        if self.method == "joint_dpo" and not any(self.criteria.values()):
-            raise ValueError("at least one criterion needs a weight above zero")
-        return self
-
-
 class Alignment(Section):
     """All policies of the study, by name, and the settings that they share."""
 
     training: Training = Training()
     search: PolicySearch = PolicySearch()
-    policies: dict[str, Policy] = Field(min_length=2)
+    methods: tuple[InputPath, ...] = Field((), description="Python files that bring methods from outside the package")
+    policies: dict[str, SerializeAsAny[Method]] = Field(min_length=2)
+
+    @property
+    def trained(self) -> dict[str, Trained]:
+        """The policies that are trained, by name."""
+        return {name: policy for name, policy in self.policies.items() if isinstance(policy, Trained)}
 
     def training_of(self, policy: str, **overrides: Any) -> Training:
-        """The settings of ``policy``: the shared ones, its own overrides, then ``overrides``."""
-        own = self.policies[policy].training
+        """The settings of the trained ``policy``: the shared ones, its own overrides, then ``overrides``."""
+        own = self.trained[policy].training
         return Training.model_validate({**self.training.model_dump(), **own, **overrides})
+
+    @field_validator("policies", mode="before")
+    @classmethod
+    def _by_their_methods(cls, raw: Any, info: ValidationInfo) -> Any:
+        if not isinstance(raw, Mapping) or "methods" not in info.data:
+            return raw
+        known = known_methods(info.data["methods"])
+        policies: dict[str, Any] = {}
+        wrong: list[InitErrorDetails] = []
+        for name, policy in raw.items():
+            try:
+                policies[name] = policy if isinstance(policy, Method) else _policy(policy, known)
+            except ValidationError as error:
+                wrong += [_placed(str(name), one) for one in error.errors()]
+            except ValueError as error:
+                problem = PydanticCustomError("method", "{problem}", {"problem": str(error)})
+                wrong.append(InitErrorDetails(type=problem, loc=(name,), input=policy))
+        if wrong:
+            raise ValidationError.from_exception_data("policies", wrong)
+        return policies
 
     @model_validator(mode="after")
     def _overrides_are_settings(self) -> Alignment:
-        for name in self.policies:
+        for name in self.trained:
             try:
                 self.training_of(name)
             except ValidationError as error:
@@ -144,3 +137,22 @@ class Alignment(Section):
                     f"policies.{name}.training.{field}: {first['msg'].removeprefix('Value error, ')}"
                 ) from None
         return self
+
+
+def _policy(raw: Any, known: Mapping[str, type[Method]]) -> Method:
+    """The policy in ``raw``. Raises ValueError: its method is none of ``known``, or has no such field."""
+    if not isinstance(raw, Mapping) or "method" not in raw:
+        raise ValueError(f"a policy is a section with a method, one of {', '.join(known)}")
+    method = known.get(raw["method"])
+    if method is None:
+        raise ValueError(f"there is no method {raw['method']!r}; methods are: {', '.join(known)}")
+    if odd := [str(field) for field in raw if field not in method.model_fields]:
+        fields = [field for field in method.model_fields if field != "method"]
+        raise ValueError(f"method {raw['method']} has no field {odd[0]!r}; it has {', '.join(fields) or 'none'}")
+    return method.model_validate(raw)
+
+
+def _placed(name: str, error: Any) -> InitErrorDetails:
+    """``error`` in the section of policy ``name``."""
+    problem = PydanticCustomError("policy", "{problem}", {"problem": error["msg"].removeprefix("Value error, ")})
+    return InitErrorDetails(type=problem, loc=(name, *error["loc"]), input=error["input"])

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from modpo_hpc.study.section import InputPath, Section
+from modpo_hpc.section import InputPath, Section
 
 
 class Data(Section):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from modpo_hpc.methods import METHODS, Method
 from modpo_hpc.study.model import Study
 
 HEAD = """# The study file
@@ -35,6 +36,8 @@ def _sections(title: str, annotation: Any) -> Iterator[tuple[str, type[BaseModel
     """A section and the sections inside it, under the path by which a study names them."""
     for part, suffix in _models(annotation):
         yield title + suffix, part
+        if part is Method:
+            yield from ((f"{title}{suffix} of method {name}", method) for name, method in METHODS.items())
         for name, field in part.model_fields.items():
             yield from _sections(f"{title}{suffix}.{name}", field.annotation)
 

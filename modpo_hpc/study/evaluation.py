@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modpo_hpc.study.section import Section
+from modpo_hpc.section import Section
 
 SANDBOX_MARK = "sandbox: simulated judge and models"
 SimulatedPart = Literal["judge", "models", "posts", "personas"]

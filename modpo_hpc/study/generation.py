@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from modpo_hpc.prompts import INSTRUCTION
-from modpo_hpc.study.section import Section
+from modpo_hpc.section import Section
 from modpo_hpc.study.serving import Serving
 
 _VLLM = (

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from modpo_hpc.prompts import SCENE
-from modpo_hpc.study.section import Section
+from modpo_hpc.section import Section
 from modpo_hpc.study.serving import Serving
 
 

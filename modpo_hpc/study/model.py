@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
+from modpo_hpc.section import Section
 from modpo_hpc.study.alignment import Alignment
 from modpo_hpc.study.data import Data, Models, Personas
 from modpo_hpc.study.evaluation import Resources, SimulatedPart, Statistics
 from modpo_hpc.study.generation import Generation
 from modpo_hpc.study.judging import Criteria, Judge, Judges, Judging, Ranking
 from modpo_hpc.study.rewards import Rewards
-from modpo_hpc.study.section import Section
 from modpo_hpc.study.toxicity import Toxicity
 
 NAME_OF_JUDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
@@ -71,22 +71,9 @@ class Study(Section):
     @model_validator(mode="after")
     def _names_agree(self) -> Study:
         _check_names(self.judges)
-        ranked = set(self.criteria.rank)
         policies = self.alignment.policies
         for name, policy in policies.items():
-            for criterion in policy.criteria:
-                if criterion not in ranked:
-                    raise ValueError(
-                        f"alignment.policies.{name}.criteria names {criterion!r}, which is not in criteria.rank "
-                        f"({', '.join(self.criteria.rank)})"
-                    )
-            for source in policy.sources:
-                if source not in policies or policies[source].method in ("base", "soup", "remote"):
-                    raise ValueError(
-                        f"alignment.policies.{name}.sources names {source!r}, which is no trained policy of this study"
-                    )
-            if policy.method == "remote" and name not in self.generation.remote:
-                raise ValueError(f"policy {name} is remote, but generation.remote has no endpoint of that name")
+            policy.check(name, self)
         for phase, settings in self.judging.phases.items():
             for policy_name in settings.policies:
                 if policy_name not in policies:

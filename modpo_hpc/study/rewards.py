@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from modpo_hpc.study.section import Section
+from modpo_hpc.section import Section
 
 LOSSES = ("bradley_terry", "plackett_luce")
 

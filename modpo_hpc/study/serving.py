@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from modpo_hpc.study.section import Section
+from modpo_hpc.section import Section
 
 
 class Serving(Section):

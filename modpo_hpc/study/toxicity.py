@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from modpo_hpc.study.section import Section
+from modpo_hpc.section import Section
 
 DEFAULT_MODEL = {"citizen": "modelcitizens/LLAMACITIZEN-8B", "classifier": "unitary/toxic-bert"}
 

@@ -13,9 +13,10 @@ from modpo_hpc.alignment.batches import plan_batches
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.material import gather_material
-from modpo_hpc.alignment.objective import Objective
 from modpo_hpc.alignment.training import train_step
 from modpo_hpc.alignment.trees import Tree, pack
+from modpo_hpc.methods.dpo import DPO
+from modpo_hpc.methods.joint_dpo import JointDPO
 from modpo_hpc.prompts import answering_messages
 from modpo_hpc.study.alignment import Training
 from tests.alignment.world import started_run, study_of
@@ -35,15 +36,15 @@ def test_losses_of_training_steps_are_those_of_trl(tmp_path: Path, monkeypatch: 
     examples = [
         Example(f"q{n}", Tree(ids(10 + n)[:-1], (ids(5 + n), ids(12 - n))), ("a", "b"), ((0, 1),)) for n in range(8)
     ]
-    objective = Objective("dpo", (1.0,), 0.1)
+    policy = DPO(criteria={"empathy": 1})
     engine = PlainEngine(parts.adapted_model(shape, settings), settings, torch.device("cpu"))
     ours = []
     ready = parts.with_reference(engine, examples)
     for _ in range(2):
         for step in parts.steps_in_order(8, 4, 2):
-            ours.append(train_step(engine, objective, ready, step, 5e-3)["loss"])
+            ours.append(train_step(engine, policy, settings, ready, step, 5e-3)["loss"])
     trainer = parts.trl_trainer(
-        shape, settings, [*examples, *examples], objective, tmp_path, per_device_train_batch_size=4, learning_rate=5e-3
+        shape, settings, [*examples, *examples], tmp_path, per_device_train_batch_size=4, learning_rate=5e-3
     )
     trainer.train()
     assert trainer.step_losses == pytest.approx(ours, abs=1e-5)
@@ -57,7 +58,7 @@ def test_losses_of_joint_training_are_those_of_padded_pairs_with_an_online_refer
 
     shape, rate = parts.Shape(32, 64, 2, 4, 2, 300), 5e-3
     settings = Training(lora_rank=4, lora_alpha=8, learning_rate=rate)
-    objective = Objective("joint_dpo", (0.4, 0.3, 0.2, 0.1), 0.1)
+    policy = JointDPO(criteria={"a": 0.4, "b": 0.3, "c": 0.2, "d": 0.1})
     rng = np.random.default_rng(4)
 
     def ids(count: int) -> tuple[int, ...]:
@@ -77,9 +78,9 @@ def test_losses_of_joint_training_are_those_of_padded_pairs_with_an_online_refer
         for n in range(12)
     ]
     engine = PlainEngine(parts.adapted_model(shape, settings), settings, torch.device("cpu"))
-    ready = parts.with_reference(engine, [objective.training_view(one) for one in examples])
-    ours = [train_step(engine, objective, ready, step, rate)["loss"] for step in parts.steps_in_order(12, 4, 2)]
-    padded = PaddedJoint(objective, examples, 4, shape, settings).train()
+    ready = parts.with_reference(engine, [policy.training_view(one) for one in examples])
+    ours = [train_step(engine, policy, settings, ready, step, rate)["loss"] for step in parts.steps_in_order(12, 4, 2)]
+    padded = PaddedJoint(policy, examples, 4, shape, settings).train()
     assert ours == pytest.approx(padded, abs=1e-5)
     assert len(ours) == 3
     assert abs(ours[-1] - ours[0]) > 1e-4

@@ -51,7 +51,7 @@ def held_out_loss(run: Run, policy: str) -> float:
     folder = run.folder("policies") / policy / "adapter"
     load_adapter_weights(engine.adapted, read_adapter(folder)[0], folder)
     held_out = [replace(one, reference=cache[one.tree]) for one in material.held_out]
-    return float(evaluate(engine, material.objective, held_out, material.criteria, 4)["held_out_loss"])
+    return float(evaluate(engine, material.policy, settings, held_out)["held_out_loss"])
 
 
 def test_training_that_no_longer_gains_stops_and_keeps_its_best(tmp_path: Path, model_folder: Path) -> None:

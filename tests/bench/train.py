@@ -20,38 +20,38 @@ from torch.utils.flop_counter import FlopCounterMode
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.losses import joint_dpo_loss, log_ratio
-from modpo_hpc.alignment.objective import Objective
 from modpo_hpc.alignment.training import train_step
+from modpo_hpc.methods import Trained
+from modpo_hpc.methods.dpo import DPO
+from modpo_hpc.methods.joint_dpo import JointDPO
 from modpo_hpc.study.alignment import Training
 from tests.bench import train_parts as parts
 
 CRITERIA = 6
-BETA, RATE = 0.1, 1e-3
-SETTINGS = Training(lora_rank=16, lora_alpha=32, learning_rate=RATE)
+RATE = 1e-3
+SETTINGS = Training(beta=0.1, lora_rank=16, lora_alpha=32, learning_rate=RATE)
 
 
 class Ours:
     """This project's engine."""
 
-    def __init__(self, objective: Objective, examples: Sequence[Example], batch: int) -> None:
+    def __init__(self, policy: Trained, examples: Sequence[Example], batch: int) -> None:
         self.engine = PlainEngine(parts.adapted_model(parts.TINY, SETTINGS), SETTINGS, torch.device("cpu"))
-        views = [objective.training_view(one) for one in examples]
+        views = [policy.training_view(one) for one in examples]
         self.reference_seconds, self.examples = parts.cpu_seconds(lambda: parts.with_reference(self.engine, views))
-        self.objective, self.batch = objective, batch
+        self.policy, self.batch = policy, batch
 
     def train(self) -> list[float]:
         steps = parts.steps_in_order(len(self.examples), self.batch, self.batch)
-        return [train_step(self.engine, self.objective, self.examples, step, RATE)["loss"] for step in steps]
+        return [train_step(self.engine, self.policy, SETTINGS, self.examples, step, RATE)["loss"] for step in steps]
 
 
 class Trl:
     """TRL's trainer; ``changes`` are departures from its defaults."""
 
-    def __init__(
-        self, objective: Objective, examples: Sequence[Example], batch: int, folder: Path, **changes: Any
-    ) -> None:
+    def __init__(self, examples: Sequence[Example], batch: int, folder: Path, **changes: Any) -> None:
         options = {"per_device_train_batch_size": batch, "learning_rate": RATE, **changes}
-        self.trainer = parts.trl_trainer(parts.TINY, SETTINGS, examples, objective, folder, **options)
+        self.trainer = parts.trl_trainer(parts.TINY, SETTINGS, examples, folder, **options)
 
     def train(self) -> list[float]:
         self.trainer.train()
@@ -64,7 +64,7 @@ class PaddedJoint:
 
     def __init__(
         self,
-        objective: Objective,
+        policy: JointDPO,
         examples: Sequence[Example],
         batch: int,
         shape: parts.Shape = parts.TINY,
@@ -74,16 +74,16 @@ class PaddedJoint:
         self.optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad], lr=settings.learning_rate, weight_decay=0
         )
-        self.objective, self.examples, self.batch = objective, list(examples), batch
+        self.policy, self.settings, self.examples, self.batch = policy, settings, list(examples), batch
 
     def train(self) -> list[float]:
-        weights = torch.tensor(self.objective.weights)
+        weights = torch.tensor(self.policy.weights)
         losses = []
         for step in parts.steps_in_order(len(self.examples), self.batch, self.batch):
             batch = [self.examples[place] for place in step.parts[0][0]]
             self.model.train()
             h = torch.stack([self._h(batch, criterion) for criterion in range(len(weights))])
-            loss = joint_dpo_loss(h, weights, self.objective.beta)[0].mean()
+            loss = joint_dpo_loss(h, weights, self.settings.beta)[0].mean()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
@@ -123,14 +123,14 @@ def flops(train: Callable[[], list[float]]) -> tuple[int, list[float]]:
 
 def contenders(examples: Sequence[Example], batch: int, folder: Path) -> dict[str, Callable[[], Any]]:
     """How to make each contender afresh, with the same first weights."""
-    dpo = Objective("dpo", (1.0,), BETA)
-    joint = Objective("joint_dpo", (1 / CRITERIA,) * CRITERIA, BETA)
+    dpo = DPO(criteria={"empathy": 1})
+    joint = JointDPO(criteria={f"criterion {number}": 1 / CRITERIA for number in range(CRITERIA)})
     few = examples[: 2 * batch]
     faster = {"precompute_ref_log_probs": True, "gradient_checkpointing": False}
     return {
         "ours": lambda: Ours(dpo, examples, batch),
-        "trl_defaults": lambda: Trl(dpo, examples, batch, folder),
-        "trl_precomputed": lambda: Trl(dpo, examples, batch, folder, **faster),
+        "trl_defaults": lambda: Trl(examples, batch, folder),
+        "trl_precomputed": lambda: Trl(examples, batch, folder, **faster),
         "ours_joint": lambda: Ours(joint, few, batch),
         "padded_joint": lambda: PaddedJoint(joint, few, batch),
     }
@@ -167,7 +167,7 @@ def main() -> None:
         peer: max(abs(one - other) for one, other in zip(losses[ours], losses[peer], strict=True))
         for ours, peer in (("ours", "trl_defaults"), ("ours", "trl_precomputed"), ("ours_joint", "padded_joint"))
     }
-    views = [Objective("dpo", (1.0,), BETA).training_view(one) for one in examples]
+    views = [DPO(criteria={"empathy": 1}).training_view(one) for one in examples]
     prompt = statistics.mean(len(one.tree.prompt) for one in views)
     response = statistics.mean(len(one) for view in views for one in view.tree.responses)
     print(f"largest difference of a step's loss: {apart}")

@@ -21,13 +21,13 @@ import torch
 
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
-from modpo_hpc.alignment.objective import Objective
 from modpo_hpc.alignment.speed import cost_of, peak_flops
 from modpo_hpc.alignment.training import train_step
+from modpo_hpc.methods.dpo import DPO
 from modpo_hpc.study.alignment import Training
 from tests.bench import train_parts as parts
 
-OBJECTIVE = Objective("dpo", (1.0,), 0.1)
+POLICY = DPO(criteria={"empathy": 1})
 RATE = 1e-5
 SMALL = parts.Shape(64, 128, 2, 4, 2, parts.TINY.vocabulary)
 
@@ -53,11 +53,11 @@ def run_ours(shape: parts.Shape, settings: Training, examples: Sequence[Example]
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     engine = PlainEngine(model, settings, device)
-    ready = parts.with_reference(engine, [OBJECTIVE.training_view(one) for one in examples])
+    ready = parts.with_reference(engine, [POLICY.training_view(one) for one in examples])
     plan = parts.steps_in_order(len(ready), arguments.batch, arguments.micro_batch)
 
     def step(number: int) -> None:
-        train_step(engine, OBJECTIVE, ready, plan[number % len(plan)], RATE)
+        train_step(engine, POLICY, settings, ready, plan[number % len(plan)], RATE)
 
     seconds = timed(arguments.steps, arguments.warmup, step, device)
     trees = [
@@ -87,7 +87,6 @@ def run_trl(shape: parts.Shape, settings: Training, examples: Sequence[Example],
             shape,
             settings,
             pairs,
-            OBJECTIVE,
             Path(folder),
             arguments.dtype,
             arguments.device,

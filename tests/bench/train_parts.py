@@ -17,7 +17,6 @@ from modpo_hpc.alignment.adapter import adapter_weights, attach_adapter, load_ad
 from modpo_hpc.alignment.batches import Step
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
-from modpo_hpc.alignment.objective import Objective
 from modpo_hpc.alignment.trees import Tree, pack
 from modpo_hpc.data.questions import clean, read_posts
 from modpo_hpc.prompts import answering_prompt, response_tokens
@@ -149,7 +148,6 @@ def trl_trainer(
     shape: Shape,
     settings: Training,
     examples: Sequence[Example],
-    objective: Objective,
     folder: Path,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
@@ -190,7 +188,7 @@ def trl_trainer(
     on_gpu = device != "cpu"
     config = DPOConfig(
         output_dir=str(folder),
-        beta=objective.beta,
+        beta=settings.beta,
         report_to="none",
         logging_steps=1,
         save_strategy="no",

@@ -1,0 +1,143 @@
+"""What a method is: a class whose instances are the policies of a study that are made by it.
+
+All that the rest of the house must know of a method stands on its class, in one file: fields of the study file and
+their checks, the data it needs, its loss, its diagnostics, and what the report says of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from modpo_hpc.section import Section
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modpo_hpc.alignment.collator import Batch
+    from modpo_hpc.alignment.examples import Example
+    from modpo_hpc.alignment.losses import Metrics
+    from modpo_hpc.study import Study
+    from modpo_hpc.study.alignment import Training
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a method finds in its training data: ``figures`` for the policy's summary, ``lines`` for the log."""
+
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+
+
+class Method(Section):
+    """One policy of the study; which further fields it has is up to its method.
+
+    Attributes:
+        label: the method in the report, a noun phrase.
+        stage: the stage that makes an adapter for each of its policies; None where there is no adapter.
+        is_baseline: the model that all policies start from, unchanged.
+        is_remote: the answers come from an endpoint of the study.
+    """
+
+    method: str = Field(description="one of those below, or one from outside the package")
+
+    label: ClassVar[str]
+    stage: ClassVar[str | None] = None
+    is_baseline: ClassVar[bool] = False
+    is_remote: ClassVar[bool] = False
+
+    @property
+    def file_sha256(self) -> str:
+        """Hash of the file in which the method stands: another file is another method."""
+        return hashlib.sha256(Path(inspect.getfile(type(self))).read_bytes()).hexdigest()
+
+    @property
+    def made_of(self) -> Mapping[str, float]:
+        """Weights of the criteria or policies that the policy is made of, as the report lists them."""
+        return {}
+
+    def check(self, name: str, study: Study) -> None:
+        """What only the whole study can tell of the policy ``name``. Raises ValueError."""
+
+
+class Trained(Method):
+    """A policy whose adapter is trained, by :meth:`loss`, on the preference pairs of its criteria.
+
+    Attributes:
+        least_criteria, most_criteria: how many criteria it takes; None: any number.
+        figures_note: what the columns of :meth:`figures` are, for the caption of the report's table.
+    """
+
+    stage: ClassVar[str | None] = "policies"
+    least_criteria: ClassVar[int] = 1
+    most_criteria: ClassVar[int | None] = 1
+    figures_note: ClassVar[str] = ""
+
+    criteria: dict[str, float] = Field(description="criterion -> weight, used as given; the anchor first")
+    training: dict[str, object] = Field(default_factory=dict, description="overrides of the study's training")
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Weights of the criteria, the anchor's first."""
+        return tuple(self.criteria.values())
+
+    @property
+    def made_of(self) -> Mapping[str, float]:
+        return self.criteria
+
+    @property
+    def paired_criteria(self) -> int:
+        """The first so many criteria must have a preference pair for a question to be trained on."""
+        return 1
+
+    @property
+    def margin_criteria(self) -> tuple[str, ...]:
+        """Criteria whose rewards, on the study's scale, the loss takes as margins (``Batch.rewards``)."""
+        return ()
+
+    def training_view(self, example: Example) -> Example:
+        """The part of ``example`` that the loss is taken over: nothing else of it is computed in training."""
+        return example.with_criteria(self.paired_criteria)
+
+    @abstractmethod
+    def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
+        """Loss and metrics of each of n examples, (n,), from the policy's log-probs of R responses, (R,) fp32."""
+
+    def diagnose(self, name: str, examples: Sequence[Example], settings: Training) -> Diagnosis:
+        """What is to be said of the training data (whole examples, with reference) before training starts."""
+        return Diagnosis()
+
+    def figures(self, summary: Mapping[str, Any]) -> dict[str, str]:
+        """Columns of its own in the report's table of trainings, from the policy's ``summary.json``."""
+        return {}
+
+    def findings(self, summary: Mapping[str, Any]) -> list[str]:
+        """Sentences of the report on one training."""
+        return []
+
+    def check(self, name: str, study: Study) -> None:
+        for criterion in self.criteria:
+            if criterion not in study.criteria.rank:
+                raise ValueError(
+                    f"alignment.policies.{name}.criteria names {criterion!r}, which is not in criteria.rank "
+                    f"({', '.join(study.criteria.rank)})"
+                )
+
+    @model_validator(mode="after")
+    def _fitting_criteria(self) -> Trained:
+        count, least, most = len(self.criteria), self.least_criteria, self.most_criteria
+        if count < least or (most is not None and count > most):
+            wanted = {1: "exactly one criterion" if most == 1 else "at least one criterion", 2: "at least two criteria"}
+            raise ValueError(
+                f"method {self.method} takes {wanted.get(least, f'at least {least} criteria')}, here are {count}"
+            )
+        if any(weight < 0 for weight in self.weights):
+            raise ValueError("weights are zero or more")
+        return self

@@ -1,0 +1,92 @@
+"""The methods that a study can name: the package's, those of installed packages, and files that the study names."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType
+
+from modpo_hpc.methods.base import Base
+from modpo_hpc.methods.dpo import DPO
+from modpo_hpc.methods.joint_dpo import JointDPO
+from modpo_hpc.methods.method import Method
+from modpo_hpc.methods.modpo import MODPO
+from modpo_hpc.methods.remote import Remote
+from modpo_hpc.methods.sft import SFT
+from modpo_hpc.methods.soup import Soup
+
+ENTRY_POINTS = "modpo_hpc.methods"
+
+
+def name_of(method: type[Method]) -> str:
+    """The word by which a study names ``method``: the default of its field ``method``."""
+    return str(method.model_fields["method"].default)
+
+
+def _by_name(methods: Iterable[type[Method]]) -> dict[str, type[Method]]:
+    return {name_of(one): one for one in methods}
+
+
+METHODS = MappingProxyType(_by_name((Base, SFT, DPO, MODPO, JointDPO, Soup, Remote)))
+"""The package's own methods, by name."""
+
+
+def known_methods(files: Sequence[Path] = ()) -> dict[str, type[Method]]:
+    """All methods by name: the package's, those that installed packages bring as entry points, those in ``files``.
+
+    Raises:
+        ValueError: a file holds no method, or one of a name that is taken.
+    """
+    found = dict(METHODS)
+    for file in files:
+        for method in _methods_in(file):
+            _add(found, method, file)
+    for point in entry_points(group=ENTRY_POINTS):
+        _add(found, point.load(), point.value)
+    return found
+
+
+def _add(found: dict[str, type[Method]], method: type[Method], source: object) -> None:
+    name = name_of(method)
+    if name in found:
+        raise ValueError(f"{source} brings a method {name!r}, and there is one of that name; give it another")
+    found[name] = method
+
+
+def _methods_in(file: Path) -> list[type[Method]]:
+    if not file.is_file():
+        raise ValueError(f"there is no file {file} with a method")
+    return _loaded(file, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+@cache
+def _loaded(file: Path, sha256: str) -> list[type[Method]]:
+    """The methods in ``file``: loaded once for each content, so that a class stays the same in one process."""
+    module_name = f"modpo_hpc_method_{sha256[:16]}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # pydantic looks up the names in annotations there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise ValueError(f"{file} cannot be loaded: {type(error).__name__}: {error}") from error
+    found = [
+        one
+        for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, Method) and one.__module__ == module_name
+    ]
+    for one in found:
+        if inspect.isabstract(one) or not hasattr(one, "label") or one.model_fields["method"].is_required():
+            raise ValueError(f"{file}: {one.__name__} lacks a default of its field method, a label or a loss")
+    if not found:
+        raise ValueError(f"{file} has no class that is a modpo_hpc.methods.Method")
+    return found
