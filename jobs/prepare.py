@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 from modpo_hpc.data import questions
 from modpo_hpc.run import Run, Shard
 
 
 def prepare(run: Run, shard: Shard) -> None:
     data, seed = run.study.data, run.study.seed
-    if data.epitome is not None:
-        posts = questions.read_posts(data.epitome, "sp_id", "seeker_post", repeated_ids=True)
-    elif data.file is not None:
-        posts = questions.read_posts(data.file, data.id_column, data.text_column, repeated_ids=False)
-    else:
-        from modpo_hpc.sandbox.questions import invented_posts
-
-        posts = invented_posts(data.sandbox_train + data.sandbox_test, seed)
-    usable = questions.clean(posts, data)
+    usable, account = questions.usable_posts(data, seed)
     from_file = data.epitome or data.file
     test_size = data.test_size if from_file else data.sandbox_test
     table = questions.split(usable, test_size, seed, str(from_file or "sandbox"))
     for name, part in table.groupby("split"):
         shard.metrics[f"{name}_questions"] = len(part)
         shard.metrics[f"{name}_mean_characters"] = round(float(part["text"].str.len().mean()), 1)
+    with shard.file(questions.ACCOUNT) as stream:
+        json.dump(asdict(account), stream, indent=1)
     shard.write_table(table.to_dict("records"), questions.SCHEMA)
 
 

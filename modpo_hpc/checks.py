@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from modpo_hpc.run import Run
 
 
-def check_inputs(study: Study) -> None:
+def check_inputs(study: Study) -> list[str]:
     """Read every input file of ``study`` as the stages will.
+
+    Returns:
+        What became of the rows of each file: read, dropped by which rule, kept; a sentence a file.
 
     Raises:
         InputError: the first one that is wrong.
     """
     _check_criteria(study)
-    _check_questions(study)
-    _check_surveys(study)
+    return [*_check_questions(study), *_check_surveys(study)]
 
 
 def without_absent_inputs(study: Study) -> tuple[Study, list[str]]:
@@ -75,7 +77,7 @@ def _check_criteria(study: Study) -> None:
     load_criteria(study.criteria.files, list(dict.fromkeys([*study.criteria.rank, *judged])))
 
 
-def _check_questions(study: Study) -> None:
+def _check_questions(study: Study) -> list[str]:
     from modpo_hpc.data import questions
 
     data = study.data
@@ -85,21 +87,26 @@ def _check_questions(study: Study) -> None:
             "data.epitome and data.file are both given", field="data", remedy="Keep one of them; the other is null."
         )
     if source is None:
-        return
-    columns = ("sp_id", "seeker_post") if data.epitome else (data.id_column, data.text_column)
-    posts = questions.clean(questions.read_posts(source, *columns, repeated_ids=data.epitome is not None), data)
+        return []
+    posts, account = questions.usable_posts(data, study.seed)
     questions.split(posts, data.test_size, study.seed, str(source))
+    return [account.sentence()]
 
 
-def _check_surveys(study: Study) -> None:
+def _check_surveys(study: Study) -> list[str]:
     for population, path in study.personas.surveys.items():
         _readable(path, f"personas.surveys.{population}")
     if study.personas.columns is not None:
         _readable(study.personas.columns, "personas.columns")
-    if study.personas.surveys:
-        from modpo_hpc.personas import records
+    if not study.personas.surveys:
+        return []
+    from modpo_hpc.personas import records
 
-        records.build(study.personas, study.seed)
+    account = records.build(study.personas, study.seed).account
+    return [
+        f"surveys: {account['participants']:,} people read; dropped {len(account['copies'])} copies and "
+        f"{account['below_floor']} below the quality floor; {account['selected']} personas chosen of the rest"
+    ]
 
 
 def _readable(path: Path, field: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import keyword
 import os
@@ -34,6 +35,12 @@ COMMANDS: dict[str, str] = {
     "report": "make the report of a run: one page, every figure and table as files",
     "compare": "the tables of several runs side by side, with the spread between them",
 }
+
+OF_THE_PLACE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST),
+    *(errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP),
+)
+"""What a file system answers when the place that was named will not do; anything else is a fault of the program."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +85,14 @@ def _run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as error:
+        if error.errno not in OF_THE_PLACE or error.filename is None:
+            raise
+        print(
+            f"error: {error.filename}: {error.strerror}. Give a place that exists, can be written and has room left.",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def _module(command: str) -> Any:

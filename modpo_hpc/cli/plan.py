@@ -40,16 +40,16 @@ def run(arguments: argparse.Namespace) -> int:
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
     snapshot = take_snapshot(Run.envisage(arguments.run, study)) if arguments.run else None
     planned, assumed = without_absent_inputs(study)
-    check_inputs(planned)
+    accounts = check_inputs(planned)
     counts = count_questions(planned, snapshot)
     rows = query(study, profile, counts, snapshot)
     assumed += [*assumptions(study, profile), *power_sentences(study, counts.test)]
     warned = cautions(planned, snapshot.run if snapshot else None)
     mark = snapshot.run.sandbox_mark if snapshot else sandbox_mark(study.simulated)
     if arguments.json:
-        print(json.dumps(as_json(study, mark, profile, counts, rows, assumed, warned)))
+        print(json.dumps(as_json(study, mark, profile, counts, rows, assumed, warned, accounts)))
     else:
-        render(study, mark, profile, counts, rows, assumed, warned)
+        render(study, mark, profile, counts, rows, assumed, warned, accounts)
     return 0
 
 
@@ -69,7 +69,7 @@ def query(study: Study, profile: Profile, counts: Counts, snapshot: Snapshot | N
 
 def count_questions(study: Study, snapshot: Snapshot | None) -> Counts:
     """Training and test questions: from the run if they are prepared, else as the study will cut them."""
-    from modpo_hpc.data.questions import clean, read_posts
+    from modpo_hpc.data.questions import usable_posts
     from modpo_hpc.launch.estimate import Counts
 
     data = study.data
@@ -80,9 +80,8 @@ def count_questions(study: Study, snapshot: Snapshot | None) -> Counts:
     elif source is None:
         train, test = data.sandbox_train, data.sandbox_test
     else:
-        columns = ("sp_id", "seeker_post") if data.epitome else (data.id_column, data.text_column)
-        posts = clean(read_posts(source, *columns, repeated_ids=data.epitome is not None), data)
-        train, test = len(posts) - data.test_size, data.test_size
+        posts = usable_posts(data, study.seed)[1].kept
+        train, test = posts - data.test_size, data.test_size
     return Counts(min(train, data.use_train or train), min(test, data.use_test or test))
 
 
@@ -108,6 +107,7 @@ def as_json(
     rows: list[StagePlan],
     assumed: list[str],
     cautions: list[str],
+    accounts: list[str],
 ) -> dict[str, Any]:
     """The plan as plain data."""
     total = totals(rows)
@@ -119,6 +119,7 @@ def as_json(
         "stages": [asdict(row) for row in rows],
         "assumptions": assumed,
         "cautions": cautions,
+        "accounts": accounts,
         "total": {**total, "price_of_gpus": total["gpu_hours"] * profile.prices.gpu_hour},
     }
 
@@ -131,6 +132,7 @@ def render(
     rows: list[StagePlan],
     assumed: list[str],
     cautions: list[str],
+    accounts: list[str],
 ) -> None:
     """Print a row a stage, what it comes to, and what that rests on."""
     from rich.console import Console
@@ -172,6 +174,8 @@ def render(
         f"[bold]{study.name}[/]: {counts.train:,} training and {counts.test:,} test questions"
         f"{f'  ({mark})' if mark else ''}"
     )
+    for account in accounts:
+        console.print(f"[dim]{account}[/]")
     console.print(table)
     gpus = f"{total['gpu_hours']:,.1f} GPU-hours, at worst {total['gpu_hours_worst']:,.0f}"
     worst = f" (every shard runs into its limit {1 + profile.limits.timeouts} times)"

@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         stages = (stage_named(arguments.only),)
     elif arguments.until:
         stages = with_needs(arguments.until)
-    check_inputs(study)
+    for account in check_inputs(study):
+        print(account)
     for caution in cautions(study, Run.envisage(arguments.run, study)):
         print(caution, file=sys.stderr)
     the_run = Run.create(arguments.run, study)

@@ -13,14 +13,13 @@ What the formats do not hold (tokens, seeds, votes) travels in further columns a
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from modpo_hpc.data.strict_reading import read_header, read_json, read_rows
+from modpo_hpc.data.files import read_csv, read_json
 from modpo_hpc.errors import InputError
 
 Kind = Literal["personas", "all_personas", "questions", "responses", "pairs", "rankings", "answers"]
@@ -78,7 +77,7 @@ def kind_of(path: Path) -> Kind:
         if name.endswith(ending):
             return kind  # type: ignore[return-value]
     if name.endswith(".csv"):
-        header = {column.strip() for column in read_header(path)}
+        header = set(read_csv(path).header)
         if {"question_id", "response_text", "model_name"} <= header:
             return "answers"
         if {"question_id", "response_id", "response_text"} <= header:
@@ -121,7 +120,7 @@ def read_details(path: Path) -> dict[str, dict[str, Any]]:
 def read_questions(path: Path) -> dict[str, str]:
     """Question id -> text."""
     found: dict[str, str] = {}
-    for line, row in read_rows(path, ("question_id", "question_text")):
+    for line, row in _rows(path, ("question_id", "question_text")):
         if row["question_id"] in found:
             raise InputError(
                 f"line {line}: this question occurs twice",
@@ -140,7 +139,7 @@ def read_responses(path: Path) -> list[Response]:
     extra = ("model_name",) if answers else ("response_id",)
     seen: set[tuple[str, str]] = set()
     found = []
-    for line, row in read_rows(
+    for line, row in _rows(
         path, ("question_id", "question_text", "response_text", *extra), may_be_empty="response_text"
     ):
         key = (row["question_id"], row[extra[0]])
@@ -213,11 +212,15 @@ def write_json(stream: IO[str], content: Any) -> None:
     json.dump(content, stream, indent=2, ensure_ascii=False)
 
 
-def write_csv(stream: IO[str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """``rows`` with a header; None becomes an empty cell."""
-    writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
+def _rows(path: Path, needed: Sequence[str], may_be_empty: str = "") -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of every row of a CSV file; each cell of ``needed`` holds something."""
+    rows = read_csv(path, needed).rows
+    if not rows:
+        raise InputError("the file has a header and no rows", file=path, remedy="Get a complete copy.")
+    for line, row in rows:
+        if empty := [name for name in needed if name != may_be_empty and not row[name].strip()]:
+            raise InputError(f"line {line}: this cell is empty", file=path, field=empty[0], remedy="Fill it in.")
+        yield line, row
 
 
 def _part(entry: Any, name: str, kinds: tuple[type, ...], path: Path, where: str) -> Any:

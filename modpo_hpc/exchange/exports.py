@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from modpo_hpc.data import authors
+from modpo_hpc.data import authors, files
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.exchange.names import RATED, their_response_id
@@ -180,7 +180,7 @@ def _text_row(one: Mapping[str, Any], questions: Mapping[str, str]) -> dict[str,
 
 
 def _csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> tuple[Path, int]:
-    _write(path, lambda stream: authors.write_csv(stream, columns, rows))
+    _write(path, lambda stream: files.write_csv(stream, columns, rows))
     return path, len(rows)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modpo_hpc.data.files import read_csv
 from modpo_hpc.errors import InputError
 from modpo_hpc.personas.answers import NOT_STATED, age_band, group_of, level, several, tidy
 from modpo_hpc.personas.columns import ATTITUDE, IMPORTANCE, Columns, match_headers
@@ -103,38 +103,14 @@ def without_copies(participants: Sequence[Participant]) -> tuple[list[Participan
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, restkey="\0rest", restval="", strict=True)
-            headers = list(reader.fieldnames or [])
-            rows = []
-            for row in reader:
-                if "\0rest" in row:
-                    raise InputError(
-                        f"line {reader.line_num} has more cells than the header",
-                        file=path,
-                        remedy="Quote cells that hold commas, and export the survey again.",
-                    )
-                if any(cell.strip() for cell in row.values()):
-                    rows.append((reader.line_num, row))
-    except FileNotFoundError:
-        raise InputError(
-            "there is no such survey file", file=path, field="personas.surveys", remedy="Check the path."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"byte {error.start} is not UTF-8", file=path, remedy="Export the survey as CSV in UTF-8."
-        ) from None
-    except csv.Error as error:
-        raise InputError(f"this is no CSV: {error}", file=path, remedy="Export the survey as CSV in UTF-8.") from None
-    if len(set(headers)) != len(headers):
-        twice = next(header for header in headers if headers.count(header) > 1)
-        raise InputError("two columns have the same header", file=path, field=twice, remedy="Rename or remove one.")
-    if not rows:
+    if not path.is_file():
+        raise InputError("there is no such survey file", file=path, field="personas.surveys", remedy="Check the path.")
+    table = read_csv(path)
+    if not table.rows:
         raise InputError(
             "the survey has no answers", file=path, remedy="Give a CSV with a header and one row a person."
         )
-    return headers, rows
+    return list(table.header), table.rows
 
 
 def _participant(

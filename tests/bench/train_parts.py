@@ -18,7 +18,7 @@ from modpo_hpc.alignment.batches import Step
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.trees import Tree, pack
-from modpo_hpc.data.questions import clean, read_posts
+from modpo_hpc.data.questions import usable_posts
 from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.sandbox.compose import every_sentence
 from modpo_hpc.sandbox.vocabulary import byte_pairs
@@ -80,7 +80,7 @@ def real_posts(count: int) -> list[str]:
     """Texts of the first ``count`` EPITOME posts, cleaned as in a study. They are never printed."""
     if not EPITOME.is_file():
         raise SystemExit(f"put explorations-reddit.csv at {BESIDE}, or name it: EPITOME=FILE")
-    return clean(read_posts(EPITOME, "sp_id", "seeker_post", repeated_ids=True), Data())["text"].head(count).tolist()
+    return usable_posts(Data(epitome=EPITOME), seed=0)[0]["text"].head(count).tolist()
 
 
 def make_tokenizer(texts: Sequence[str], size: int) -> Any:

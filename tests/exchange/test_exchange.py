@@ -298,7 +298,7 @@ def entry(name: str, change: Callable[[Any], None]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (edit("empathy_pairs.json", "]", ""), r"empathy_pairs.json: line \d+: this is no JSON"),
+        (edit("empathy_pairs.json", "]", ""), r"empathy_pairs.json: line \d+, column \d+: this is no JSON"),
         (entry("empathy_pairs.json", lambda all: all[3].pop("chosen")), r"field '\[3\]': chosen is missing"),
         (entry("empathy_pairs.json", lambda all: all.append(all[0])), "this question occurs twice"),
         (
