@@ -46,11 +46,11 @@ def test_what_pythons_writer_writes_is_read_as_pythons_reader_reads_it(
         theirs = [tuple(row) for row in csv.reader(io.StringIO(stream.getvalue(), newline=""), strict=True)][1:]
     except csv.Error:  # a bare carriage return that their writer left without quotes
         theirs = None
-    if theirs is None or theirs != rows:
+    if theirs is None:
         with pytest.raises(InputError, match="carriage return"):
             read_csv(path)
     else:
-        assert [tuple(row.values()) for _, row in read_csv(path).rows] == rows
+        assert [tuple(row.values()) for _, row in read_csv(path).rows] == theirs
 
 
 def posts(count: int) -> list[list[str]]:
