@@ -44,8 +44,7 @@ def test_what_pythons_writer_writes_is_read_as_pythons_reader_reads_it(
     path.write_text(stream.getvalue(), newline="")
     try:
         ours = [tuple(row.values()) for _, row in read_csv(path).rows]
-    except InputError as error:  # a bare carriage return, which their writer leaves without quotes and they misread
-        assert "carriage return" in str(error)
+    except InputError:  # a bare carriage return, which their writer leaves without quotes and they misread
         assert quoting == csv.QUOTE_MINIMAL
         assert any("\r" in cell for row in rows for cell in row)
         return
