@@ -45,7 +45,7 @@ def dpo_loss(
     losses = -F.logsigmoid(logits)
     if label_smoothing:
         losses = (1 - label_smoothing) * losses - label_smoothing * F.logsigmoid(-logits)
-    rewards = _rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+    rewards = implicit_rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
     return losses, {"logit": logits.detach(), **rewards}
 
 
@@ -70,7 +70,7 @@ def modpo_loss(
     beta_h = beta * log_ratio(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
     margin = (margin_chosen - margin_rejected) @ weights[1:]
     logits = (beta_h - margin) / weights[0]
-    rewards = _rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+    rewards = implicit_rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
     return -F.logsigmoid(logits), {"logit": logits.detach(), "weighted_margin": margin.detach(), **rewards}
 
 
@@ -86,7 +86,7 @@ def joint_dpo_loss(h: Tensor, weights: Tensor, beta: float) -> tuple[Tensor, Met
     return -F.logsigmoid(logits), {"logit": logits.detach()}
 
 
-def _rewards(
+def implicit_rewards(
     policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float
 ) -> Metrics:
     """Implicit rewards ``beta * log(policy/reference)`` of both responses."""

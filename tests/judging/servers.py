@@ -109,8 +109,10 @@ class Behaviour:
 
 
 def oracle(prompt: str) -> str:
-    """The answer to a judging prompt: by a hash of it, for each criterion that the form names."""
-    form = next(line for line in prompt.splitlines() if line.startswith("{"))
+    """The answer to a judging prompt: by a hash of it, for each criterion that the form names; to others, words."""
+    form = next((line for line in prompt.splitlines() if line.startswith("{")), None)
+    if form is None:
+        return "That sounds like a lot to carry."
     names = [part.split('"')[1] for part in form.split(", ") if '"' in part.split(":")[0] and ":" in part]
     bits = hashlib.sha256(prompt.encode()).digest()
     if "n1" in form:
