@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from modpo_hpc.data import authors, files
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import IncompleteError, InputError
-from modpo_hpc.exchange.names import RATED, their_response_id
+from modpo_hpc.exchange import cards
+from modpo_hpc.exchange.names import rating_names, their_response_id
+from modpo_hpc.personas.columns import IMPORTANCE
 from modpo_hpc.prompts import answering_messages
 from modpo_hpc.run import Run
 from modpo_hpc.shards import atomic_file, atomic_folder, read_marker
@@ -72,6 +77,8 @@ def _authors_files(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
 
 def _personas(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
     table = run.table("personas").to_pylist()
+    names = rating_names()
+    rated = [name.removeprefix(IMPORTANCE) for name in (table[0] if table else {}) if name.startswith(IMPORTANCE)]
     everyone: dict[str, Any] = {"metadata": {"total_selected": len(table)}}
     for split in ("train", "test"):
         people = [one for one in table if one["split"] == split]
@@ -86,7 +93,7 @@ def _personas(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
                     "gender": one["gender"],
                     "ethnicity": "; ".join(one["ethnicities"] or ()),
                 },
-                "therapy_preferences": {theirs: one.get(f"importance_{ours}") for ours, theirs in RATED.items()},
+                names.key_for(rated): {names.theirs(name): one[f"{IMPORTANCE}{name}"] for name in rated},
                 "persona_text": one["text"],
             }
             for one in people
@@ -123,7 +130,8 @@ def _preferences(
 
 
 def _datasets(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
-    """Datasets of the hub's library: preferences as TRL's trainers take them (prompt, chosen, rejected)."""
+    """One dataset of the hub, each table a configuration: preferences are what TRL's trainers take."""
+    tables: dict[str, tuple[str, list[dict[str, Any]]]] = {}
     if run.made("pairs") and run.made("responses"):
         texts = {one.question_id: one.text for one in study_questions(run, "train")}
         table = run.table("responses", ["response_id", "text"]).to_pydict()
@@ -139,27 +147,35 @@ def _datasets(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
                 }
                 for one in part.to_dict("records")
             ]
-            yield _dataset(folder / f"preferences_{criterion}", rows)
-    for stage in ("responses", "answers"):
+            tables[f"preferences_{criterion}"] = ("train", rows)
+    for stage, split in (("responses", "train"), ("answers", "test")):
         if run.made(stage):
-            yield _dataset(folder / stage, run.table(stage).to_pylist())
+            tables[stage] = (split, run.table(stage).to_pylist())
+    for name, (split, rows) in tables.items():
+        with atomic_file(_below(folder / name / f"{split}.parquet")) as stream:
+            pq.write_table(pa.Table.from_pylist(rows), stream, compression="zstd")
+        yield folder / name, len(rows)
+    if tables:
+        sizes = {name: (split, len(rows)) for name, (split, rows) in tables.items()}
+        yield from _card(folder, cards.dataset_card(run, sizes))
 
 
 def _adapters(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
-    """Each policy's adapter in a folder of its own, with what to load it with."""
-    from modpo_hpc.generation.policies import adapter_path
+    """Each policy's adapter in a folder of its own, with tokenizer and card; the sandbox's base model beside them."""
+    from modpo_hpc.generation.policies import adapter_path, load_tokenizer
     from modpo_hpc.models import base_model_path
 
+    base = run.study.models.base
     for policy, settings in run.study.alignment.policies.items():
-        stage = settings.stage
-        if stage is None:
-            continue
-        marker = read_marker(run.folder(stage), policy)
+        marker = read_marker(run.folder(settings.stage), policy) if settings.stage else None
         if marker is None or not marker.outputs:
             continue
+        if base == "sandbox":
+            base = f"../{cards.BASE_FOLDER}"
+            shutil.copytree(base_model_path(run), _below(folder / cards.BASE_FOLDER))
+            yield folder / cards.BASE_FOLDER, 1
         source = adapter_path(run, policy)
         assert source is not None
-        base = run.study.models.base if run.study.models.base != "sandbox" else base_model_path(run)
         with atomic_folder(folder / policy) as target:
             shutil.copytree(source, target, dirs_exist_ok=True)
             configuration = target / "adapter_config.json"
@@ -167,6 +183,8 @@ def _adapters(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
             configuration.write_text(
                 json.dumps({**content, "base_model_name_or_path": base}, indent=2), encoding="utf-8"
             )
+            load_tokenizer(run).save_pretrained(target)
+        yield from _card(folder / policy, cards.model_card(run, policy, base))
         yield folder / policy, 1
 
 
@@ -190,14 +208,16 @@ def _json(path: Path, content: Any, entries: int) -> tuple[Path, int]:
 
 
 def _write(path: Path, writer: Callable[[IO[Any]], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path, "w") as stream:
+    with atomic_file(_below(path), "w") as stream:
         writer(stream)
 
 
-def _dataset(path: Path, rows: list[dict[str, Any]]) -> tuple[Path, int]:
-    from datasets import Dataset
+def _card(folder: Path, text: str) -> Iterator[tuple[Path, int]]:
+    with atomic_file(folder / "README.md", "w") as stream:
+        stream.write(text)
+    yield folder / "README.md", 1
 
-    with atomic_folder(path) as target:
-        Dataset.from_list(rows).save_to_disk(str(target))
-    return path, len(rows)
+
+def _below(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -16,12 +16,12 @@ from modpo_hpc.data.authors import Persona, Ranked, Response
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.exchange.bundle import Bundle
-from modpo_hpc.exchange.names import RATED
+from modpo_hpc.exchange.names import OWN_RATINGS, rating_names
 from modpo_hpc.exchange.persona_texts import labelled, ratings_in
 from modpo_hpc.generation.records import ANSWERS, RESPONSES, flags_of
 from modpo_hpc.judging.tables import PAIRS
 from modpo_hpc.personas.answers import age_band, group_of, several
-from modpo_hpc.personas.columns import Columns, load_columns
+from modpo_hpc.personas.columns import IMPORTANCE, Columns, load_columns
 from modpo_hpc.personas.records import schema as personas_schema
 from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.run import Run, Shard
@@ -56,7 +56,7 @@ def bring_in(run: Run, bundle: Bundle) -> dict[str, int]:
         if name == "questions":
             rows[name] = _write_whole(run, name, _question_rows(bundle), questions.SCHEMA)
         elif name == "personas":
-            rows[name] = _write_whole(run, name, _persona_rows(bundle, columns), personas_schema(RATED))
+            rows[name] = _write_whole(run, name, _persona_rows(bundle, columns), personas_schema(columns.criteria))
         elif name == "responses":
             rows[name] = _write_responses(run, bundle)
         elif name == "pairs":
@@ -143,8 +143,9 @@ def _persona_rows(bundle: Bundle, columns: Columns) -> list[dict[str, Any]]:
 
 def _persona_row(one: Persona, split: str, columns: Columns) -> dict[str, Any]:
     told: Mapping[str, Any] = one.details.get("demographics", {})
-    rated: Mapping[str, Any] = one.details.get("therapy_preferences", {})
-    in_text = ratings_in(one.text)
+    names = rating_names()
+    rated: Mapping[str, Any] = one.details.get(names.key) or one.details.get(OWN_RATINGS) or {}
+    in_text = ratings_in(one.text, columns)
     ethnicities = several(told.get("ethnicity") or labelled(one.text, "Ethnicity"), columns)
     gender = told.get("gender") or labelled(one.text, "Gender")
     return {
@@ -155,7 +156,7 @@ def _persona_row(one: Persona, split: str, columns: Columns) -> dict[str, Any]:
         "gender": group_of((gender,) if gender else (), "gender", columns, other="Self-described"),
         "primary_ethnicity": group_of(ethnicities, "ethnicity", columns),
         "ethnicities": list(ethnicities),
-        **{f"importance_{ours}": _rating(rated.get(theirs)) or in_text[ours] for ours, theirs in RATED.items()},
+        **{f"{IMPORTANCE}{name}": _rating(rated.get(names.theirs(name))) or in_text[name] for name in columns.criteria},
         "text": one.text,
     }
 

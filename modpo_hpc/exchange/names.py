@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from modpo_hpc.errors import InputError
+import yaml
 
-RATED = {
-    "empathy": "empathy_warmth",
-    "active_listening": "active_listening",
-    "self_motivated_change": "self_motivated_change",
-    "trust_rapport": "trust_rapport",
-    "patient_autonomy": "patient_autonomy",
-}
-"""The criteria that the authors' survey asks about: our name and theirs."""
+from modpo_hpc.errors import InputError
+from modpo_hpc.resources import resource
+
+OWN_RATINGS = "ratings"
+"""Key of the importance ratings in all_personas.json where the study's criteria are not the authors'."""
+
+
+@dataclass(frozen=True)
+class RatingNames:
+    """What the authors' files call importance ratings: the key of all, and ours -> theirs for each criterion."""
+
+    key: str
+    criteria: Mapping[str, str]
+
+    def key_for(self, criteria: Iterable[str]) -> str:
+        """The authors' key if ``criteria`` are all theirs."""
+        return self.key if set(criteria) <= self.criteria.keys() else OWN_RATINGS
+
+    def theirs(self, criterion: str) -> str:
+        return self.criteria.get(criterion, criterion)
+
+
+@lru_cache(maxsize=1)
+def rating_names() -> RatingNames:
+    """The names in ``configs/authors/names.yaml``."""
+    raw = yaml.safe_load(resource("configs/authors/names.yaml").read_text(encoding="utf-8"))
+    return RatingNames(raw["ratings"], raw["criteria"])
 
 
 def our_response_id(question_id: str, response_id: str, first: int = 1) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,10 +13,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from modpo_hpc import shards
 from modpo_hpc.checks import cautions
+from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.exchange.bundle import check_bundle, files_in, read_bundle
-from modpo_hpc.exchange.exports import write_out
+from modpo_hpc.exchange.exports import FORMATS, write_out
 from modpo_hpc.exchange.imports import bring_in, unneeded
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
@@ -23,6 +26,8 @@ from modpo_hpc.sandbox.compose import compose_reply
 from modpo_hpc.sandbox.questions import invented_posts
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import Study, load_study
+from tests.conftest import REPOSITORY
+from tests.study_of_tutoring import write_questions, write_survey
 
 TRAIN, TEST, POLICIES = 8, 6, ("Base", "DPO_Empathy", "MODPO_Empathy")
 OVERRIDES = [
@@ -253,15 +258,22 @@ def test_personas_of_the_survey_survive_the_round_trip(tmp_path: Path, modpo: Mo
     assert first.equals(second)
 
 
+@pytest.mark.slow
 def test_datasets_are_what_trl_takes(files: Path, tmp_path: Path, study: Study) -> None:
-    from datasets import load_from_disk
+    from datasets import get_dataset_config_names, load_dataset
     from trl.data_utils import is_conversational, maybe_apply_chat_template
 
     run = imported(files, tmp_path / "run", study)
     written = write_out(run, tmp_path / "out", ("datasets",))
     assert written["datasets/preferences_empathy"] == TRAIN
-    preferences = load_from_disk(str(tmp_path / "out" / "datasets" / "preferences_empathy"))
-    example = preferences[0]
+    folder = str(tmp_path / "out" / "datasets")
+    assert set(get_dataset_config_names(folder)) == {
+        "preferences_empathy",
+        "preferences_safety",
+        "responses",
+        "answers",
+    }
+    example = load_dataset(folder, "preferences_empathy", split="train", cache_dir=str(tmp_path / "cache"))[0]
     assert is_conversational(example)
 
     class Tokenizer:
@@ -273,7 +285,62 @@ def test_datasets_are_what_trl_takes(files: Path, tmp_path: Path, study: Study) 
     text = maybe_apply_chat_template(example, Tokenizer())
     assert text["chosen"].startswith("<assistant>")
     assert text["prompt"].startswith("<user>")
-    assert load_from_disk(str(tmp_path / "out" / "datasets" / "answers")).num_rows == len(POLICIES) * TEST
+    answers = load_dataset(folder, "answers", split="test", cache_dir=str(tmp_path / "cache"))
+    assert answers.num_rows == len(POLICIES) * TEST
+    card = (tmp_path / "out" / "datasets" / "README.md").read_text()
+    assert "Empathy" in card
+    assert run.sandbox_mark in card
+
+
+def test_bytes_of_any_text_survive_the_tools_own_files(files: Path, tmp_path: Path, study: Study) -> None:
+    """A bare carriage return, quotes, commas, line separators of Unicode, spaces at the ends."""
+    odd = 'a\rb "c", d\r\n\u2028e\x0b '
+    for path in files.glob("*.csv"):
+        rows = list(csv.DictReader(path.open(newline="", encoding="utf-8")))
+        if "response_text" in rows[0]:
+            rows[0]["response_text"] += odd
+            write_csv_to(path, rows)
+    for path in files.glob("*.json"):
+        if path.name.startswith(("empathy", "safety")):
+            path.unlink()
+    first = imported(files, tmp_path / "run", study)
+    assert odd in first.table("responses")["text"].to_pylist()[0]
+    write_out(first, tmp_path / "out", ("authors",))
+    second = imported(tmp_path / "out" / "authors", tmp_path / "again", study)
+    for stage in ("responses", "answers"):
+        assert first.table(stage).equals(second.table(stage)), stage
+
+
+def write_csv_to(path: Path, rows: list[dict[str, Any]]) -> None:
+    from modpo_hpc.data import files as csv_files
+
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        csv_files.write_csv(stream, list(rows[0]), rows)
+
+
+def test_ratings_of_another_studys_criteria_survive_the_round_trip(tmp_path: Path) -> None:
+    surveys = {
+        one: write_survey(tmp_path / f"{one}.csv", age, 12) for one, age in (("pupils", "14"), ("parents", "41"))
+    }
+    settings = [
+        f"personas.surveys={{pupils: {surveys['pupils']}, parents: {surveys['parents']}}}",
+        "personas.select=12", "personas.train=6", "personas.test=6",
+        "ranking.personas_per_question=4", "judging.personas_per_question=4",
+        f"data.file={write_questions(tmp_path / 'questions.csv', 40)}", "data.test_size=10",
+    ]  # fmt: skip
+    study = load_study("configs/tutoring/study.yaml", settings)
+    first = Run.create(tmp_path / "run", study)
+    run_shard(str(first.root), "personas", "all")
+    write_out(first, tmp_path / "out", ("authors",))
+    told = json.loads((tmp_path / "out" / "authors" / "all_personas.json").read_text())["test_personas"][0]
+    assert set(told["ratings"]) == {"patience", "correctness", "no_giving_away"}
+    assert None not in told["ratings"].values()
+    second = imported(tmp_path / "out" / "authors", tmp_path / "again", study)
+    assert first.table("personas").equals(second.table("personas"))
+    (tmp_path / "out" / "authors" / "all_personas.json").unlink()
+    third = imported(tmp_path / "out" / "authors", tmp_path / "texts_alone", study)
+    for column in ("importance_patience", "importance_correctness", "importance_no_giving_away"):
+        assert first.table("personas")[column].equals(third.table("personas")[column]), column
 
 
 def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
@@ -396,32 +463,76 @@ def test_what_was_imported_is_not_made_again_by_mistake(
     assert run.table("personas").equals(before)
 
 
-def test_adapters_load_with_plain_peft(tmp_path: Path) -> None:
-    """The adapter of a run on a model in a folder gives the same logits after the export as before."""
+DOCUMENTED = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "authors-files.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def trained(files: Path, tmp_path: Path, study: Study) -> Run:
+    """An imported run with the sandbox's base model, untaught, and an adapter of each policy that is not zero."""
+    from peft import LoraConfig, get_peft_model
+
+    from modpo_hpc.sandbox.language_model import make_language_model, make_tokenizer
+
+    for path in files.glob("*_responses.csv"):
+        path.unlink()
+    run = imported(files, tmp_path / "run", study)
+    tokenizer = make_tokenizer([one.text for one in study_questions(run, "train")])
+    base = make_language_model(tokenizer)
+    place = run.folder("models") / "base"
+    base.save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    (run.folder("models") / "models.json").write_text(json.dumps({"base": {"sandbox": "base"}}))
+    done("models", "all", run, place / "config.json")
+    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    for policy in ("DPO_Empathy", "MODPO_Empathy"):
+        folder = run.folder("policies") / policy / "adapter"
+        adapted.save_pretrained(folder)
+        done("policies", policy, run, folder / "adapter_model.safetensors")
+    return run
+
+
+def done(stage: str, shard: str, run: Run, output: Path) -> None:
+    outputs = {output.name: shards.describe_output(output)}
+    marker = shards.Marker(stage, shard, run.inputs(stage), outputs, 0.0, 0.0, "here", None, 1)
+    shards.write_marker(run.folder(stage), marker)
+
+
+def test_the_lines_of_the_docs_load_what_is_exported(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """datasets, PEFT and TRL, as docs/authors-files.md prints them, after the run itself was moved away."""
     import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
-    from transformers import MistralConfig, MistralForCausalLM
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
 
-    from modpo_hpc import shards
-
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    base = MistralForCausalLM(MistralConfig(vocab_size=20, num_key_value_heads=2, **size)).eval()
-    base.save_pretrained(tmp_path / "base")
-    settings = [*OVERRIDES, f"models={{base: {tmp_path / 'base'}, reward: sandbox}}"]
-    run = Run.create(tmp_path / "run", load_study("configs/demo.yaml", settings))
-    policy = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
-    policy.save_pretrained(run.folder("policies") / "DPO_Empathy" / "adapter")
-    weights = run.folder("policies") / "DPO_Empathy" / "adapter" / "adapter_model.safetensors"
-    outputs = {"adapter": shards.describe_output(weights)}
-    shards.write_marker(
-        run.folder("policies"),
-        shards.Marker("policies", "DPO_Empathy", run.inputs("policies"), outputs, 0.0, 0.0, "here", None, 1),
+    write_out(trained, tmp_path / "out", FORMATS)
+    folder = tmp_path / "out" / "adapters"
+    assert {one.name for one in folder.iterdir()} == {"base_model", "DPO_Empathy", "MODPO_Empathy"}
+    for path in (tmp_path / "out").rglob("*.*"):
+        if path.suffix in (".json", ".md"):
+            assert str(tmp_path) not in path.read_text(), f"{path.name} names a place of this machine"
+    card = (folder / "MODPO_Empathy" / "README.md").read_text()
+    assert "| safety | 0.5 |" in card
+    assert trained.sandbox_mark in card
+    trained.root.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    names: dict[str, Any] = {}
+    assert len(DOCUMENTED) == 3
+    for block in DOCUMENTED:
+        exec(block, names)
+    assert names["pairs"].num_rows == TRAIN
+    assert (tmp_path / "out" / "trl" / "checkpoint-1" / "adapter_model.safetensors").exists()
+    loaded, kept = (
+        PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter)).eval()
+        for base, adapter in (
+            (folder / "base_model", folder / "DPO_Empathy"),
+            (
+                tmp_path / "elsewhere" / "models" / "base",
+                tmp_path / "elsewhere" / "policies" / "DPO_Empathy" / "adapter",
+            ),
+        )
     )
-    assert write_out(run, tmp_path / "out", ("adapters",)) == {"adapters/DPO_Empathy": 1}
-    folder = tmp_path / "out" / "adapters" / "DPO_Empathy"
-    named = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
-    loaded = PeftModel.from_pretrained(MistralForCausalLM.from_pretrained(named), str(folder)).eval()
-    ids = torch.arange(10)[None]
     with torch.inference_mode():
-        assert torch.allclose(policy.eval()(ids).logits, loaded(ids).logits, atol=1e-6)
+        assert torch.equal(loaded(torch.arange(10)[None]).logits, kept(torch.arange(10)[None]).logits)

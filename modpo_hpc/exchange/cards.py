@@ -1,0 +1,103 @@
+"""The cards that travel with what is exported: where it comes from, what it showed, and what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import yaml
+
+from modpo_hpc.errors import IncompleteError
+from modpo_hpc.judging.criteria import load_criteria
+from modpo_hpc.report import words
+from modpo_hpc.report.results import read_results
+from modpo_hpc.run import Run
+
+BASE_FOLDER = "base_model"
+NOT_FOR = (
+    "For research and supervised use. It has not been shown to be safe for people in need, and does not take the place "
+    "of a professional."
+)
+
+
+def model_card(run: Run, policy: str, base: str) -> str:
+    """The card of a policy's adapter, in Markdown with the hub's header. ``base`` is what its configuration names."""
+    study, settings = run.study, run.study.alignment.policies[policy]
+    head: dict[str, object] = {"library_name": "peft", "tags": ["lora", "modpo-hpc", settings.method]}
+    if not base.startswith(".."):
+        head["base_model"] = base
+    made = "".join(f"| {name} | {weight:g} |\n" for name, weight in settings.made_of.items())
+    training = study.alignment.training.model_dump(mode="json") | dict(getattr(settings, "training", {}))
+    shown = "\n".join(f"- {name}: {value}" for name, value in training.items())
+    return (
+        f"{_head(head)}# {policy}\n\n{_mark(run)}"
+        f"A LoRA adapter: {settings.label}, from the study `{study.name}` (seed {study.seed}).\n\n"
+        f"- Base model: `{base}`" + (f", revision {study.models.base_revision}" if study.models.base_revision else "")
+        + f"\n- Data: preference pairs of {words.title(', '.join(study.criteria.rank))}, from rankings by "
+        f"{study.ranking.personas_per_question} personas a question, played by {_judges(run)}\n\n"
+        f"| part | weight |\n| --- | --: |\n{made}\n"
+        f"## Results\n\n{_results(run, policy)}\n"
+        f"## Limits\n\nThe judges are language models or rules that play personas; what they prefer is not what "
+        f"people prefer until people have been asked. Intervals are of questions and personas drawn again, and hold "
+        f"for the judge, the questions and the seed of this study. {NOT_FOR}\n\n"
+        f"## Training\n\n{shown}\n\n"
+        f"## Loading\n\n```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM, "
+        f'AutoTokenizer\n\nbase = AutoModelForCausalLM.from_pretrained("{base}")\n'
+        f'model = PeftModel.from_pretrained(base, ".")\ntokenizer = AutoTokenizer.from_pretrained(".")\n```\n'
+    )  # fmt: skip
+
+
+def dataset_card(run: Run, tables: Mapping[str, tuple[str, int]]) -> str:
+    """The card of the exported tables (name -> split, rows); its header makes each a configuration of the dataset."""
+    study = run.study
+    configurations = [
+        {"config_name": name, "data_files": [{"split": split, "path": f"{name}/{split}.parquet"}]}
+        for name, (split, _) in tables.items()
+    ]
+    listed = "".join(f"| {name} | {split} | {rows:,} |\n" for name, (split, rows) in tables.items())
+    criteria = load_criteria(study.criteria.files, study.criteria.rank)
+    defined = "".join(f"- **{one.title}** (`{one.name}`): {one.definition}\n" for one in criteria)
+    source = study.data.epitome or study.data.file
+    return (
+        f"{_head({'tags': ['preferences', 'modpo-hpc'], 'configs': configurations})}# {study.name}\n\n{_mark(run)}"
+        f"Preferences, responses and answers of the study `{study.name}` (seed {study.seed}).\n\n"
+        f"| table | split | rows |\n| --- | --- | --: |\n{listed}\n"
+        f"- Questions: {source.name if source else 'invented by the sandbox'}\n"
+        f"- Responses: `{study.models.base}`, {study.generation.responses_per_question} to a question\n"
+        f"- Preferences: {study.ranking.personas_per_question} personas a question, played by {_judges(run)}; the best "
+        f"and the worst by votes {list(study.ranking.weights)} are chosen and rejected\n\n"
+        f"## Criteria\n\n{defined}\n"
+        f"## Limits\n\nThe preferences are those of personas that a judge plays. Questions may be personal: share this "
+        f"folder as the source of the questions allows, and no further. {NOT_FOR}\n\n"
+        f'## Loading\n\n```python\nfrom datasets import load_dataset\n\nrows = load_dataset(".", '
+        f'"{next(iter(tables))}", split="{next(iter(tables.values()))[0]}")\n```\n'
+    )
+
+
+def _head(content: Mapping[str, object]) -> str:
+    return f"---\n{yaml.safe_dump(dict(content), sort_keys=False)}---\n\n"
+
+
+def _mark(run: Run) -> str:
+    return f"> {run.sandbox_mark}. What it shows says nothing about people.\n\n" if run.sandbox_mark else ""
+
+
+def _judges(run: Run) -> str:
+    return ", ".join(f"`{judge.model}`" for judge in run.study.judges)
+
+
+def _results(run: Run, policy: str) -> str:
+    try:
+        results = read_results(run)
+    except IncompleteError:
+        return "Not judged when this was exported.\n"
+    rows = [row for row in results.tables["ranking"] if row["policy"] == policy]
+    if not rows:
+        return "Not among the policies that were judged.\n"
+    share = f"{results.summary['settings']['confidence']:.0%}"
+    lines = [
+        f"| {row['phase']} | {words.title(row['criterion'])} | {words.percent(row['win_rate'])} | "
+        f"{words.interval(row['low'], row['high'])} | {row['rank']} |\n"
+        for row in rows
+    ]
+    head = f"| phase | criterion | average win rate | {share} interval | rank |\n| --- | --- | --: | --: | --: |\n"
+    return head + "".join(lines)
