@@ -17,7 +17,7 @@ SMALL = {
         }
     },
     "judging": {"phases": {"phase1": {"policies": ["Base", "DPO_Empathy"], "criteria": ["empathy", "safety"]}}},
-    "statistics": {"bootstrap": 20},
+    "statistics": {"draws": 20},
     "shards": {"responses": 2, "rankings": 1, "scores": 1},
     "resources": {"policies": {"cpus": 2, "memory_gb": 1, "gpus": 1, "minutes": 10}},
 }

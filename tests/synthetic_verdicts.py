@@ -70,7 +70,7 @@ def small_study(**changes: Any) -> Study:
                 "phase2": {"policies": ["Base", "MODPO_Empathy", "MODPO_Survey"], "criteria": ["overall", "safety"]},
             },
         },
-        "statistics": {"bootstrap": 200, "non_inferiority": {"safety": 0.1}},
+        "statistics": {"draws": 200, "non_inferiority": {"safety": 0.1}},
     }
     return Study.model_validate({**document, **changes})
 

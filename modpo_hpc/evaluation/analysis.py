@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from modpo_hpc.evaluation import bootstrap, mcnemar, pareto, scrutiny, winrates
+from modpo_hpc.evaluation import inference, mcnemar, pareto, scrutiny, winrates
 from modpo_hpc.evaluation.completeness import STATES, completeness
 from modpo_hpc.evaluation.phase import Phase
 from modpo_hpc.evaluation.tables import Rows
@@ -60,18 +60,23 @@ def phase_summary(phase: Phase) -> dict[str, Any]:
 
 
 def win_rate_rows(phase: Phase) -> Rows:
+    """Both win rates of every pair and their difference.
+
+    ``separated`` pairs differ by an interval that holds for all pairs of a criterion at once.
+    """
     rate_a, rate_b = phase.wins.rates(phase.settings.ties)
-    drawn_a, drawn_b = phase.replicate_rates()
-    confidence = phase.settings.confidence
+    error_a, error_b = phase.rate_errors()
+    confidence, questions = phase.settings.confidence, phase.wins.questions
     bounds = {
-        "a": bootstrap.interval(rate_a, drawn_a, confidence),
-        "b": bootstrap.interval(rate_b, drawn_b, confidence),
-        "difference": bootstrap.interval(rate_a - rate_b, drawn_a - drawn_b, confidence, (-1.0, 1.0)),
+        "a": inference.intervals(rate_a, error_a, confidence, questions),
+        "b": inference.intervals(rate_b, error_b, confidence, questions),
+        "difference": inference.intervals(rate_a - rate_b, error_a - error_b, confidence, questions, difference=True),
     }
+    apart = bounds["difference"]
     return [
         {
             **key,
-            "questions": phase.wins.questions,
+            "questions": questions,
             "wins_a": int(phase.wins.a[c, p]),
             "wins_b": int(phase.wins.b[c, p]),
             "ties": int(phase.wins.ties[c, p]),
@@ -79,10 +84,13 @@ def win_rate_rows(phase: Phase) -> Rows:
             "win_rate_b": float(rate_b[c, p]),
             "difference": float(rate_a[c, p] - rate_b[c, p]),
             **{
-                f"{name}_{end}": float(bound[c, p])
-                for name, both in bounds.items()
-                for end, bound in zip(("low", "high"), both, strict=True)
+                f"{name}_{end}": float(getattr(bound, end)[c, p])
+                for name, bound in bounds.items()
+                for end in ("low", "high")
             },
+            "difference_all_low": float(apart.all_low[c, p]),
+            "difference_all_high": float(apart.all_high[c, p]),
+            "separated": bool(apart.all_low[c, p] > 0 or apart.all_high[c, p] < 0),
         }
         for c, p, key in phase.cells()
     ]
@@ -129,15 +137,27 @@ def mcnemar_rows(phase: Phase) -> Rows:
 
 
 def ranking_rows(phase: Phase) -> Rows:
-    """Average win rate over the opponents, rank, and how sure the rank is when the design is drawn again."""
-    policies, confidence = phase.ballots.policies, phase.settings.confidence
-    average = phase.average()
+    """Average win rate over the opponents, rank, and how sure the rank is.
+
+    ``rank_low`` counts the policies whose average is higher for sure, ``rank_high`` those whose average is not lower
+    for sure, by simultaneous intervals of all differences (Mogstad et al. 2024). ``best_probability`` is the share of
+    drawn errors with which a policy comes out first.
+    """
+    policies, confidence, questions = phase.ballots.policies, phase.settings.confidence, phase.wins.questions
+    average, errors = phase.average(), phase.average_errors()
+    own = inference.intervals(average, errors, confidence, questions)
     rank = winrates.ranks(average)
-    drawn = winrates.average_rates(*phase.replicate_rates(), len(policies))
-    drawn_rank = winrates.ranks(drawn)
-    low, high = bootstrap.interval(average, drawn, confidence)
-    rank_low, rank_high = bootstrap.percentiles(drawn_rank.astype(float), confidence)
-    best = (drawn_rank == 1).mean(axis=0) if len(drawn) else np.full(average.shape, np.nan)
+    first, second = np.triu_indices(len(policies), 1)
+    apart = inference.intervals(
+        average[:, first] - average[:, second],
+        errors[..., first] - errors[..., second],
+        confidence,
+        questions,
+        difference=True,
+    )
+    higher = np.zeros((*average.shape, len(policies)), dtype=bool)
+    higher[:, first, second], higher[:, second, first] = apart.all_low > 0, apart.all_high < 0
+    best = (winrates.ranks(average + errors) == 1).mean(axis=0)
     return [
         {
             "phase": phase.ballots.phase,
@@ -145,10 +165,10 @@ def ranking_rows(phase: Phase) -> Rows:
             "policy": policy,
             "rank": int(rank[c, k]),
             "win_rate": float(average[c, k]),
-            "low": float(low[c, k]),
-            "high": float(high[c, k]),
-            "rank_low": float(rank_low[c, k]),
-            "rank_high": float(rank_high[c, k]),
+            "low": float(own.low[c, k]),
+            "high": float(own.high[c, k]),
+            "rank_low": 1 + int(higher[c, :, k].sum()),
+            "rank_high": len(policies) - int(higher[c, k].sum()),
             "best_probability": float(best[c, k]),
         }
         for c, criterion in enumerate(phase.ballots.criteria)
@@ -157,16 +177,21 @@ def ranking_rows(phase: Phase) -> Rows:
 
 
 def pareto_rows(phase: Phase) -> Rows:
-    """Which policies no other beats in every criterion at once, by average win rate."""
+    """Which policies no other beats in every criterion at once, by average win rate, and how sure that is."""
     policies = phase.ballots.policies
     average = phase.average()
     front = pareto.front(average.T)
+    drawn = average + phase.average_errors()
+    no_worse = (drawn[..., :, None] >= drawn[..., None, :]).all(axis=1)
+    better = (drawn[..., :, None] > drawn[..., None, :]).any(axis=1)
+    on_front = 1 - (no_worse & better).any(axis=1).mean(axis=0)
     return [
         {
             "phase": phase.ballots.phase,
             "policy": policy,
             "mean_win_rate": float(average[:, k].mean()),
             "on_front": bool(front[k]),
+            "front_probability": float(on_front[k]),
             "dominated_by": ", ".join(policies[other] for other in pareto.dominators(average.T, k)),
         }
         for k, policy in enumerate(policies)

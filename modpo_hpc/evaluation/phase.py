@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from modpo_hpc.evaluation import bootstrap, winrates
+from modpo_hpc.evaluation import inference, winrates
 from modpo_hpc.evaluation.ballots import Ballots
+from modpo_hpc.seeds import rng_of
 from modpo_hpc.study.evaluation import Statistics
 
 Array = NDArray[np.float64]
@@ -22,8 +23,9 @@ class Phase:
     """The ballots of a phase and what follows from them.
 
     ``votes`` and ``cast`` are criteria x pairs x questions x personas, ``outcomes`` (the majorities) without the
-    last axis (of a panel: judges x personas). ``lengths`` are the tokens of each answer, policies x questions, and
-    ``demographics`` is persona -> attribute -> group.
+    last axis (of a panel: judges x personas). ``errors`` (draws x 2 x criteria x pairs) are the drawn errors of the
+    shares of questions won by A and by B, from which all intervals of rates and ranks are taken. ``lengths`` are the
+    tokens of each answer, policies x questions, and ``demographics`` is persona -> attribute -> group.
     """
 
     ballots: Ballots
@@ -33,7 +35,7 @@ class Phase:
     cast: NDArray[np.bool_]
     outcomes: NDArray[np.int8]
     wins: winrates.Wins
-    replicates: bootstrap.Replicates
+    errors: Array
     lengths: Array
     demographics: Mapping[str, Mapping[str, Any]]
 
@@ -47,13 +49,14 @@ class Phase:
         """Average win rate over the opponents, criteria x policies."""
         return winrates.average_rates(*self.wins.rates(self.settings.ties), len(self.ballots.policies))
 
-    def replicate_rates(self) -> tuple[Array, Array]:
-        """Win rates of A and B (replicates x criteria x pairs) under the study's rule for ties."""
-        drawn = self.replicates
-        if self.settings.ties == "none":
-            return drawn.a, drawn.b
-        half = (1 - drawn.a - drawn.b) / 2
-        return drawn.a + half, drawn.b + half
+    def rate_errors(self) -> tuple[Array, Array]:
+        """Errors of the win rates of A and B (draws x criteria x pairs) under the study's rule for ties."""
+        a, b = self.errors[:, 0], self.errors[:, 1]
+        return (a, b) if self.settings.ties == "none" else ((a - b) / 2, (b - a) / 2)
+
+    def average_errors(self) -> Array:
+        """Errors of ``average`` (draws x criteria x policies)."""
+        return winrates.average_rates(*self.rate_errors(), len(self.ballots.policies))
 
 
 def prepare(
@@ -66,11 +69,11 @@ def prepare(
     """A phase from its ballots; ``lengths`` as :func:`answer_lengths` gives them."""
     votes = ballots.votes
     outcomes = winrates.majorities(votes)
-    drawn = bootstrap.two_way(
-        votes, settings.bootstrap, seed, "statistics", ballots.phase, judges=max(1, len(ballots.judges))
-    )
+    rng = rng_of(seed, "statistics", ballots.phase)
+    judges = max(1, len(ballots.judges))
+    errors = np.stack([inference.majority_errors(one, settings.draws, rng, judges) for one in votes], axis=2)
     wins = winrates.count_wins(outcomes)
-    return Phase(ballots, settings, seed, votes, ballots.cast, outcomes, wins, drawn, lengths, demographics)
+    return Phase(ballots, settings, seed, votes, ballots.cast, outcomes, wins, errors, lengths, demographics)
 
 
 def answer_lengths(answers: pa.Table, policies: Sequence[str], questions: Sequence[str]) -> Array:

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from modpo_hpc.evaluation import bradley_terry, groups, mcnemar, winrates
+from modpo_hpc.evaluation import bradley_terry, groups, inference, mcnemar, winrates
 from modpo_hpc.evaluation.crossed import components
 from modpo_hpc.evaluation.length_control import length_controlled
 from modpo_hpc.evaluation.phase import Phase
 from modpo_hpc.evaluation.position import position_bias
-from modpo_hpc.evaluation.shrinkage import shrink
 from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.seeds import rng_of
 
@@ -21,7 +20,8 @@ from modpo_hpc.seeds import rng_of
 def ability_rows(phase: Phase) -> Rows:
     """Bradley-Terry abilities from the votes of the personas, best first."""
     ballots, rows = phase.ballots, Rows()
-    reach = float(stats.norm.ppf((1 + phase.settings.confidence) / 2))
+    clusters = min(len(ballots.questions), len(ballots.personas))
+    reach = float(stats.t.ppf((1 + phase.settings.confidence) / 2, max(1, clusters - 1)))
     for c, criterion in enumerate(ballots.criteria):
         fitted = bradley_terry.fit(phase.votes[c], phase.cast[c], len(ballots.policies))
         for k in np.argsort(-fitted.ability, kind="stable"):
@@ -127,64 +127,83 @@ def length_rows(phase: Phase) -> Rows:
 
 
 def persona_and_group_rows(phase: Phase) -> tuple[Rows, Rows]:
-    """Win rates by persona, and by demographic group; each shrunk towards the whole as far as it is uncertain."""
-    ballots, confidence = phase.ballots, phase.settings.confidence
+    """Shares of votes won with each persona, to whom the interval speaks, and in each demographic group."""
+    ballots, settings = phase.ballots, phase.settings
     of_personas, of_groups = Rows(), Rows()
     attributes = groups.memberships(ballots.personas, phase.demographics)
+    reach = float(stats.norm.ppf((1 + settings.confidence) / 2))
     for c, criterion in enumerate(ballots.criteria):
-        rates, variances = groups.persona_rates(
+        shares = groups.persona_shares(
             phase.votes[c],
             phase.cast[c],
             len(ballots.policies),
-            phase.settings.ties == "half",
+            settings.ties == "half",
             max(1, len(ballots.judges)),
         )
         key = {"phase": ballots.phase, "criterion": criterion}
-        for k, policy in enumerate(ballots.policies):
-            voted = np.flatnonzero(~np.isnan(rates[k]))
-            shrunk = shrink(rates[k][voted], variances[k][voted], confidence)
-            of_personas += [
-                {
-                    **key,
-                    "policy": policy,
-                    "persona_id": ballots.personas[who],
-                    "win_rate": float(rates[k][who]),
-                    "shrunk": float(shrunk.rate[place]),
-                    "low": float(shrunk.low[place]),
-                    "high": float(shrunk.high[place]),
-                }
-                for place, who in enumerate(voted)
-            ]
+        of_personas += [
+            {
+                **key,
+                "policy": policy,
+                "persona_id": persona,
+                "win_rate": float(rate),
+                "low": max(0.0, float(rate - reach * error)),
+                "high": min(1.0, float(rate + reach * error)),
+            }
+            for k, policy in enumerate(ballots.policies)
+            for persona, rate, error in zip(ballots.personas, shares.rate[k], shares.error[k], strict=True)
+            if not np.isnan(rate)
+        ]
         for attribute, members in attributes.items():
-            of_groups += [{**key, "attribute": attribute, **row} for row in _group_rows(phase, rates, members)]
+            rng = rng_of(phase.seed, "groups", ballots.phase, criterion, attribute)
+            rows = _group_rows(phase, shares, members, rng)
+            of_groups += [{**key, "attribute": attribute, **row} for row in rows]
     return of_personas, of_groups
 
 
-def _group_rows(phase: Phase, rates: NDArray[np.float64], members: Mapping[str, NDArray[np.bool_]]) -> Rows:
-    """The policies in each group of one attribute, and whether the favourite of all is the favourite there."""
-    policies = phase.ballots.policies
-    voted = ~np.isnan(rates).all(axis=0)
+def _group_rows(
+    phase: Phase,
+    shares: groups.PersonaShares,
+    members: Mapping[str, NDArray[np.bool_]],
+    rng: np.random.Generator,
+) -> Rows:
+    """The policies in each group of one attribute, and whether the favourite of all is the favourite there.
+
+    ``separated``: another policy wins more votes of the group than the favourite, by an interval that holds for all
+    groups of the attribute and all policies at once.
+    """
+    policies, settings = phase.ballots.policies, phase.settings
+    voted = ~np.isnan(shares.rate).any(axis=0)
     members = {group: member & voted for group, member in members.items() if (member & voted).any()}
     if not members:
         return Rows()
-    by_policy = [
-        groups.group_rates(rates[k], list(members.values()), phase.settings.confidence) for k in range(len(policies))
-    ]
-    shrunk = np.array([one.rate for _, one in by_policy])
-    overall = np.nanmean(rates, axis=1)
+    questions = phase.wins.questions
+    rates = np.array([shares.rate[:, member].mean(axis=1) for member in members.values()])
+    errors = groups.group_errors(shares, list(members.values()), settings.draws, rng)
+    own = inference.intervals(rates, errors, settings.confidence, questions)
+    overall = shares.rate[:, voted].mean(axis=1)
     favourite = int(np.argmax(overall))
+    lead = inference.intervals(
+        rates - rates[:, [favourite]],
+        errors - errors[..., [favourite]],
+        settings.confidence,
+        questions,
+        difference=True,
+        family=2,
+    )
+    best = np.argmax(rates, axis=1)
     return [
         {
             "policy": policy,
             "group": group,
             "personas": int(member.sum()),
-            "win_rate": float(by_policy[k][0][g]),
-            "shrunk": float(shrunk[k, g]),
-            "low": float(by_policy[k][1].low[g]),
-            "high": float(by_policy[k][1].high[g]),
+            "win_rate": float(rates[g, k]),
+            "low": float(own.low[g, k]),
+            "high": float(own.high[g, k]),
             "overall": float(overall[k]),
             "favourite": k == favourite,
-            "best_here": policies[int(np.argmax(shrunk[:, g]))],
+            "best_here": policies[best[g]],
+            "separated": bool(lead.all_low[g, best[g]] > 0),
         }
         for g, (group, member) in enumerate(members.items())
         for k, policy in enumerate(policies)

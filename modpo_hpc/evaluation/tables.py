@@ -30,7 +30,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     "win_rates": _schema(
         _CELL,
         int="questions wins_a wins_b ties",
-        float="win_rate_a a_low a_high win_rate_b b_low b_high difference difference_low difference_high",
+        float="win_rate_a a_low a_high win_rate_b b_low b_high difference difference_low difference_high "
+        "difference_all_low difference_all_high",
+        bool="separated",
     ),
     "mcnemar": _schema(
         _CELL,
@@ -46,9 +48,12 @@ SCHEMAS: dict[str, pa.Schema] = {
         bool="non_inferior equivalent",
     ),
     "pareto": _schema(
-        [("phase", pa.string()), ("policy", pa.string())], float="mean_win_rate", bool="on_front", str="dominated_by"
+        [("phase", pa.string()), ("policy", pa.string())],
+        float="mean_win_rate front_probability",
+        bool="on_front",
+        str="dominated_by",
     ),
-    "ranking": _schema(_POLICY, int="rank", float="win_rate low high rank_low rank_high best_probability"),
+    "ranking": _schema(_POLICY, int="rank rank_low rank_high", float="win_rate low high best_probability"),
     "bradley_terry": _schema(_POLICY, float="ability error low high ties"),
     "persona_agreement": _schema(
         _CELL,
@@ -65,11 +70,11 @@ SCHEMAS: dict[str, pa.Schema] = {
     "groups": _schema(
         [*_POLICY, ("attribute", pa.string()), ("group", pa.string())],
         int="personas",
-        float="win_rate shrunk low high overall",
-        bool="favourite",
+        float="win_rate low high overall",
+        bool="favourite separated",
         str="best_here",
     ),
-    "persona_rates": _schema([*_POLICY, ("persona_id", pa.string())], float="win_rate shrunk low high"),
+    "persona_rates": _schema([*_POLICY, ("persona_id", pa.string())], float="win_rate low high"),
 }
 PANEL_SCHEMAS: dict[str, pa.Schema] = {
     "judge_agreement": _schema(

@@ -14,8 +14,8 @@ def toxicity_section(run: Run) -> Section | None:
         return None
     assessments = run.table("toxicity").to_pandas()
     settings, seed = run.study.statistics, run.study.seed
-    policies = by_policy(assessments, run.study.toxicity.threshold, settings.bootstrap, settings.confidence, seed)
-    pairs = by_pair(assessments, settings.bootstrap, settings.confidence, seed)
+    policies = by_policy(assessments, run.study.toxicity.threshold, settings.draws, settings.confidence, seed)
+    pairs = by_pair(assessments, settings.draws, settings.confidence, seed)
     rows = [
         [
             row["backend"],

@@ -39,7 +39,7 @@ class Statistics(Section):
     )
     alpha: float = Field(0.05, gt=0, lt=1, description="level of significance")
     power: float = Field(0.8, gt=0, lt=1, description="power of the smallest detectable difference")
-    bootstrap: int = Field(1000, ge=0, description="replicates of the two-way bootstrap")
+    draws: int = Field(2000, ge=20, description="draws of other questions and personas, behind all intervals")
     confidence: float = Field(0.95, gt=0, lt=1)
     non_inferiority: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
         default_factory=dict,

@@ -51,7 +51,7 @@ def make_run(root: Path, questions: int, personas: int) -> None:
                 "personas_per_question": personas,
                 "phases": {"phase1": {"policies": POLICIES, "criteria": ["empathy", "safety"]}},
             },
-            "statistics": {"bootstrap": REPLICATES},
+            "statistics": {"draws": REPLICATES},
         }
     )
     asked = [f"q{number:04d}" for number in range(questions)]

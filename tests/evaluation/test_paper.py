@@ -106,7 +106,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
                 "personas_per_question": PERSONAS,
                 "phases": {name: {"policies": one, "criteria": two} for name, (one, two) in PHASES.items()},
             },
-            "statistics": {"bootstrap": 50},
+            "statistics": {"draws": 50},
         }
     )
     root: Path = tmp_path_factory.mktemp("paper") / "run"

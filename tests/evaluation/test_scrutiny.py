@@ -1,4 +1,4 @@
-"""Abilities, variance components, shrinkage, length, position: against other software and planted truths."""
+"""Abilities, variance components, groups, length, position: against other software and planted truths."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from statsmodels.stats.meta_analysis import combine_effects
 
 from modpo_hpc.evaluation import bradley_terry, groups
 from modpo_hpc.evaluation.ballots import collect
 from modpo_hpc.evaluation.crossed import components
 from modpo_hpc.evaluation.length_control import length_controlled
 from modpo_hpc.evaluation.position import position_bias
-from modpo_hpc.evaluation.shrinkage import shrink
 from tests.synthetic_verdicts import STRENGTH, judged
 
 POLICIES = ("Base", "SFT_Empathy", "DPO_Empathy", "MODPO_Empathy")
@@ -138,18 +136,6 @@ def test_independent_votes_are_worth_themselves_and_copies_one() -> None:
     assert copies.effective == pytest.approx(400, rel=0.02)
 
 
-@pytest.mark.filterwarnings("ignore")
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.floats(0.2, 0.8), st.floats(0.002, 0.05)), min_size=2, max_size=12))
-def test_spread_of_groups_is_that_of_statsmodels_meta_analysis(groups_: list[tuple[float, float]]) -> None:
-    rates, variances = (np.array(column) for column in zip(*groups_, strict=True))
-    ours = shrink(rates, variances)
-    theirs = combine_effects(rates, variances, method_re="iterated")
-    assert ours.spread**2 == pytest.approx(theirs.tau2, abs=1e-5)
-    assert ((ours.rate >= rates.min() - 1e-9) & (ours.rate <= rates.max() + 1e-9)).all()
-    assert ((ours.low <= ours.rate) & (ours.rate <= ours.high)).all()
-
-
 def test_a_group_for_whom_the_favourite_fails_is_seen() -> None:
     personas = [f"p{k}" for k in range(30)]
     few = personas[:5]
@@ -157,22 +143,23 @@ def test_a_group_for_whom_the_favourite_fails_is_seen() -> None:
     questions = [f"q{k}" for k in range(40)]
     table = judged(STRENGTH, "phase1", POLICIES, ("empathy",), questions, personas, persona_taste=taste)
     ballots = collect(table, "phase1", POLICIES, ("empathy",), questions, personas)
-    rates, _ = groups.persona_rates(ballots.votes[0], ballots.cast[0], 4, half_ties=False)
+    shares = groups.persona_shares(ballots.votes[0], ballots.cast[0], 4, half_ties=False)
     favourite, other = POLICIES.index("DPO_Empathy"), POLICIES.index("MODPO_Empathy")
-    assert rates[favourite].mean() > rates[other].mean()
+    assert shares.rate[favourite].mean() > shares.rate[other].mean()
     demographics = {one: {"gender": "few" if one in few else "many"} for one in personas}
     members = groups.memberships(personas, demographics)
     assert list(members) == ["gender"]
-    means, shrunk = groups.group_rates(rates[favourite], list(members["gender"].values()), 0.95)
-    _, rival = groups.group_rates(rates[other], list(members["gender"].values()), 0.95)
-    assert shrunk.rate[0] < rival.rate[0]
-    assert shrunk.rate[1] > rival.rate[1]
-    assert means[0] < shrunk.rate[0] < rates[favourite].mean()
+    errors = groups.group_errors(shares, list(members["gender"].values()), 2000, np.random.default_rng(0))
+    rates = np.array([shares.rate[:, one].mean(axis=1) for one in members["gender"].values()])
+    lead, spread = rates[:, other] - rates[:, favourite], (errors[..., other] - errors[..., favourite]).std(axis=0)
+    assert lead[0] > 3 * spread[0]
+    assert lead[1] < -3 * spread[1]
+    assert spread[0] > spread[1]
 
 
 def test_persona_rates_are_shares_of_votes() -> None:
     votes, cast, _ = votes_and_cast(questions=15, personas=6, ties=0.2, unparsed=0.1)
-    rates, variances = groups.persona_rates(votes, cast, 4, half_ties=True)
+    shares = groups.persona_shares(votes, cast, 4, half_ties=True)
     for who in range(6):
         for policy in range(4):
             won = asked = 0.0
@@ -181,8 +168,9 @@ def test_persona_rates_are_shares_of_votes() -> None:
                     mine = votes[pair, :, who][cast[pair, :, who]] * (1 if policy == a else -1)
                     won += (mine == 1).sum() + 0.5 * (mine == 0).sum()
                     asked += mine.size
-            assert rates[policy, who] == pytest.approx(won / asked)
-    assert (variances > 0).all()
+            assert shares.rate[policy, who] == pytest.approx(won / asked)
+    assert (shares.error > 0).all()
+    np.testing.assert_allclose(shares.by_question.mean(axis=1), shares.rate, atol=1e-6)
 
 
 def test_length_control_is_statsmodels_logit_and_finds_the_planted_preference_for_length() -> None:

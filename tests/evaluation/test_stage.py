@@ -78,7 +78,7 @@ def test_too_many_unparsed_verdicts_leave_only_the_count_of_them(tmp_path: Path,
 
 
 def test_a_higher_bound_lets_them_pass(tmp_path: Path) -> None:
-    study = small_study(statistics={"bootstrap": 0, "max_missing": 0.2})
+    study = small_study(statistics={"draws": 100, "max_missing": 0.2})
     run = small_run(tmp_path / "run", study, unparsed=0.05)
     run_shard(str(run.root), "statistics", "all")
     completeness = pq.read_table(run.folder("statistics") / "completeness.parquet", partitioning=None).to_pandas()

@@ -1,4 +1,4 @@
-"""Majorities, win rates and rankings against a plain loop, and the bootstrap against what it stands for."""
+"""Majorities, win rates, rankings and trade-offs against a plain count."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from modpo_hpc.evaluation import bootstrap, pareto, winrates
+from modpo_hpc.evaluation import pareto, winrates
 
 votes_of = arrays.arrays(
     np.int8,
@@ -64,41 +64,6 @@ def test_as_many_wins_are_the_same_rank(won: np.ndarray) -> None:
         wins[b] += 20 - number
     ranked = winrates.ranks(winrates.average_rates(won / 20, 1 - won / 20, 7))
     assert ranked.tolist() == [1 + int((wins > mine).sum()) for mine in wins]
-
-
-def test_two_way_bootstrap_spreads_like_new_questions_and_new_personas() -> None:
-    """Against the truth: the design is drawn afresh many times from the world that the verdicts came from."""
-    rng = np.random.default_rng(0)
-    questions, personas = 60, 15
-
-    def judge() -> np.ndarray:
-        question, persona = rng.normal(0.25, 0.8, (questions, 1)), rng.normal(0, 0.9, (1, personas))
-        return np.where(rng.random((questions, personas)) < 1 / (1 + np.exp(-question - persona)), 1, -1).astype(
-            np.int8
-        )
-
-    worlds = [judge() for _ in range(400)]
-    truth = np.array([(winrates.majorities(one) == 1).mean() for one in worlds])
-    covered, widths, only_questions = [], [], []
-    for world in worlds[:150]:
-        draws = bootstrap.two_way(world[None, None], 300, "seed", len(widths)).a[:, 0, 0]
-        estimate = np.array((winrates.majorities(world) == 1).mean())
-        low, high = bootstrap.interval(estimate, draws, 0.95)
-        covered.append(low <= truth.mean() <= high)
-        widths.append(draws.std())
-        only_questions.append(np.sqrt(estimate * (1 - estimate) / questions))
-    assert np.mean(covered) > 0.9
-    assert truth.std() == pytest.approx(np.mean(widths), rel=0.2)
-    assert np.mean(only_questions) < 0.75 * truth.std()
-
-
-def test_replicates_do_not_depend_on_the_blocks_and_share_their_draws() -> None:
-    votes = np.random.default_rng(0).choice([-1, 0, 1], size=(2, 3, 20, 9)).astype(np.int8)
-    votes[1] = votes[0]
-    whole, parts = bootstrap.two_way(votes, 50, 1), bootstrap.two_way(votes, 50, 1, block=7)
-    np.testing.assert_array_equal(whole.a, parts.a)
-    np.testing.assert_array_equal(whole.a[:, 0], whole.a[:, 1])
-    assert not np.array_equal(whole.a, bootstrap.two_way(votes, 50, 2).a)
 
 
 @settings(max_examples=50)

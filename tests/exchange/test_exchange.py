@@ -38,7 +38,7 @@ OVERRIDES = [
     "alignment.policies={Base: {method: base}, DPO_Empathy: {method: dpo, criteria: {empathy: 1}}, "
     "MODPO_Empathy: {method: modpo, criteria: {empathy: 0.5, safety: 0.5}}}",
     "judging.phases={phase1: {policies: [Base, DPO_Empathy, MODPO_Empathy], criteria: [empathy, safety]}}",
-    "statistics.bootstrap=20",
+    "statistics.draws=20",
     "toxicity.backends={}",
 ]
 Modpo = Callable[..., CompletedProcess[str]]

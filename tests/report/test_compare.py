@@ -30,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     folder = tmp_path_factory.mktemp("seeds")
     made = []
     for seed in (1, 2, 3):
-        study = small_study(seed=seed, statistics={"bootstrap": 100})
+        study = small_study(seed=seed, statistics={"draws": 100})
         run = small_run(folder / f"seed{seed}", study, first_shown_gains=0.1 * seed)
         run_shard(str(run.root), "statistics", "all")
         made.append(run)
@@ -75,7 +75,7 @@ def test_one_run_a_run_twice_and_strangers_are_refused(
     assert twice.returncode == 2
     assert "named twice" in twice.stderr
     phases = {"other": {"policies": ["Base", "SFT_Empathy"], "criteria": ["empathy"]}}
-    study = small_study(judging={"personas_per_question": 20, "phases": phases}, statistics={"bootstrap": 0})
+    study = small_study(judging={"personas_per_question": 20, "phases": phases}, statistics={"draws": 100})
     stranger = small_run(tmp_path / "stranger", study)
     run_shard(str(stranger.root), "statistics", "all")
     with pytest.raises(InputError, match="in common"):

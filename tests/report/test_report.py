@@ -147,7 +147,7 @@ def test_a_study_of_real_models_with_an_invented_survey_says_so(tmp_path: Path) 
         judge={"kind": "openai", "model": "some-model"},
         models={"base": "some/model", "reward": "some/encoder"},
         data={"file": posts},
-        statistics={"bootstrap": 0},
+        statistics={"draws": 100},
     )
     run = small_run(tmp_path / "run", study)
     run_shard(str(run.root), "statistics", "all")

@@ -36,7 +36,7 @@ def test_a_study_of_tutoring_runs_to_its_report(tmp_path: Path, modpo) -> None:
             "rewards.search.trials": 1, "rewards.search.learning_rate": "[1.0e-3, 1.0e-3]",
             "rewards.search.batch_size": "[8]", "rewards.search.max_length": "[64]", "rewards.search.epochs": "[1, 1]",
             "alignment.training": "{epochs: 1, batch_size: 8, micro_batch_size: 8, lora_rank: 4, lora_alpha: 8}",
-            "statistics.bootstrap": 20, "toxicity.backends": "{words: {kind: words}}",
+            "statistics.draws": 20, "toxicity.backends": "{words: {kind: words}}",
         }  # fmt: skip
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         done = modpo("run", "configs/tutoring/study.yaml", "--run", tmp_path / "run", *words)
