@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modpo_hpc.report.book import files_of
 from modpo_hpc.report.contents import sections_of
+from modpo_hpc.report.files import files_of
 from modpo_hpc.report.results import read_results
 from modpo_hpc.run import Run, Shard
 

@@ -69,6 +69,8 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
             value=settings.max_length,
             remedy="Raise max_length, lower held_out, or look at the pairs of its criteria.",
         )
+    seed = run.seed("policies", policy_name, "examples")
+    training, held_out = (list(policy.prepare(part, seed)) for part in (training, held_out))
     return Material(policy, tuple(training), tuple(held_out), tuple(dropped))
 
 

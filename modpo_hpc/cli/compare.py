@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
 
     from modpo_hpc import shards
     from modpo_hpc.report import comparison, terminal
-    from modpo_hpc.report.book import files_of
+    from modpo_hpc.report.files import files_of
     from modpo_hpc.report.results import finite
 
     runs = comparison.read_runs(args.runs)

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from modpo_hpc.launch.entry import run_shard
-    from modpo_hpc.report.book import PAGE
+    from modpo_hpc.report.files import PAGE
     from modpo_hpc.report.results import read_results
     from modpo_hpc.run import Run
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from modpo_hpc.evaluation import inference, mcnemar, pareto, scrutiny, winrates
+from modpo_hpc.evaluation import inference, mcnemar, pareto, robustness, winrates
 from modpo_hpc.evaluation.completeness import STATES, completeness
 from modpo_hpc.evaluation.phase import Phase
 from modpo_hpc.evaluation.tables import Rows
@@ -15,17 +15,17 @@ from modpo_hpc.study import Study
 
 def tables_of(phase: Phase) -> dict[str, Rows]:
     """All tables of one phase."""
-    of_personas, of_groups = scrutiny.persona_and_group_rows(phase)
+    of_personas, of_groups = robustness.persona_and_group_rows(phase)
     return {
         "completeness": [cell.row() for cell in completeness(phase.ballots)],
         "win_rates": win_rate_rows(phase),
         "mcnemar": mcnemar_rows(phase),
         "ranking": ranking_rows(phase),
         "pareto": pareto_rows(phase),
-        "bradley_terry": scrutiny.ability_rows(phase),
-        "persona_agreement": scrutiny.agreement_rows(phase),
-        "position_bias": scrutiny.position_rows(phase),
-        "length_control": scrutiny.length_rows(phase),
+        "bradley_terry": robustness.ability_rows(phase),
+        "persona_agreement": robustness.agreement_rows(phase),
+        "position_bias": robustness.position_rows(phase),
+        "length_control": robustness.length_rows(phase),
         "persona_rates": of_personas,
         "groups": of_groups,
     }
@@ -38,9 +38,20 @@ def summary_of(study: Study, mark: str | None) -> dict[str, Any]:
         "seed": study.seed,
         "sandbox": mark,
         "judge": ", ".join(judge.model for judge in study.judges),
+        "placebos": placebos_of(study),
         "settings": study.statistics.model_dump(mode="json"),
         "phases": {},
     }
+
+
+def placebos_of(study: Study) -> dict[str, list[str]]:
+    """Policy -> the policies that differ from it in the margins alone, which in theirs say nothing."""
+    found: dict[str, list[str]] = {}
+    for name, policy in study.alignment.policies.items():
+        for other, placebo in study.alignment.policies.items():
+            if placebo.is_placebo_of(policy):
+                found.setdefault(name, []).append(other)
+    return found
 
 
 def phase_summary(phase: Phase) -> dict[str, Any]:
@@ -184,7 +195,8 @@ def pareto_rows(phase: Phase) -> Rows:
     drawn = average + phase.average_errors()
     no_worse = (drawn[..., :, None] >= drawn[..., None, :]).all(axis=1)
     better = (drawn[..., :, None] > drawn[..., None, :]).any(axis=1)
-    on_front = 1 - (no_worse & better).any(axis=1).mean(axis=0)
+    beaten = np.asarray(no_worse & better).any(axis=1)
+    on_front = 1 - beaten.mean(axis=0)
     return [
         {
             "phase": phase.ballots.phase,

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modpo_hpc.evaluation.agreement import fleiss_kappa, gwet_ac1, krippendorff_alpha
+from modpo_hpc.evaluation.agreement import fleiss_kappa, gwet_ac1, krippendorff_alpha, with_interval
 from modpo_hpc.human.alternative import alternative_annotator_test
 from modpo_hpc.human.answers import MISSING, TIE, WON_A, WON_B, Ratings
 from modpo_hpc.human.measures import CLASSES, Agreement, Labels, Rule, agreement, confusion, consensus, without
 from modpo_hpc.seeds import rng_of
 
-RULES: tuple[Rule, ...] = ("majority", "plurality")
+RULES: tuple[Rule, ...] = ("majority", "absolute", "plurality")
 NAMES = {WON_A: "A", TIE: "tie", WON_B: "B"}
 Tables = dict[str, pd.DataFrame]
 _MEASURES = ("accuracy", "kappa", "ac1", "balanced", "constant")
@@ -59,9 +59,27 @@ def analyze(
             add("confusion", *[{**key, **row} for row in _confusion(truth, given)])
             add("consensus", *[{**key, **row} for row in _by_strength(human, given, truth, draws, confidence)])
         if criterion in model:
-            tested = alternative_annotator_test(human, model[criterion], epsilon)
-            add("alternative", {"criterion": criterion, "epsilon": epsilon, **asdict(tested)})
+            tested = asdict(alternative_annotator_test(human, model[criterion], epsilon))
+            of_model = _with_interval(
+                consensus(human), model[criterion], 2, _draws(human.shape[1], replicates, seed, criterion), confidence
+            )
+            grounds = {
+                "raters_alpha_low": _alpha_low(human, replicates, confidence, seed),
+                "model_low": of_model["accuracy_low"],
+                "constant": of_model["constant"],
+            }
+            may = tested["passes"] and grounds["raters_alpha_low"] > 0 and grounds["model_low"] > grounds["constant"]
+            add("alternative", {"criterion": criterion, "epsilon": epsilon, **tested, **grounds, "may_replace": may})
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+
+
+def _alpha_low(human: Labels, replicates: int, confidence: float, seed: int) -> float:
+    """Lower bound of Krippendorff's alpha of the raters, questions drawn again; NaN where no two rated a question."""
+    if (np.asarray(human != MISSING).sum(axis=0) < 2).all():
+        return math.nan
+    ratings = human.T.astype(object)
+    ratings[human.T == MISSING] = None
+    return with_interval(krippendorff_alpha, ratings, replicates=replicates, confidence=confidence, seed=seed).low
 
 
 def _outcomes(truth: Labels, draws: np.ndarray, confidence: float) -> dict[str, Any]:
@@ -252,13 +270,21 @@ def summary_lines(tables: Tables, a: str, b: str) -> list[str]:
             f"(AC1 {_number(people['ac1'])})"
         )
     for tested in tables.get("alternative", pd.DataFrame()).to_dict("records"):
-        verdict = "may replace a rater" if tested["passes"] else "may not replace a rater"
         lines.append(
-            f"{tested['criterion'].replace('_', ' ')}: the model {verdict} (alternative annotator test, "
+            f"{tested['criterion'].replace('_', ' ')}: the model {_verdict(tested)} (alternative annotator test, "
             f"winning rate {_number(tested['winning_rate'])}, advantage {_number(tested['advantage'])}, "
             f"epsilon {tested['epsilon']:g})"
         )
     return lines
+
+
+def _verdict(tested: Mapping[Any, Any]) -> str:
+    """Whether the model may replace a rater: only where the raters agree on something, and it knows more than none."""
+    if not tested["raters_alpha_low"] > 0:
+        return "can not be shown to replace a rater: the raters agree no better than chance could let them"
+    if not tested["model_low"] > tested["constant"]:
+        return "may not replace a rater: it is not shown to be better than always giving the same answer"
+    return "may replace a rater" if tested["passes"] else "may not replace a rater"
 
 
 def _number(value: Any) -> str:

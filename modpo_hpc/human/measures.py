@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modpo_hpc.evaluation.agreement import cohen_kappa, gwet_ac1
-from modpo_hpc.human.answers import MISSING, TIE
+from modpo_hpc.human.answers import MISSING, TIE, WON_A, WON_B
 
-Rule = Literal["majority", "plurality"]
+Rule = Literal["majority", "absolute", "plurality"]
 CLASSES = (1, 0, -1)
 Labels = NDArray[np.int8]
 
@@ -40,13 +40,17 @@ class Agreement:
 def consensus(labels: Labels, rule: Rule = "majority") -> Labels:
     """The label of each question from ``labels`` (raters x questions): int8 (questions).
 
-    ``majority`` takes the label that more than half of the raters gave, ``plurality`` the one given most often; where
-    there is none, the question is a tie. MISSING where nobody judged.
+    ``majority`` is the paper's: A where more raters said A than B, whatever their ties. ``absolute`` takes the label
+    that more than half of the raters gave, ``plurality`` the one given most often. Where there is none, the question
+    is a tie. MISSING where nobody judged.
     """
     counts = np.stack([(labels == one).sum(axis=0) for one in CLASSES])
     judged = counts.sum(axis=0)
     top = counts.max(axis=0)
-    clear = 2 * top > judged if rule == "majority" else (counts == top).sum(axis=0) == 1
+    if rule == "majority":
+        lead = (labels == WON_A).sum(axis=0) - (labels == WON_B).sum(axis=0)
+        return np.where(judged == 0, MISSING, np.sign(lead)).astype(np.int8)
+    clear = 2 * top > judged if rule == "absolute" else (counts == top).sum(axis=0) == 1
     winner = np.array(CLASSES, dtype=np.int8)[counts.argmax(axis=0)]
     return np.where(judged == 0, MISSING, np.where(clear, winner, TIE)).astype(np.int8)
 

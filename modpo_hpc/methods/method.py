@@ -59,9 +59,18 @@ class Method(Section):
         return hashlib.sha256(Path(inspect.getfile(type(self))).read_bytes()).hexdigest()
 
     @property
+    def described(self) -> str:
+        """What the policy is, for the report: its method, and what it has of its own."""
+        return self.label
+
+    @property
     def made_of(self) -> Mapping[str, float]:
         """Weights of the criteria or policies that the policy is made of, as the report lists them."""
         return {}
+
+    def is_placebo_of(self, other: Method) -> bool:
+        """Whether this policy is made as ``other`` is, without the part that is to show what it does."""
+        return False
 
     def check(self, name: str, study: Study) -> None:
         """What only the whole study can tell of the policy ``name``. Raises ValueError."""
@@ -105,6 +114,10 @@ class Trained(Method):
     def training_view(self, example: Example) -> Example:
         """The part of ``example`` that the loss is taken over: nothing else of it is computed in training."""
         return example.with_criteria(self.paired_criteria)
+
+    def prepare(self, examples: Sequence[Example], seed: int) -> Sequence[Example]:
+        """The whole examples as this policy is trained and measured on them."""
+        return examples
 
     @abstractmethod
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:

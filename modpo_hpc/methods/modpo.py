@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from modpo_hpc.methods.method import Diagnosis, Trained
+from modpo_hpc.methods.method import Diagnosis, Method, Trained
+from modpo_hpc.seeds import rng_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class MODPO(Trained):
-    """Trained on the pairs of the anchor, its first criterion; the others give margins (Zhou et al. 2024)."""
+    """Trained on the pairs of the anchor, its first criterion; the others give margins (Zhou et al. 2024).
+
+    Its placebos have the same weights and margins that say nothing: none at all, which is DPO at ``beta / w_0``, or
+    those of another question. What MODPO has more than its placebo is what the margins did.
+    """
 
     label: ClassVar[str] = "MODPO"
     least_criteria: ClassVar[int] = 2
@@ -28,6 +33,9 @@ class MODPO(Trained):
     figures_note: ClassVar[str] = "Margins felt: spread of the weighted margins in the logit, MODPO only"
 
     method: Literal["modpo"] = "modpo"
+    margins: Literal["rewards", "zero", "shuffled"] = Field(
+        "rewards", description="of the rewards; the others make a placebo: none, or those of another question"
+    )
 
     @model_validator(mode="after")
     def _anchored(self) -> MODPO:
@@ -37,17 +45,38 @@ class MODPO(Trained):
 
     @property
     def margin_criteria(self) -> tuple[str, ...]:
-        return tuple(self.criteria)[1:]
+        return () if self.margins == "zero" else tuple(self.criteria)[1:]
+
+    @property
+    def described(self) -> str:
+        return self.label if self.margins == "rewards" else f"placebo of {self.label}, margins {self.margins}"
+
+    def is_placebo_of(self, other: Method) -> bool:
+        if not isinstance(other, MODPO) or self.margins == "rewards" or other.margins != "rewards":
+            return False
+        return list(self.criteria.items()) == list(other.criteria.items()) and self.training == other.training
+
+    def prepare(self, examples: Sequence[Example], seed: int) -> Sequence[Example]:
+        if self.margins != "shuffled":
+            return examples
+        donors = rng_of(seed, "margins").permutation(len(examples))
+        return [_with_margins_of(one, examples[donor]) for one, donor in zip(examples, donors, strict=True)]
 
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
         from modpo_hpc.alignment.losses import modpo_loss
 
-        margins = batch.rewards[batch.chosen[0]], batch.rewards[batch.rejected[0]]
+        if self.margins == "zero":
+            nothing = logps.new_zeros(len(batch.chosen[0]), len(self.weights) - 1)
+            margins = nothing, nothing
+        else:
+            margins = batch.rewards[batch.chosen[0]], batch.rewards[batch.rejected[0]]
         return modpo_loss(*batch.anchor_sums(logps), *margins, logps.new_tensor(self.weights), settings.beta)
 
     def diagnose(self, name: str, examples: Sequence[Example], settings: Training) -> Diagnosis:
         from modpo_hpc.alignment.margins import report_margins
 
+        if self.margins == "zero":
+            return Diagnosis()
         found = report_margins(examples, tuple(self.criteria), self.weights, settings.beta)
         parts = ", ".join(f"{criterion} {spread:.3g}" for criterion, spread in found.spread.items())
         line = (
@@ -59,7 +88,18 @@ class MODPO(Trained):
         )
 
     def figures(self, summary: Mapping[str, Any]) -> dict[str, str]:
-        return {"margins felt": f"{summary['margins']['total_spread']:.2f}"}
+        return {"margins felt": f"{summary['margins']['total_spread']:.2f}"} if "margins" in summary else {}
 
     def findings(self, summary: Mapping[str, Any]) -> list[str]:
-        return list(summary["margins"]["warnings"])
+        return list(summary["margins"]["warnings"]) if "margins" in summary else []
+
+
+def _with_margins_of(example: Example, donor: Example) -> Example:
+    """``example`` whose chosen and rejected response have the rewards of the donor's."""
+    mine, theirs = example.pairs[0], donor.pairs[0]
+    if mine is None or theirs is None:
+        raise ValueError(f"questions {example.question_id} and {donor.question_id} need a pair of the anchor")
+    rewards = list(example.rewards)
+    for place, source in zip(mine, theirs, strict=True):
+        rewards[place] = donor.rewards[source]
+    return replace(example, rewards=tuple(rewards))

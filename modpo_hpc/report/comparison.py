@@ -15,7 +15,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.ballots import Ballots, collect, columns_of
 from modpo_hpc.evaluation.reliability import reliability
 from modpo_hpc.evaluation.tables import Rows
-from modpo_hpc.report import words
+from modpo_hpc.report import formats
 from modpo_hpc.report.parts import Section, Shown, numbers, text
 from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.run import Run
@@ -182,14 +182,14 @@ def _ranking_table(rows: Rows, names: Sequence[str]) -> Shown:
     shown = [
         [
             row["phase"],
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["policy"],
-            words.percent(row["mean"]),
+            formats.percent(row["mean"]),
             f"{100 * row['sd']:.1f}",
-            words.interval(max(row["low"], 0.0), min(row["high"], 1.0)),
+            formats.interval(max(row["low"], 0.0), min(row["high"], 1.0)),
             "" if np.isnan(row["within"]) else f"{100 * row['within']:.1f}",
             f"{row['best_in']} of {len(names)}",
-            *(words.percent(row["runs"][name]) for name in names),
+            *(formats.percent(row["runs"][name]) for name in names),
         ]
         for row in rows
     ]
@@ -206,15 +206,15 @@ def _pair_table(rows: Rows, names: Sequence[str]) -> Shown:
     shown = [
         [
             row["phase"],
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["policy_a"],
             row["policy_b"],
-            words.signed_percent(row["mean"]),
+            formats.signed_percent(row["mean"]),
             f"{100 * row['sd']:.1f}",
-            words.signed_interval(max(row["low"], -1.0), min(row["high"], 1.0)),
+            formats.signed_interval(max(row["low"], -1.0), min(row["high"], 1.0)),
             str(row["a_significant"]),
             str(row["b_significant"]),
-            *(words.signed_percent(row["runs"][name]) for name in names),
+            *(formats.signed_percent(row["runs"][name]) for name in names),
         ]
         for row in rows
     ]
@@ -232,13 +232,13 @@ def _judge_section(rows: Rows) -> Section:
         [
             f"{row['run']} : {row['other']}",
             row["phase"],
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             f"{row['votes']:,}",
-            words.percent(row["agreement"]),
-            words.decimals(row["kappa"]),
-            words.decimals(row["ac1"]),
-            words.percent(row["majority_agreement"]),
-            words.decimals(row["majority_kappa"]),
+            formats.percent(row["agreement"]),
+            formats.decimals(row["kappa"]),
+            formats.decimals(row["ac1"]),
+            formats.percent(row["majority_agreement"]),
+            formats.decimals(row["majority_kappa"]),
         ]
         for row in rows
     ]
@@ -263,8 +263,8 @@ def _findings(rows: Rows, count: int) -> list[str]:
     for phase, criterion in dict.fromkeys((row["phase"], row["criterion"]) for row in rows):
         best = next(row for row in rows if (row["phase"], row["criterion"]) == (phase, criterion))
         sentences.append(
-            f"{phase}, {words.title(criterion)}: {best['policy']} is highest on average "
-            f"({words.percent(best['mean'])}, SD {100 * best['sd']:.1f}) "
+            f"{phase}, {formats.title(criterion)}: {best['policy']} is highest on average "
+            f"({formats.percent(best['mean'])}, SD {100 * best['sd']:.1f}) "
             f"and first in {best['best_in']} of {count} runs."
         )
     return sentences

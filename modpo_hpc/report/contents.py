@@ -8,8 +8,8 @@ from modpo_hpc.report.people import people_section
 from modpo_hpc.report.phases import phase_section
 from modpo_hpc.report.results import Results
 from modpo_hpc.report.rewards import rewards_section
-from modpo_hpc.report.scrutiny import certainty_section, groups_section, length_section
-from modpo_hpc.report.story import cost_section, provenance_section, study_section
+from modpo_hpc.report.robustness import certainty_section, groups_section, length_section
+from modpo_hpc.report.study import cost_section, provenance_section, study_section
 from modpo_hpc.report.toxicity import toxicity_section
 from modpo_hpc.report.training import training_section
 from modpo_hpc.run import Run

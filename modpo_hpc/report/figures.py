@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from modpo_hpc.report import labels, words
+from modpo_hpc.report import findings, formats, labels
 from modpo_hpc.report.results import Results
 from modpo_hpc.report.style import COLOURS, canvas, look, panels, quiet_grid
 
@@ -34,8 +34,8 @@ def trade_off(results: Results, phase: str, x: str, y: str) -> Figure:
     for limits, values in ((axes.set_xlim, span[:, 0]), (axes.set_ylim, span[:, 1])):
         margin = max(8.0, 0.18 * float(np.ptp(values)))
         limits(max(-3.0, values.min() - margin), min(103.0, values.max() + margin))
-    axes.set_xlabel(f"{words.title(x)}: average win rate (%)")
-    axes.set_ylabel(f"{words.title(y)}: average win rate (%)")
+    axes.set_xlabel(f"{formats.title(x)}: average win rate (%)")
+    axes.set_ylabel(f"{formats.title(y)}: average win rate (%)")
     quiet_grid(axes)
     labels.place(axes, points, order)
     return figure
@@ -55,7 +55,7 @@ def head_to_head(results: Results, phase: str, criterion: str) -> Figure:
             ink = "white" if value < 18 or value > 82 else "black"
             axes.text(across, up, f"{value:.0f}", ha="center", va="center", size=8, color=ink)
     _name_cells(axes, order)
-    axes.set_title(f"{words.title(criterion)}: win rate of row against column (%)")
+    axes.set_title(f"{formats.title(criterion)}: win rate of row against column (%)")
     outline: Any = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.03).outline
     outline.set_visible(False)
     return figure
@@ -71,14 +71,14 @@ def significance(results: Results, phase: str, criterion: str) -> Figure:
         a, b = order.index(row["policy_a"]), order.index(row["policy_b"])
         direction = np.sign(row["b"] - row["c"]) * row["significant"]
         winner[a, b], winner[b, a] = direction, -direction
-        text[a, b] = text[b, a] = words.p_value(row[column])
+        text[a, b] = text[b, a] = formats.p_value(row[column])
     figure, axes = canvas(1.6 + 0.58 * len(order), 1.75 + 0.48 * len(order))
     colours = ListedColormap(["#7fb3d5", "#f2f2f2", "#f5b041"])
     axes.imshow(winner, cmap=colours, norm=BoundaryNorm([-1.5, -0.5, 0.5, 1.5], 3), aspect="auto")
     for (up, across), value in text.items():
         axes.text(across, up, value, ha="center", va="center", size=8)
     _name_cells(axes, order)
-    axes.set_title(f"{words.title(criterion)}: p of McNemar's test,\n{words.CORRECTION_NAMES[correction]}")
+    axes.set_title(f"{formats.title(criterion)}: p of McNemar's test,\n{findings.CORRECTION_NAMES[correction]}")
     axes.set_xlabel("orange: row wins, blue: column wins,\ngrey: no difference shown", size=7.5)
     return figure
 
@@ -99,7 +99,7 @@ def ranking(results: Results, phase: str) -> Figure:
         axes.set_yticks(places, [row["policy"] for row in rows])
         axes.set_xlim(0, 100)
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_title(words.title(criterion))
+        axes.set_title(formats.title(criterion))
         axes.set_xlabel("average win rate (%)")
         quiet_grid(axes, "x")
     return figure

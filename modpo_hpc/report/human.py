@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from modpo_hpc.report import words
+from modpo_hpc.report import formats
 from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
 from modpo_hpc.run import Run
 
@@ -59,18 +59,19 @@ def _majority(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _findings(tables: dict[str, pd.DataFrame], a: str, b: str) -> list[str]:
     best = max(_majority(tables["outcomes"]), key=lambda row: row["A_share"] - row["B_share"])
-    shares = f"{words.percent(best['A_share'])} of the questions, against {words.percent(best['B_share'])} for {b}"
+    shares = f"{formats.percent(best['A_share'])} of the questions, against {formats.percent(best['B_share'])} for {b}"
     found = [
-        f"{a} is preferred most clearly for {words.title(best['criterion'])}: on {shares}."
+        f"{a} is preferred most clearly for {formats.title(best['criterion'])}: on {shares}."
         if best["A_share"] > best["B_share"]
-        else f"{a} is not preferred to {b} for any criterion; it comes nearest for {words.title(best['criterion'])}: "
+        else f"{a} is not preferred to {b} for any criterion; it comes nearest for {formats.title(best['criterion'])}: "
         f"on {shares}."
     ]
     for row in _majority(tables["same_truth"]) if "same_truth" in tables else []:
         if row["raters"]:
             found.append(
-                f"{words.title(row['criterion']).capitalize()}: against what the other raters said, the model is right "
-                f"on {words.percent(row['model'])} of the questions, a rater on {words.percent(row['rater'])}."
+                f"{formats.title(row['criterion']).capitalize()}: against what the other raters said, the model is "
+                f"right on {formats.percent(row['model'])} of the questions, a rater on "
+                f"{formats.percent(row['rater'])}."
             )
     return found
 
@@ -79,13 +80,13 @@ def _outcomes(tables: dict[str, pd.DataFrame], a: str, b: str) -> Shown:
     agree = {row["criterion"]: row for row in tables["raters_agree"].to_dict("records")}
     rows = [
         [
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             str(row["n"]),
-            f"{words.percent(row['A_share'])} ({words.interval(row['A_low'], row['A_high'])})",
-            words.percent(row["tie_share"]),
-            f"{words.percent(row['B_share'])} ({words.interval(row['B_low'], row['B_high'])})",
-            words.decimals(agree[row["criterion"]]["fleiss_kappa"]),
-            words.decimals(agree[row["criterion"]]["gwet_ac1"]),
+            f"{formats.percent(row['A_share'])} ({formats.interval(row['A_low'], row['A_high'])})",
+            formats.percent(row["tie_share"]),
+            f"{formats.percent(row['B_share'])} ({formats.interval(row['B_low'], row['B_high'])})",
+            formats.decimals(agree[row["criterion"]]["fleiss_kappa"]),
+            formats.decimals(agree[row["criterion"]]["gwet_ac1"]),
         ]
         for row in _majority(tables["outcomes"])
     ]
@@ -98,10 +99,10 @@ def _outcomes(tables: dict[str, pd.DataFrame], a: str, b: str) -> Shown:
 def _model(tables: dict[str, pd.DataFrame]) -> Shown:
     rows = [
         [
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             str(row["who"]).partition(",")[0],
             f"{row['n']:.0f}",
-            *(words.decimals(row[name]) for name in ("accuracy", "constant", "balanced", "kappa", "ac1")),
+            *(formats.decimals(row[name]) for name in ("accuracy", "constant", "balanced", "kappa", "ac1")),
         ]
         for row in _majority(tables["model_agrees"])
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modpo_hpc.report import words
+from modpo_hpc.report import formats
 from modpo_hpc.report.parts import Shown, numbers, text
 from modpo_hpc.report.results import Results
 
@@ -17,27 +17,27 @@ def panel_tables(results: Results) -> list[Shown]:
     agreement = [
         [
             row["phase"],
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["judge"],
             row["other_judge"],
             f"{row['votes']:,}",
-            words.percent(row["agreement"]),
-            words.decimals(row["kappa"]),
-            words.decimals(row["ac1"]),
-            words.percent(row["majority_agreement"]),
-            words.decimals(row["majority_kappa"]),
+            formats.percent(row["agreement"]),
+            formats.decimals(row["kappa"]),
+            formats.decimals(row["ac1"]),
+            formats.percent(row["majority_agreement"]),
+            formats.decimals(row["majority_kappa"]),
         ]
         for row in results.tables["judge_agreement"]
     ]
     rates = [
         [
             row["phase"],
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["policy_a"],
             row["policy_b"],
             row["judge"],
-            words.percent(row["win_rate_a"]),
-            words.percent(row["win_rate_b"]),
+            formats.percent(row["win_rate_a"]),
+            formats.percent(row["win_rate_b"]),
         ]
         for row in results.tables["judge_rates"]
     ]

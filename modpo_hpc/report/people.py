@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.personas.balance import GROUPS, balance_tests, composition
-from modpo_hpc.report import words
+from modpo_hpc.report import formats
 from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
 from modpo_hpc.report.style import COLOURS, canvas, quiet_grid
 from modpo_hpc.run import Run
@@ -59,7 +59,7 @@ def demographics_figure(counts: pd.DataFrame) -> Figure:
         for place, group in enumerate(GROUPS):
             at = np.arange(len(rows)) + (1.5 - place) * bar
             axes.barh(at, 100 * rows[f"{group}_share"], height=bar, color=COLOURS[place], label=group)
-        axes.set_yticks(range(len(rows)), [_short(words.title(value)) for value in rows["value"]], size=7.5)
+        axes.set_yticks(range(len(rows)), [_short(formats.title(value)) for value in rows["value"]], size=7.5)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_title(characteristic, loc="left", size=8.5)
         quiet_grid(axes, "x")
@@ -99,7 +99,7 @@ def _balance_words(tests: pd.DataFrame) -> str:
     worst = max(split.to_dict("records"), key=lambda row: row["cramers_v"])
     return (
         f"Training and test personas differ most in {worst['characteristic']}: Cramer's V {worst['cramers_v']:.2f}, "
-        f"p = {words.p_value(worst['p_value'])}."
+        f"p = {formats.p_value(worst['p_value'])}."
     )
 
 
@@ -107,8 +107,8 @@ def _composition_table(counts: pd.DataFrame) -> Shown:
     rows = [
         [
             row["characteristic"],
-            words.title(row["value"]),
-            *(f"{row[one]} ({words.percent(row[f'{one}_share'], 0)})" for one in GROUPS),
+            formats.title(row["value"]),
+            *(f"{row[one]} ({formats.percent(row[f'{one}_share'], 0)})" for one in GROUPS),
         ]
         for row in counts.to_dict("records")
     ]
@@ -123,7 +123,7 @@ def _balance_table(tests: pd.DataFrame) -> Shown:
             row["characteristic"],
             f"{row['statistic']:.2f}",
             str(row["degrees"]),
-            words.p_value(row["p_value"]),
+            formats.p_value(row["p_value"]),
             f"{row['cramers_v']:.2f}",
             f"{row['largest_difference']:.2f}",
         ]

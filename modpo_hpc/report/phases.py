@@ -6,7 +6,7 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-from modpo_hpc.report import figures, words
+from modpo_hpc.report import figures, findings, formats
 from modpo_hpc.report.parts import Column, Picture, Section, Shown, numbers, text
 from modpo_hpc.report.results import Results
 
@@ -16,8 +16,8 @@ def phase_section(results: Results, phase: str) -> Section:
     return Section(
         anchor=phase,
         heading=f"Results of {phase}",
-        lead=words.phase_line(results, phase) + ".",
-        findings=words.findings(results, phase),
+        lead=findings.phase_line(results, phase) + ".",
+        findings=findings.phase_findings(results, phase),
         pictures=_pictures(results, phase),
         tables=[
             _ranking_table(results, phase),
@@ -34,8 +34,8 @@ def _pictures(results: Results, phase: str) -> list[Picture]:
     pictures = [
         Picture(
             f"{phase}_{x}_{y}",
-            f"Average win rates under {words.title(x)} and {words.title(y)}, with intervals of the two-way bootstrap. "
-            "The dashed line joins the Pareto front.",
+            f"Average win rates under {formats.title(x)} and {formats.title(y)}, with intervals over questions and "
+            "personas. The dashed line joins the Pareto front.",
             partial(figures.trade_off, results, phase, x, y),
         )
         for x, y in combinations(criteria, 2)
@@ -48,7 +48,7 @@ def _pictures(results: Results, phase: str) -> list[Picture]:
         )
     )
     for criterion in criteria:
-        name = words.title(criterion)
+        name = formats.title(criterion)
         pictures += [
             Picture(
                 f"{phase}_{criterion}_head_to_head",
@@ -57,7 +57,7 @@ def _pictures(results: Results, phase: str) -> list[Picture]:
             ),
             Picture(
                 f"{phase}_{criterion}_significance",
-                f"Significance under {name}: {words.test_words(results)}.",
+                f"Significance under {name}: {findings.test_note(results)}.",
                 partial(figures.significance, results, phase, criterion),
             ),
         ]
@@ -68,7 +68,7 @@ def _ranking_table(results: Results, phase: str) -> Shown:
     criteria = results.phases[phase]["criteria"]
     columns: list[Column] = [text("Policy")]
     for criterion in criteria:
-        columns += numbers(words.title(criterion).capitalize(), "interval", "rank", "P(best)")
+        columns += numbers(formats.title(criterion).capitalize(), "interval", "rank", "P(best)")
     rows, strong = [], set()
     for place, (policy, by_criterion) in enumerate(results.by_policy(phase).items()):
         cells = [policy]
@@ -77,14 +77,15 @@ def _ranking_table(results: Results, phase: str) -> Shown:
             if row["rank"] == 1:
                 strong.add((place, len(cells)))
             cells += [
-                words.percent(row["win_rate"]),
-                words.interval(row["low"], row["high"]),
-                str(row["rank"]),
-                words.percent(row["best_probability"], 0),
+                formats.percent(row["win_rate"]),
+                formats.interval(row["low"], row["high"]),
+                _ranks(row),
+                formats.percent(row["best_probability"], 0),
             ]
         rows.append(cells)
     return Shown(
-        "Average win rate over all opponents. Intervals and P(best) come from questions and personas drawn again.",
+        "Average win rate over all opponents. Intervals, the ranks that are possible (all at once) and P(best) come "
+        "from one model, in which other questions and other personas could have been drawn.",
         columns,
         rows,
         file=f"{phase}_ranking",
@@ -96,7 +97,7 @@ def _mcnemar_table(results: Results, phase: str) -> Shown:
     criteria = results.phases[phase]["criteria"]
     columns: list[Column] = [text("A"), text("B")]
     for criterion in criteria:
-        columns += numbers(words.title(criterion).capitalize(), "ties", "p", "odds ratio")
+        columns += numbers(formats.title(criterion).capitalize(), "ties", "p", "odds ratio")
     tests: dict[tuple[str, str], dict[str, Any]] = {}
     for row in results.rows("mcnemar", phase=phase):
         tests.setdefault((row["policy_a"], row["policy_b"]), {})[row["criterion"]] = row
@@ -107,12 +108,13 @@ def _mcnemar_table(results: Results, phase: str) -> Shown:
             row = by_criterion[criterion]
             if row["significant"]:
                 strong.add((place, len(cells)))
-            score = f"{row['b']} {words.comparison_sign(row)} {row['c']}"
-            cells += [score, str(row["ties"]), words.p_value(row["p"]), words.odds(row)]
+            score = f"{row['b']} {formats.comparison_sign(row)} {row['c']}"
+            cells += [score, str(row["ties"]), formats.p_value(row["p"]), formats.odds(row)]
         rows.append(cells)
     return Shown(
-        f"Questions won by A and by B. p: {words.test_words(results)}, without correction; > and < mark what is "
-        f"significant {words.correction_words(results)}, ~ what is not.",
+        f"Questions won by A and by B. p: {findings.test_note(results)}, without correction; > and < mark what is "
+        f"significant {findings.correction_note(results)}, ~ what is not. The paper's test: it takes these personas "
+        "for all there are, so with other personas more than 5% of such marks may be of policies that are alike.",
         columns,
         rows,
         file=f"{phase}_mcnemar",
@@ -124,28 +126,30 @@ def _win_rate_table(results: Results, phase: str) -> Shown:
     detectable = {_cell(row): row["detectable"] for row in results.rows("mcnemar", phase=phase)}
     rows = [
         [
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["policy_a"],
             row["policy_b"],
-            words.percent(row["win_rate_a"]),
-            words.interval(row["a_low"], row["a_high"]),
-            words.percent(row["win_rate_b"]),
-            words.interval(row["b_low"], row["b_high"]),
-            words.signed_percent(row["difference"]),
-            words.signed_interval(row["difference_low"], row["difference_high"]),
-            words.percent(detectable[_cell(row)]),
+            formats.percent(row["win_rate_a"]),
+            formats.interval(row["a_low"], row["a_high"]),
+            formats.percent(row["win_rate_b"]),
+            formats.interval(row["b_low"], row["b_high"]),
+            formats.signed_percent(row["difference"]),
+            formats.signed_interval(row["difference_low"], row["difference_high"]),
+            formats.signed_interval(row["difference_all_low"], row["difference_all_high"]),
+            formats.percent(detectable[_cell(row)]),
         ]
         for row in results.rows("win_rates", phase=phase)
     ]
     power = results.summary["settings"]["power"]
     return Shown(
-        "Win rates of every pair with intervals of the two-way bootstrap, and the smallest difference that McNemar's "
-        f"test finds with a power of {power:.0%}",
+        "Win rates of every pair, their difference with its interval and with the one that holds for all pairs at once "
+        "(questions and personas are samples), and the smallest difference that McNemar's test finds with a power of "
+        f"{power:.0%}",
         [
             text("Criterion"),
             text("A"),
             text("B"),
-            *numbers("A wins", "interval", "B wins", "interval", "difference", "interval", "detectable"),
+            *numbers("A wins", "interval", "B wins", "interval", "difference", "interval", "all at once", "detectable"),
         ],
         rows,
         file=f"{phase}_win_rates",
@@ -156,7 +160,7 @@ def _win_rate_table(results: Results, phase: str) -> Shown:
 def _ability_table(results: Results, phase: str) -> Shown:
     rows = [
         [
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["policy"],
             f"{row['ability']:+.2f}",
             f"{row['low']:+.2f} to {row['high']:+.2f}",
@@ -176,14 +180,14 @@ def _ability_table(results: Results, phase: str) -> Shown:
 def _non_inferiority_tables(results: Results, phase: str) -> list[Shown]:
     rows = [
         [
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["policy"],
             row["reference"],
             f"{100 * row['margin']:g}",
-            words.signed_percent(row["difference"]),
-            words.signed_interval(row["low"], row["high"]),
-            words.signed_interval(row["model_low"], row["model_high"]),
-            words.p_value(row["p_adjusted"]),
+            formats.signed_percent(row["difference"]),
+            formats.signed_interval(row["low"], row["high"]),
+            formats.signed_interval(row["model_low"], row["model_high"]),
+            formats.p_value(row["p_adjusted"]),
             "not inferior" if row["non_inferior"] else "open",
             "equivalent" if row["equivalent"] else "open",
             f"{row['questions_needed']:,}",
@@ -197,7 +201,7 @@ def _non_inferiority_tables(results: Results, phase: str) -> list[Shown]:
         Shown(
             "Non-inferiority within the margin that the study states, in percentage points: interval of Tango's score "
             "test (personas as they are) and of the inferential model (personas as a sample); p one-sided, "
-            f"{words.CORRECTION_NAMES[results.summary['settings']['correction']]}; questions that would show it if "
+            f"{findings.CORRECTION_NAMES[results.summary['settings']['correction']]}; questions that would show it if "
             "both won as often",
             [
                 *(text(heading) for heading in ("Criterion", "Policy", "Reference")),
@@ -210,6 +214,12 @@ def _non_inferiority_tables(results: Results, phase: str) -> list[Shown]:
             folded=True,
         )
     ]
+
+
+def _ranks(row: dict[str, Any]) -> str:
+    """``2``, or ``2 (1-3)`` where the rank is not settled."""
+    low, high = row["rank_low"], row["rank_high"]
+    return str(row["rank"]) if low == high else f"{row['rank']} ({low}–{high})"
 
 
 def _cell(row: dict[str, Any]) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from modpo_hpc.report import words
+from modpo_hpc.report import formats
 from modpo_hpc.report.style import COLOURS, canvas, panels, quiet_grid
 
 
@@ -23,7 +23,7 @@ def reliability_figure(diagnostics: dict[str, dict[str, Any]]) -> Figure:
         size = 6 + 90 * bins["pairs"] / bins["pairs"].sum()
         axes.plot(100 * bins["confidence"], 100 * bins["accuracy"], color=COLOURS[0], linewidth=0.8, alpha=0.5)
         axes.scatter(100 * bins["confidence"], 100 * bins["accuracy"], s=size, color=COLOURS[0], zorder=3)
-        axes.set_title(words.title(criterion), size=8.5)
+        axes.set_title(formats.title(criterion), size=8.5)
         axes.set_xlim(48, 102)
         axes.set_ylim(-2, 102)
         quiet_grid(axes)
@@ -48,7 +48,7 @@ def margin_figure(diagnostics: dict[str, dict[str, Any]]) -> Figure:
     axes.axhline(50, color="0.75", linestyle="--", linewidth=1)
     axes.set_xticks(
         range(len(diagnostics)),
-        [words.title(one) for one in diagnostics],
+        [formats.title(one) for one in diagnostics],
         rotation=35,
         ha="right",
         rotation_mode="anchor",
@@ -76,7 +76,7 @@ def trials_figure(trials: pd.DataFrame) -> Figure:
                 edgecolor=COLOURS[0],
             )
     axes.set_xticks(
-        range(len(criteria)), [words.title(one) for one in criteria], rotation=35, ha="right", rotation_mode="anchor"
+        range(len(criteria)), [formats.title(one) for one in criteria], rotation=35, ha="right", rotation_mode="anchor"
     )
     axes.set_ylabel("held-out accuracy (%)")
     quiet_grid(axes, "y")
@@ -85,7 +85,7 @@ def trials_figure(trials: pd.DataFrame) -> Figure:
 
 def correlation_figure(correlation: pd.DataFrame) -> Figure:
     """Heat map of the correlation matrix."""
-    names = [words.title(one) for one in correlation.columns]
+    names = [formats.title(one) for one in correlation.columns]
     figure, axes = canvas(2.2 + 0.42 * len(names), 1.6 + 0.38 * len(names))
     image = axes.imshow(correlation, cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto")
     for (up, across), value in np.ndenumerate(correlation.to_numpy()):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from modpo_hpc.report import words
+from modpo_hpc.report import formats
 from modpo_hpc.report.parts import Shown, numbers, text
 from modpo_hpc.rewards.diagnostics import learning_curve
 
@@ -17,11 +17,11 @@ def accuracy_table(diagnostics: dict[str, dict[str, Any]], trials: pd.DataFrame)
     done = Counter(zip(trials["criterion"], trials["state"], strict=True)) if len(trials) else Counter()
     rows = [
         [
-            words.title(criterion),
+            formats.title(criterion),
             f"{found['pairs']:,}",
-            words.percent(found["accuracy"]),
-            words.interval(*found["interval"]),
-            words.percent(found["in_sample"]),
+            formats.percent(found["accuracy"]),
+            formats.interval(*found["interval"]),
+            formats.percent(found["in_sample"]),
             f"{found['temperature']:.3g}",
             f"{found['error_before']:.3f}",
             f"{found['error_after']:.3f}",
@@ -55,13 +55,13 @@ def margins_table(margins: pd.DataFrame) -> list[Shown]:
     """Margins of the same pairs by models that saw them and models that did not; none without a final model."""
     rows = [
         [
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             "seen" if row["seen"] else "unseen",
             f"{row['pairs']:,}",
             f"{row['mean']:.2f}",
             f"{row['spread']:.2f}",
-            words.percent(row["right"]),
-            words.percent(row["sure"]),
+            formats.percent(row["right"]),
+            formats.percent(row["sure"]),
         ]
         for row in margins.to_dict("records")
     ]
@@ -77,13 +77,13 @@ def losses_table(compared: pd.DataFrame) -> list[Shown]:
     """Best/worst pairs against whole rankings; none where the study does not compare them."""
     rows = [
         [
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             f"{row['pairs']:,}",
-            words.percent(row["bradley_terry"]),
-            words.percent(row["plackett_luce"]),
+            formats.percent(row["bradley_terry"]),
+            formats.percent(row["plackett_luce"]),
             str(row["only_bradley_terry"]),
             str(row["only_plackett_luce"]),
-            words.p_value(row["p"]),
+            formats.p_value(row["p"]),
         ]
         for row in compared.to_dict("records")
     ]
@@ -100,12 +100,12 @@ def length_table(shortcut: pd.DataFrame) -> Shown:
     parts = {"all": "all pairs", "1": "alike", "2": "between", "3": "most unlike"}
     rows = [
         [
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             parts[row["part"]],
             f"{row['difference']:.0f}",
             f"{row['pairs']:,}",
-            words.percent(row["model"]),
-            words.percent(row["length"]),
+            formats.percent(row["model"]),
+            formats.percent(row["length"]),
         ]
         for row in shortcut.to_dict("records")
     ]
@@ -122,10 +122,10 @@ def curve_table(predictions: pd.DataFrame) -> list[Shown]:
     """Would more data help; none where the study trains no models on shares of them."""
     rows = [
         [
-            words.title(row["criterion"]),
-            words.percent(row["share"]),
-            words.percent(row["accuracy"]),
-            words.interval(row["low"], row["high"]),
+            formats.title(row["criterion"]),
+            formats.percent(row["share"]),
+            formats.percent(row["accuracy"]),
+            formats.interval(row["low"], row["high"]),
         ]
         for row in learning_curve(predictions).to_dict("records")
     ]
@@ -149,7 +149,7 @@ def answers_table(scores: pd.DataFrame, scale: str) -> Shown:
     return Shown(
         f"Mean reward of the answers to the test questions by the final models ({unit.get(scale, 'raw')}), with 95% "
         "intervals. The policies were trained towards such rewards: this shows what they learned, not who is better",
-        [text("Policy"), *numbers(*map(words.title, criteria))],
+        [text("Policy"), *numbers(*map(formats.title, criteria))],
         rows,
         "reward_answers",
         frozenset(best),

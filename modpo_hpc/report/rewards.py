@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modpo_hpc.report import reward_tables, words
+from modpo_hpc.report import formats, reward_tables
 from modpo_hpc.report.parts import Picture, Section
 from modpo_hpc.report.reward_figures import correlation_figure, margin_figure, reliability_figure, trials_figure
 from modpo_hpc.rewards.accuracy import pair_quality, wilson_interval
@@ -137,7 +137,7 @@ def _search_pictures(trials: pd.DataFrame, search: RewardSearch) -> list[Picture
             pictures += [
                 Picture(
                     f"reward_search_{criterion}_{name}",
-                    f"The search of {words.title(criterion)}: {what} (Optuna's plot).",
+                    f"The search of {formats.title(criterion)}: {what} (Optuna's plot).",
                     partial(draw, study),
                     folded=True,
                 )
@@ -166,8 +166,8 @@ def _findings(diagnostics: dict[str, dict[str, Any]], margins: pd.DataFrame, com
         float(np.mean([one[name] for one in found])) for name in ("error_before", "error_after", "error_by_chance")
     )
     sentences = [
-        f"On questions that they did not see, the reward models are right on {words.percent(low)} to "
-        f"{words.percent(high)} of the pairs. Calibration takes the expected calibration error from {before:.3f} to "
+        f"On questions that they did not see, the reward models are right on {formats.percent(low)} to "
+        f"{formats.percent(high)} of the pairs. Calibration takes the expected calibration error from {before:.3f} to "
         f"{after:.3f} on average; models calibrated perfectly would show {chance:.3f} on as many pairs."
     ]
     if len(margins):

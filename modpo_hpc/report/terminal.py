@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from modpo_hpc.report import words
+from modpo_hpc.report import findings, formats
 from modpo_hpc.report.parts import Section, Shown
 from modpo_hpc.report.results import Results, Rows
 
@@ -27,11 +27,11 @@ def show(results: Results, console: Console) -> None:
     console.print(_head(results))
     for phase, size in results.phases.items():
         console.print()
-        console.rule(f"[bold]{phase}[/]  {words.phase_line(results, phase)}", style="dim")
+        console.rule(f"[bold]{phase}[/]  {findings.phase_line(results, phase)}", style="dim")
         console.print(_ranking(results, phase))
         for first in range(0, len(size["criteria"]), CRITERIA_ABREAST):
             console.print(_mcnemar(results, phase, size["criteria"][first : first + CRITERIA_ABREAST]))
-        for sentence in words.findings(results, phase):
+        for sentence in findings.phase_findings(results, phase):
             console.print(Text(f"  • {sentence}"))
     console.print(_legend(results))
 
@@ -47,7 +47,7 @@ def show_incomplete(cells: Rows, console: Console) -> None:
         if cell["lost"] > 0:
             pair = f"{cell['policy_a']} : {cell['policy_b']}"
             counts = (f"{cell[name]:,}" for name in ("asked", "missing", "unparsed"))
-            table.add_row(cell["phase"], cell["criterion"], pair, *counts, words.percent(cell["lost"]))
+            table.add_row(cell["phase"], cell["criterion"], pair, *counts, formats.percent(cell["lost"]))
     console.print(table)
 
 
@@ -103,7 +103,7 @@ def _ranking(results: Results, phase: str) -> Table:
     table.add_column("policy", no_wrap=True)
     criteria = results.phases[phase]["criteria"]
     for criterion in criteria:
-        table.add_column(words.title(criterion), justify="right", no_wrap=True)
+        table.add_column(formats.title(criterion), justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         table.add_column(
             "95% CI" if results.summary["settings"]["confidence"] == 0.95 else "interval", style="dim", no_wrap=True
@@ -115,9 +115,9 @@ def _ranking(results: Results, phase: str) -> Table:
             row = by_criterion[criterion]
             style = AHEAD if row["rank"] == 1 else ""
             cells += [
-                Text(words.percent(row["win_rate"]), style=style),
+                Text(formats.percent(row["win_rate"]), style=style),
                 Text(_bar(row["win_rate"]), style=style or "dim"),
-                words.interval(row["low"], row["high"]),
+                formats.interval(row["low"], row["high"]),
             ]
         table.add_row(*cells)
     return table
@@ -134,7 +134,7 @@ def _mcnemar(results: Results, phase: str, criteria: list[str]) -> Table:
     table.add_column("A", no_wrap=True)
     table.add_column("B", no_wrap=True)
     for criterion in criteria:
-        table.add_column(words.title(criterion), justify="center", no_wrap=True)
+        table.add_column(formats.title(criterion), justify="center", no_wrap=True)
         table.add_column("ties", justify="right", style="dim", no_wrap=True)
         table.add_column("p", justify="right", no_wrap=True)
     tests = {(row["policy_a"], row["policy_b"], row["criterion"]): row for row in results.rows("mcnemar", phase=phase)}
@@ -148,7 +148,7 @@ def _mcnemar(results: Results, phase: str, criteria: list[str]) -> Table:
             cells += [
                 _score(row),
                 f"{row['ties']}",
-                Text(words.p_value(row["p"]), style="" if row["significant"] else "dim"),
+                Text(formats.p_value(row["p"]), style="" if row["significant"] else "dim"),
             ]
         table.add_row(*cells)
         last = a
@@ -156,7 +156,7 @@ def _mcnemar(results: Results, phase: str, criteria: list[str]) -> Table:
 
 
 def _score(row: dict[str, Any]) -> Text:
-    sign = words.comparison_sign(row)
+    sign = formats.comparison_sign(row)
     return Text.assemble(
         (f"{row['b']:>4}", AHEAD if sign == ">" else ""),
         (f" {sign} ", "" if row["significant"] else "dim"),
@@ -167,8 +167,8 @@ def _score(row: dict[str, Any]) -> Text:
 def _legend(results: Results) -> Text:
     return Text(
         f"\n◆ on the Pareto front.  A question is won by the majority of its personas.  "
-        f"p: {words.test_words(results)}, "
-        f"as it is; > and < mark what is significant {words.correction_words(results)}, ~ what is not.",
+        f"p: {findings.test_note(results)}, "
+        f"as it is; > and < mark what is significant {findings.correction_note(results)}, ~ what is not.",
         style="dim",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modpo_hpc.evaluation.toxicity_tables import OVERALL, by_pair, by_policy
-from modpo_hpc.report import words
+from modpo_hpc.report import formats
 from modpo_hpc.report.parts import Section, Shown, numbers, text
 from modpo_hpc.run import Run
 
@@ -23,9 +23,9 @@ def toxicity_section(run: Run) -> Section | None:
             row["attribute"] or "overall",
             f"{row['assessed']:,} of {row['answers']:,}",
             f"{row['toxic']:,}",
-            words.percent(row["toxic_share"]),
-            words.interval(row["low"], row["high"]),
-            words.decimals(row["mean_score"]),
+            formats.percent(row["toxic_share"]),
+            formats.interval(row["low"], row["high"]),
+            formats.decimals(row["mean_score"]),
         ]
         for row in policies.to_dict("records")
     ]
@@ -36,9 +36,9 @@ def toxicity_section(run: Run) -> Section | None:
             row["policy_b"],
             str(row["only_a_toxic"]),
             str(row["only_b_toxic"]),
-            words.p_value(row["p_mcnemar"]),
-            words.p_value(row["p_mcnemar_holm"]),
-            words.decimals(row["score_difference"]),
+            formats.p_value(row["p_mcnemar"]),
+            formats.p_value(row["p_mcnemar_holm"]),
+            formats.decimals(row["score_difference"]),
         ]
         for row in pairs.to_dict("records")
     ]
@@ -46,7 +46,8 @@ def toxicity_section(run: Run) -> Section | None:
     overall = [row for row in policies.to_dict("records") if row["attribute"] == OVERALL]
     most = max(overall, key=lambda row: row["toxic_share"])
     found = (
-        f"Most often toxic: {most['policy']}, {words.percent(most['toxic_share'])} of its answers ({most['backend']})."
+        f"Most often toxic: {most['policy']}, {formats.percent(most['toxic_share'])} of its answers "
+        f"({most['backend']})."
         if most["toxic"]
         else "No answer was found to be toxic."
     )

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from modpo_hpc.methods import Trained
-from modpo_hpc.report import words
+from modpo_hpc.report import formats
 from modpo_hpc.report.parts import Picture, Section, Shown, is_number, numbers, text
 from modpo_hpc.report.style import line, panels, quiet_grid
 from modpo_hpc.run import Run
@@ -129,7 +129,7 @@ def _row(name: str, log: Log) -> list[str]:
         f"{summary.get('steps', 0):,}",
         f"{losses[-1]:.3f}" if losses else "",
         f"{held_out['held_out_loss']:.3f}" if is_number(held_out.get("held_out_loss")) else "",
-        words.percent(held_out["held_out_accuracy"]) if is_number(held_out.get("held_out_accuracy")) else "",
+        formats.percent(held_out["held_out_accuracy"]) if is_number(held_out.get("held_out_accuracy")) else "",
     ]
 
 

@@ -49,6 +49,15 @@ def test_modpo_with_weight_one_on_the_anchor_is_dpo_to_the_last_bit(seed: int, b
     assert torch.equal(metrics["logit"], of_dpo["logit"])
 
 
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), beta=st.floats(0.01, 5), anchor=st.floats(0.05, 1))
+def test_modpo_without_margins_is_dpo_at_beta_over_the_anchors_weight(seed: int, beta: float, anchor: float) -> None:
+    sums, nothing = logps(seed), torch.zeros(8, 1)
+    placebo, _ = modpo_loss(*sums, nothing, nothing, torch.tensor([anchor, 1 - anchor]), beta)
+    plain, _ = dpo_loss(*sums, beta / anchor)
+    torch.testing.assert_close(placebo, plain, rtol=1e-5, atol=1e-5)
+
+
 def test_weights_are_used_as_given() -> None:
     sums = logps(3)
     margins = draw(4, 2, 8, 1)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from modpo_hpc.report.formats import p_value
 from modpo_hpc.report.rewards import diagnose
-from modpo_hpc.report.words import p_value
 from modpo_hpc.rewards.diagnostics import length_shortcut, losses_compared, margins_seen_and_unseen
 from modpo_hpc.rewards.records import Texts, read_texts
 from modpo_hpc.run import Run

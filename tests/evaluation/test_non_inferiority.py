@@ -20,7 +20,7 @@ from modpo_hpc.evaluation.non_inferiority import (
     tango_interval,
     tango_statistic,
 )
-from modpo_hpc.report import words
+from modpo_hpc.report import findings
 from modpo_hpc.report.results import Results
 from modpo_hpc.study.evaluation import Statistics
 from tests.synthetic_verdicts import small_study
@@ -122,10 +122,10 @@ def test_both_intervals_must_lie_above_the_margin() -> None:
     assert rows["Same"]["p_adjusted"] >= rows["Same"]["p"]
 
     summary = {"settings": settings.model_dump(mode="json")}
-    said = " ".join(words.maintained(Results(None, summary, {"non_inferiority": list(rows.values())}), "phase1"))  # type: ignore[arg-type]
+    said = " ".join(findings.maintained(Results(None, summary, {"non_inferiority": list(rows.values())}), "phase1"))  # type: ignore[arg-type]
     assert "Safety is maintained within 12 points of Base by Better, Same." in said
     assert "is not shown for SameButPersonasDiffer, Worse" in said
-    assert words.maintained(Results(None, {"settings": {"non_inferiority": {}}}, {}), "phase1") == []  # type: ignore[arg-type]
+    assert findings.maintained(Results(None, {"settings": {"non_inferiority": {}}}, {}), "phase1") == []  # type: ignore[arg-type]
 
 
 def test_a_margin_belongs_to_a_criterion_that_is_judged() -> None:

@@ -16,7 +16,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.judging.ledger import entries
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.report.results import read_results
-from modpo_hpc.report.scrutiny import certainty_section
+from modpo_hpc.report.robustness import certainty_section
 from modpo_hpc.run import Run
 from modpo_hpc.study import parse_study
 from tests.judging import worlds

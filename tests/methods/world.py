@@ -70,7 +70,7 @@ def study_of_all(files: tuple[Path, ...], url: str) -> Study:
             "methods": [str(file) for file in files],
             "policies": policies,
         },
-        "statistics.bootstrap": 10,
+        "statistics.draws": 20,
         "shards": "{responses: 1, rankings: 1, scores: 1}",
     }
     return load_study(REPOSITORY / "configs/demo.yaml", [f"{field}={value}" for field, value in settings.items()])

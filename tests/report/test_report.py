@@ -26,12 +26,12 @@ from matplotlib.transforms import Bbox
 from modpo_hpc import shards
 from modpo_hpc.cli.main import main
 from modpo_hpc.launch.entry import run_shard
-from modpo_hpc.report import book, labels, latex, style, words
-from modpo_hpc.report.book import files_of
+from modpo_hpc.report import files, formats, labels, latex, style
 from modpo_hpc.report.contents import sections_of
+from modpo_hpc.report.files import files_of
 from modpo_hpc.report.parts import Shown, numbers, text
 from modpo_hpc.report.results import read_results
-from modpo_hpc.report.story import study_section
+from modpo_hpc.report.study import study_section
 from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import SANDBOX_MARK
 from tests.machine import LATEX
@@ -84,7 +84,7 @@ def test_no_text_of_a_figure_is_cut_off_or_covers_another(reported: Run) -> None
     pictures = [one for section in sections_of(reported, read_results(reported)) for one in section.pictures]
     assert len(pictures) > 15
     for picture in pictures:
-        figure = book.drawn(picture, SANDBOX_MARK)
+        figure = files.drawn(picture, SANDBOX_MARK)
         for dots in (72, style.DOTS_PER_INCH):
             with rc_context(style.STYLE):
                 figure.set_dpi(dots)
@@ -126,7 +126,7 @@ def test_judgments_by_people_are_a_section_of_their_own(reported: Run) -> None:
     analysis = list(csv.DictReader((reported.root / "human" / "analysis" / "outcomes.csv").open()))
     assert len(outcomes) == 7
     for shown, row in zip(outcomes, [row for row in analysis if row["rule"] == "majority"], strict=True):
-        assert shown["MODPO_Empathy"].startswith(words.percent(float(row["A_share"])))
+        assert shown["MODPO_Empathy"].startswith(formats.percent(float(row["A_share"])))
     agreement = list(csv.DictReader((folder / "tables" / "human_agreement.csv").open()))
     assert {row["Criterion"] for row in agreement if row["Who"] == "model"} == {"overall", "safety"}
 
@@ -155,9 +155,9 @@ def test_a_study_of_real_models_with_an_invented_survey_says_so(tmp_path: Path) 
     assert results.mark == "sandbox: invented personas"
     rows = list(csv.DictReader((run.folder("statistics") / "mcnemar.csv").open()))
     assert {row["note"] for row in rows} == {results.mark}
-    story = study_section(run, results)
-    assert "invented personas" in story.findings[0]
-    page = dict(files_of("study", [replace(story, pictures=())], results.mark))["report.html"].decode()
+    section = study_section(run, results)
+    assert "invented personas" in section.findings[0]
+    page = dict(files_of("study", [replace(section, pictures=())], results.mark))["report.html"].decode()
     assert page.count(results.mark) >= 2
 
 
@@ -240,4 +240,4 @@ def test_labels_cover_neither_each_other_nor_a_point(points: list[tuple[float, f
     ("p", "shown"), [(0.2207, ".221"), (0.0004, "<.001"), (1.0, "1"), (0.9996, "1"), (0.05, ".050"), (0.0, "<.001")]
 )
 def test_p_values_read_as_in_a_paper(p: float, shown: str) -> None:
-    assert words.p_value(p) == shown
+    assert formats.p_value(p) == shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from statistics import fmean, median
 
-from modpo_hpc.report import scrutiny_figures, words
+from modpo_hpc.report import formats, robustness_figures
 from modpo_hpc.report.panel import CELL, panel_tables
 from modpo_hpc.report.parts import Picture, Section, Shown, is_number, numbers, text
 from modpo_hpc.report.results import Results, Rows
@@ -39,7 +39,7 @@ def certainty_section(results: Results) -> Section:
             Picture(
                 "position_bias",
                 "Share of decided votes won by the answer that was shown first, for every pair; half is no bias.",
-                partial(scrutiny_figures.position_figure, results),
+                partial(robustness_figures.position_figure, results),
                 wide=True,
             )
         ],
@@ -60,14 +60,14 @@ def length_section(results: Results) -> Section:
     shown = [
         [
             row["phase"],
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["policy_a"],
             row["policy_b"],
             f"{row['length_a']:.0f}",
             f"{row['length_b']:.0f}",
-            words.percent(row["win_rate"]),
-            words.percent(row["controlled"]),
-            words.interval(row["low"], row["high"]),
+            formats.percent(row["win_rate"]),
+            formats.percent(row["controlled"]),
+            formats.interval(row["low"], row["high"]),
             f"{row['slope']:+.2f}",
         ]
         for row in rows
@@ -86,7 +86,7 @@ def length_section(results: Results) -> Section:
                 "length_control",
                 "Win rate of A as it is and at equal length, one point a comparison. Far from the diagonal, length "
                 "matters.",
-                partial(scrutiny_figures.length_figure, results),
+                partial(robustness_figures.length_figure, results),
             )
         ],
         tables=[
@@ -109,15 +109,14 @@ def groups_section(results: Results) -> Section | None:
     shown = [
         [
             row["phase"],
-            words.title(row["criterion"]),
-            words.title(row["attribute"]),
+            formats.title(row["criterion"]),
+            formats.title(row["attribute"]),
             row["group"],
             str(row["personas"]),
             row["policy"],
-            words.percent(row["win_rate"]),
-            words.percent(row["shrunk"]),
-            words.interval(row["low"], row["high"]),
-            words.percent(row["overall"]),
+            formats.percent(row["win_rate"]),
+            formats.interval(row["low"], row["high"]),
+            formats.percent(row["overall"]),
         ]
         for row in rows
     ]
@@ -125,23 +124,23 @@ def groups_section(results: Results) -> Section | None:
     return Section(
         "groups",
         "Who prefers what",
-        "Share of the votes that each policy wins, by group of personas. Small groups are drawn towards the whole "
-        "(empirical Bayes) as far as they are uncertain.",
+        "Share of the votes that each policy wins, by group of personas. Intervals take questions and personas as "
+        "samples, so that of a group of two they say little.",
         findings=_group_words(rows),
         pictures=[
             Picture(
                 f"{phase}_groups",
                 f"{phase}: the favourite of all personas in each group, and the best other policy there. Filled "
                 "circle: favourite, with interval; open square: the other.",
-                partial(scrutiny_figures.groups_figure, results, phase),
+                partial(robustness_figures.groups_figure, results, phase),
                 wide=True,
             )
             for phase in results.phases
         ],
         tables=[
             Shown(
-                "Votes won in each group, as they are and shrunk",
-                [*columns, *numbers("votes won", "shrunk", "interval", "all personas")],
+                "Votes won in each group",
+                [*columns, *numbers("votes won", "interval", "all personas")],
                 shown,
                 "groups",
                 folded=True,
@@ -154,18 +153,18 @@ def _position_table(rows: Rows) -> Shown:
     shown = [
         [
             row["phase"],
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["policy_a"],
             row["policy_b"],
-            words.percent(row["first_share"]),
-            words.interval(row["low"], row["high"]),
-            words.percent(row["flips"]),
-            words.percent(row["flips_by_chance"]),
-            words.percent(row["rate_a_first"]),
-            words.percent(row["rate_a_second"]),
-            words.percent(row["adjusted_a"]),
-            words.p_value(row["p"]),
-            words.p_value(row["p_adjusted"]),
+            formats.percent(row["first_share"]),
+            formats.interval(row["low"], row["high"]),
+            formats.percent(row["flips"]),
+            formats.percent(row["flips_by_chance"]),
+            formats.percent(row["rate_a_first"]),
+            formats.percent(row["rate_a_second"]),
+            formats.percent(row["adjusted_a"]),
+            formats.p_value(row["p"]),
+            formats.p_value(row["p_adjusted"]),
         ]
         for row in rows
     ]
@@ -184,11 +183,11 @@ def _agreement_table(rows: Rows) -> Shown:
     shown = [
         [
             row["phase"],
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["policy_a"],
             row["policy_b"],
             f"{row['votes']:,}",
-            words.decimals(row["icc"]),
+            formats.decimals(row["icc"]),
             f"{row['effective_votes']:,.0f}",
         ]
         for row in rows
@@ -208,7 +207,7 @@ def _completeness_table(results: Results) -> Shown:
     shown = [
         [
             row["phase"],
-            words.title(row["criterion"]),
+            formats.title(row["criterion"]),
             row["policy_a"],
             row["policy_b"],
             *(f"{row[one]:,}" for one in counts),
@@ -237,7 +236,7 @@ def _position_words(rows: Rows) -> str:
         return "Every vote is a tie, so that there is no position bias to measure."
     biased = sum(row["low"] > 0.5 or row["high"] < 0.5 for row in rows)
     return (
-        f"The answer shown first wins {words.percent(fmean(shares))} of the decided votes on average; in {biased} "
+        f"The answer shown first wins {formats.percent(fmean(shares))} of the decided votes on average; in {biased} "
         f"of {len(rows)} comparisons the interval leaves out one half."
     )
 
@@ -245,27 +244,35 @@ def _position_words(rows: Rows) -> str:
 def _flip_words(rows: Rows) -> str:
     changed = [row for row in rows if row["changes_result"]]
     flips, chance = (fmean(row[name] for row in rows) for name in ("flips", "flips_by_chance"))
-    what = ", ".join(f"{row['policy_a']} : {row['policy_b']} ({words.title(row['criterion'])})" for row in changed[:5])
+    what = ", ".join(
+        f"{row['policy_a']} : {row['policy_b']} ({formats.title(row['criterion'])})" for row in changed[:5]
+    )
     return (
-        f"Between those who saw A first and those who saw B first, the majority flips on {words.percent(flips)} of the "
-        f"questions ({words.percent(chance)} between random halves). With both orders weighing the same, "
+        f"Between those who saw A first and those who saw B first, the majority flips on {formats.percent(flips)} of "
+        f"the questions ({formats.percent(chance)} between random halves). With both orders weighing the same, "
         f"{len(changed)} of {len(rows)} results change{f': {what}' if what else ''}."
     )
 
 
 def _group_words(rows: Rows) -> list[str]:
-    """Groups for which the favourite of all is not the favourite, the largest groups first."""
-    failed = [row for row in rows if row["favourite"] and row["best_here"] != row["policy"]]
-    failed.sort(key=lambda row: -row["personas"])
+    """Groups that prefer another policy than the favourite of all, for sure; the largest groups first."""
+    other = [row for row in rows if row["favourite"] and row["best_here"] != row["policy"]]
+    failed = sorted((row for row in other if row["separated"]), key=lambda row: -row["personas"])
     told = [
-        f"{row['phase']}, {words.title(row['criterion'])}: for {words.title(row['attribute'])} {row['group']} "
-        f"({words.counted(row['personas'], 'persona')}) the favourite of all, {row['policy']}, is not the favourite: "
+        f"{row['phase']}, {formats.title(row['criterion'])}: for {formats.title(row['attribute'])} {row['group']} "
+        f"({formats.counted(row['personas'], 'persona')}) the favourite of all, {row['policy']}, is not the favourite: "
         f"{row['best_here']} wins more of their votes."
         for row in failed[:GROUPS_TOLD]
     ]
     if len(failed) > GROUPS_TOLD:
         told.append(f"So it is for {len(failed) - GROUPS_TOLD} more groups, none of them larger; the table has all.")
-    return told or ["In no group does another policy win more votes than the favourite of all."]
+    if not failed:
+        told.append("No group is shown to prefer another policy than the favourite of all.")
+    if left := len(other) - len(failed):
+        told.append(
+            f"In {formats.counted(left, 'group')} another policy wins more votes, by no more than chance could give."
+        )
+    return told
 
 
 def _finite(rows: Rows, column: str) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from modpo_hpc.report import words
+from modpo_hpc.report import formats
 from modpo_hpc.report.results import Results
 from modpo_hpc.report.style import COLOURS, MARKERS, canvas, panels, quiet_grid
 
@@ -27,7 +27,7 @@ def position_figure(results: Results) -> Figure:
         axes.scatter([100 * row["first_share"] for row in rows], places, s=16, color=COLOURS[0], zorder=3)
         axes.set_yticks(places, [f"{row['policy_a']} : {row['policy_b']}" for row in rows], size=6.5)
         axes.set_ylim(-0.7, len(rows) - 0.3)
-        axes.set_title(f"{phase}, {words.title(criterion)}")
+        axes.set_title(f"{phase}, {formats.title(criterion)}")
         axes.set_xlabel("won by the first shown (%)")
         quiet_grid(axes, "x")
     for axes in axes_of[len(cells) :]:
@@ -69,12 +69,12 @@ def groups_figure(results: Results, phase: str) -> Figure:
         for place, (attribute, group) in enumerate(names):
             here = [row for row in rows_of[criterion] if (row["attribute"], row["group"]) == (attribute, group)]
             own = next(row for row in here if row["favourite"])
-            rival = max((row for row in here if not row["favourite"]), key=lambda row: row["shrunk"])
-            colour = COLOURS[0] if own["shrunk"] >= rival["shrunk"] else COLOURS[1]
+            rival = max((row for row in here if not row["favourite"]), key=lambda row: row["win_rate"])
+            colour = COLOURS[0] if own["win_rate"] >= rival["win_rate"] else COLOURS[1]
             axes.hlines(place, 100 * own["low"], 100 * own["high"], color=colour)
-            axes.scatter(100 * own["shrunk"], place, s=24, color=colour, zorder=3)
-            axes.scatter(100 * rival["shrunk"], place, s=20, marker="s", facecolor="none", edgecolor="0.45", zorder=2)
-        axes.set_title(f"{words.title(criterion)}: {favourite}")
+            axes.scatter(100 * own["win_rate"], place, s=24, color=colour, zorder=3)
+            axes.scatter(100 * rival["win_rate"], place, s=20, marker="s", facecolor="none", edgecolor="0.45", zorder=2)
+        axes.set_title(f"{formats.title(criterion)}: {favourite}")
         axes.set_xlabel("votes won (%)")
         quiet_grid(axes, "x")
     sizes = {(row["attribute"], row["group"]): row["personas"] for rows in rows_of.values() for row in rows}

@@ -9,7 +9,7 @@ from itertools import chain
 from modpo_hpc import shards
 from modpo_hpc.methods import Method, Trained
 from modpo_hpc.pipeline import STAGES
-from modpo_hpc.report import words
+from modpo_hpc.report import findings, formats
 from modpo_hpc.report.parts import Section, Shown, numbers, text
 from modpo_hpc.report.results import Results
 from modpo_hpc.run import Run
@@ -33,7 +33,7 @@ def study_section(run: Run, results: Results) -> Section:
     ]
     if results.mark:
         sentences.insert(0, _simulation_words(results.mark))
-    rows = [[name, policy.label, _made_of(policy)] for name, policy in policies.items()]
+    rows = [[name, policy.described, _made_of(policy)] for name, policy in policies.items()]
     columns = [text("Policy"), text("Method"), text("Criteria and weights (anchor first), or sources")]
     return Section(
         "study",
@@ -148,13 +148,13 @@ def _facts(study: Study, results: Results) -> dict[str, str]:
         "Seed": str(study.seed),
         "Test": f"{questions:,} questions, {personas} personas on each, {len(results.phases)} phases",
         "Criteria judged": _listed(list(criteria)),
-        "Statistics": f"{words.test_words(results)}; significance {words.correction_words(results)}; "
-        f"{study.statistics.bootstrap:,} replicates of questions and personas",
+        "Statistics": f"{findings.test_note(results)}; significance {findings.correction_note(results)}; "
+        f"{study.statistics.draws:,} draws of other questions and personas",
     }
 
 
 def _made_of(policy: Method) -> str:
-    named = words.title if isinstance(policy, Trained) else str
+    named = formats.title if isinstance(policy, Trained) else str
     return ", ".join(f"{named(name)} {weight:g}" for name, weight in policy.made_of.items())
 
 
@@ -163,7 +163,7 @@ def _model(name: str) -> str:
 
 
 def _listed(items: list[str] | tuple[str, ...]) -> str:
-    named = [words.title(one) for one in items]
+    named = [formats.title(one) for one in items]
     return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
 
 

@@ -1,0 +1,69 @@
+"""Numbers and names as people read them; the terminal and the page show the same."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def p_value(p: float) -> str:
+    """``.221``, ``<.001``, ``1``: three decimals without the leading zero, as in the journals of the field."""
+    if p < 0.001:
+        return "<.001"
+    return "1" if p >= 0.9995 else f"{p:.3f}".lstrip("0")
+
+
+def percent(share: float, digits: int = 1) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.{digits}f}%"
+
+
+def interval(low: float, high: float) -> str:
+    """Bounds of a share, in percent."""
+    return "" if math.isnan(low) or math.isnan(high) else f"{100 * low:.0f}–{100 * high:.0f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 pair``, ``21 pairs``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def title(name: str) -> str:
+    """``trust_rapport`` -> ``trust rapport``."""
+    return name.replace("_", " ")
+
+
+def comparison_sign(row: dict[str, Any]) -> str:
+    """``>`` or ``<`` where a comparison is significant, ``~`` where it is not."""
+    return "~" if not row["significant"] else ">" if row["b"] > row["c"] else "<"
+
+
+def odds(row: dict[str, Any]) -> str:
+    """Odds ratio of a comparison with its interval."""
+    if math.isnan(row["odds_ratio"]):
+        return ""
+    return f"{_ratio(row['odds_ratio'])} ({_ratio(row['odds_low'])}–{_ratio(row['odds_high'])})"
+
+
+def _ratio(value: float) -> str:
+    return (
+        "∞"
+        if math.isinf(value)
+        else f"{value:.0f}"
+        if value >= 100
+        else f"{value:.2g}"
+        if value < 10
+        else f"{value:.1f}"
+    )
+
+
+def signed_percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:+.1f}"
+
+
+def signed_interval(low: float, high: float) -> str:
+    """Bounds of a difference of shares, in percentage points."""
+    return "" if math.isnan(low) or math.isnan(high) else f"{100 * low:+.0f} to {100 * high:+.0f}"
+
+
+def decimals(value: float, digits: int = 3) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
