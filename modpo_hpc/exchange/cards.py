@@ -8,7 +8,7 @@ import yaml
 
 from modpo_hpc.errors import IncompleteError
 from modpo_hpc.judging.criteria import load_criteria
-from modpo_hpc.report import words
+from modpo_hpc.report import formats
 from modpo_hpc.report.results import read_results
 from modpo_hpc.run import Run
 
@@ -32,7 +32,7 @@ def model_card(run: Run, policy: str, base: str) -> str:
         f"{_head(head)}# {policy}\n\n{_mark(run)}"
         f"A LoRA adapter: {settings.label}, from the study `{study.name}` (seed {study.seed}).\n\n"
         f"- Base model: `{base}`" + (f", revision {study.models.base_revision}" if study.models.base_revision else "")
-        + f"\n- Data: preference pairs of {words.title(', '.join(study.criteria.rank))}, from rankings by "
+        + f"\n- Data: preference pairs of {formats.title(', '.join(study.criteria.rank))}, from rankings by "
         f"{study.ranking.personas_per_question} personas a question, played by {_judges(run)}\n\n"
         f"| part | weight |\n| --- | --: |\n{made}\n"
         f"## Results\n\n{_results(run, policy)}\n"
@@ -95,7 +95,7 @@ def _results(run: Run, policy: str) -> str:
         return "Not among the policies that were judged.\n"
     share = f"{results.summary['settings']['confidence']:.0%}"
     lines = [
-        f"| {row['phase']} | {words.title(row['criterion'])} | {words.percent(row['win_rate'])} | "
+        f"| {row['phase']} | {formats.title(row['criterion'])} | {formats.percent(row['win_rate'])} | "
         f"{words.interval(row['low'], row['high'])} | {row['rank']} |\n"
         for row in rows
     ]
