@@ -96,7 +96,7 @@ def _results(run: Run, policy: str) -> str:
     share = f"{results.summary['settings']['confidence']:.0%}"
     lines = [
         f"| {row['phase']} | {formats.title(row['criterion'])} | {formats.percent(row['win_rate'])} | "
-        f"{words.interval(row['low'], row['high'])} | {row['rank']} |\n"
+        f"{formats.interval(row['low'], row['high'])} | {row['rank']} |\n"
         for row in rows
     ]
     head = f"| phase | criterion | average win rate | {share} interval | rank |\n| --- | --- | --: | --: | --: |\n"
