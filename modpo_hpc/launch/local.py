@@ -29,7 +29,7 @@ from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import Resources
 
 PRELOADED = ("pandas", "modpo_hpc.launch.entry")
-PRELOADED_WITH_MODELS = ("torch", "transformers", "peft")
+PRELOADED_WITH_MODELS = ("torch", "transformers", "peft", "modpo_hpc.launch.preloaded")
 POLL_SECONDS = 0.25
 GRACE_SECONDS = 20.0
 State = Literal["waiting", "running", "done", "failed", "blocked"]
