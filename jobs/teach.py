@@ -18,7 +18,8 @@ def teach(run: Run, shard: Shard) -> None:
     sources = {}
     if models.base == SANDBOX:
         with shard.directory(BASE) as folder:
-            teach_language_model(folder, training_posts, models.teach_steps, run.seed("models", BASE), shard)
+            instruction, seed = run.study.generation.instruction, run.seed("models", BASE)
+            teach_language_model(folder, training_posts, instruction, models.teach_steps, seed, shard)
         sources[BASE] = {"sandbox": BASE}
     else:
         sources[BASE] = locate_model(models.base, models.base_revision)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch.nn import functional
 
+from modpo_hpc.alignment.scorer import ResponseScorer
+from modpo_hpc.alignment.trees import Tree, pack
 from modpo_hpc.errors import InputError
 from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.sandbox.compose import compose_reply
@@ -17,7 +18,8 @@ from modpo_hpc.seeds import rng_of
 
 WIDTH, LAYERS, HEADS, KEY_HEADS, INNER, POSITIONS = 96, 3, 4, 2, 256, 1024
 VOCABULARY = 1500
-BATCH, LEARNING_RATE, WARMUP, LONGEST_PROMPT = 16, 4e-3, 30, 320
+POSTS, REPLIES = 4, 4  # of a batch: four posts with four replies each cost half of sixteen posts with one
+LEARNING_RATE, WARMUP, LONGEST_PROMPT = 4e-3, 30, 320
 STEPS_BETWEEN_CHECKPOINTS = 50
 
 # Mistral's own form: the instruction in brackets, the reply after it, an end of sentence after the reply
@@ -40,15 +42,19 @@ class Attempt(Protocol):
     def check(self) -> None: ...
 
 
-def teach_language_model(folder: Path, posts: Sequence[str], steps: int, seed: int, attempt: Attempt) -> None:
+def teach_language_model(
+    folder: Path, posts: Sequence[str], instruction: str, steps: int, seed: int, attempt: Attempt
+) -> None:
     """Write a Mistral and its tokenizer to ``folder``, taught for ``steps`` batches of invented replies to ``posts``.
 
-    A killed attempt resumes from its last checkpoint; the result is the same to the byte.
+    It learns from the prompts that it will be asked with, which begin with ``instruction``. A killed attempt resumes
+    from its last checkpoint; the result is the same to the byte.
     """
     tokenizer = make_tokenizer(posts)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = make_language_model(tokenizer)
+    scorer = ResponseScorer(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     checkpoint = attempt.scratch / "teaching.pt"
@@ -59,10 +65,11 @@ def teach_language_model(folder: Path, posts: Sequence[str], steps: int, seed: i
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         first = state["step"]
-    lessons = _lessons(tokenizer, posts)
+    lessons = _lessons(tokenizer, posts, instruction)
     model.train()
     for step in range(first, steps):
-        loss = _loss(model, *_batch(tokenizer, lessons, seed, step))
+        batch = pack(_batch(tokenizer, lessons, seed, step))
+        loss = -scorer(batch).sum() / len(batch.targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -73,6 +80,7 @@ def teach_language_model(folder: Path, posts: Sequence[str], steps: int, seed: i
             _save(checkpoint, model, optimizer, schedule, step + 1)
             attempt.check()
     model.eval()
+    model.set_attn_implementation("sdpa")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -122,9 +130,9 @@ def make_language_model(tokenizer: Any) -> Any:
     return MistralForCausalLM(config)
 
 
-def _lessons(tokenizer: Any, posts: Sequence[str]) -> list[tuple[str, list[int]]]:
+def _lessons(tokenizer: Any, posts: Sequence[str], instruction: str) -> list[tuple[str, list[int]]]:
     """The posts that are short enough to learn from, each with its prompt."""
-    prompts = ((post, answering_prompt(tokenizer, post)) for post in posts)
+    prompts = ((post, answering_prompt(tokenizer, post, instruction)) for post in posts)
     lessons = [(post, prompt) for post, prompt in prompts if len(prompt) <= LONGEST_PROMPT]
     if not lessons:
         raise InputError(
@@ -136,32 +144,15 @@ def _lessons(tokenizer: Any, posts: Sequence[str]) -> list[tuple[str, list[int]]
     return lessons
 
 
-def _batch(
-    tokenizer: Any, lessons: Sequence[tuple[str, list[int]]], seed: int, step: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Token ids, attention mask and labels (-100 outside the replies), each (BATCH, longest), padded on the right."""
+def _batch(tokenizer: Any, lessons: Sequence[tuple[str, list[int]]], seed: int, step: int) -> list[Tree]:
+    """``POSTS`` prompts with ``REPLIES`` invented replies each."""
     rng = rng_of(seed, "batch", step)
-    rows = []
-    for index in rng.integers(len(lessons), size=BATCH):
+    trees = []
+    for index in rng.integers(len(lessons), size=POSTS):
         post, prompt = lessons[index]
-        rows.append((prompt, response_tokens(tokenizer, compose_reply(post, rng))))
-    longest = max(len(prompt) + len(reply) for prompt, reply in rows)
-    ids = torch.full((BATCH, longest), tokenizer.pad_token_id)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-    for row, (prompt, reply) in enumerate(rows):
-        end = len(prompt) + len(reply)
-        ids[row, :end] = torch.tensor(prompt + reply)
-        mask[row, :end] = 1
-        labels[row, len(prompt) : end] = torch.tensor(reply)
-    return ids, mask, labels
-
-
-def _loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over the tokens of the replies; logits are made for these alone."""
-    hidden = model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
-    targets = labels[:, 1:]
-    spoken = targets != -100
-    return functional.cross_entropy(model.lm_head(hidden[spoken]), targets[spoken])
+        replies = (response_tokens(tokenizer, compose_reply(post, rng)) for _ in range(REPLIES))
+        trees.append(Tree(tuple(prompt), tuple(map(tuple, replies))))
+    return trees
 
 
 def _rate(step: int, steps: int) -> float:

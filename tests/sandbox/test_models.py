@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from modpo_hpc.errors import Interrupted
-from modpo_hpc.prompts import answering_messages, answering_prompt, response_tokens, reward_pair
+from modpo_hpc.prompts import INSTRUCTION, answering_messages, answering_prompt, response_tokens, reward_pair
 from modpo_hpc.sandbox.compose import compose_reply, every_sentence
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.sandbox.language_model import teach_language_model
@@ -43,7 +43,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Attempt]:
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("taught")
     attempt = Attempt(root / "scratch")
-    teach_language_model(root / "base", POSTS, STEPS, 42, attempt)
+    teach_language_model(root / "base", POSTS, INSTRUCTION, STEPS, 42, attempt)
     return root / "base", attempt
 
 
@@ -65,9 +65,9 @@ def test_the_base_model_is_a_small_mistral_that_learns(taught: tuple[Path, Attem
 def test_an_interrupted_lesson_ends_with_the_same_bytes(taught: tuple[Path, Attempt], tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     with pytest.raises(Interrupted):
-        teach_language_model(tmp_path / "lost", POSTS, STEPS, 42, Attempt(scratch, stop_after=50))
+        teach_language_model(tmp_path / "lost", POSTS, INSTRUCTION, STEPS, 42, Attempt(scratch, stop_after=50))
     resumed = Attempt(scratch)
-    teach_language_model(tmp_path / "base", POSTS, STEPS, 42, resumed)
+    teach_language_model(tmp_path / "base", POSTS, INSTRUCTION, STEPS, 42, resumed)
     assert len(resumed.losses) == STEPS - 50
     for file in sorted(taught[0].iterdir()):
         assert (tmp_path / "base" / file.name).read_bytes() == file.read_bytes(), file.name
