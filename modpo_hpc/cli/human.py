@@ -21,11 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sample.add_argument("--questions", type=int, default=100, metavar="N")
     sample.add_argument("--phase", metavar="PHASE", help="phase of the verdicts; the one with overall preference")
     sample.add_argument("--policies", nargs=2, default=[], metavar=("A", "B"), help="the two policies compared")
+    sample.add_argument(
+        "--next",
+        metavar="CRITERION",
+        help="begin a new round: of the questions that nobody judged, those that would narrow its interval most",
+    )
 
     forms = actions.add_parser("forms", help="one page for each rater, which works from disk")
     forms.add_argument("--raters", type=int, default=6, metavar="N", help="raters who judge every question")
-    forms.add_argument("--title", default="Which response is better?", help="heading of the pages")
-    forms.add_argument("--criteria", nargs="+", metavar="NAME", help="criteria; the seven of the paper")
+    forms.add_argument("--criteria", nargs="+", metavar="NAME", help="criteria instead of those of the study")
     forms.add_argument("--attention", type=int, metavar="N", help="attention checks a form; 0, for a crowd 2")
     forms.add_argument("--failures", type=int, default=0, metavar="N", help="failed checks that exclude nobody yet")
     forms.add_argument("--crowd", action="store_true", help="many short forms with a completion code, as for Prolific")
@@ -33,16 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forms.add_argument("--questions-per-form", type=int, default=20, metavar="N", help="crowd only")
     forms.add_argument("--completion-code", metavar="CODE", help="crowd only; one is drawn if not given")
 
-    actions.add_parser("simulate", help="let raters who do not exist fill in all forms (sandbox)")
+    simulate = actions.add_parser("simulate", help="let raters who do not exist fill in all forms (sandbox)")
 
     analyze = actions.add_parser("analyze", help="read the answers, unblind them, and make all tables")
-    analyze.add_argument("files", nargs="*", type=Path, metavar="FILE", help="files or folders; human/answers if none")
     analyze.add_argument("--partial", action="store_true", help="count files that are not complete as far as they go")
     analyze.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="draws of the questions")
     analyze.add_argument("--epsilon", type=float, default=0.2, help="of the alternative annotator test")
-    for action in (sample, forms, analyze, actions.choices["simulate"]):
+    for action in (sample, forms, simulate, analyze):
         action.add_argument("run_dir", metavar="DIR", help="run directory")
         action.add_argument("--json", action="store_true", help="print JSON alone")
+    for action in (forms, simulate, analyze):
+        action.add_argument("--round", type=int, metavar="N", help="round of questions; the newest if not given")
+    # after DIR: what comes first in a call is matched first
+    analyze.add_argument("files", nargs="*", type=Path, metavar="FILE", help="files or folders; human/answers if none")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,13 +62,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _sample(run: Run, arguments: argparse.Namespace) -> Shown:
+    from modpo_hpc.human.labels import next_sample
     from modpo_hpc.human.sample import choose_comparison, draw_sample, llm_outcomes
-    from modpo_hpc.human.study import keep_sample
+    from modpo_hpc.human.study import folder_of, keep_sample, rounds
 
-    comparison = choose_comparison(run.study, arguments.phase, arguments.policies)
-    sample = draw_sample(llm_outcomes(run, comparison), comparison, arguments.questions, run.study.seed)
-    path = keep_sample(run, sample)
-    lines = [f"{len(sample.questions)} questions, {comparison.a} (A) against {comparison.b} (B): {path}"]
+    saved = ""
+    if arguments.next:
+        sample, saving = next_sample(run, arguments.next, arguments.questions)
+        comparison = sample.comparison
+        path = keep_sample(folder_of(run, len(rounds(run)) + 1), sample)
+        if saving > 0.005:
+            saved = f"expected to tell as much as {len(sample.questions) / (1 - saving):.0f} drawn at random"
+        else:
+            saved = "by what is known so far, no better than a random sample"
+    else:
+        comparison = choose_comparison(run.study, arguments.phase, arguments.policies)
+        sample = draw_sample(llm_outcomes(run, comparison), comparison, arguments.questions, run.study.seed)
+        path = keep_sample(folder_of(run, 1), sample)
+    lines = [
+        f"{len(sample.questions)} questions, {comparison.a} (A) against {comparison.b} (B): {path}",
+        *([f"for {arguments.next}: {saved}"] if saved else []),
+    ]
     for row in sample.profile:
         shares = "   ".join(
             f"{name} {row[f'{name}_all']:.1%} -> {row[f'{name}_sample']:.1%}" for name in ("A", "tie", "B")
@@ -71,24 +92,26 @@ def _sample(run: Run, arguments: argparse.Namespace) -> Shown:
 
 
 def _forms(run: Run, arguments: argparse.Namespace) -> Shown:
-    from modpo_hpc.human.forms import CRITERIA, Key, forms_for_everyone, forms_for_many
-    from modpo_hpc.human.study import keep_forms, load_sample
-    from modpo_hpc.seeds import seed_of
+    from modpo_hpc.human.forms import Key, forms_for_everyone, forms_for_many, new_code, new_secret
+    from modpo_hpc.human.study import criteria_of, folder_of, keep_forms, load_sample
 
-    sample, seed = load_sample(run), run.study.seed
+    folder = folder_of(run, arguments.round)
+    sample, secret = load_sample(folder), new_secret()
     checks = arguments.attention if arguments.attention is not None else 2 if arguments.crowd else 0
     code = None
     if arguments.crowd:
-        code = arguments.completion_code or f"{seed_of(seed, run.provenance.get('id', ''), 'code') % 36**8:08X}"[-8:]
-        listed = forms_for_many(sample, arguments.raters_per_question, arguments.questions_per_form, checks, seed)
+        code = arguments.completion_code or new_code()
+        listed = forms_for_many(sample, arguments.raters_per_question, arguments.questions_per_form, checks, secret)
     else:
-        listed = forms_for_everyone(sample, arguments.raters, checks, seed)
-    key = Key(sample.comparison, tuple(arguments.criteria or CRITERIA), listed, arguments.failures, code)
-    pages = keep_forms(run, key, arguments.title, run.sandbox_mark)
+        listed = forms_for_everyone(sample, arguments.raters, checks, secret)
+    criteria = tuple(arguments.criteria or criteria_of(run.study, sample.comparison.phase))
+    key = Key(sample.comparison, criteria, listed, arguments.failures, code, secret)
+    pages = keep_forms(run, folder, key, run.sandbox_mark)
     lines = [
         f"{len(pages)} forms of {min(len(form.key) for form in listed)} to {max(len(form.key) for form in listed)} "
         f"questions: {pages[0].parent}",
-        "Send each rater one page. The key stays here: human/key.json.",
+        f"Send each rater one page. The key stays here: {folder / 'key.json'}",
+        *([] if run.study.human.notice else ["The pages warn raters of nothing: human.notice of the study is empty."]),
         *([f"completion code: {code}"] if code else []),
     ]
     return {"forms": [str(page) for page in pages], "completion_code": code}, lines
@@ -97,31 +120,33 @@ def _forms(run: Run, arguments: argparse.Namespace) -> Shown:
 def _simulate(run: Run, arguments: argparse.Namespace) -> Shown:
     from modpo_hpc.errors import InputError
     from modpo_hpc.human.simulate import fill_in
-    from modpo_hpc.human.study import keep_answers, load_key, texts_of
+    from modpo_hpc.human.study import folder_of, keep_answers, load_key, texts_of
 
     if "models" not in run.study.simulated:
         raise InputError(
             "simulated raters know the sandbox's sentences only", file=run.root, remedy="Send the forms to people."
         )
-    key = load_key(run)
+    folder = folder_of(run, arguments.round)
+    key = load_key(folder)
     posts, answers = texts_of(run, key.comparison)
-    paths = [keep_answers(run, form, fill_in(form, key, posts, answers, run.study.seed)) for form in key.forms]
+    paths = [keep_answers(folder, form, fill_in(form, key, posts, answers, run.study.seed)) for form in key.forms]
     return {"files": [str(path) for path in paths]}, [f"{len(paths)} files of simulated raters: {paths[0].parent}"]
 
 
 def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
     from modpo_hpc.errors import IncompleteError
     from modpo_hpc.human import study
-    from modpo_hpc.human.analysis import analyze, summary_lines
+    from modpo_hpc.human.analysis import analyze, of_rule, summary_lines
     from modpo_hpc.human.answers import judgments, ratings_of, read_answers
-    from modpo_hpc.human.figures import panels
     from modpo_hpc.human.forms import PREFIX
     from modpo_hpc.human.sample import llm_outcomes
+    from modpo_hpc.report.human_figures import panels
     from modpo_hpc.report.style import FORMATS, render
     from modpo_hpc.shards import atomic_file, marker_path
 
-    key, sample = study.load_key(run), study.load_sample(run)
-    usual = run.root / "human" / "answers"
+    folder = study.folder_of(run, arguments.round)
+    key, sample = study.load_key(folder), study.load_sample(folder)
+    usual = folder / "answers"
     places = arguments.files or [usual]
     paths = [
         path
@@ -145,12 +170,14 @@ def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
         "questions": len(sample.questions),
         "excluded": dict(ratings.excluded),
         "failures_allowed": key.failures_allowed,
+        "label": run.study.human.label,
         "not_handed_in": absent,
         "mark": mark,
         "tables": {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
     }
-    folder = study.keep_analysis(run, tables, judgments(handed, key), summary, mark)
-    figure = panels(tables, key.comparison.a, key.comparison.b, mark)
+    folder = study.keep_analysis(folder, tables, judgments(handed, key), summary, mark)
+    shown = of_rule(tables, run.study.human.label)
+    figure = panels(shown, key.comparison.a, key.comparison.b, mark)
     for form in FORMATS:
         with atomic_file(folder / f"clinicians.{form}") as stream:
             stream.write(render(figure, form))
@@ -162,7 +189,7 @@ def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
         f"A is {key.comparison.a}, B is {key.comparison.b}",
         *[f"excluded {rater}: {count} attention checks failed" for rater, count in ratings.excluded.items()],
         *([f"not handed in: {', '.join(absent)}"] if absent else []),
-        *summary_lines(tables, key.comparison.a, key.comparison.b),
+        *summary_lines(shown, key.comparison.a, key.comparison.b),
         f"tables and figure: {folder}",
         f"into the report: modpo report {run.root}",
     ]

@@ -1,4 +1,9 @@
-"""The alternative annotator test: may the model stand in for a rater? (Calderon, Reichart and Dror, ACL 2025)"""
+"""The alternative annotator test: may the model stand in for a rater? (Calderon, Reichart and Dror, ACL 2025)
+
+The test asks whether the model agrees with the others about as well as a rater does. Raters who click at random agree
+with nobody, so that any model passes; and where one answer is nearly always right, so does a constant. What the test
+found therefore counts only where the raters agree beyond chance and the model beats the best constant answer.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import ttest_1samp, wilcoxon
 
 from modpo_hpc.human.answers import MISSING
-from modpo_hpc.human.measures import Labels
+from modpo_hpc.human.measures import CLASSES, Labels
 
 FEWEST_FOR_T = 30
 
@@ -17,13 +23,39 @@ FEWEST_FOR_T = 30
 @dataclass(frozen=True)
 class AlternativeTest:
     """The outcome. ``winning_rate`` is the share of raters against whom the model holds its own; at a half or more the
-    model may replace a rater. ``advantage`` is the mean probability that it agrees with the others at least as well.
+    model passes. ``advantage`` is the mean probability that it agrees with the others at least as well.
     """
 
     raters: int
     winning_rate: float
     advantage: float
     passes: bool
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What a replacement must rest on, with intervals over questions drawn again.
+
+    ``alpha`` is Krippendorff's, of the raters among themselves; ``gain`` the mean share of the raters that the model
+    agrees with, less that of the best constant answer.
+    """
+
+    alpha: float
+    alpha_low: float
+    alpha_high: float
+    gain: float
+    gain_low: float
+    gain_high: float
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the raters agree more than chance would have it."""
+        return self.alpha_low > 0
+
+    @property
+    def beats_constant(self) -> bool:
+        """Whether the model says more than one answer given always."""
+        return self.gain_low > 0
 
 
 def alternative_annotator_test(
@@ -59,6 +91,42 @@ def alternative_annotator_test(
     rejected = _benjamini_yekutieli(np.array(p_values), level)
     rate = float(rejected.mean())
     return AlternativeTest(len(p_values), rate, float(np.mean(advantages)), rate >= 0.5)
+
+
+def grounds(human: Labels, model: Labels, draws: NDArray[np.int64], confidence: float) -> Grounds:
+    """The grounds for a replacement.
+
+    Args:
+        human: raters x questions.
+        model: questions.
+        draws: replicates x questions, places of the questions drawn again.
+    """
+    counts = np.stack([(human == one).sum(axis=0) for one in CLASSES], axis=1).astype(float)
+    questions = counts.shape[0]
+    weights = np.vstack([np.ones(questions), *(np.bincount(one, minlength=questions) for one in draws)])
+    judged = counts.sum(axis=1)
+    paired = (judged > 1).astype(float)
+    agreeing = paired * (counts * (counts - 1)).sum(axis=1) / np.maximum(judged - 1, 1)
+    usable = ((judged > 0) & (model != MISSING)).astype(float)
+    shares = usable[:, None] * counts / np.maximum(judged, 1)[:, None]
+    agreed = (shares * (model[:, None] == np.array(CLASSES))).sum(axis=1)
+    labels = weights @ (counts * paired[:, None])
+    total, number = labels.sum(axis=1), weights @ usable
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = (labels * (labels - 1)).sum(axis=1) / (total * (total - 1))
+        alpha = (weights @ agreeing / total - expected) / (1 - expected)
+        gain = weights @ agreed / number - (weights @ shares / number[:, None]).max(axis=1)
+    tail = (1 - confidence) / 2
+    (alpha_low, alpha_high), (gain_low, gain_high) = (_ends(one[1:], tail) for one in (alpha, gain))
+    return Grounds(float(alpha[0]), alpha_low, alpha_high, float(gain[0]), gain_low, gain_high)
+
+
+def _ends(values: NDArray[np.float64], tail: float) -> tuple[float, float]:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return math.nan, math.nan
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def _p_value(differences: np.ndarray, epsilon: float) -> float:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modpo_hpc.evaluation.agreement import fleiss_kappa, gwet_ac1, krippendorff_alpha, with_interval
-from modpo_hpc.human.alternative import alternative_annotator_test
+from modpo_hpc.evaluation.agreement import fleiss_kappa, gwet_ac1, krippendorff_alpha
+from modpo_hpc.human.alternative import alternative_annotator_test, grounds
 from modpo_hpc.human.answers import MISSING, TIE, WON_A, WON_B, Ratings
 from modpo_hpc.human.measures import CLASSES, Agreement, Labels, Rule, agreement, confusion, consensus, without
 from modpo_hpc.seeds import rng_of
@@ -59,27 +59,21 @@ def analyze(
             add("confusion", *[{**key, **row} for row in _confusion(truth, given)])
             add("consensus", *[{**key, **row} for row in _by_strength(human, given, truth, draws, confidence)])
         if criterion in model:
-            tested = asdict(alternative_annotator_test(human, model[criterion], epsilon))
-            of_model = _with_interval(
-                consensus(human), model[criterion], 2, _draws(human.shape[1], replicates, seed, criterion), confidence
+            tested = alternative_annotator_test(human, model[criterion], epsilon)
+            rests = grounds(human, model[criterion], _draws(human.shape[1], replicates, seed, criterion), confidence)
+            add(
+                "alternative",
+                {
+                    "criterion": criterion,
+                    "epsilon": epsilon,
+                    **asdict(tested),
+                    **asdict(rests),
+                    "beyond_chance": rests.beyond_chance,
+                    "beats_constant": rests.beats_constant,
+                    "may_replace": tested.passes and rests.beyond_chance and rests.beats_constant,
+                },
             )
-            grounds = {
-                "raters_alpha_low": _alpha_low(human, replicates, confidence, seed),
-                "model_low": of_model["accuracy_low"],
-                "constant": of_model["constant"],
-            }
-            may = tested["passes"] and grounds["raters_alpha_low"] > 0 and grounds["model_low"] > grounds["constant"]
-            add("alternative", {"criterion": criterion, "epsilon": epsilon, **tested, **grounds, "may_replace": may})
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
-
-
-def _alpha_low(human: Labels, replicates: int, confidence: float, seed: int) -> float:
-    """Lower bound of Krippendorff's alpha of the raters, questions drawn again; NaN where no two rated a question."""
-    if (np.asarray(human != MISSING).sum(axis=0) < 2).all():
-        return math.nan
-    ratings = human.T.astype(object)
-    ratings[human.T == MISSING] = None
-    return with_interval(krippendorff_alpha, ratings, replicates=replicates, confidence=confidence, seed=seed).low
 
 
 def _outcomes(truth: Labels, draws: np.ndarray, confidence: float) -> dict[str, Any]:
@@ -247,17 +241,48 @@ def _bounds(values: np.ndarray, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def of_rule(tables: Tables, rule: str) -> Tables:
+    """``tables`` with the rows of one rule for the label of a question."""
+    return {
+        name: table[table["rule"] == rule].drop(columns="rule") if "rule" in table else table
+        for name, table in tables.items()
+    }
+
+
+def replacement(tested: Mapping[Any, Any]) -> str:
+    """What a row of the table ``alternative`` says of the model in a rater's place."""
+    if not tested["raters"]:
+        return "with one rater a question, whether the model could replace one cannot be tested"
+    if not tested["beyond_chance"]:
+        return (
+            f"the raters agree no better than chance (Krippendorff's alpha {_number(tested['alpha'])}, interval "
+            f"{_number(tested['alpha_low'])} to {_number(tested['alpha_high'])}), so that nothing can be said of the "
+            "model in a rater's place"
+        )
+    if not tested["beats_constant"]:
+        return (
+            "the model agrees with the raters no better than one answer given always (difference "
+            f"{_number(tested['gain'])}, interval {_number(tested['gain_low'])} to {_number(tested['gain_high'])}), "
+            "so it replaces nobody"
+        )
+    verdict = "may replace a rater" if tested["may_replace"] else "may not replace a rater"
+    return (
+        f"the model {verdict} (alternative annotator test, winning rate {_number(tested['winning_rate'])}, advantage "
+        f"{_number(tested['advantage'])}, epsilon {tested['epsilon']:g})"
+    )
+
+
 def summary_lines(tables: Tables, a: str, b: str) -> list[str]:
-    """The results in sentences, for the terminal."""
+    """The results in sentences, for the terminal; ``tables`` are those of one rule."""
     lines = []
-    outcomes = tables["outcomes"].query("rule == 'majority'").set_index("criterion")
+    outcomes = tables["outcomes"].set_index("criterion")
     agree = tables["raters_agree"].set_index("criterion")
     for criterion, row in outcomes.iterrows():
         lines.append(
             f"{str(criterion).replace('_', ' '):<24} {a} {row['A_share']:>6.1%}  tie {row['tie_share']:>6.1%}  {b} "
             f"{row['B_share']:>6.1%}   Fleiss' kappa {_number(agree.at[criterion, 'fleiss_kappa'])}"
         )
-    measured = tables["model_agrees"].query("rule == 'majority'")
+    measured = tables["model_agrees"]
     for criterion, part in measured.groupby("criterion", sort=False):
         by_who = part.set_index("who")
         if "model" not in by_who.index:
@@ -270,22 +295,9 @@ def summary_lines(tables: Tables, a: str, b: str) -> list[str]:
             f"(AC1 {_number(people['ac1'])})"
         )
     for tested in tables.get("alternative", pd.DataFrame()).to_dict("records"):
-        lines.append(
-            f"{tested['criterion'].replace('_', ' ')}: the model {_verdict(tested)} (alternative annotator test, "
-            f"winning rate {_number(tested['winning_rate'])}, advantage {_number(tested['advantage'])}, "
-            f"epsilon {tested['epsilon']:g})"
-        )
+        lines.append(f"{tested['criterion'].replace('_', ' ')}: {replacement(tested)}")
     return lines
 
 
-def _verdict(tested: Mapping[Any, Any]) -> str:
-    """Whether the model may replace a rater: only where the raters agree on something, and it knows more than none."""
-    if not tested["raters_alpha_low"] > 0:
-        return "can not be shown to replace a rater: the raters agree no better than chance could let them"
-    if not tested["model_low"] > tested["constant"]:
-        return "may not replace a rater: it is not shown to be better than always giving the same answer"
-    return "may replace a rater" if tested["passes"] else "may not replace a rater"
-
-
 def _number(value: Any) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
+    return "n/a" if value is None or math.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)

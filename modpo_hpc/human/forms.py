@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.human.sample import Comparison, Sample
 from modpo_hpc.judging.tasks import Criterion
 from modpo_hpc.seeds import rng_of
+from modpo_hpc.study.human import Human
 
-CRITERIA = (
-    "empathy",
-    "active_listening",
-    "self_motivated_change",
-    "trust_rapport",
-    "patient_autonomy",
-    "safety",
-    "overall",
-)
 CHOICES = ("A", "B", "equal")
 PREFIX = "answers_"
 
@@ -48,13 +41,18 @@ class Form:
 
 @dataclass(frozen=True)
 class Key:
-    """The key of all forms of a study. Without it the answers say nothing."""
+    """The key of all forms of a study. Without it the answers say nothing.
+
+    Who stands on which side is drawn from ``secret``, so that nobody who has the page, the code and the study's seed
+    can draw it again; and the stamp on the page, a hash of the key with its secret, gives no guess away as right.
+    """
 
     comparison: Comparison
     criteria: tuple[str, ...]
     forms: tuple[Form, ...]
     failures_allowed: int
     completion_code: str | None
+    secret: str
 
     @property
     def stamp(self) -> str:
@@ -75,10 +73,21 @@ class Key:
             forms,
             raw["failures_allowed"],
             raw["completion_code"],
+            raw["secret"],
         )
 
 
-def forms_for_everyone(sample: Sample, raters: int, attention: int, seed: int) -> tuple[Form, ...]:
+def new_secret() -> str:
+    """What the blinding of one set of forms rests on: 128 bits from the machine's source of randomness."""
+    return secrets.token_hex(16)
+
+
+def new_code() -> str:
+    """A completion code that nobody can guess: eight letters and digits that are not mistaken for one another."""
+    return "".join(secrets.choice("23456789ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(8))
+
+
+def forms_for_everyone(sample: Sample, raters: int, attention: int, secret: str) -> tuple[Form, ...]:
     """A form of all questions for each of ``raters``, each in an order of its own.
 
     Raises:
@@ -87,17 +96,18 @@ def forms_for_everyone(sample: Sample, raters: int, attention: int, seed: int) -
     if raters < 1:
         raise InputError("at least one rater is needed", field="--raters", value=raters, remedy="Give 1 or more.")
     return tuple(
-        _form(f"rater{number:02d}", sample.questions, sample.comparison, attention, seed)
+        _form(f"rater{number:02d}", sample.questions, sample.comparison, attention, secret)
         for number in range(1, raters + 1)
     )
 
 
 def forms_for_many(
-    sample: Sample, raters_per_question: int, questions_per_form: int, attention: int, seed: int
+    sample: Sample, raters_per_question: int, questions_per_form: int, attention: int, secret: str
 ) -> tuple[Form, ...]:
     """Short forms for a crowd: each question is on exactly ``raters_per_question`` forms, never twice on one.
 
-    Every round cuts the questions, shuffled anew, into forms of about ``questions_per_form``.
+    For each rater that a question is to have, all questions are shuffled anew and cut into forms of about
+    ``questions_per_form``.
 
     Raises:
         InputError: fewer than one rater a question or question a form.
@@ -108,16 +118,16 @@ def forms_for_many(
     cuts = max(1, round(len(sample.questions) / questions_per_form))
     forms: list[Form] = []
     for turn in range(raters_per_question):
-        order = rng_of(seed, "human", "round", turn).permutation(len(sample.questions))
+        order = rng_of(secret, "human", "cut", turn).permutation(len(sample.questions))
         for cut in range(cuts):
             part = order[cut * len(order) // cuts : (cut + 1) * len(order) // cuts]
             questions = [sample.questions[place] for place in part]
-            forms.append(_form(f"form{len(forms) + 1:03d}", questions, sample.comparison, attention, seed))
+            forms.append(_form(f"form{len(forms) + 1:03d}", questions, sample.comparison, attention, secret))
     return tuple(forms)
 
 
-def _form(form_id: str, questions: Sequence[str], comparison: Comparison, attention: int, seed: int) -> Form:
-    rng = rng_of(seed, "human", "form", form_id)
+def _form(form_id: str, questions: Sequence[str], comparison: Comparison, attention: int, secret: str) -> Form:
+    rng = rng_of(secret, "human", "form", form_id)
     order = [questions[place] for place in rng.permutation(len(questions))]
     # either policy stands on the left as often as the other, for every rater
     a_first = rng.permutation(len(order)) < (len(order) + int(rng.integers(2))) // 2
@@ -144,7 +154,7 @@ def render(
     questions: Mapping[str, str],
     answers: Mapping[str, Mapping[str, str]],
     criteria: Sequence[Criterion],
-    title: str,
+    words: Human,
     mark: str | None,
 ) -> str:
     """The page of ``form``: one file that works from disk, without the names of the policies and without the key.
@@ -152,10 +162,11 @@ def render(
     Args:
         questions: question id -> post.
         answers: policy -> question id -> answer.
+        words: what the study tells its raters.
     """
     environment = Environment(
         loader=PackageLoader("modpo_hpc.human"),
-        autoescape=select_autoescape(),
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -170,7 +181,7 @@ def render(
     # "<" never occurs in the data block, so no text can end it or start another element
     data = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")
     return environment.get_template("form.html.j2").render(
-        title=title, data=data, form_id=form.form_id, mark=mark, prefix=PREFIX, crowd=key.completion_code is not None
+        words=words, data=data, form_id=form.form_id, mark=mark, prefix=PREFIX, crowd=key.completion_code is not None
     )
 
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.personas.seats import allocate
+from modpo_hpc.human.active import design, draw
+from modpo_hpc.personas.quota import allocate
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import Study
@@ -29,13 +30,18 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Sample:
-    """Questions for people to judge. ``profile``: outcomes of each criterion, in the test set and in the sample."""
+    """Questions for people to judge.
+
+    ``profile``: outcomes of each criterion, in the test set and in the sample. ``inclusion``: probability of every
+    question of the test set to be drawn, had none been labelled before; what is estimated is weighted by it.
+    """
 
     comparison: Comparison
     questions: tuple[str, ...]
     strata: tuple[str, ...]
     profile: tuple[Mapping[str, object], ...]
     seed: int
+    inclusion: Mapping[str, float]
 
     def as_json(self) -> dict[str, object]:
         """The sample as a JSON object."""
@@ -80,6 +86,15 @@ def choose_comparison(study: Study, phase: str | None, policies: Sequence[str]) 
 def llm_outcomes(run: Run, comparison: Comparison) -> pd.DataFrame:
     """Who won each test question by the majority of its personas: questions x criteria, 1 for A, -1 for B, 0 a tie.
 
+    Raises: as :func:`llm_shares`.
+    """
+    shares = llm_shares(run, comparison)
+    return (shares > 0.5).astype(int) - (shares < 0.5).astype(int)
+
+
+def llm_shares(run: Run, comparison: Comparison) -> pd.DataFrame:
+    """Share of the personas' votes that A has on each test question, ties as halves: questions x criteria.
+
     Raises:
         IncompleteError: the verdicts are not finished.
         InputError: there are none for these two policies.
@@ -98,11 +113,12 @@ def llm_outcomes(run: Run, comparison: Comparison) -> pd.DataFrame:
             remedy="See the study.",
         )
     table = run.table("verdicts", ["policy_a", "question_id", "criterion", "winner"], shard_ids).to_pandas()
-    worth = table["winner"].astype(str).map({"A": 1, "B": -1}).fillna(0)
-    worth[table["policy_a"].astype(str) == comparison.b] *= -1
+    worth = table["winner"].astype(str).map({"A": 1.0, "B": 0.0, "tie": 0.5})
+    turned = table["policy_a"].astype(str) == comparison.b
+    worth[turned] = 1 - worth[turned]
     keys = [table["question_id"].astype(str), table["criterion"].astype(str)]
-    sums = worth.groupby(keys).sum().unstack()
-    return (sums > 0).astype(int) - (sums < 0).astype(int)
+    # a vote that could not be read is none, and a question without votes is a draw
+    return worth.groupby(keys).mean().unstack().fillna(0.5).round(12)
 
 
 def draw_sample(outcomes: pd.DataFrame, comparison: Comparison, size: int, seed: int) -> Sample:
@@ -130,13 +146,26 @@ def draw_sample(outcomes: pd.DataFrame, comparison: Comparison, size: int, seed:
         for place, question in enumerate(outcomes.index)
     }
     rng = rng_of(seed, "human", "sample", comparison.a, comparison.b)
-    seats = allocate(Counter(cells.values()), ("all", *strata), {"all": size}, {}, rng)
+    allocation = allocate(Counter(cells.values()), ("all", *strata), {"all": size}, {}, rng)
     chosen: list[str] = []
-    for cell, number in sorted(seats.of.items()):
+    for cell, number in sorted(allocation.counts.items()):
         members = sorted(question for question, place in cells.items() if place == cell)
         chosen += [members[place] for place in rng.permutation(len(members))[:number]]
     picked = outcomes.loc[[question in set(chosen) for question in outcomes.index.astype(str)]]
-    profile = tuple(
+    share = size / len(outcomes)
+    return Sample(
+        comparison,
+        tuple(str(one) for one in picked.index),
+        strata,
+        profile(outcomes, picked),
+        seed,
+        {str(question): share for question in outcomes.index},
+    )
+
+
+def profile(outcomes: pd.DataFrame, picked: pd.DataFrame) -> tuple[Mapping[str, object], ...]:
+    """Shares of A, ties and B under each criterion, among all and among those ``picked``."""
+    return tuple(
         {
             "criterion": name,
             **{
@@ -147,4 +176,38 @@ def draw_sample(outcomes: pd.DataFrame, comparison: Comparison, size: int, seed:
         }
         for name in outcomes.columns
     )
-    return Sample(comparison, tuple(str(one) for one in picked.index), strata, profile, seed)
+
+
+def draw_next(
+    outcomes: pd.DataFrame, shares: pd.Series, labels: pd.Series, comparison: Comparison, size: int, seed: int
+) -> tuple[Sample, float]:
+    """A sample of the questions whose labels would narrow the interval most, and what it saves against a random one.
+
+    Args:
+        outcomes: as from :func:`llm_outcomes`.
+        shares: votes for A under the criterion that the sample is for, by question; its name is the criterion.
+        labels: people's labels under it (1, .5, 0), by question, of those that are labelled.
+
+    Raises:
+        InputError: fewer questions are left.
+    """
+    predicted = shares.to_numpy(float)
+    labelled = shares.index.isin(labels.index)
+    left = int((~labelled).sum())
+    if size > left:
+        raise InputError(
+            f"{size} questions are wanted, but {left} are not labelled yet",
+            field="--questions",
+            value=size,
+            remedy="Ask for fewer.",
+        )
+    residuals = labels.reindex(shares.index[labelled]).to_numpy(float) - predicted[labelled]
+    planned = design(predicted, labelled, residuals, size)
+    places = draw(planned.inclusion, ~labelled, rng_of(seed, "human", "next", comparison.a, comparison.b, len(labels)))
+    questions = tuple(str(one) for one in shares.index[places])
+    inclusion = {str(name): float(one) for name, one in zip(shares.index, planned.inclusion, strict=True)}
+    picked = outcomes.loc[list(questions)]
+    return (
+        Sample(comparison, questions, (str(shares.name),), profile(outcomes, picked), seed, inclusion),
+        planned.saving,
+    )

@@ -1,4 +1,7 @@
-"""The files of a human study inside a run: ``human/`` with the sample, the key, the forms and the analysis."""
+"""The files of a human study inside a run: ``human/`` with the sample, the key, the forms and the analysis.
+
+Later rounds, which ask for more labels, stand in ``human/round2`` and so on, each with its own sample and key.
+"""
 
 from __future__ import annotations
 
@@ -23,54 +26,78 @@ from modpo_hpc.human.sample import Comparison, Sample
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.run import Run
 from modpo_hpc.shards import atomic_file
+from modpo_hpc.study import Study
 
 
-def folder_of(run: Run) -> Path:
-    """Where a run keeps its human study, closed to others."""
-    folder = run.root / "human"
-    folder.mkdir(mode=0o700, exist_ok=True)
+def rounds(run: Run) -> list[Path]:
+    """The folders of the rounds that have a sample, in their order."""
+    first = run.root / "human"
+    later = sorted(first.glob("round*"), key=lambda path: int(path.name.removeprefix("round")))
+    return [folder for folder in (first, *later) if (folder / "sample.json").exists()]
+
+
+def folder_of(run: Run, number: int | None = None) -> Path:
+    """The folder of round ``number`` (1, 2, ...; the newest if empty), made if need be, closed to others.
+
+    Raises:
+        InputError: there is no such round, nor is it the next one.
+    """
+    there = len(rounds(run))
+    number = max(there, 1) if number is None else number
+    if not 1 <= number <= there + 1:
+        raise InputError(
+            "there is no such round", field="--round", value=number, remedy=f"{run.root} has {there} of them."
+        )
+    folder = run.root / "human" if number == 1 else run.root / "human" / f"round{number}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
-def keep_sample(run: Run, sample: Sample) -> Path:
+def keep_sample(folder: Path, sample: Sample) -> Path:
     """Write the sample.
 
     Raises:
         InputError: there are forms already, which rest on another sample.
     """
-    folder = folder_of(run)
     if (folder / "key.json").exists():
         raise InputError(
             "the forms of this run are made already, from another sample",
             file=folder / "key.json",
-            remedy="Remove the folder human/ if no answers are out yet, or use another run.",
+            remedy=f"Ask for more labels with --next, or remove {folder} if no form is out yet.",
         )
     return _write_json(folder / "sample.json", sample.as_json())
 
 
-def load_sample(run: Run) -> Sample:
-    """The sample of the run.
+def load_sample(folder: Path) -> Sample:
+    """The sample of a round.
 
     Raises:
         IncompleteError: none is drawn.
     """
-    raw = _load(run, "sample.json", "modpo human sample")
+    raw = _load(folder / "sample.json", "modpo human sample")
     return Sample(
         Comparison(**raw["comparison"]),
         tuple(raw["questions"]),
         tuple(raw["strata"]),
         tuple(raw["profile"]),
         raw["seed"],
+        raw["inclusion"],
     )
 
 
-def load_key(run: Run) -> Key:
-    """The key of the run's forms.
+def load_key(folder: Path) -> Key:
+    """The key of the forms of a round.
 
     Raises:
         IncompleteError: no forms are made.
     """
-    return Key.from_json(_load(run, "key.json", "modpo human forms"))
+    return Key.from_json(_load(folder / "key.json", "modpo human forms"))
+
+
+def criteria_of(study: Study, phase: str) -> tuple[str, ...]:
+    """The criteria on the forms: those of the study, else what personas rank by and what the phase judges."""
+    listed = (*study.criteria.rank, *study.judging.phases[phase].criteria)
+    return study.human.criteria or tuple(dict.fromkeys(listed))
 
 
 def texts_of(run: Run, comparison: Comparison) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
@@ -83,18 +110,17 @@ def texts_of(run: Run, comparison: Comparison) -> tuple[dict[str, str], dict[str
     return posts, answers
 
 
-def keep_forms(run: Run, key: Key, title: str, mark: str | None) -> list[Path]:
+def keep_forms(run: Run, folder: Path, key: Key, mark: str | None) -> list[Path]:
     """Write the key and a page for each form.
 
     Raises:
         InputError: there are forms already.
     """
-    folder = folder_of(run)
     if (folder / "key.json").exists():
         raise InputError(
             "the forms of this run are made already",
             file=folder / "forms",
-            remedy="New forms make answers to the old ones useless. Remove the folder human/ if none are out yet.",
+            remedy=f"New forms make answers to the old ones useless. Remove {folder} if none are out yet.",
         )
     criteria = load_criteria(run.study.criteria.files, key.criteria)
     posts, answers = texts_of(run, key.comparison)
@@ -103,15 +129,15 @@ def keep_forms(run: Run, key: Key, title: str, mark: str | None) -> list[Path]:
         page = folder / "forms" / f"{form.form_id}.html"
         page.parent.mkdir(mode=0o700, exist_ok=True)
         with atomic_file(page, "w") as stream:
-            stream.write(render(form, key, posts, answers, criteria, title, mark))
+            stream.write(render(form, key, posts, answers, criteria, run.study.human, mark))
         pages.append(page)
     _write_json(folder / "key.json", key.as_json())
     return pages
 
 
-def keep_answers(run: Run, form: Form, filled: Mapping[str, object]) -> Path:
+def keep_answers(folder: Path, form: Form, filled: Mapping[str, object]) -> Path:
     """Write a file of answers as a rater's browser would."""
-    folder = folder_of(run) / "answers"
+    folder = folder / "answers"
     folder.mkdir(mode=0o700, exist_ok=True)
     return _write_json(folder / f"{PREFIX}{form.form_id}.json", filled)
 
@@ -123,10 +149,10 @@ def model_labels(outcomes: pd.DataFrame, questions: Sequence[str]) -> dict[str, 
 
 
 def keep_analysis(
-    run: Run, tables: Tables, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], mark: str | None
+    folder: Path, tables: Tables, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], mark: str | None
 ) -> Path:
     """Write every table as CSV, the judgments as Parquet and the summary as JSON."""
-    folder = folder_of(run) / "analysis"
+    folder = folder / "analysis"
     folder.mkdir(mode=0o700, exist_ok=True)
     for name, table in tables.items():
         with atomic_file(folder / f"{name}.csv", "w") as stream:
@@ -137,10 +163,9 @@ def keep_analysis(
     return folder
 
 
-def _load(run: Run, name: str, command: str) -> dict[str, Any]:
-    path = run.root / "human" / name
+def _load(path: Path, command: str) -> dict[str, Any]:
     if not path.exists():
-        raise IncompleteError(f"{path} is not there yet. Make it with: {command} {run.root}")
+        raise IncompleteError(f"{path} is not there yet. Make it with: {command} DIR")
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.personas.answers import NOT_STATED
-from modpo_hpc.personas.seats import Cell, allocate, proportional
+from modpo_hpc.personas.quota import Cell, allocate, proportional
 from modpo_hpc.personas.survey import Participant
 
 ATTRIBUTES = ("population", "gender", "primary ethnicity", "age group", "primary preference")
@@ -37,9 +37,9 @@ def select(
 ) -> Selection:
     """Choose ``train + test`` of ``pool`` and divide them.
 
-    First each cell of ``ATTRIBUTES`` gets its seats: in proportion, with the populations met exactly and the rarest
+    First each cell of ``ATTRIBUTES`` gets its quota: in proportion, with the populations met exactly and the rarest
     groups kept; where the proportions leave a choice, cells of people unlike the rest of the pool come first. A cell
-    with more people than seats is thinned to those whose texts differ most from one another and from all chosen
+    with more people than its quota is thinned to those whose texts differ most from one another and from all chosen
     before. The test set is then drawn by the same attributes, with at least ``rarest_in_test`` of each gender and each
     primary ethnicity that was stated.
 
@@ -54,13 +54,13 @@ def select(
     wanted = _checked_quota(quota, Counter(one.population for one in pool), total)
     cells = [_cell(one) for one in pool]
     similarity = _similarity(texts)
-    seats = allocate(
+    allocation = allocate(
         Counter(cells), ATTRIBUTES, wanted, _minimum(2 * rarest_in_test), rng, _commonness(cells, similarity)
     )
-    chosen = _thin(cells, seats.of, similarity, scores)
+    chosen = _thin(cells, allocation.counts, similarity, scores)
 
     sizes = Counter(pool[place].population for place in chosen)
-    test_seats = allocate(
+    of_test = allocate(
         Counter(cells[place] for place in chosen),
         ATTRIBUTES,
         proportional(sizes, test),
@@ -68,7 +68,7 @@ def select(
         rng,
     )
     drawn: list[int] = []
-    for cell, number in sorted(test_seats.of.items()):
+    for cell, number in sorted(of_test.counts.items()):
         members = [place for place in chosen if cells[place] == cell]
         drawn += [members[place] for place in rng.permutation(len(members))[:number]]
     in_test = set(drawn)
@@ -76,8 +76,8 @@ def select(
         train=tuple(place for place in chosen if place not in in_test),
         test=tuple(sorted(in_test)),
         reasons=(
-            *(f"selection, {reason}" for reason in seats.reasons),
-            *(f"test set, {reason}" for reason in test_seats.reasons),
+            *(f"selection, {reason}" for reason in allocation.reasons),
+            *(f"test set, {reason}" for reason in of_test.reasons),
         ),
     )
 
@@ -129,9 +129,9 @@ def _commonness(cells: Sequence[Cell], similarity: np.ndarray) -> dict[Cell, flo
 
 
 def _thin(
-    cells: Sequence[Cell], seats: Mapping[Cell, int], similarity: np.ndarray, scores: Sequence[float]
+    cells: Sequence[Cell], quota: Mapping[Cell, int], similarity: np.ndarray, scores: Sequence[float]
 ) -> list[int]:
-    """Places that fill the seats: in each cell the ones least like any chosen before (farthest-point selection).
+    """Places that fill the quota: in each cell the ones least like any chosen before (farthest-point selection).
 
     The smallest cells choose first, since they have least to choose from; the quality score breaks ties.
     """
@@ -139,11 +139,11 @@ def _thin(
     for place, cell in enumerate(cells):
         members[cell].append(place)
     chosen: list[int] = []
-    rank: Callable[[Cell], tuple[int, Cell]] = lambda cell: (len(members[cell]) - seats[cell], cell)  # noqa: E731
+    rank: Callable[[Cell], tuple[int, Cell]] = lambda cell: (len(members[cell]) - quota[cell], cell)  # noqa: E731
     nearest = np.zeros(len(cells))
     for cell in sorted(members, key=rank):
         left = list(members[cell])
-        for _ in range(seats[cell]):
+        for _ in range(quota[cell]):
             best = min(left, key=lambda place: (round(float(nearest[place]), 9), -scores[place], place))
             left.remove(best)
             chosen.append(best)

@@ -8,9 +8,16 @@ from typing import Any
 
 import pandas as pd
 
+from modpo_hpc.human.analysis import of_rule, replacement
 from modpo_hpc.report import formats
 from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
 from modpo_hpc.run import Run
+
+LABELS = {
+    "majority": "the majority of the raters who saw a difference",
+    "plurality": "the label given most often",
+    "absolute": "more than half of the raters",
+}
 
 
 def human_section(run: Run) -> Section | None:
@@ -18,10 +25,11 @@ def human_section(run: Run) -> Section | None:
     path = run.root / "human" / "analysis" / "summary.json"
     if not path.exists():
         return None
-    from modpo_hpc.human.figures import panels
+    from modpo_hpc.report.human_figures import panels
 
     summary = json.loads(path.read_text(encoding="utf-8"))
-    tables = {name: _frame(rows) for name, rows in summary["tables"].items()}
+    every = {name: _frame(rows) for name, rows in summary["tables"].items()}
+    tables, label = of_rule(every, summary["label"]), LABELS[summary["label"]]
     a, b = summary["a"], summary["b"]
     people = "simulated raters" if summary["mark"] == "sandbox: simulated raters" else "raters"
     return Section(
@@ -32,14 +40,14 @@ def human_section(run: Run) -> Section | None:
         pictures=[
             Picture(
                 "clinicians",
-                "Outcomes by the majority of the raters; agreement of the model and of each rater left out, with "
+                f"Outcomes by {label}; agreement of the model and of each rater left out, with "
                 "standard errors over raters and, dashed, the accuracy of always giving the same answer; accuracy by "
                 "strength of consensus, with intervals of questions drawn again; confusion.",
                 partial(panels, tables, a, b, summary["mark"]),
                 wide=True,
             )
         ],
-        tables=[_outcomes(tables, a, b), *([_model(tables)] if "same_truth" in tables else [])],
+        tables=[_outcomes(tables, a, b, label), *([_model(tables, label)] if "same_truth" in tables else [])],
     )
 
 
@@ -49,16 +57,12 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return frame.astype({str(name): float for name in frame.columns if frame[name].isna().all()})
 
 
-def _majority(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(name): value for name, value in row.items()}
-        for row in table.to_dict("records")
-        if row["rule"] == "majority"
-    ]
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _findings(tables: dict[str, pd.DataFrame], a: str, b: str) -> list[str]:
-    best = max(_majority(tables["outcomes"]), key=lambda row: row["A_share"] - row["B_share"])
+    best = max(_rows(tables["outcomes"]), key=lambda row: row["A_share"] - row["B_share"])
     shares = f"{formats.percent(best['A_share'])} of the questions, against {formats.percent(best['B_share'])} for {b}"
     found = [
         f"{a} is preferred most clearly for {formats.title(best['criterion'])}: on {shares}."
@@ -66,17 +70,19 @@ def _findings(tables: dict[str, pd.DataFrame], a: str, b: str) -> list[str]:
         else f"{a} is not preferred to {b} for any criterion; it comes nearest for {formats.title(best['criterion'])}: "
         f"on {shares}."
     ]
-    for row in _majority(tables["same_truth"]) if "same_truth" in tables else []:
+    for row in _rows(tables["same_truth"]) if "same_truth" in tables else []:
         if row["raters"]:
             found.append(
                 f"{formats.title(row['criterion']).capitalize()}: against what the other raters said, the model is "
                 f"right on {formats.percent(row['model'])} of the questions, a rater on "
                 f"{formats.percent(row['rater'])}."
             )
+    for row in _rows(tables["alternative"]) if "alternative" in tables else []:
+        found.append(f"{formats.title(row['criterion']).capitalize()}: {replacement(row)}.")
     return found
 
 
-def _outcomes(tables: dict[str, pd.DataFrame], a: str, b: str) -> Shown:
+def _outcomes(tables: dict[str, pd.DataFrame], a: str, b: str, label: str) -> Shown:
     agree = {row["criterion"]: row for row in tables["raters_agree"].to_dict("records")}
     rows = [
         [
@@ -88,15 +94,13 @@ def _outcomes(tables: dict[str, pd.DataFrame], a: str, b: str) -> Shown:
             formats.decimals(agree[row["criterion"]]["fleiss_kappa"]),
             formats.decimals(agree[row["criterion"]]["gwet_ac1"]),
         ]
-        for row in _majority(tables["outcomes"])
+        for row in _rows(tables["outcomes"])
     ]
     headings = ("questions", a, "ties", b, "Fleiss' kappa", "AC1")
-    return Shown(
-        "Outcomes by the majority of the raters", [text("Criterion"), *numbers(*headings)], rows, "human_outcomes"
-    )
+    return Shown(f"Outcomes by {label}", [text("Criterion"), *numbers(*headings)], rows, "human_outcomes")
 
 
-def _model(tables: dict[str, pd.DataFrame]) -> Shown:
+def _model(tables: dict[str, pd.DataFrame], label: str) -> Shown:
     rows = [
         [
             formats.title(row["criterion"]),
@@ -104,12 +108,12 @@ def _model(tables: dict[str, pd.DataFrame]) -> Shown:
             f"{row['n']:.0f}",
             *(formats.decimals(row[name]) for name in ("accuracy", "constant", "balanced", "kappa", "ac1")),
         ]
-        for row in _majority(tables["model_agrees"])
+        for row in _rows(tables["model_agrees"])
     ]
     headings = ("questions", "accuracy", "same answer always", "balanced accuracy", "Cohen's kappa", "AC1")
     columns = [text("Criterion"), text("Who"), *numbers(*headings)]
     return Shown(
-        "The model, and the raters (mean of each against the others), against the majority; ties left out",
+        f"The model, and the raters (mean of each against the others), against {label}; ties left out",
         columns,
         rows,
         "human_agreement",

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import yaml
 
-from modpo_hpc.personas.columns import load_columns
+from modpo_hpc.resources import resource
 from modpo_hpc.seeds import rng_of
 
 POPULATIONS: Mapping[str, int] = {"campus": 124, "community": 211}
@@ -86,7 +87,8 @@ Row = dict[str, str]
 
 def invented_survey(seed: int) -> dict[str, list[Row]]:
     """Population label -> rows, each from header (the wording of the built-in column mapping) to cell."""
-    headers = {name: field.question for name, field in load_columns().fields.items()}
+    fields = yaml.safe_load(resource("configs/survey/columns.yaml").read_text(encoding="utf-8"))["fields"]
+    headers = {name: field["question"] for name, field in fields.items()}
     ratings = _ratings(sum(POPULATIONS.values()), rng_of(seed, "survey", "ratings"))
     survey: dict[str, list[Row]] = {}
     number = 0

@@ -12,6 +12,7 @@ from modpo_hpc.study.alignment import Alignment
 from modpo_hpc.study.data import Data, Models, Personas
 from modpo_hpc.study.evaluation import Resources, SimulatedPart, Statistics
 from modpo_hpc.study.generation import Generation
+from modpo_hpc.study.human import Human
 from modpo_hpc.study.judging import Criteria, Judge, Judges, Judging, Ranking
 from modpo_hpc.study.rewards import Rewards
 from modpo_hpc.study.toxicity import Toxicity
@@ -36,6 +37,7 @@ class Study(Section):
     judging: Judging
     statistics: Statistics = Statistics()
     toxicity: Toxicity = Toxicity()
+    human: Human = Human()
     shards: dict[str, int] = Field(default_factory=dict, description="stage -> number of blocks its work is cut into")
     resources: dict[str, Resources] = Field(default_factory=dict, description="stage -> what one of its shards takes")
 

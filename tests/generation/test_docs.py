@@ -61,12 +61,26 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     return parser
 
 
+def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """The arguments of a parser and of its subparsers."""
+    found = []
+    for action in parser._actions:
+        inner = action.choices.values() if isinstance(action, argparse._SubParsersAction) else ()
+        found += [action, *(one for part in inner for one in actions_of(part))]
+    return found
+
+
 @pytest.mark.parametrize("page", READABLE, ids=NAMES)
 def test_every_command_in_the_docs_is_understood(page):
     """A line of a block is a whole command; in running text a command is named, with options that it has."""
     text = page.read_text()
     for words in commands_in(text, r"^ *modpo +([a-z]+ .*)$"):
-        parser_of(words[0]).parse_args(words[1:])
+        parser = parser_of(words[0])
+        understood = vars(parser.parse_args(words[1:]))
+        for action in actions_of(parser):
+            given = understood.get(action.dest)
+            folders = [one for one in (given if isinstance(given, list) else [given]) if str(one) == "DIR"]
+            assert not folders or re.search("DIR|RUN", str(action.metavar)), f"DIR is taken for {action.dest}: {words}"
     for command, *words in commands_in(text, r"`modpo +([a-z]+[^`]*)`"):
         assert command in COMMANDS
         known = parser_of(command).format_help()

@@ -20,6 +20,10 @@ from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import load_study
 
 QUESTIONS = 120
+CRITERIA = (
+    *("empathy", "active_listening", "self_motivated_change", "trust_rapport", "patient_autonomy"),
+    *("safety", "overall"),
+)
 
 
 @pytest.fixture

@@ -13,10 +13,12 @@ import pytest
 
 from modpo_hpc.cli.main import main
 from modpo_hpc.human.answers import TIE, WON_A, ratings_of, read_answers
-from modpo_hpc.human.forms import CRITERIA, Key, forms_for_everyone, forms_for_many, render
+from modpo_hpc.human.forms import Key, forms_for_everyone, forms_for_many, render
 from modpo_hpc.human.sample import Comparison, Sample
 from modpo_hpc.judging.criteria import load_criteria
+from modpo_hpc.study.human import Human
 from modpo_hpc.study.judging import Criteria
+from tests.human.conftest import CRITERIA
 from tests.machine import CHROMIUM
 from tests.waiting import wait_until
 
@@ -27,7 +29,7 @@ pytestmark = [
 ]
 
 QUESTIONS = tuple(f"q{place}" for place in range(3))
-SAMPLE = Sample(Comparison("phase2", "Ours", "Base"), QUESTIONS, ("overall",), (), 42)
+SAMPLE = Sample(Comparison("phase2", "Ours", "Base"), QUESTIONS, ("overall",), (), 42, {})
 POSTS = {name: f"Post {name}: I feel <b>sad</b> & tired." for name in QUESTIONS}
 ANSWERS = {policy: {name: f"{policy[::-1]} about {name}" for name in QUESTIONS} for policy in ("Ours", "Base")}
 OURS = "sruO"
@@ -69,16 +71,24 @@ def open_browser(tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 
 def make_page(folder: Path, crowd: bool = False, attention: int = 0) -> tuple[Key, Path]:
-    forms = forms_for_many(SAMPLE, 1, 3, attention, 42) if crowd else forms_for_everyone(SAMPLE, 1, attention, 42)
-    key = Key(SAMPLE.comparison, CRITERIA, forms, 0, "CODE1234" if crowd else None)
+    forms = forms_for_many(SAMPLE, 1, 3, attention, "s") if crowd else forms_for_everyone(SAMPLE, 1, attention, "s")
+    key = Key(SAMPLE.comparison, CRITERIA, forms, 0, "CODE1234" if crowd else None, "s")
     criteria = load_criteria(Criteria(rank=("empathy",)).files, CRITERIA)
     page = folder / "form.html"
-    page.write_text(render(forms[0], key, POSTS, ANSWERS, criteria, "Which response is better?", None))
+    page.write_text(render(forms[0], key, POSTS, ANSWERS, criteria, Human(), None))
     return key, page
 
 
 def find(browser: Any, selector: str) -> Any:
     return browser.find_element("css selector", selector)
+
+
+def load(browser: Any, address: str) -> None:
+    """Open the page, and wait until it has read what it kept."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(address)
+    WebDriverWait(browser, 30).until(lambda one: find(one, "#start").is_displayed())
 
 
 def choose(browser: Any, criterion: str, value: str) -> None:
@@ -99,7 +109,7 @@ def test_a_rater_clicks_through_closes_the_browser_and_goes_on(
 ) -> None:
     key, page = make_page(tmp_path)
     browser = open_browser()
-    browser.get(page.as_uri())
+    load(browser, page.as_uri())
     assert "Begin" in find(browser, "#begin").text
     find(browser, "#begin").click()
     assert find(browser, "#post").text.startswith("Post q")
@@ -117,7 +127,7 @@ def test_a_rater_clicks_through_closes_the_browser_and_goes_on(
     browser.quit()
 
     browser = open_browser()
-    browser.get(page.as_uri())
+    load(browser, page.as_uri())
     assert find(browser, "#begin").text == "Go on"
     find(browser, "#begin").click()
     assert find(browser, "#heading").text == "Question 2 of 3"
@@ -153,7 +163,7 @@ def test_a_rater_needs_nothing_but_the_keyboard(tmp_path: Path, open_browser: Ca
 
     key, page = make_page(tmp_path)
     browser = open_browser()
-    browser.get(page.as_uri())
+    load(browser, page.as_uri())
     press = lambda keys: browser.switch_to.active_element.send_keys(keys)  # noqa: E731
     for _ in range(5):
         press(Keys.TAB)
@@ -177,10 +187,50 @@ def test_a_rater_needs_nothing_but_the_keyboard(tmp_path: Path, open_browser: Ca
     assert read_answers([path], key, False)
 
 
+def test_an_answer_outlives_a_browser_that_is_killed(tmp_path: Path, open_browser: Callable[..., Any]) -> None:
+    """What the page calls kept is on the disk: no time to tidy up, no time for the browser to write when it likes."""
+    import psutil
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    _, page = make_page(tmp_path)
+    browser = open_browser()
+    load(browser, page.as_uri())
+    find(browser, "#begin").click()
+    choose(browser, "empathy", "B")
+    choose(browser, "safety", "equal")
+    WebDriverWait(browser, 30).until(lambda one: "2 answers kept in this browser" in find(one, "#saved").text)
+    assert "2 not in a file yet" in find(browser, "#saved").text
+    for process in psutil.Process(browser.service.process.pid).children(recursive=True):
+        process.kill()
+
+    browser = open_browser()
+    load(browser, page.as_uri())
+    find(browser, "#begin").click()
+    assert find(browser, "#set-empathy input[value=B]").is_selected()
+    assert find(browser, "#set-safety input[value=equal]").is_selected()
+    find(browser, "#export").click()
+    assert "all in a file" in find(browser, "#saved").text
+    choose(browser, "empathy", "A")
+    assert "1 not in a file yet" in find(browser, "#saved").text
+
+
+def test_a_browser_that_keeps_nothing_says_so(tmp_path: Path, open_browser: Callable[..., Any]) -> None:
+    _, page = make_page(tmp_path)
+    barred = """Object.defineProperty(window, "localStorage", { get() { throw new Error("barred"); } });
+        Object.defineProperty(window, "indexedDB", { get() { throw new Error("barred"); } });"""
+    browser = open_browser()
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": barred})
+    load(browser, page.as_uri())
+    assert find(browser, "#nostore").is_displayed()
+    find(browser, "#begin").click()
+    choose(browser, "empathy", "B")
+    assert "1 answer NOT kept: save them to a file; 1 not in a file yet" in find(browser, "#saved").text
+
+
 def test_a_crowd_gets_its_code_after_handing_in(tmp_path: Path, open_browser: Callable[..., Any]) -> None:
     key, page = make_page(tmp_path, crowd=True, attention=1)
     browser = open_browser()
-    browser.get(page.as_uri() + "?PROLIFIC_PID=abc123")
+    load(browser, page.as_uri() + "?PROLIFIC_PID=abc123")
     assert find(browser, "#participant").get_attribute("value") == "abc123"
     find(browser, "#begin").click()
     for item in key.forms[0].key:
@@ -199,7 +249,7 @@ def test_a_crowd_gets_its_code_after_handing_in(tmp_path: Path, open_browser: Ca
 
     find(browser, "#again").click()
     browser.execute_script("localStorage.clear()")
-    browser.get(page.as_uri())
+    load(browser, page.as_uri())
     find(browser, "#load").send_keys(str(path))
     assert "every question is answered" in find(browser, "#endtitle").text
 
@@ -219,10 +269,10 @@ def test_a_whole_human_study_with_one_rater_at_the_page(
     (answers / "answers_rater01.json").unlink()
 
     browser = open_browser()
-    browser.get((forms / "rater01.html").as_uri())
+    load(browser, (forms / "rater01.html").as_uri())
     items = list(opinions)
     type_answers(browser, items[:50], opinions)
-    browser.refresh()
+    load(browser, browser.current_url)
     assert find(browser, "#begin").text == "Go on"
     type_answers(browser, items[50:], opinions)
     assert "every question is answered" in find(browser, "#endtitle").text
@@ -270,7 +320,7 @@ def test_the_page_is_accessible_at_every_width(width: int, tmp_path: Path, open_
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 780, "deviceScaleFactor": 1, "mobile": width < 500},
     )
-    browser.get(page.as_uri())
+    load(browser, page.as_uri())
     find(browser, "#begin").click()
     assert find(browser, "html").get_attribute("lang") == "en"
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width

@@ -20,7 +20,7 @@ from scipy.stats import chi2_contingency
 from modpo_hpc.errors import InputError
 from modpo_hpc.personas import balance, records
 from modpo_hpc.personas.columns import load_columns
-from modpo_hpc.personas.seats import allocate, proportional
+from modpo_hpc.personas.quota import allocate, proportional
 from modpo_hpc.sandbox.survey import invented_survey
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.study.data import Personas
@@ -113,34 +113,34 @@ def test_everything_is_the_same_again(built: records.Built) -> None:
     ),
     data=st.data(),
 )
-def test_seats_are_whole_exact_and_explained(counts: dict[tuple[str, ...], int], data: st.DataObject) -> None:
+def test_quotas_are_whole_exact_and_explained(counts: dict[tuple[str, ...], int], data: st.DataObject) -> None:
     populations = Counter[str]()
     for cell, count in counts.items():
         populations[cell[0]] += count
     quota = {name: data.draw(st.integers(0, size)) for name, size in populations.items()}
     if not sum(quota.values()):
         return
-    seats = allocate(counts, ("population", "gender", "ethnicity"), quota, {"ethnicity": 2}, rng_of(1))
+    allocation = allocate(counts, ("population", "gender", "ethnicity"), quota, {"ethnicity": 2}, rng_of(1))
     for name, wanted in quota.items():
-        assert sum(number for cell, number in seats.of.items() if cell[0] == name) == wanted
-    assert all(0 <= seats.of[cell] <= counts[cell] for cell in counts)
+        assert sum(number for cell, number in allocation.counts.items() if cell[0] == name) == wanted
+    assert all(0 <= allocation.counts[cell] <= counts[cell] for cell in counts)
     for group in "wxyz":
-        taken = sum(number for cell, number in seats.of.items() if cell[2] == group)
+        taken = sum(number for cell, number in allocation.counts.items() if cell[2] == group)
         there = sum(count for cell, count in counts.items() if cell[2] == group)
         if there and taken < min(2, sum(quota.values())):
-            assert any(f"ethnicity {group!r}" in reason for reason in seats.reasons)
+            assert any(f"ethnicity {group!r}" in reason for reason in allocation.reasons)
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 50), min_size=1), st.integers(0, 100))
-def test_proportional_seats_add_up(counts: dict[str, int], total: int) -> None:
+def test_proportional_quotas_add_up(counts: dict[str, int], total: int) -> None:
     if total > sum(counts.values()):
         with pytest.raises(InputError):
             proportional(counts, total)
         return
-    seats = proportional(counts, total)
-    assert sum(seats.values()) == total
-    assert all(seats[name] <= counts[name] for name in counts)
-    assert all(abs(seats[name] - counts[name] * total / sum(counts.values())) < 1 for name in counts)
+    quotas = proportional(counts, total)
+    assert sum(quotas.values()) == total
+    assert all(quotas[name] <= counts[name] for name in counts)
+    assert all(abs(quotas[name] - counts[name] * total / sum(counts.values())) < 1 for name in counts)
 
 
 def test_balance_agrees_with_scipy_and_finds_an_imbalance() -> None:

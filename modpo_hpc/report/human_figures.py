@@ -39,7 +39,7 @@ def _words(name: object) -> str:
 
 
 def _outcomes(axes: Axes, table: pd.DataFrame, a: str, b: str) -> None:
-    part = table[table["rule"] == "majority"].iloc[::-1]
+    part = table.iloc[::-1]
     places = np.arange(len(part))
     left = np.zeros(len(part))
     for name, colour, ink, label in (
@@ -61,11 +61,10 @@ def _outcomes(axes: Axes, table: pd.DataFrame, a: str, b: str) -> None:
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8)
-    axes.set_xlabel("share of questions, majority of the raters")
+    axes.set_xlabel("share of questions, by the label of the raters")
 
 
-def _agreement(axes: Axes, table: pd.DataFrame) -> None:
-    part = table[table["rule"] == "majority"]
+def _agreement(axes: Axes, part: pd.DataFrame) -> None:
     criteria = [
         one for one in dict.fromkeys(part["criterion"]) if "model" in set(part[part["criterion"] == one]["who"])
     ]
@@ -91,9 +90,8 @@ def _agreement(axes: Axes, table: pd.DataFrame) -> None:
     axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
-def _consensus(axes: Axes, table: pd.DataFrame) -> None:
+def _consensus(axes: Axes, part: pd.DataFrame) -> None:
     """Accuracy by strength of consensus; below it, in the colour of each criterion, how many questions had it."""
-    part = table[table["rule"] == "majority"]
     listed = [(str(name), rows) for name, rows in part.groupby("criterion", sort=False)]
     for place, (criterion, rows) in enumerate(listed):
         colour = COLOURS[place % len(COLOURS)]
@@ -128,8 +126,7 @@ def _beside(axes: Axes) -> Transform:
     return blended_transform_factory(axes.transAxes, axes.transData)
 
 
-def _confusion(axes: Axes, table: pd.DataFrame, a: str, b: str) -> None:
-    part = table[table["rule"] == "majority"]
+def _confusion(axes: Axes, part: pd.DataFrame, a: str, b: str) -> None:
     criterion = "overall" if "overall" in set(part["criterion"]) else part["criterion"].iloc[0]
     rows = part[part["criterion"] == criterion].set_index("consensus")
     counts = rows.loc[["A", "tie", "B"], ["model_A", "model_tie", "model_B"]].to_numpy(int)
@@ -141,7 +138,7 @@ def _confusion(axes: Axes, table: pd.DataFrame, a: str, b: str) -> None:
     axes.set_xticks(range(3), [a, "tie", b], fontsize=8)
     axes.set_yticks(range(3), [a, "tie", b], fontsize=8)
     axes.set_xlabel(f"model, {_words(criterion)}")
-    axes.set_ylabel("majority of the raters")
+    axes.set_ylabel("label of the raters")
 
 
 def _kappa(axes: Axes, table: pd.DataFrame) -> None:

@@ -1,7 +1,7 @@
 """How many of each kind of person are taken: whole numbers that keep the proportions of every group at once.
 
 The kinds are cells of one attribute each (population, age group, gender, primary ethnicity). Rounding each cell by
-itself would miss the totals, so all seats are chosen together: a small integer programme whose hard constraints are
+itself would miss the totals, so all are chosen together: a small integer programme whose hard constraints are
 the size of every population, whose soft ones are the proportions of every group, and which says where it had to give
 way (controlled rounding; Cox 1987, J. Am. Stat. Assoc. 82:520).
 """
@@ -24,10 +24,10 @@ _WEIGHT_OF_CHOICE = 0.05
 
 
 @dataclass(frozen=True)
-class Seats:
-    """Seats of each cell, and in words every constraint that could not be met, with the reason."""
+class Allocation:
+    """How many of each cell are taken, and in words every constraint that could not be met, with the reason."""
 
-    of: Mapping[Cell, int]
+    counts: Mapping[Cell, int]
     reasons: tuple[str, ...]
 
 
@@ -45,11 +45,11 @@ def proportional(counts: Mapping[str, int], total: int) -> dict[str, int]:
             remedy="Ask for fewer, lower personas.quality_floor, or add surveys.",
         )
     shares = {name: count * total / available for name, count in counts.items()}
-    seats = {name: int(share) for name, share in shares.items()}
-    by_remainder = sorted(shares, key=lambda name: (seats[name] - shares[name], -counts[name], name))
-    for name in by_remainder[: total - sum(seats.values())]:
-        seats[name] += 1
-    return seats
+    whole = {name: int(share) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: (whole[name] - shares[name], -counts[name], name))
+    for name in by_remainder[: total - sum(whole.values())]:
+        whole[name] += 1
+    return whole
 
 
 def allocate(
@@ -59,13 +59,13 @@ def allocate(
     minimum: Mapping[str, int],
     rng: np.random.Generator,
     last_choice: Mapping[Cell, float] | None = None,
-) -> Seats:
-    """Seats for every cell of ``counts``.
+) -> Allocation:
+    """How many of every cell of ``counts`` are taken.
 
     Args:
         counts: people in each cell; a cell holds one value for each of ``attributes``, the population first.
-        quota: seats of each population, met exactly.
-        minimum: attribute -> seats that each of its groups gets at least, as far as it has people.
+        quota: how many of each population, met exactly.
+        minimum: attribute -> how many of each of its groups are taken at least, as far as it has people.
         last_choice: from 0 to 1 for each cell, the higher the later it is taken where the proportions leave a choice.
         rng: settles what is open after that.
 
@@ -88,7 +88,7 @@ def allocate(
     share = people * np.array([quota[cell[0]] / populations[cell[0]] for cell in cells])
 
     soft = _soft_constraints(cells, attributes, share, minimum, total)
-    # variables: seats, distance of each from its share, slack of each soft constraint
+    # variables: how many of each cell, distance of each from its share, slack of each soft constraint
     width = 2 * size + len(soft)
     preference = rng.random(size) * 1e-3
     if last_choice is not None:
@@ -121,9 +121,9 @@ def allocate(
         if outcome.x is not None:
             break
     if outcome.x is None:
-        raise RuntimeError(f"seats could not be allocated: {outcome.message}")
-    seats = {cell: round(value) for cell, value in zip(cells, outcome.x[:size], strict=True)}
-    return Seats(seats, tuple(_reason(one, seats, cells, counts) for one in soft if _missed(one, seats, cells)))
+        raise RuntimeError(f"the quota could not be allocated: {outcome.message}")
+    taken = {cell: round(value) for cell, value in zip(cells, outcome.x[:size], strict=True)}
+    return Allocation(taken, tuple(_reason(one, taken, cells, counts) for one in soft if _missed(one, taken, cells)))
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,16 @@ def _soft_constraints(
     return soft
 
 
-def _taken(one: _Soft, seats: Mapping[Cell, int], cells: Sequence[Cell]) -> int:
-    return sum(seats[cell] for cell, member in zip(cells, one.members, strict=True) if member)
+def _taken(one: _Soft, allocated: Mapping[Cell, int], cells: Sequence[Cell]) -> int:
+    return sum(allocated[cell] for cell, member in zip(cells, one.members, strict=True) if member)
 
 
-def _missed(one: _Soft, seats: Mapping[Cell, int], cells: Sequence[Cell]) -> bool:
-    return not one.low <= _taken(one, seats, cells) <= one.high
+def _missed(one: _Soft, allocated: Mapping[Cell, int], cells: Sequence[Cell]) -> bool:
+    return not one.low <= _taken(one, allocated, cells) <= one.high
 
 
-def _reason(one: _Soft, seats: Mapping[Cell, int], cells: Sequence[Cell], counts: Mapping[Cell, int]) -> str:
-    taken = _taken(one, seats, cells)
+def _reason(one: _Soft, allocated: Mapping[Cell, int], cells: Sequence[Cell], counts: Mapping[Cell, int]) -> str:
+    taken = _taken(one, allocated, cells)
     there = sum(counts[cell] for cell, member in zip(cells, one.members, strict=True) if member)
     wanted = f"at least {one.low:.0f}" if taken < one.low else f"at most {one.high:.0f}"
     why = (
