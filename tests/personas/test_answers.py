@@ -165,12 +165,12 @@ def test_unanswered_questions_leave_their_lines_out() -> None:
 def test_the_text_gives_back_what_was_answered() -> None:
     ratings = {f"importance_{name}": str(value) for name, value in zip(COLUMNS.criteria, (5, 4, 3, 2, 1), strict=True)}
     text = persona_text(person(age_group="25-34", **ratings), COLUMNS)
-    assert ratings_in(text) == dict(zip(COLUMNS.criteria, (5, 4, 3, 2, 1), strict=True))
+    assert ratings_in(text, COLUMNS) == dict(zip(COLUMNS.criteria, (5, 4, 3, 2, 1), strict=True))
     assert labelled(text, "Age") == "25-34"
     other = "\u2022 Empathy and warmth: 5.0/5 importance\n\u2022 AI Empathy: You think so\n\u2022 Patient autonomy: 2/5"
-    assert ratings_in(other)["empathy"] == 5
-    assert ratings_in(other)["patient_autonomy"] == 2
-    assert ratings_in(other)["active_listening"] is None
+    assert ratings_in(other, COLUMNS)["empathy"] == 5
+    assert ratings_in(other, COLUMNS)["patient_autonomy"] == 2
+    assert ratings_in(other, COLUMNS)["active_listening"] is None
 
 
 @given(st.text(max_size=40))
