@@ -245,7 +245,7 @@ def test_a_group_that_is_too_small_is_named(tmp_path: Path) -> None:
         (lambda text: text.encode("utf-16"), "UTF-8"),
         (lambda text: text.split("\n", 1)[0].encode() + b"\n", "no answers"),
         (lambda text: text.replace(QUESTIONS["gender"], "Sex").encode(), "fits the field gender"),
-        (lambda text: (text + ",".join(["x"] * 30) + "\n").encode(), "more cells than the header"),
+        (lambda text: (text + ",".join(["x"] * 30) + "\n").encode(), "this row has 30 cells, the header 20"),
     ],
 )
 def test_broken_files_are_refused(
