@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-PATIENCE = 900.0  # seconds: many times what anything takes on a crowded machine, so that only a hang ends it
+PATIENCE = 1800.0  # seconds: many times what anything takes on a crowded machine, so that only a hang ends it
+TRIES = 5  # how often a kill may come too late
 T = TypeVar("T")
 
 
@@ -21,3 +24,13 @@ def wait_until(state: Callable[[], T], told: Callable[[], object] = lambda: "", 
         assert time.monotonic() < end, f"waited {PATIENCE:.0f} s in vain. {told()}"
         time.sleep(pause)
     return found
+
+
+def killed_when(process: subprocess.Popen[bytes], reached: Callable[[], bool]) -> bool:
+    """Kill a process as soon as it has ``reached`` something. False if it ended by itself before the kill struck:
+    the machine was busy elsewhere in the meantime, and the test begins anew.
+    """
+    while process.poll() is None and not reached():
+        time.sleep(0.002)
+    process.kill()
+    return process.wait(PATIENCE) == -signal.SIGKILL

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,8 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
 from tests.alignment.world import started_run, study_of
+from tests.conftest import REPOSITORY
+from tests.waiting import TRIES, killed_when
 
 pytestmark = pytest.mark.xdist_group("policies")
 METHODS = ("SFT", "DPO", "MODPO", "Joint")
@@ -92,17 +92,17 @@ def test_killed_at_any_instant_and_resumed_it_ends_the_same(
     study = study_of(model_folder, Path(finished.study.data.file or ""), settings)
     undisturbed = started_run(tmp_path / "undisturbed", study)
     run_shard(str(undisturbed.root), "policies", policy)
-    disturbed = started_run(tmp_path / "disturbed", study)
-    checkpoints = disturbed.folder("policies") / ".work" / policy / "checkpoints"
-    command = [sys.executable, "jobs/align.py", str(disturbed.root), "--shard", policy]
-    here = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(here)}
-    process = subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.DEVNULL)
-    while process.poll() is None and not (checkpoints / "step-00000003").exists():
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert list(checkpoints.glob("step-*/complete")), "it was killed before its first checkpoint or after its end"
+
+    def killed(run: Run) -> bool:
+        checkpoints = run.folder("policies") / ".work" / policy / "checkpoints"
+        command = [sys.executable, "jobs/align.py", str(run.root), "--shard", policy]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL)
+        return killed_when(process, (checkpoints / "step-00000003").exists)
+
+    runs = (started_run(tmp_path / f"disturbed-{number}", study) for number in range(TRIES))
+    disturbed = next(run for run in runs if killed(run))
+    assert list(disturbed.folder("policies").glob(f".work/{policy}/checkpoints/step-*/complete"))
     assert not (disturbed.folder("policies") / policy).exists()
     run_shard(str(disturbed.root), "policies", policy)
     assert content(disturbed.folder("policies") / policy) == content(undisturbed.folder("policies") / policy)

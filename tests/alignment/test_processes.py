@@ -20,6 +20,7 @@ from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.launch.entry import run_shard
 from tests.alignment.ranks import POLICY
 from tests.alignment.world import started_run, study_of
+from tests.waiting import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.xdist_group("processes")
@@ -64,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Pat
         for rank in range(2)
     ]
     try:
-        outputs = [worker.communicate(timeout=240)[0] for worker in workers]
+        outputs = [worker.communicate(timeout=PATIENCE)[0] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
@@ -134,7 +135,7 @@ def test_processes_of_a_launcher_make_one_shard_together(tmp_path: Path, model_f
         for number in range(2)
     ]
     try:
-        assert [worker.wait(timeout=180) for worker in workers] == [0, 0]
+        assert [worker.wait(timeout=PATIENCE) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()

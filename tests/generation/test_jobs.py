@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,6 +19,7 @@ from modpo_hpc.generation.policies import load_policy
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
 from tests.generation.runs import run_with_adapters, started_run, study_of, write_posts
+from tests.waiting import TRIES, killed_when
 
 
 @pytest.fixture(scope="module")
@@ -92,17 +92,20 @@ def test_a_killed_shard_gives_the_bytes_of_an_undisturbed_one(tiny_model, posts,
         shards={"responses": 1},
         generation={"responses": {"max_tokens": 60, "batch_size": 8}, "answers": {"max_tokens": 12}},
     )
-    calm, killed = (started_run(tmp_path / name, study) for name in ("calm", "killed"))
-    command = [sys.executable, "jobs/generate.py", str(killed.root), "--shard", "0"]
-    subprocess.run([*command[:2], str(calm.root), *command[3:]], check=True)
-    journal = killed.folder("responses") / ".work/0/completions.jsonl"
-    for saved in (1, 3):
-        with subprocess.Popen(command) as process:
-            while not journal.exists() or journal.read_bytes().count(b"\n") < saved:
-                assert process.poll() is None, "it ended before it could be killed"
-                time.sleep(0.002)
-            process.kill()
-    subprocess.run(command, check=True)
+
+    def command(run: Run) -> list[str]:
+        return [sys.executable, "jobs/generate.py", str(run.root), "--shard", "0"]
+
+    def killed_at(run: Run, saved: int) -> bool:
+        journal = run.folder("responses") / ".work/0/completions.jsonl"
+        written = lambda: journal.exists() and journal.read_bytes().count(b"\n") >= saved  # noqa: E731
+        return killed_when(subprocess.Popen(command(run)), written)
+
+    calm = started_run(tmp_path / "calm", study)
+    subprocess.run(command(calm), check=True)
+    runs = (started_run(tmp_path / f"killed-{number}", study) for number in range(TRIES))
+    killed = next(run for run in runs if killed_at(run, 1) and killed_at(run, 3))
+    subprocess.run(command(killed), check=True)
     left, right = (run.table_path("responses", "0").read_bytes() for run in (calm, killed))
     assert left == right
 

@@ -20,6 +20,7 @@ from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.study.generation import Endpoint, Sampling
 from tests.generation.runs import run_with_adapters, study_of, write_posts
 from tests.tiny_mistral import save_tiny_mistral
+from tests.waiting import PATIENCE
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -36,7 +37,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory):
-    with serve(COMMAND, logs=tmp_path_factory.mktemp("logs"), devices=[None], ready_seconds=120) as running:
+    with serve(COMMAND, logs=tmp_path_factory.mktemp("logs"), devices=[None], ready_seconds=PATIENCE) as running:
         yield running
 
 
@@ -111,14 +112,14 @@ def test_a_server_is_drained_before_it_goes(tiny_model, tmp_path):
                 out.set()
             return leased
 
-    with serve(COMMAND, logs=tmp_path / "logs", devices=[None], ready_seconds=120) as running:
+    with serve(COMMAND, logs=tmp_path / "logs", devices=[None], ready_seconds=PATIENCE) as running:
         asking = ChatEngine(Watched(running), str(tiny_model), Sampling(temperature=0.0, max_tokens=200, batch_size=4))
         thread = threading.Thread(target=lambda: answered.extend(asking.complete(requests)))
         thread.start()
         assert out.wait(60)
         processes = [child for guard in running.process_ids for child in psutil.Process(guard).children(recursive=True)]
         assert not answered
-    assert not psutil.wait_procs(processes, timeout=10)[1]
+    assert not psutil.wait_procs(processes, timeout=PATIENCE)[1]
     thread.join(10)
     assert [one.id for one in answered] == [one.id for one in requests]
     assert running.restarts == 0

@@ -17,6 +17,7 @@ import pytest
 from modpo_hpc.errors import InputError
 from modpo_hpc.generation.machine import devices_of_job
 from modpo_hpc.generation.server import ServerError, serve
+from tests.waiting import PATIENCE, wait_until
 
 SERVER = """
 import http.server, json, os, subprocess, sys, time
@@ -60,13 +61,6 @@ def gone(pid: int) -> bool:
         return True
 
 
-def wait_until(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-
-
 def started(marks: Path) -> list[int]:
     return [int(line) for file in [*marks.glob("*.starts"), marks / "orphans"] for line in file.read_text().split()]
 
@@ -91,7 +85,7 @@ def test_a_dead_server_comes_back(marks):
         with servers.lease() as url, pytest.raises(httpx.HTTPError):
             httpx.get(f"{root(url)}/die")
         wait_until(lambda: servers.restarts == 1 and servers.urls)
-        with servers.lease(timeout=20) as url:
+        with servers.lease(timeout=PATIENCE) as url:
             assert httpx.get(f"{root(url)}/health").status_code == 200
     assert len((marks / "0.starts").read_text().split()) == 2
 
@@ -99,10 +93,10 @@ def test_a_dead_server_comes_back(marks):
 def test_a_server_that_keeps_dying_is_given_up(marks):
     with serve(command(marks), logs=marks / "logs", devices=["0"], max_restarts=1) as servers:
         for _ in range(2):
-            with servers.lease(timeout=20) as url, pytest.raises(httpx.HTTPError):
+            with servers.lease(timeout=PATIENCE) as url, pytest.raises(httpx.HTTPError):
                 httpx.get(f"{root(url)}/die")
             wait_until(lambda: not servers.urls)
-        with pytest.raises(ServerError, match="failed 2 times"), servers.lease(timeout=20):
+        with pytest.raises(ServerError, match="failed 2 times"), servers.lease(timeout=PATIENCE):
             pass
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 
 from modpo_hpc.generation.machine import free_port
+from tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -45,13 +46,17 @@ def start_server(port: int, calls: Path, **behaviour: Any) -> subprocess.Popen[b
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.judging.servers", str(port), str(calls), json.dumps(behaviour)], cwd=REPOSITORY
     )
-    for _ in range(200):
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
-            return process
-        except httpx.HTTPError:
-            time.sleep(0.05)
-    raise RuntimeError("the test server does not start")
+    wait_until(lambda: is_up(process, f"http://127.0.0.1:{port}/health"))
+    return process
+
+
+def is_up(process: subprocess.Popen[bytes], url: str, said: Path | None = None) -> bool:
+    """Whether a server that was started answers at ``url`` by now. An error where it has ended, with its log."""
+    assert process.poll() is None, said.read_text()[-2000:] if said else "the test server does not start"
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
 
 
 class Behaviour:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bench.judge_kill import kill_judging
+from tests.waiting import wait_until
 
 
 def test_two_kills_cost_no_answer(tmp_path: Path) -> None:
@@ -36,13 +36,12 @@ def test_actors_sit_on_all_nodes_of_the_cluster_that_the_address_names(
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         pool = RayPool(lambda: FixedAddress("http://127.0.0.1:9/v1"), "m", Judge(kind="openai", model="m"), actors=4)
         assert ray.get_runtime_context().gcs_address == cluster.address
-        deadline = time.monotonic() + 120
-        alive: list[Any] = []
-        while len(alive) < 4 and time.monotonic() < deadline:
-            alive = [one for one in actors().values() if one["State"] == "ALIVE"]
-            time.sleep(0.1)
-        assert len(alive) == 4
-        assert len({one["Address"]["NodeID"] for one in alive}) == 2
+
+        def alive() -> list[Any]:
+            return [one for one in actors().values() if one["State"] == "ALIVE"]
+
+        wait_until(lambda: len(alive()) == 4, alive)
+        assert len({one["Address"]["NodeID"] for one in alive()}) == 2
         pool.close()
     finally:
         ray.shutdown()

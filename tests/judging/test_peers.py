@@ -6,11 +6,9 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from modpo_hpc.generation.machine import free_port
@@ -21,7 +19,9 @@ from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.shards import read_marker
 from modpo_hpc.study.judging import Judge
 from tests.judging import worlds
+from tests.judging.servers import is_up
 from tests.judging.test_flow import ask, many
+from tests.waiting import PATIENCE, wait_until
 
 TRANSFORMERS = Path(sys.executable).with_name("transformers")
 KEY = "sk-of-the-test"
@@ -76,17 +76,11 @@ def llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with open(folder / "log", "w") as log:
         process = subprocess.Popen([LLAMA_CPP, "-m", "llama_cpp.server", *options], env=plain, stdout=log, stderr=log)
     try:
-        for _ in range(240):
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False).raise_for_status()
-                break
-            except httpx.HTTPError:
-                assert process.poll() is None, (folder / "log").read_text()[-2000:]
-                time.sleep(0.25)
+        wait_until(lambda: is_up(process, f"http://127.0.0.1:{port}/v1/models", folder / "log"))
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 def test_answers_that_fit_the_schema_and_are_no_permutation(tmp_path: Path, llama_cpp: str) -> None:
@@ -139,17 +133,11 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stderr=log,
         )
     try:
-        for _ in range(240):
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/health/liveliness", trust_env=False).raise_for_status()
-                break
-            except httpx.HTTPError:
-                assert process.poll() is None, (folder / "log").read_text()[-2000:]
-                time.sleep(0.5)
+        wait_until(lambda: is_up(process, f"http://127.0.0.1:{port}/health/liveliness", folder / "log"))
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 def test_litellm_answers(tmp_path: Path, proxy: str) -> None:

@@ -17,6 +17,7 @@ from modpo_hpc import search as search_module
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.search import Search
 from modpo_hpc.trials import Attempt, SearchPlan, Trial
+from tests.waiting import PATIENCE, wait_until
 
 SPACE = {
     "rate": FloatDistribution(1e-4, 1e-1, log=True),
@@ -89,7 +90,7 @@ def test_many_workers_compute_each_trial_once(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(PATIENCE)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert Search(journal, PLAN).finished() == expected
     assert sorted(map(int, computed.read_text().split())) == list(range(9))
@@ -107,8 +108,7 @@ def _hang(journal: Path, number: int, begun: Path) -> None:
 def _kill_in_the_middle_of(journal: Path, number: int, begun: Path) -> None:
     worker = multiprocessing.get_context("fork").Process(target=_hang, args=(journal, number, begun))
     worker.start()
-    while not begun.exists():
-        time.sleep(0.01)
+    wait_until(begun.exists)
     begun.unlink()
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)

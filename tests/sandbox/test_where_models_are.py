@@ -16,6 +16,7 @@ from modpo_hpc.models import hub_models, locate_model
 from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
 from tests.sandbox.hub import COMMIT, FILES, NAME, local_hub
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def fetching(cache: Path, address: str, **variables: str) -> subprocess.Popen[st
 def test_twenty_processes_fill_one_cache_at_once_and_each_file_comes_once(tmp_path: Path) -> None:
     with local_hub() as (address, fetched):
         processes = [fetching(tmp_path / "hf", address) for _ in range(20)]
-        ends = [process.communicate(timeout=120) for process in processes]
+        ends = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [process.returncode for process in processes] == [0] * 20, ends
     folders = {out.strip() for out, _ in ends}
     assert len(folders) == 1
@@ -93,7 +94,7 @@ def test_twenty_processes_fill_one_cache_at_once_and_each_file_comes_once(tmp_pa
     assert all((folder / name).read_bytes() == FILES[name] for name in wanted)
     assert fetched == dict.fromkeys(wanted, 1)
     offline = fetching(tmp_path / "hf", address, HF_HUB_OFFLINE="1")
-    assert offline.communicate(timeout=60)[0].strip() == str(folder), "the hub is gone, the node is offline"
+    assert offline.communicate(timeout=PATIENCE)[0].strip() == str(folder), "the hub is gone, the node is offline"
 
 
 def test_everything_that_a_study_takes_from_the_hub_is_known_beforehand() -> None:

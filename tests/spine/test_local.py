@@ -7,21 +7,23 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.waiting import PATIENCE, wait_until
 
 HEAD = "import os, time, pathlib\nimport pyarrow as pa\nS = pa.schema([('n', pa.int64())])\n"
 QUICK = HEAD + "def {verb}(run, shard):\n    shard.write_table([{{'n': 1}}], S)\n"
-SLOW = HEAD + (
+HELD = HEAD + (
     "def generate(run, shard):\n"
     "    with shard.journal() as journal:\n"
     "        for n in range(len(journal.rows), 20):\n"
-    "            shard.check()\n"
-    "            time.sleep(0.05)\n"
+    "            while n == 5 and not pathlib.Path(os.environ['MENDED']).exists():\n"
+    "                shard.check()\n"
+    "                time.sleep(0.01)\n"
     "            journal.append([{'n': n}])\n"
     "            shard.progress(n + 1, 20, 'rows', loss=0.5)\n"
     "        shard.write_table(journal.rows, S)\n"
@@ -69,7 +71,7 @@ def test_a_failed_shard_stops_what_needs_it_and_nothing_else(modpo, recipes: Pat
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_that_is_killed_resumes_inside_its_shards(recipes: Path, tmp_path: Path, modpo, how) -> None:
-    (recipes / "generate.py").write_text(SLOW)
+    (recipes / "generate.py").write_text(HELD)
     run = tmp_path / "run"
     words = ["run", "configs/demo.yaml", "--run", str(run), "--until", "responses"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -77,17 +79,15 @@ def test_a_run_that_is_killed_resumes_inside_its_shards(recipes: Path, tmp_path:
         [sys.executable, "-m", "modpo_hpc", *words], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL
     )
     journal = run / "responses" / ".work" / "0" / "rows.jsonl"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.read_bytes().count(b"\n") >= 3) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") == 5)
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert started
     process.send_signal(how)
-    process.wait(timeout=60)
-    time.sleep(0.5)
-    written = journal.read_bytes().count(b"\n")
-    assert 3 <= written < 20
-    time.sleep(0.3)
-    assert journal.read_bytes().count(b"\n") == written, "a shard outlived its executor"
+    process.wait(PATIENCE)
+    wait_until(lambda: not any(map(psutil.Process.is_running, started)), lambda: "a shard outlives its executor")
+    assert journal.read_bytes().count(b"\n") == 5
     assert not (run / "responses" / "0.parquet").exists()
+    (tmp_path / "mended").touch()
     finished = modpo(*words)
     assert finished.returncode == 0, finished.stderr
     undisturbed = tmp_path / "undisturbed"

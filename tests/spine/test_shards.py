@@ -18,6 +18,7 @@ from modpo_hpc import shards
 from modpo_hpc.errors import InputError
 from modpo_hpc.seeds import seed_of
 from tests.conftest import REPOSITORY
+from tests.waiting import wait_until
 
 ROWS = st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers(), max_size=3), max_size=8)
 
@@ -68,9 +69,7 @@ def test_a_writer_killed_between_any_two_instructions_leaves_whole_files_only(tm
     )
     for round_ in range(5):
         process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=REPOSITORY)
-        deadline = time.monotonic() + 20
-        while not (tmp_path / "table").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until((tmp_path / "table").exists)
         time.sleep(0.01 * (seed_of("kill", round_) % 7))
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 from tests.conftest import REPOSITORY
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole study")]
 
@@ -30,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder / "lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODPO_LOGS", str(folder / "logs"))
         patch.setenv("PYTHONPATH", str(REPOSITORY))
-        result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1200, check=False)
+        result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert result.returncode == 0, result.stderr
     return run
 
@@ -122,7 +123,7 @@ def test_the_tutorials_local_part_does_what_it_says(finished: Path, tmp_path: Pa
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     ends = re.findall(r"^=(\d+)$", done.stdout, re.MULTILINE)
@@ -136,6 +137,6 @@ def test_the_tutorials_local_part_does_what_it_says(finished: Path, tmp_path: Pa
 
 def test_runs_killed_at_random_instants_end_with_the_same_bytes() -> None:
     command = [sys.executable, "tests/bench/kill.py", "--kills", "2", "--seed", "7"]
-    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1500, check=False)
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert json.loads(result.stdout.splitlines()[-1])["kills"] == 2
