@@ -32,6 +32,7 @@ from pathlib import Path
 SYSTEM_FOLDERS = "/usr/sbin:/sbin"
 LONGEST_SOCKET_PATH = 107
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
+START_SECONDS = 600
 ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db")
 
 SLURM_CONF = """\
@@ -73,10 +74,10 @@ MinJobAge={min_job_age}
 KillWait=3
 CompleteWait=0
 InactiveLimit=0
-MessageTimeout=10
+MessageTimeout=60
 SlurmctldTimeout=10
-SlurmdTimeout=30
-UnkillableStepTimeout=30
+SlurmdTimeout=300
+UnkillableStepTimeout=120
 DefMemPerCPU=500
 
 {memory_enforcement}
@@ -87,8 +88,8 @@ NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first_node_p
 CPUs={cpus} RealMemory={memory_mb} {gres} State=UNKNOWN
 PartitionName=cpu   Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 PartitionName=short Nodes=ALL Default=NO  MaxTime=10       PriorityTier=10 PreemptMode=OFF
-PartitionName=spare Nodes=ALL Default=NO  MaxTime=INFINITE PriorityTier=1  PreemptMode=REQUEUE GraceTime=12
-PartitionName=spot  Nodes=ALL Default=NO  MaxTime=INFINITE PriorityTier=1  PreemptMode=CANCEL  GraceTime=12
+PartitionName=spare Nodes=ALL Default=NO  MaxTime=INFINITE PriorityTier=1  PreemptMode=REQUEUE GraceTime=60
+PartitionName=spot  Nodes=ALL Default=NO  MaxTime=INFINITE PriorityTier=1  PreemptMode=CANCEL  GraceTime=60
 """
 POLLED_MEMORY = """\
 ProctrackType=proctrack/linuxproc
@@ -189,6 +190,8 @@ class TestBed:
             )
         if len(str(self.folder / "run" / "munge.socket")) > LONGEST_SOCKET_PATH - 10:
             raise SystemExit(f"{self.folder} is too long a path for a socket; choose a shorter --folder")
+        for record in (self.folder / "run").glob("*.json"):
+            record.unlink()
         # Munge wants a socket that everybody may reach, whatever the caller's mask says.
         mask = os.umask(0o022)
         try:
@@ -204,7 +207,7 @@ class TestBed:
         """Cancel all jobs and end every daemon of this folder, by its process id."""
         if self._alive("slurmctld"):
             self._call("scancel", f"--user={getpass.getuser()}", timeout=20)
-            self._wait("an empty queue", 20, lambda: not self._call("squeue", "-h"), required=False)
+            self._comes_true(lambda: not self._call("squeue", "-h"))
         order = [*(f"slurmd-n{index}" for index in range(1, 65)), "slurmctld", "slurmdbd", "mariadbd", "munged"]
         for name in (one for one in order if one in self._pids()):
             self._end(name)
@@ -223,18 +226,18 @@ class TestBed:
             f"--pid-file={folder}/run/munged.pidfile", f"--log-file={folder}/log/munged.log",
             f"--seed-file={folder}/munge/seed",
         )  # fmt: skip
-        self._wait("munge", 15, lambda: (folder / "run" / "munge.socket").exists())
+        self._wait_for("munge", lambda: (folder / "run" / "munge.socket").exists())
         if self.accounting:
             self._grant_database()
             self._spawn("slurmdbd", "-D")
-            self._wait("slurmdbd", 60, lambda: self._call("sacctmgr", "-n", "-i", "list", "cluster") is not None)
+            self._wait_for("slurmdbd", lambda: self._call("sacctmgr", "-n", "-i", "list", "cluster") is not None)
             if "testbed" not in (self._call("sacctmgr", "-n", "list", "cluster", "format=cluster") or ""):
                 self._call("sacctmgr", "-i", "add", "cluster", "testbed")
         self._spawn("slurmctld", "-D", "-i", "-f", str(self.conf))
         for index in range(1, self.nodes + 1):
             self._spawn("slurmd", "-D", "-N", f"n{index}", "-f", str(self.conf), name=f"slurmd-n{index}")
-        self._wait("slurmctld", 30, lambda: self._call("scontrol", "ping") is not None)
-        self._wait("the nodes", 60, lambda: self._idle_nodes() == self.nodes)
+        self._wait_for("slurmctld", lambda: self._call("scontrol", "ping") is not None)
+        self._wait_for("the nodes", lambda: self._idle_nodes() == self.nodes)
 
     def _start_database(self) -> None:
         data = self.folder / "mysql"
@@ -260,7 +263,7 @@ class TestBed:
             "GRANT ALL ON slurm_acct_db.* TO slurm@'127.0.0.1';"
         )
         client = ("mariadb", "--no-defaults", "-uroot", "-S", f"{self.folder}/run/mysql.sock")
-        self._wait("mariadb", 60, lambda: self._call(*client, "-e", "select 1") is not None)
+        self._wait_for("mariadb", lambda: self._call(*client, "-e", "select 1") is not None)
         subprocess.run(client, input=statements, text=True, env=self.environment, check=True)
 
     def _write_configuration(self) -> None:
@@ -313,7 +316,7 @@ class TestBed:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self._alive(name):
                 os.kill(process, number)
-            if self._wait(f"the end of {name}", 20, lambda: not self._alive(name), required=False):
+            if self._comes_true(lambda: not self._alive(name)):
                 break
         (self.folder / "run" / f"{name}.json").unlink()
 
@@ -328,12 +331,20 @@ class TestBed:
         states = self._call("sinfo", "-h", "-N", "-p", "cpu", "-o", "%T") or ""
         return states.split().count("idle")
 
-    def _wait(self, what: str, seconds: float, ready: Callable[[], bool], required: bool = True) -> bool:
+    def _wait_for(self, what: str, ready: Callable[[], bool]) -> None:
+        """Wait until a daemon is ``ready``, however slow the machine is, but not for one that has died."""
+        until = time.monotonic() + START_SECONDS
+        while not ready():
+            if dead := [name for name, alive in self.status().items() if not alive]:
+                raise SystemExit(f"{', '.join(dead)} ended while it started; see the logs in {self.folder / 'log'}")
+            if time.monotonic() > until:
+                raise SystemExit(f"waited {START_SECONDS} s for {what}; see the logs in {self.folder / 'log'}")
+            time.sleep(0.05)
+
+    def _comes_true(self, ready: Callable[[], bool], seconds: float = 20) -> bool:
         until = time.monotonic() + seconds
         while not ready():
             if time.monotonic() > until:
-                if required:
-                    raise SystemExit(f"waited {seconds:.0f} s for {what}; see the logs in {self.folder / 'log'}")
                 return False
             time.sleep(0.05)
         return True

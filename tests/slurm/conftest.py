@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from modpo_hpc.cli.main import main
+from modpo_hpc.generation.machine import is_free
 from modpo_hpc.pipeline import STAGES
 from tests.conftest import REPOSITORY
 from tests.machine import ACCOUNTING, SLURM, SYSTEM_PATH
@@ -28,6 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slurm)
+            item.add_marker(pytest.mark.xdist_group("slurm"))  # one test bed for all of them
 
 
 def testbed_module() -> ModuleType:
@@ -46,13 +48,21 @@ def start_bed(name: str, **settings: Any) -> Any:
         if need.missing:
             pytest.skip(need.reason)
     folder = Path(f"/tmp/mb{os.getpid()}{name}")
-    bed = module.TestBed(folder, **{"port": 21000 + os.getpid() % 400 * 20, **settings})
+    bed = module.TestBed(folder, port=free_ports(), **settings)
     try:
         bed.start()
     except SystemExit:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return bed
+
+
+def free_ports() -> int:
+    """The first of twenty ports in a row that nobody listens on, below those that the kernel gives out by itself."""
+    for first in range(21000 + os.getpid() % 500 * 20, 32000, 20):
+        if all(is_free(port) for port in range(first, first + 20)):
+            return first
+    raise AssertionError("no twenty free ports in a row")
 
 
 def stop_bed(bed: Any) -> None:
@@ -77,7 +87,7 @@ class Cluster:
         write_recipes(folder / "recipes")
         study = yaml.safe_load((REPOSITORY / "configs" / "demo.yaml").read_text())
         study["shards"] = {"responses": 8, "rankings": 2}
-        study["resources"] = {stage.name: {"memory_gb": 0.4, "minutes": 5} for stage in STAGES}
+        study["resources"] = {stage.name: {"memory_gb": 0.4, "minutes": 30} for stage in STAGES}
         self.study = folder / "study.yaml"
         self.study.write_text(yaml.safe_dump(study))
         self.profile({"partition": "cpu"})
@@ -121,6 +131,10 @@ class Cluster:
     def wait_until_idle(self) -> None:
         """Until nothing of the run is running or queued; what waits for ever does not count."""
         self.wait(lambda: not any(one["running"] + one["queued"] for one in self.status().values()))
+
+    def wait_until_still(self) -> None:
+        """Until no job runs or is completing: only then has Slurm said its last word about those that ended."""
+        self.wait(lambda: not self.slurm("squeue", "-h", "-t", "configuring,running,completing").strip())
 
     def wait_until_empty(self) -> None:
         """Until Slurm has let go of every job: one whose work is done is still completing for a while."""

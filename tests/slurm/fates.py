@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow as pa
 
@@ -16,6 +17,7 @@ from modpo_hpc.run import Run, Shard
 
 SCHEMA = pa.schema([("stage", pa.string()), ("shard", pa.string()), ("step", pa.int32())])
 STEPS = 40
+HELD_AT = 4  # the step after which a held shard waits
 
 
 def make(run: Run, shard: Shard) -> None:
@@ -23,34 +25,34 @@ def make(run: Run, shard: Shard) -> None:
     fate, _, argument = _fate(shard).partition(" ")
     if fate == "raise":
         raise ValueError(f"shard {shard.id} met a wall at step 17 of /some/file_{shard.id}.txt")
-    if fate == "raise-on":
-        if os.environ.get("SLURMD_NODENAME") == argument:
-            raise RuntimeError(f"no module for this CPU on {argument}")
-        fate, argument = "slow", "3"
+    if fate == "raise-on" and os.environ.get("SLURMD_NODENAME") == argument:
+        _fallen().joinpath(shard.id).touch()
+        raise RuntimeError(f"no module for this CPU on {argument}")
     if fate == "bad-input":
         raise InputError("the survey has no column 'age'", file="survey.csv", remedy="Add the column.")
     if fate == "disk":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if fate == "memory":
         hoard = []
-        for _ in range(60):
+        while len(hoard) < 60:
             hoard.append(b"x" * (20 << 20))
             time.sleep(0.1)
-        time.sleep(10)
+        _sleep_for_ever()
     if fate == "kill":
         with shard.file("half.txt") as stream:
             stream.write("half a word")
             stream.flush()
             os.kill(os.getpid(), signal.SIGKILL)
     if fate == "deaf":
-        time.sleep(float(argument))
+        _sleep_for_ever()
     with shard.journal() as journal:
         for step in range(len(journal.rows), STEPS):
             journal.append([{"step": step}])
             shard.progress(step + 1, STEPS, "steps")
-            if fate == "slow":
-                time.sleep(float(argument) / STEPS)
             shard.check()
+            while step >= HELD_AT and _is_held(shard):
+                time.sleep(0.05)
+                shard.check()
         rows = [{"stage": shard.stage.name, "shard": shard.id, "step": row["step"]} for row in journal.rows]
     if fate == "otherwise":
         rows = rows[::-1]
@@ -64,9 +66,26 @@ def write_recipes(folder: Path) -> None:
         (folder / f"{stage.verb}.py").write_text(f"from tests.slurm.fates import make as {stage.verb}\n")
 
 
+def _is_held(shard: Shard) -> bool:
+    """Whether a shard waits: until the test has mercy, or until a bad node has failed two others."""
+    fate = _fate(shard)
+    return fate == "hold" or (fate.startswith("raise-on") and len(list(_fallen().iterdir())) < 2)
+
+
 def _fate(shard: Shard) -> str:
     path = Path(os.environ["MODPO_TEST_FATES"]) / f"{shard.stage.name}.{shard.id}"
     try:
         return path.read_text().strip()
     except FileNotFoundError:
         return ""
+
+
+def _fallen() -> Path:
+    folder = Path(os.environ["MODPO_TEST_FATES"]).with_name("fallen")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _sleep_for_ever() -> NoReturn:
+    while True:
+        time.sleep(1)

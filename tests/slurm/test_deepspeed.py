@@ -18,8 +18,7 @@ from tests.alignment.world import WORDS, started_run, study_of
 from tests.slurm.conftest import Cluster
 from tests.tiny_mistral import save_tiny_mistral
 
-# beside the Ray clusters of test_ray, never beside another test bed: ports come from job ids
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole study")]
+pytestmark = pytest.mark.slow
 TRAINING = {
     "epochs": 60,
     "micro_batch_size": 2,
@@ -87,6 +86,7 @@ def test_two_nodes_train_together_resume_together_and_end_together(cluster: Clus
     killed = time.time()
     os.kill(process_of_rank(job, 1), signal.SIGKILL)
     cluster.wait(lambda: cluster.shards("policies")["DPO"]["state"] == "failed")
+    cluster.wait_until_still()
     assert cluster.triage() == {"killed": [["policies", "DPO"]]}
     assert attempts_at(run.logs, "policies", "DPO")[1].started < killed
 

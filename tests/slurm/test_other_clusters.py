@@ -15,7 +15,7 @@ from tests.slurm.conftest import Cluster, clustered, start_bed, stop_bed
 
 @pytest.fixture
 def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cluster]:
-    bed = start_bed("b", accounting=False, min_job_age=5, port=31000 + os.getpid() % 400 * 20)
+    bed = start_bed("b", accounting=False, min_job_age=5)
     yield from clustered(bed, tmp_path, monkeypatch, capsys)
     stop_bed(bed)
 
@@ -23,7 +23,7 @@ def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 @pytest.fixture
 def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cluster]:
     """A cluster that demands an account, of which this user has none."""
-    bed = start_bed("d", enforce_accounts=True, port=31000 + os.getpid() % 400 * 20)
+    bed = start_bed("d", enforce_accounts=True)
     subprocess.run(["sacctmgr", "-i", "delete", "user", getpass.getuser()], env=bed.environment, check=False)
     yield from clustered(bed, tmp_path, monkeypatch, capsys)
     stop_bed(bed)
@@ -35,7 +35,7 @@ def with_cgroups(
 ) -> Iterator[Cluster]:
     if os.getuid() or not os.access("/sys/fs/cgroup/memory", os.W_OK):
         pytest.skip("needs root and cgroup v1 (/sys/fs/cgroup/memory)")
-    bed = start_bed("c", cgroups=True, port=31000 + os.getpid() % 400 * 20)
+    bed = start_bed("c", cgroups=True)
     yield from clustered(bed, tmp_path, monkeypatch, capsys)
     stop_bed(bed)
 
@@ -49,6 +49,7 @@ def test_without_sacct_the_truth_is_told_even_when_squeue_has_forgotten(forgetfu
     forgetful.wait(
         lambda: not any(job in forgetful.slurm("squeue", "-h", "-r", "-t", "all", "-o", "%i") for job in jobs)
     )
+    forgetful.wait_until_still()
     assert forgetful.status()["responses"]["failed"] == 2
     assert forgetful.triage() == {"code": [["responses", "1"]], "killed": [["responses", "2"]]}
     assert "No sacct here" in forgetful("status", forgetful.run_dir)[1]
@@ -61,6 +62,7 @@ def test_with_cgroups_a_shard_over_its_memory_is_called_so(with_cgroups: Cluster
     with_cgroups.fate("responses", "0", "memory")
     with_cgroups.submit("--until", "responses", "--set", "shards.responses=1")
     with_cgroups.wait_until_idle()
+    with_cgroups.wait_until_still()
     assert with_cgroups.triage() == {"oom": [["responses", "0"]]}
     steps = with_cgroups.slurm("sacct", "-n", "-o", "state%20", "-j", with_cgroups.shards("responses")["0"]["job"])
     assert "OUT_OF_ME" in steps

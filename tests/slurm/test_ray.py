@@ -15,8 +15,7 @@ from tests.judging.servers import counting_server
 from tests.judging.worlds import world
 from tests.slurm.conftest import Cluster
 
-# never beside the whole studies of tests/spine, which take every core while Ray starts
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("whole study")]
+pytestmark = pytest.mark.slow
 COUNT = """\
 import sys, time, ray
 ray.init(log_to_driver=False)
@@ -49,7 +48,7 @@ def test_two_clusters_keep_apart_and_leave_nothing(cluster: Cluster, monkeypatch
     outputs = [cluster.folder / "one.out", cluster.folder / "two.out"]
     failing = submit(cluster, outputs[0], "python", str(program), "1", "7")
     monkeypatch.setenv("MODPO_PYTHON", str(python_that_finds(70000, cluster.folder)))
-    cancelled = submit(cluster, outputs[1], "python", str(program), "300", "0")
+    cancelled = submit(cluster, outputs[1], "python", str(program), "86400", "0")
     for output in outputs:
         cluster.wait(lambda: output.exists() and "nodes 2 cpus 4.0" in output.read_text())  # noqa: B023
     assert (cluster.folder / "asked").exists()

@@ -29,40 +29,25 @@ def check_whole(cluster: Cluster) -> None:
 def test_a_preempted_shard_is_requeued_and_resumes(cluster: Cluster, partition: str) -> None:
     """``spare`` requeues what it preempts, ``spot`` cancels it; both give a grace time."""
     cluster.profile({"partition": partition})
-    cluster.fate("responses", "0", "slow 40")
+    cluster.fate("responses", "0", "hold")
     cluster.submit("--until", "responses", "--set", "shards.responses=1")
     wait_until_it_works(cluster)
     node = cluster.shards("responses")["0"]["node"]
     cluster.mercy()
-    wish = [
-        "sbatch",
-        "--parsable",
-        "-p",
-        "cpu",
-        "-w",
-        node,
-        "-c",
-        "4",
-        "--mem",
-        "100",
-        "-o",
-        "/dev/null",
-        "--wrap",
-        "sleep 2",
-    ]
-    hog = cluster.slurm(*wish).strip()
+    whole_node = f"--partition=cpu --nodelist={node} --cpus-per-task=4 --mem=100 --output=/dev/null --wrap=true"
+    hog = cluster.slurm("sbatch", "--parsable", *whole_node.split()).strip()
     cluster.wait(lambda: len(attempts(cluster)) == 2)
     cluster.wait(lambda: cluster.status()["responses"]["done"] == 1)
     first, second = attempts(cluster)
     assert (first.outcome, first.cause) == ("interrupted", "preemption")
     assert (second.outcome, second.restarts, second.job) == ("done", 1, first.job)
     check_whole(cluster)
-    assert "COMPLETED" in cluster.slurm("sacct", "-nX", "-j", hog, "-o", "state")
+    cluster.wait(lambda: "COMPLETED" in cluster.slurm("sacct", "-nX", "-j", hog, "-o", "state"))
 
 
 def test_a_shard_at_its_time_limit_comes_back_a_bounded_number_of_times(cluster: Cluster) -> None:
     cluster.profile({"partition": "cpu", "limits": {"timeouts": 1}})
-    cluster.fate("responses", "0", "slow 400")
+    cluster.fate("responses", "0", "hold")
     cluster.submit("--until", "responses", "--set", "shards.responses=1")
     for number in (1, 2):
         cluster.wait(lambda: len(attempts(cluster)) == number)  # noqa: B023
@@ -70,6 +55,7 @@ def test_a_shard_at_its_time_limit_comes_back_a_bounded_number_of_times(cluster:
         cluster.slurm("scontrol", "update", f"JobId={attempts(cluster)[0].job}", "TimeLimit=1")
         cluster.wait(lambda: attempts(cluster)[number - 1].ended)  # noqa: B023
     cluster.wait(lambda: cluster.status()["responses"]["failed"] == 1)
+    cluster.wait_until_still()
     first, second = attempts(cluster)
     assert (first.cause, second.cause) == ("timeout", "timeout, too often")
     assert cluster.triage() == {"time": [["responses", "0"]]}
@@ -79,7 +65,7 @@ def test_a_shard_at_its_time_limit_comes_back_a_bounded_number_of_times(cluster:
     assert code == 0, output
     job = cluster.shards("responses")["0"]["job"]
     shown = cluster.slurm("scontrol", "show", "job", job)
-    assert "TimeLimit=00:10:00" in shown
+    assert "TimeLimit=01:00:00" in shown
     assert "MinMemoryNode=614M" in shown
     cluster.wait(lambda: cluster.status()["responses"]["done"] == 1)
     check_whole(cluster)
@@ -87,7 +73,7 @@ def test_a_shard_at_its_time_limit_comes_back_a_bounded_number_of_times(cluster:
 
 def test_a_dead_node_is_named_and_kept_away_from(cluster: Cluster) -> None:
     cluster.profile({"partition": "cpu", "sbatch": {"nodelist": "n4", "requeue": False}})
-    cluster.fate("responses", "0", "slow 60")
+    cluster.fate("responses", "0", "hold")
     cluster.submit("--until", "responses", "--set", "shards.responses=1")
     wait_until_it_works(cluster)
     try:
@@ -108,7 +94,7 @@ def test_a_dead_node_is_named_and_kept_away_from(cluster: Cluster) -> None:
 
 def test_a_node_that_dies_under_a_requeueable_shard_costs_nothing_but_time(cluster: Cluster) -> None:
     cluster.profile({"partition": "cpu"})
-    cluster.fate("responses", "0", "slow 60")
+    cluster.fate("responses", "0", "hold")
     cluster.submit("--until", "responses", "--set", "shards.responses=1")
     wait_until_it_works(cluster)
     node = cluster.shards("responses")["0"]["node"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -39,15 +38,18 @@ def test_two_killed_trials_are_made_up_for(cluster: Cluster, tmp_path: Path) -> 
     submit = ["sbatch", "--parsable", "-p", "cpu", "--mem", "600", "-o", "/dev/null", "--export=ALL,MODPO_JOBS="]
     job = cluster.slurm(*submit, "--array=0-39%8", "--wrap", script).strip()
     killed: set[str] = set()
-    while len(killed) < 2:
+
+    def two_are_killed() -> bool:
         for task in cluster.slurm("squeue", "-h", "-r", "-j", job, "-t", "running", "-o", "%i").split():
             number = int(task.partition("_")[2])
             journal = run.folder("reward_trials") / "search" / f"{list(WORDS)[number % 2]}.journal"
             if task not in killed and len(killed) < 2 and journal.exists() and '"attempts"' in journal.read_text():
                 cluster.slurm("scancel", "--signal=KILL", "--full", task)
                 killed.add(task)
-        time.sleep(0.2)
-    cluster.wait(lambda: not cluster.slurm("squeue", "-h", "-j", job).strip())
+        return len(killed) == 2
+
+    cluster.wait(two_are_killed)
+    cluster.wait_until_empty()
     for shard in run.missing("reward_trials"):
         again = cluster.slurm(*submit, "--wrap", f"{trial} {shard}").strip()
         cluster.wait(lambda again=again: not cluster.slurm("squeue", "-h", "-j", again).strip())  # type: ignore[misc]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ def queue(cluster: Cluster) -> str:
 
 
 def test_submitting_again_joins_what_is_queued_and_hands_in_the_rest(cluster: Cluster) -> None:
-    cluster.fate("questions", "all", "slow 30")
+    cluster.fate("questions", "all", "hold")
     cluster.submit("--until", "questions")
     first = cluster.shards("questions")["all"]["job"]
     output = cluster.submit("--until", "responses", "--json")
@@ -32,7 +34,7 @@ def test_submitting_again_joins_what_is_queued_and_hands_in_the_rest(cluster: Cl
 
 def test_arrays_are_split_and_a_single_shard_has_a_plain_id(cluster: Cluster) -> None:
     cluster.profile({"partition": "cpu", "limits": {"array_size": 3, "throttle": 5}})
-    cluster.fate("questions", "all", "slow 60")
+    cluster.fate("questions", "all", "hold")
     cluster.submit("--until", "responses", "--set", "shards.responses=7")
     journal = read_journal(Run.open(cluster.run_dir))
     arrays = [one for one in journal.submissions if one.stage == "responses"]
@@ -87,7 +89,7 @@ exec /usr/bin/sbatch "$@"
     )
     sbatch.chmod(sbatch.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{shim}:{os.environ['PATH']}")
-    cluster.fate("questions", "all", "slow 10")
+    cluster.fate("questions", "all", "hold")
     cluster.submit("--until", "questions")
     assert (shim / "count").read_text().strip() == "3"
     assert queue(cluster) == cluster.shards("questions")["all"]["job"]
@@ -95,7 +97,7 @@ exec /usr/bin/sbatch "$@"
 
 def test_cancel_takes_out_a_shard_a_stage_or_all_and_submit_mends_it(cluster: Cluster) -> None:
     for shard in "01234567":
-        cluster.fate("responses", shard, "slow 100")
+        cluster.fate("responses", shard, "hold")
     cluster.profile({"partition": "cpu", "limits": {"throttle": 3}})
     cluster.submit("--until", "rankings")
     cluster.wait(lambda: cluster.status()["responses"]["running"] == 3)
@@ -166,12 +168,18 @@ def test_dry_run_prints_every_header_and_hands_in_nothing(cluster: Cluster) -> N
 
 
 def test_logs_are_found_by_name_followed_and_filtered(cluster: Cluster) -> None:
-    cluster.fate("responses", "0", "slow 12")
+    cluster.fate("responses", "0", "hold")
     cluster.submit("--until", "responses", "--set", "shards.responses=2")
     cluster.wait(lambda: cluster.shards("responses")["0"]["state"] == "running")
     cluster.wait(lambda: cluster("logs", cluster.run_dir, "responses", "0")[0] == 0)
-    code, output = cluster("logs", cluster.run_dir, "responses", "0", "1", "-f", "--grep", "done|40 of 40")
-    assert code == 0
+    command = [sys.executable, "-m", "modpo_hpc", "logs", str(cluster.run_dir), "responses", "0", "1"]
+    with subprocess.Popen([*command, "-f", "--grep", "done|40 of 40"], stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        output = following.stdout.readline()
+        assert output.startswith("[1]")
+        cluster.mercy()
+        output += following.stdout.read()
+    assert following.returncode == 0
     assert cluster.status()["responses"]["done"] == 2
     job = cluster.shards("responses")["0"]["job"]
     line = next(line for line in output.splitlines() if line.startswith("[0]") and "40 of 40" in line)

@@ -17,7 +17,7 @@ from tests.conftest import REPOSITORY
 from tests.slurm.conftest import Cluster
 from tests.waiting import PATIENCE
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole study")]
+pytestmark = pytest.mark.slow
 POLICIES = ("Base", "SFT_Empathy", "DPO_Empathy", "DPO_Safety", "DPO_Soup", "MODPO_Empathy")
 
 
