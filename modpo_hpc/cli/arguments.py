@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 
 def add_study(parser: argparse.ArgumentParser, words: str = "study file, for instance configs/demo.yaml") -> None:
@@ -21,3 +22,8 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="override a field of the study",
     )
+
+
+def quoted(path: object) -> str:
+    """``path`` as a word that can be copied into a shell."""
+    return shlex.quote(str(path))

@@ -9,13 +9,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="DIR", help="run directory")
     parser.add_argument("stage", metavar="STAGE", nargs="?", help="this stage only")
     parser.add_argument("shards", metavar="SHARD", nargs="*", help="these shards only")
+    parser.add_argument("--dry-run", action="store_true", help="say which jobs would go; take out nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.launch.commands import require_slurm
+    from modpo_hpc.launch.commands import SlurmSilent, require_slurm
     from modpo_hpc.launch.repair import cancel, select_jobs
     from modpo_hpc.launch.state import take_snapshot
-    from modpo_hpc.launch.submissions import locked
+    from modpo_hpc.launch.transaction import transaction
     from modpo_hpc.pipeline import stage_named
     from modpo_hpc.run import Run
 
@@ -23,13 +24,21 @@ def run(arguments: argparse.Namespace) -> int:
         stage_named(arguments.stage)
     the_run = Run.open(arguments.run_dir)
     require_slurm()
-    with locked(the_run):
+    if arguments.dry_run:
         snapshot = take_snapshot(the_run)
+        if snapshot.silent:
+            raise SlurmSilent(snapshot.silent)
+        jobs = select_jobs(snapshot, arguments.stage, arguments.shards)
+        print(f"would be cancelled: {' '.join(jobs) or 'nothing'}")
+        return 0
+    with transaction(the_run) as snapshot:
         jobs = select_jobs(snapshot, arguments.stage, arguments.shards)
         ended = cancel(snapshot, jobs, "asked")
+    if hidden := [one for states in snapshot.shards.values() for one in states.values() if one.state == "unknown"]:
+        print(f"{len(hidden)} shards have jobs that are not of this cluster, or not this run's: they were left alone")
     if not ended:
         print("nothing of this is queued or running")
         return 0
     shown = ", ".join(jobs[:8]) + (f" and {len(jobs) - 8} more" if len(jobs) > 8 else "")
-    print(f"cancelled {len(ended)} shard{'s' if len(ended) > 1 else ''} (job {shown}); what is done is kept")
+    print(f"cancelled {len(ended)} job{'s' if len(ended) > 1 else ''} ({shown}); what is done is kept")
     return 0

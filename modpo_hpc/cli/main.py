@@ -46,6 +46,9 @@ OF_THE_PLACE = (
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script. Exit codes: 0 done, 1 the work failed, 2 the input or call was wrong, 3 incomplete."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that this terminal cannot show ends no command
     chosen = next((word for word in words if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(
         prog="modpo",

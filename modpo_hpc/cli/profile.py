@@ -7,7 +7,9 @@ from pathlib import Path
 
 HEADER = """\
 # Drafted from sinfo. Look at every line: account and environment cannot be guessed.
-# All fields: modpo profile fields. Check it with: modpo doctor --profile {path}
+# GPUs, memory and time of a shard are the study's word, in its resources; a line such as
+#   stages: {policies: {gpus: 1, memory_gb: 96, minutes: 720}}
+# says otherwise for this cluster. All fields: modpo profile fields. Check it with: modpo doctor --profile {path}
 """
 
 
@@ -54,9 +56,10 @@ def print_fields() -> None:
     ):
         print(f"{title}:")
         for name, field in model.model_fields.items():
-            simple = field.default is not None and not hasattr(field.default, "model_fields")
-            default = "required" if field.is_required() else repr(field.default) if simple else ""
-            print(f"  {name:<28} {default:<10} {field.description or ''}".rstrip())
+            default = field.get_default(call_default_factory=True)
+            simple = default is not None and default != {} and not hasattr(default, "model_fields")
+            shown = "required" if field.is_required() else repr(default) if simple else ""
+            print(f"  {name:<28} {shown:<10} {field.description or ''}".rstrip())
 
 
 def draft(path: Path) -> None:
@@ -74,6 +77,6 @@ def draft(path: Path) -> None:
     if path.exists():
         raise InputError("this file is there already", file=path, remedy="Give another name, or move it away.")
     commands.require_slurm()
-    sinfo = commands.call("sinfo", "--noheader", "--format=%R|%l|%c|%m|%G|%P", attempts=3)
-    fields = draft_profile(sinfo, cluster.max_array_size(), cluster.my_accounts())
+    sinfo = commands.call("sinfo", "--noheader", "--format=%R|%l|%c|%m|%G|%P", patience=7)
+    fields = draft_profile(sinfo, cluster.ask_facts().max_array_size, cluster.my_accounts())
     path.write_text(HEADER.format(path=path) + yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")

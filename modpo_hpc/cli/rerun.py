@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from modpo_hpc.launch.profile import Profile
+    from modpo_hpc.launch.repair import Repair
     from modpo_hpc.launch.slurm import Change
     from modpo_hpc.launch.state import Snapshot
     from modpo_hpc.run import Run
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mem", metavar="x1.5|GB", help="memory of the jobs: a factor, or gigabytes")
     parser.add_argument("--time", metavar="x2|MIN", help="time limit of the jobs: a factor, or minutes")
     parser.add_argument("--exclude-suspects", action="store_true", help="keep away from nodes that fail what they get")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done; change nothing")
     parser.add_argument("--here", action="store_true", help="in this process, in the foreground, for a debugger")
     parser.add_argument("--profile", metavar="P", help="another cluster profile than that of the last submit")
     parser.add_argument("--local", action="store_true", help="on this machine, though the run was submitted to Slurm")
@@ -40,27 +42,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.launch.profile import load_profile
-    from modpo_hpc.launch.repair import plan_repair
     from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.launch.submissions import kept_profile
     from modpo_hpc.run import Run
 
     the_run = Run.open(arguments.run_dir)
-    snapshot = take_snapshot(the_run)
-    chosen = choose(snapshot, arguments.stage, arguments.shards, arguments.failed, arguments.cause, arguments.stale)
     profile = load_profile(arguments.profile) if arguments.profile else kept_profile(the_run)
-    waiting = (
-        arguments.failed and not (arguments.here or arguments.local) and profile and plan_repair(snapshot, {}).work
-    )
-    if not any(chosen.values()) and not waiting:
-        print(f"nothing to rerun: no shard{f' of {arguments.stage}' if arguments.stage else ''} is of that kind")
+    if profile is not None and not (arguments.here or arguments.local):
+        return on_slurm(the_run, profile, arguments)
+    chosen = _choose(take_snapshot(the_run), arguments)
+    if not any(chosen.values()):
+        return _nothing(arguments)
+    if arguments.dry_run:
+        print("\n".join(f"{stage}: {' '.join(shards)}" for stage, shards in chosen.items()))
         return 0
     if arguments.here:
         return here(the_run, chosen, again=bool(arguments.shards))
-    if profile is None or arguments.local:
-        _refuse_slurm_options(arguments)
-        return on_this_machine(the_run, chosen, arguments.jobs, again=bool(arguments.shards))
-    return on_slurm(snapshot, profile, chosen, arguments)
+    _refuse_slurm_options(arguments)
+    return on_this_machine(the_run, chosen, arguments.jobs, again=bool(arguments.shards))
+
+
+def _nothing(arguments: argparse.Namespace) -> int:
+    print(f"nothing to rerun: no shard{f' of {arguments.stage}' if arguments.stage else ''} is of that kind")
+    return 0
+
+
+def _choose(snapshot: Snapshot, arguments: argparse.Namespace) -> Chosen:
+    return choose(snapshot, arguments.stage, arguments.shards, arguments.failed, arguments.cause, arguments.stale)
 
 
 def choose(
@@ -137,12 +145,10 @@ def here(the_run: Run, chosen: Chosen, again: bool) -> int:
     for stage, shards in chosen.items():
         for shard in shards:
             inputs_of_finished_needs(the_run, stage_named(stage))
-            if again:
-                _forget(the_run, {stage: [shard]})
             number, log = claim_attempt(the_run.logs, stage, shard)
             log.write_text(f"ran in the foreground of a terminal, process {os.getpid()}; nothing was kept here\n")
             with recorded(log, stage, shard, number, redirect=False):
-                run_shard(str(the_run.root), stage, shard)
+                run_shard(str(the_run.root), stage, shard, again)
     return 0
 
 
@@ -171,28 +177,52 @@ def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool)
     return conclude(the_run, failed, time.monotonic() - started)
 
 
-def on_slurm(snapshot: Snapshot, profile: Profile, chosen: Chosen, arguments: argparse.Namespace) -> int:
+def on_slurm(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
     """The shards as Slurm jobs, and anew whatever waits for what had failed."""
-    from modpo_hpc.cli.submit import render_submission
+    from modpo_hpc.cli.submit import print_plan, render_submission, told_what_is_held_back
     from modpo_hpc.launch.commands import require_slurm
-    from modpo_hpc.launch.repair import cancel, check_not_alive, plan_repair
-    from modpo_hpc.launch.slurm import Submitter, check_with_slurm
-    from modpo_hpc.launch.submissions import keep_profile, locked
+    from modpo_hpc.launch.slurm import check_with_slurm
+    from modpo_hpc.launch.state import take_snapshot
+    from modpo_hpc.launch.transaction import apply, transaction
 
     require_slurm()
+    _choose(take_snapshot(the_run), arguments)  # a call that cannot be meant writes nothing
+    if arguments.dry_run:
+        snapshot = take_snapshot(the_run)
+        planned, changes = _plan(snapshot, arguments)
+        print_plan(snapshot, profile, planned, changes)
+        return 0
+    with transaction(the_run) as snapshot:
+        planned, changes = _plan(snapshot, arguments)
+        if not planned.work and not planned.cancel:
+            return _nothing(arguments)
+        check_with_slurm(the_run, profile, planned.work, changes)
+        outcome = apply(snapshot, profile, planned, changes, render_submission, "rerun")
+    if outcome.cancelled:
+        print(f"taken out of the queue, replaced by these: {len(outcome.cancelled)} jobs")
+    return told_what_is_held_back(outcome, the_run.root)
+
+
+def _plan(snapshot: Snapshot, arguments: argparse.Namespace) -> tuple[Repair, dict[str, Change]]:
+    """What the command line asks for, from the queue as it is: what to hand in, and with which changes."""
+    from modpo_hpc.launch.repair import Repair, check_not_alive, plan_repair
+
+    chosen = _choose(snapshot, arguments)
     for stage, shards in chosen.items():
         check_not_alive(snapshot, stage, shards)
-    changes = {stage: _change(snapshot, stage, shards, arguments) for stage, shards in chosen.items()}
-    with locked(snapshot.run):
-        repair = plan_repair(snapshot, chosen)
-        check_with_slurm(snapshot.run, profile, repair.work, changes)
-        if arguments.shards:
-            _forget(snapshot.run, chosen)
-        if ended := cancel(snapshot, repair.cancel, "graph"):
-            print(f"taken out of the queue, to be handed in anew behind the rerun: {len(ended)} jobs")
-        keep_profile(snapshot.run, profile)
-        Submitter(snapshot.run, profile, render_submission).submit(repair.work, snapshot.sizes(), changes)
-    return 0
+    again = {
+        stage: done
+        for stage, shards in chosen.items()
+        if (done := [shard for shard in shards if snapshot.shards[stage][shard].state == "done"])
+    }
+    planned = plan_repair(snapshot, chosen, again) if any(chosen.values()) or arguments.failed else Repair((), ())
+    for work in planned.work:
+        if work.after_ended:
+            print(
+                f"{work.stage}: the present result is read by {len(work.after_ended)} jobs in the queue; it is made "
+                "anew when they have ended, and stays until then"
+            )
+    return planned, {stage: _change(snapshot, stage, shards, arguments) for stage, shards in chosen.items()}
 
 
 def parse_change(text: str, field: str) -> tuple[float | None, float | None]:

@@ -8,6 +8,8 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from modpo_hpc.cli.arguments import quoted
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -58,9 +60,11 @@ def query(snapshot: Snapshot) -> list[StageState]:
 
 
 def exit_code(rows: list[StageState]) -> int:
-    """0 complete, 1 something failed, 3 still to do."""
+    """0 complete, 1 something failed, 3 still to do, 4 the queue cannot be seen and jobs are in it."""
     if all(row.counts["done"] == row.total for row in rows):
         return 0
+    if any(row.counts["unknown"] for row in rows):
+        return 4
     return 1 if any(row.counts["failed"] for row in rows) else 3
 
 
@@ -70,7 +74,12 @@ def as_json(snapshot: Snapshot, rows: list[StageState]) -> dict[str, Any]:
     for row in rows:
         fields = asdict(row)
         stages.append({**fields.pop("counts"), **fields})
-    return {"run": str(snapshot.run.root), "complete": exit_code(rows) == 0, "stages": stages}
+    return {
+        "run": str(snapshot.run.root),
+        "complete": exit_code(rows) == 0,
+        "slurm_is_silent": snapshot.silent,
+        "stages": stages,
+    }
 
 
 def render(snapshot: Snapshot, rows: list[StageState]) -> RenderableType:
@@ -97,17 +106,29 @@ def render(snapshot: Snapshot, rows: list[StageState]) -> RenderableType:
 
 def advice(snapshot: Snapshot, rows: list[StageState]) -> list[str]:
     """What a person should know and do next, one line each."""
+    from rich.markup import escape
+
     count = {state: sum(row.counts[state] for row in rows) for state in rows[0].counts} if rows else {}
-    root, lines = snapshot.run.root, []
+    root, lines = escape(quoted(snapshot.run.root)), []
+    if snapshot.silent:
+        lines.append(f"[yellow]From the markers alone, since Slurm does not answer: {escape(snapshot.silent)}[/]")
+    elif count.get("unknown"):
+        lines.append("[yellow]Jobs of another cluster, or not this run's: look where they were handed in.[/]")
     for row in rows:
-        lines += [f"[yellow]{row.stage}: {note}[/]" for note in row.notes]
+        lines += [f"[yellow]{row.stage}: {escape(note)}[/]" for note in row.notes]
+        lines += [f"{row.stage}: {escape(note)}" for note in row.waiting]
+        if (failure := row.newest_failure) is not None:
+            where = f" on {failure.node}" if failure.node else ""
+            lines.append(f"[red]{row.stage} {failure.shard}: {failure.slurm or 'failed'}{where}[/]")
     if count.get("failed"):
         lines.append(f"[red]{count['failed']} failed.[/] Why: modpo triage {root}")
     if count.get("blocked"):
         lines.append(f"[red]{count['blocked']} wait for what has failed.[/] A rerun of the failed mends that.")
-    if snapshot.journal.submissions and snapshot.records is None:
+    if snapshot.journal.submissions and snapshot.records is None and not snapshot.silent:
         lines.append(f"[dim]{FORGETFUL}[/]")
-    idle = not (count.get("running") or count.get("queued") or count.get("failed"))
+    if rows and exit_code(rows) == 0:
+        lines.append(f"All is done. modpo results {root}")
+    idle = not any(count.get(state) for state in ("running", "queued", "failed", "unknown"))
     if idle and any(row.counts["done"] < row.total for row in rows):
         lines.append("Nothing runs or waits. The same modpo run or modpo submit goes on with what is missing.")
     return lines
@@ -117,14 +138,20 @@ def watch(the_run: Any) -> int:
     """Show the table anew every few seconds until nothing runs or waits."""
     from rich.live import Live
 
+    from modpo_hpc.launch.commands import available
     from modpo_hpc.launch.state import take_snapshot
 
+    # A controller that is away is shown as such, and looked for again.
     with Live(refresh_per_second=4) as live:
         while True:
             snapshot = take_snapshot(the_run)
             rows = query(snapshot)
             live.update(render(snapshot, rows), refresh=True)
-            if not any(row.counts[state] for row in rows for state in ("running", "queued")):
+            away = snapshot.silent and available()
+            open_now = sum(
+                row.counts["running"] + row.counts["queued"] + (row.counts["unknown"] if away else 0) for row in rows
+            )
+            if not open_now:
                 return exit_code(rows)
             time.sleep(WATCH_SECONDS)
 
@@ -145,10 +172,8 @@ def _cells(snapshot: Snapshot, row: StageState, gpus: bool) -> list[str]:
     counts = row.counts
     queued = counts["queued"] + counts["blocked"]
     note = ""
-    if row.newest_failure is not None:
-        failure = row.newest_failure
-        words = (failure.shard, failure.slurm or "failed", f"on {failure.node}" if failure.node else "")
-        note = f"[red]{' '.join(word for word in words if word)}[/]"
+    if counts["unknown"]:
+        note = f"[yellow]{counts['unknown']} not to be seen[/]"
     elif counts["blocked"]:
         note = "[red]waits for what has failed[/]"
     elif counts["cancelled"]:

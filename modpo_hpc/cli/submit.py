@@ -9,13 +9,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modpo_hpc.cli.arguments import add_study
+from modpo_hpc.cli.arguments import add_study, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from modpo_hpc.launch.profile import Profile
+    from modpo_hpc.launch.repair import Repair
+    from modpo_hpc.launch.slurm import Change
+    from modpo_hpc.launch.state import Snapshot
     from modpo_hpc.launch.submissions import Submission
+    from modpo_hpc.launch.transaction import Outcome
     from modpo_hpc.pipeline import Stage
     from modpo_hpc.run import Run
     from modpo_hpc.study import Study
@@ -50,14 +54,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return dry_run(envisaged, profile, stages)
     require_slurm()
-    submitted = submit(arguments.run, study, profile, stages, show=not arguments.json)
+    outcome = submit(arguments.run, study, profile, stages, show=not arguments.json)
     if arguments.json:
-        print(json.dumps([{"stage": one.stage, "job": one.job, "shards": len(one.shards)} for one in submitted]))
-    elif not submitted:
-        print(f"nothing to hand in: all is done or queued. modpo status {arguments.run}")
+        rows = [{"stage": one.stage, "job": one.job, "shards": len(one.shards)} for one in outcome.submitted]
+        print(json.dumps(rows))
+    elif not outcome.submitted and not outcome.held_back:
+        print(f"nothing to hand in: all is done or queued. modpo status {quoted(arguments.run)}")
     else:
-        print(f"watch with: modpo status {arguments.run} --watch")
-    return 0
+        print(f"watch with: modpo status {quoted(arguments.run)} --watch")
+    return told_what_is_held_back(outcome, arguments.run)
 
 
 def chosen_stages(until: str | None, only: str | None) -> tuple[Stage, ...]:
@@ -70,49 +75,71 @@ def chosen_stages(until: str | None, only: str | None) -> tuple[Stage, ...]:
 
 
 def submit(
-    folder: str | Path, study: Study, profile: Profile, stages: Sequence[Stage], show: bool = True
-) -> list[Submission]:
+    folder: str | Path, study: Study, profile: Profile, stages: Sequence[Stage], show: bool = True, why: str = "submit"
+) -> Outcome:
     """Hand in what is missing of ``stages`` and neither done nor queued."""
-    from modpo_hpc.launch.repair import cancel, missing_work, plan_repair
-    from modpo_hpc.launch.slurm import Submitter, check_with_slurm
+    from modpo_hpc.launch.repair import missing_work, plan_repair
+    from modpo_hpc.launch.slurm import check_with_slurm
     from modpo_hpc.launch.state import take_snapshot
-    from modpo_hpc.launch.submissions import keep_profile, locked
+    from modpo_hpc.launch.transaction import apply, transaction
     from modpo_hpc.run import Run
 
     envisaged = take_snapshot(Run.envisage(folder, study))
     work = plan_repair(envisaged, missing_work(envisaged, stages)).work
     check_with_slurm(envisaged.run, profile, work)
-    the_run = Run.create(folder, study)
-    with locked(the_run):
-        keep_profile(the_run, profile)
-        snapshot = take_snapshot(the_run)
-        repair = plan_repair(snapshot, missing_work(snapshot, stages))
-        cancel(snapshot, repair.cancel, "graph")
-        submitter = Submitter(the_run, profile, render_submission if show else lambda _: None)
-        return submitter.submit(repair.work, snapshot.sizes())
+    with transaction(Run.create(folder, study)) as snapshot:
+        planned = plan_repair(snapshot, missing_work(snapshot, stages))
+        return apply(snapshot, profile, planned, on_submit=render_submission if show else lambda _: None, why=why)
+
+
+def told_what_is_held_back(outcome: Outcome, folder: str | Path) -> int:
+    """Say what the cluster did not take, and what to do; the exit code of the command."""
+    if not outcome.held_back:
+        return 0
+    print(
+        f"{outcome.held_back}. What was handed in stays. The rest goes in as jobs end: modpo tend {quoted(folder)}, "
+        "or the same command again.",
+        file=sys.stderr,
+    )
+    return 3
 
 
 def dry_run(the_run: Run, profile: Profile, stages: Sequence[Stage]) -> int:
     """Print what would be handed in."""
-    from modpo_hpc.launch.cluster import max_array_size
-    from modpo_hpc.launch.commands import SlurmError
     from modpo_hpc.launch.repair import missing_work, plan_repair
-    from modpo_hpc.launch.slurm import sbatch_header
     from modpo_hpc.launch.state import take_snapshot
+
+    snapshot = take_snapshot(the_run)
+    print_plan(snapshot, profile, plan_repair(snapshot, missing_work(snapshot, stages)))
+    return 0
+
+
+def print_plan(
+    snapshot: Snapshot, profile: Profile, planned: Repair, changes: Mapping[str, Change] | None = None
+) -> None:
+    """The sbatch files of what would be handed in, and the jobs that would then be taken out."""
+    from modpo_hpc.launch.cluster import ask_facts
+    from modpo_hpc.launch.commands import SlurmError
+    from modpo_hpc.launch.slurm import sbatch_header
 
     size = profile.limits.array_size
     with suppress(SlurmError):
-        size = min(size, max_array_size())
-    snapshot = take_snapshot(the_run)
-    for work in plan_repair(snapshot, missing_work(snapshot, stages)).work:
-        for number, text in enumerate(sbatch_header(the_run, profile, work, size), 1):
+        size = min(size, ask_facts().max_array_size)
+    for work in planned.work:
+        change, learned = (changes or {}).get(work.stage), snapshot.journal.learned.get(work.stage)
+        for number, text in enumerate(sbatch_header(snapshot.run, profile, work, size, change, learned), 1):
             print(f"# {work.stage}: {len(work.shards)} shards, sbatch file {number}\n{text}")
-    return 0
+    if planned.cancel:
+        print(f"# then out of the queue, replaced by these: {' '.join(planned.cancel)}")
 
 
 def render_submission(submission: Submission) -> None:
     """One line for one sbatch."""
     count = len(submission.shards)
     parents = sorted({job.partition("_")[0] for job in submission.after}, key=int)
+    jobs = f" in {submission.elements} jobs" if submission.pack > 1 else ""
     waits = f"  after {', '.join(parents)}" if parents else ""
-    print(f"{submission.stage:<14} job {submission.job:<8} {count} shard{'s' if count > 1 else ''}{waits}", flush=True)
+    print(
+        f"{submission.stage:<14} job {submission.job:<8} {count} shard{'s' if count > 1 else ''}{jobs}{waits}",
+        flush=True,
+    )

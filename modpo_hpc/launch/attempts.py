@@ -22,6 +22,8 @@ from typing import Literal
 from modpo_hpc import shards
 from modpo_hpc.errors import IncompleteError, InputError, Interrupted
 
+NO_ROOM_CODE = 74
+"""Exit code of a job whose log cannot be written: a full disk leaves no other trace of itself."""
 Outcome = Literal["running", "done", "failed", "bad input", "incomplete", "interrupted"]
 
 
@@ -89,6 +91,11 @@ def attempts_at(logs: Path, stage: str, shard: str) -> list[Attempt]:
 def log_of(logs: Path, attempt: Attempt) -> Path:
     """The log file of ``attempt``."""
     return logs / attempt.stage / attempt.shard / f"attempt_{attempt.number}.out"
+
+
+def slurm_log_of(folder: Path, job: str) -> Path:
+    """What Slurm itself kept of ``job``, whose tasks stand in ``folder``."""
+    return folder / f"{job}_0_log.out"
 
 
 @contextmanager

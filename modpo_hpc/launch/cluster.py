@@ -7,15 +7,19 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from modpo_hpc.launch.commands import NO_JOB, SlurmError, call
 from modpo_hpc.launch.fields import seconds_of
+
+MOMENT = 7.0
+"""Seconds of patience with a controller that is only busy."""
 
 
 def ask_job(job: str) -> dict[str, str]:
     """What scontrol knows of ``job``; empty when it has forgotten it."""
     try:
-        return read_job(call("scontrol", "--oneliner", "show", "job", job, attempts=3))
+        return read_job(call("scontrol", "--oneliner", "show", "job", job, patience=MOMENT))
     except SlurmError as error:
         if any(one in str(error) for one in NO_JOB):
             return {}
@@ -27,15 +31,32 @@ def read_job(text: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in text.split() if "=" in part)
 
 
-def max_array_size() -> int:
-    """Number of elements that an array may have on this cluster: its largest index is one less."""
-    found = re.search(r"MaxArraySize\s*=\s*(\d+)", call("scontrol", "show", "config", attempts=3))
-    return int(found[1]) if found else 1001
+@dataclass(frozen=True)
+class ClusterFacts:
+    """The name of a cluster, and the number of elements that an array may have there (its largest index is less)."""
+
+    name: str
+    max_array_size: int
+
+
+def ask_facts(patience: float = MOMENT, timeout: float = 60) -> ClusterFacts:
+    """What scontrol says of this cluster.
+
+    Raises:
+        SlurmError: nothing.
+    """
+    return read_facts(call("scontrol", "show", "config", patience=patience, timeout=timeout))
+
+
+def read_facts(text: str) -> ClusterFacts:
+    """The facts in the text of ``scontrol show config``."""
+    name, size = (re.search(rf"^{key}\s*=\s*(\S+)", text, re.MULTILINE) for key in ("ClusterName", "MaxArraySize"))
+    return ClusterFacts(name[1] if name else "", int(size[1]) if size else 1001)
 
 
 def partitions() -> dict[str, float]:
     """Partition -> its longest time limit in minutes, infinite where there is none."""
-    return read_partitions(call("sinfo", "--noheader", "--format=%R|%l", attempts=3))
+    return read_partitions(call("sinfo", "--noheader", "--format=%R|%l", patience=MOMENT))
 
 
 def read_partitions(text: str) -> dict[str, float]:
@@ -69,9 +90,9 @@ def cancel(jobs: Sequence[str]) -> None:
         if elements:
             # Running or ended elements cannot be held; scancel below tells of real trouble.
             with suppress(SlurmError):
-                call("scontrol", "hold", ",".join(elements), attempts=2)
+                call("scontrol", "hold", ",".join(elements), patience=MOMENT)
         try:
-            call("scancel", *block, attempts=4)
+            call("scancel", *block, patience=MOMENT)
         except SlurmError as error:
             if not any(one in str(error) for one in (*NO_JOB, "already completing or completed")):
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 from modpo_hpc.errors import InputError, ModpoError
@@ -19,8 +20,21 @@ PASSING = (
 )  # fmt: skip
 
 
+QUICK_SECONDS = 10.0
+"""How long a command that only looks waits for an answer of Slurm."""
+PATIENCE_SECONDS = 300.0
+"""How long a command that changes the queue bears with a controller that is away: a restart, a change of master."""
+LONGEST_PAUSE = 15.0
+
+
 class SlurmError(ModpoError):
     """A Slurm command failed; the message holds what it said."""
+
+
+class SlurmSilent(SlurmError):
+    """Slurm does not answer, although nothing is wrong with the call; the same may work in a while."""
+
+    exit_code = 4
 
 
 def available() -> bool:
@@ -29,10 +43,11 @@ def available() -> bool:
 
 
 def require_slurm() -> None:
-    """Refuse to go on without Slurm.
+    """Refuse to go on without Slurm; a controller that is away for a while is waited for.
 
     Raises:
-        InputError: its commands are not here, or its controller does not answer.
+        InputError: its commands are not here, or what they say is not that of a controller that is away.
+        SlurmSilent: its controller does not answer.
     """
     if not available():
         raise InputError(
@@ -40,7 +55,9 @@ def require_slurm() -> None:
             remedy="Log in to the cluster, or run here with: modpo run. To try one out: slurm/testbed/testbed.py",
         )
     try:
-        call("scontrol", "ping", attempts=4)
+        call("scontrol", "ping", patience=PATIENCE_SECONDS)
+    except SlurmSilent:
+        raise
     except SlurmError as error:
         raise InputError(
             f"Slurm does not answer ({error})",
@@ -48,18 +65,24 @@ def require_slurm() -> None:
         ) from error
 
 
-def call(*command: str, timeout: float = 60, attempts: int = 1, text_in: str | None = None) -> str:
-    """Standard output of a Slurm ``command``; hiccups of the controller are retried with growing pauses.
+def call(*command: str, timeout: float = 60, patience: float = 0.0, text_in: str | None = None) -> str:
+    """Standard output of a Slurm ``command``.
+
+    A controller that is away is asked again, with growing pauses, until these come to ``patience`` seconds. Whoever
+    waits longer than a moment is told so on standard error.
 
     Raises:
+        SlurmSilent: no answer in that time.
         SlurmError: it failed, or there is no such command.
     """
-    for attempt in range(attempts):
+    waited, pause = 0.0, 1.0
+    while True:
         try:
             done = subprocess.run(
                 command,
                 capture_output=True,
                 text=True,
+                errors="replace",
                 timeout=timeout,
                 input=text_in,
                 env=clean_environment(os.environ),
@@ -68,15 +91,20 @@ def call(*command: str, timeout: float = 60, attempts: int = 1, text_in: str | N
             raise SlurmError(f"{command[0]} is not on this machine") from None
         except subprocess.TimeoutExpired:
             words = f"Socket timed out: no answer in {timeout:.0f} s"
+            waited += timeout
         else:
             if done.returncode == 0:
                 return done.stdout if text_in is None else done.stdout + done.stderr
             words = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
-        if attempt + 1 < attempts and is_passing(words):
-            time.sleep(2**attempt)
-        else:
-            break
-    raise SlurmError(f"{command[0]}: {words.splitlines()[-1].removeprefix(f'{command[0]}: ')}")
+        told = f"{command[0]}: {words.splitlines()[-1].removeprefix(f'{command[0]}: ')}"
+        if not is_passing(words):
+            raise SlurmError(told if command[0] != "sbatch" else f"{command[0]}: {words}")
+        if waited >= patience:
+            raise SlurmSilent(told)
+        if pause == 4:
+            print(f"Slurm does not answer ({told}); asked again for up to {patience:.0f} s", file=sys.stderr)
+        time.sleep(pause)
+        waited, pause = waited + pause, min(LONGEST_PAUSE, 2 * pause)
 
 
 def is_passing(words: str) -> bool:

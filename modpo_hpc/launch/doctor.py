@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +28,7 @@ from modpo_hpc.launch.profile import Profile
 HUB = "https://huggingface.co"
 NET_SECONDS = 5
 JOB_SECONDS = 300
+SAID = "modpo-doctor: "
 Verdict = Literal["good", "note", "bad"]
 
 
@@ -43,7 +47,7 @@ def examine_cluster(profile: Profile | None) -> list[Finding]:
         commands.require_slurm()
     except InputError as error:
         return [Finding("Slurm", "bad", str(error))]
-    config = commands.call("scontrol", "show", "config", attempts=3)
+    config = commands.call("scontrol", "show", "config", patience=7)
     settings = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", config, re.MULTILINE))
     found = [Finding("Slurm", "good", settings.get("SLURM_VERSION", "version unknown"))]
     known = cluster.partitions()
@@ -73,6 +77,11 @@ def examine_cluster(profile: Profile | None) -> list[Finding]:
     gathers = settings.get("ProctrackType", "")
     note = "" if "cgroup" in gathers else "; a job over its memory ends as FAILED, triage tells by its words"
     found.append(Finding("ProctrackType", "good" if "cgroup" in gathers else "note", f"{gathers}{note}"))
+    with suppress(commands.SlurmError):
+        mine = ("user=" + getpass.getuser(), "format=account,user,maxsubmitjobs,grpsubmitjobs")
+        associations = commands.call("sacctmgr", "-n", "-P", "show", "assoc", *mine, timeout=20)
+        qos = commands.call("sacctmgr", "-n", "-P", "show", "qos", "format=name,maxsubmitpu,maxsubmitpa", timeout=20)
+        found.append(submit_limits(associations, qos))
     try:
         commands.call("sacct", "--noheader", "--allocations", timeout=20)
         found.append(Finding("sacct", "good", "answers"))
@@ -98,12 +107,53 @@ def examine_from_a_job(profile: Profile, folder: Path) -> list[Finding]:
     wanted = {"partition": partition, "account": profile.account, "qos": profile.qos}
     options = [f"--{name}={value}" for name, value in wanted.items() if value]
     options += ["--gpus-per-node=1"] if with_gpu else []
-    inside = f"{profile.python or sys.executable} -m modpo_hpc.launch.doctor {folder}"
-    script = "\n".join([*(f"module load {module}" for module in profile.modules), *profile.setup, inside])
+    script = job_script(profile, f"-m modpo_hpc.launch.doctor {shlex.quote(str(folder))}")
     command = ("srun", "--quiet", "--nodes=1", "--ntasks=1", "--time=5", "--mem=1G", *options, "bash", "-c", script)
-    text = commands.call(*command, timeout=JOB_SECONDS)
-    rows = json.loads(text.strip().splitlines()[-1])
-    return [Finding(f"in a job: {row['name']}", row["verdict"], row["words"]) for row in rows]
+    return read_job_output(commands.call(*command, timeout=JOB_SECONDS))
+
+
+def job_script(profile: Profile, inside: str) -> str:
+    """What the job runs: modules and set-up as every job has them, each failure said, then Python with ``inside``."""
+    python = profile.python or shlex.quote(sys.executable)
+    modules = [
+        f"module load {shlex.quote(one)} || echo '{SAID}bad modules cannot load {one}'" for one in profile.modules
+    ]
+    trap = f"""trap 'echo "{SAID}bad setup exit code $? of: $BASH_COMMAND"' ERR"""
+    last = f"{python} {inside} || echo '{SAID}bad python exit code '$?' of: {python}'"
+    return "\n".join([*modules, trap, *profile.setup, "trap - ERR", f"{{ {last}; }} 2>&1", "true"])
+
+
+def read_job_output(text: str) -> list[Finding]:
+    """The findings in what the job printed: those of its Python, and what of modules and set-up has failed."""
+    found, rest = list[Finding](), list[str]()
+    for line in text.splitlines():
+        if line.startswith(SAID):
+            verdict, name, words = line.removeprefix(SAID).split(" ", 2)
+            last = f" ({rest[-1].strip()})" if rest and name == "python" else ""
+            found.append(Finding(f"in a job: {name}", "bad" if verdict == "bad" else "note", f"{words}{last}"))
+        elif line.startswith("[{"):
+            rows = json.loads(line)
+            found += [Finding(f"in a job: {row['name']}", row["verdict"], row["words"]) for row in rows]
+        else:
+            rest.append(line)
+    if not any(one.name == "in a job: host" for one in found) and not found:
+        found.append(Finding("in a job: python", "bad", rest[-1] if rest else "the job printed nothing"))
+    return found
+
+
+def submit_limits(associations: str, qos: str) -> Finding:
+    """How many jobs this user may have in the queue, from lines of sacctmgr (account, user, qos: names and limits)."""
+    limits = []
+    for line in associations.splitlines():
+        account, _, most, group = (line.split("|") + [""] * 4)[:4]
+        limits += [(int(one), f"{what} {account}") for one, what in ((most, "your"), (group, "group")) if one.isdigit()]
+    for line in qos.splitlines():
+        name, most, of_account = (line.split("|") + [""] * 3)[:3]
+        limits += [(int(one), f"qos {name}") for one in (most, of_account) if one.isdigit()]
+    if not limits:
+        return Finding("submit limits", "good", "none told by sacctmgr")
+    words = ", ".join(f"{count} jobs ({what})" for count, what in sorted(limits))
+    return Finding("submit limits", "note", f"{words}; array elements count. modpo tend hands in the rest later")
 
 
 def _filesystem(folder: Path) -> Finding:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modpo_hpc.launch.cluster import read_partitions
-
-GPU_STAGES = {
-    "responses": 480,
-    "reward_trials": 240,
-    "rewards": 240,
-    "scores": 240,
-    "policies": 720,
-    "answers": 240,
-    "answer_scores": 120,
-}
-LONG_STAGES = {"rankings": 720, "verdicts": 720}
-MEMORY_FOR_SLURM = 0.95
 
 
 @dataclass(frozen=True)
@@ -62,31 +49,18 @@ def read_sinfo(text: str) -> list[Partition]:
 
 
 def draft_profile(sinfo: str, max_array_size: int, accounts: Sequence[str]) -> dict[str, Any]:
-    """The fields of a profile: the default partition, and the GPU partition with the longest limit for GPU stages."""
+    """The fields of a profile: the default partition, and the one with GPUs that allows the longest jobs.
+
+    What a shard takes, GPUs too, is left to the study: a demo on a GPU cluster wants none.
+    """
     partitions = read_sinfo(sinfo)
     general = next((one for one in partitions if one.default), partitions[0])
     with_gpus = [one for one in partitions if one.gpus]
     gpu = max(with_gpus, key=lambda one: (one.minutes, one.default, one.gpus), default=None)
     fields: dict[str, Any] = {"description": "drafted from sinfo", "partition": general.name}
-    if accounts:
-        fields["account"] = accounts[0]
-    stages: dict[str, dict[str, object]] = {
-        stage: {"minutes": _minutes(wanted, general)} for stage, wanted in LONG_STAGES.items()
-    }
     if gpu is not None:
         fields["gpu_partition"] = gpu.name
-        share = gpu.memory_gb * MEMORY_FOR_SLURM / gpu.gpus
-        for stage, wanted in GPU_STAGES.items():
-            stages[stage] = {
-                "gpus": 1,
-                "cpus": max(1, gpu.cpus // gpu.gpus),
-                "memory_gb": math.floor(share * 10) / 10,
-                "minutes": _minutes(wanted, gpu),
-            }
-    fields["stages"] = stages
+    if accounts:
+        fields["account"] = accounts[0]
     fields["limits"] = {"array_size": min(1000, max_array_size), "throttle": 32, "timeouts": 3, "preemptions": 50}
     return fields
-
-
-def _minutes(wanted: int, partition: Partition) -> int:
-    return wanted if math.isinf(partition.minutes) else min(wanted, int(partition.minutes))

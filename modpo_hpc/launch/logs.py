@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modpo_hpc import shards
 from modpo_hpc.errors import IncompleteError
-from modpo_hpc.launch.attempts import attempt_number, attempts_at
+from modpo_hpc.launch.attempts import attempt_number, slurm_log_of
+from modpo_hpc.launch.state import take_snapshot
+from modpo_hpc.launch.submissions import read_journal
 from modpo_hpc.run import Run
 
 POLL_SECONDS = 0.5
+POLLS_A_LOOK = 8
 
 
 @dataclass
@@ -44,12 +46,14 @@ class Tail:
         return [self.prefix + line.decode("utf-8", "replace") for line in lines]
 
 
-def has_ended(run: Run, stage: str, shard: str) -> bool:
-    """Whether ``shard`` is done, or its newest attempt failed for good; one that was interrupted comes back."""
-    if shards.marker_path(run.folder(stage), shard).exists():
-        return True
-    attempts = attempts_at(run.logs, stage, shard)
-    return bool(attempts) and attempts[-1].outcome in ("failed", "bad input", "incomplete")
+def ended_shards(run: Run, stage: str) -> set[str]:
+    """The shards of ``stage`` of which nothing more is to come: those that are done, have failed, were cancelled, or
+    wait for what has failed. A shard that was killed says nothing itself: Slurm, or the process table, does."""
+    snapshot = take_snapshot(run)
+    going_on = {"running", "queued", "unknown"}
+    if any(one.state in going_on for states in snapshot.shards.values() for one in states.values()):
+        going_on |= {"todo", "stale"}  # modpo run begins them when what they need is there
+    return {shard for shard, one in snapshot.shards[stage].items() if one.state not in going_on}
 
 
 def find_log(run: Run, stage: str, shard: str, attempt: int | None = None) -> Path | None:
@@ -60,12 +64,23 @@ def find_log(run: Run, stage: str, shard: str, attempt: int | None = None) -> Pa
     return logs.get(number)
 
 
+def slurms_own(run: Run, stage: str, shard: str) -> Path | None:
+    """Slurm's log of the job that holds ``shard`` last, which is all there is where the shard never began."""
+    submission, job = read_journal(run).latest(stage).get(shard, (None, ""))
+    if submission is None:
+        return None
+    log = slurm_log_of(Path(submission.folder), job)
+    return log if log.exists() else None
+
+
 def shards_with_logs(run: Run, stage: str) -> list[str]:
-    """The shards of ``stage`` that were ever attempted, in canonical order."""
+    """The shards of ``stage`` that were ever attempted or have a log of Slurm's, in canonical order."""
     try:
         present = {entry.name for entry in os.scandir(run.logs / stage)}
     except FileNotFoundError:
-        return []
+        present = set()
+    jobs = read_journal(run).latest(stage)
+    present |= {shard for shard, (one, job) in jobs.items() if slurm_log_of(Path(one.folder), job).exists()}
     return [shard for shard in run.shard_ids(stage) if shard in present]
 
 
@@ -78,6 +93,8 @@ def tails(run: Run, stage: str, names: Sequence[str], attempt: int | None, wait:
     found = []
     for shard in names:
         log = find_log(run, stage, shard, attempt)
+        if log is None and attempt is None:
+            log = slurms_own(run, stage, shard)
         if log is None and not wait:
             which = f"attempt {attempt}" if attempt is not None else "attempt"
             raise IncompleteError(
@@ -103,8 +120,11 @@ def follow(
 ) -> Iterator[str]:
     """New lines as they come, also of attempts that begin meanwhile, until all shards have ended, well or badly."""
     current = dict(zip(names, sources, strict=True))
+    looks = 0
     while True:
-        ended = {shard for shard in names if has_ended(run, stage, shard)}
+        # Slurm is asked now and then only; a log is read all the time.
+        ended = ended_shards(run, stage).intersection(names) if looks % POLLS_A_LOOK == 0 else set()
+        looks += 1
         for shard in names:
             newest = find_log(run, stage, shard)
             yield from (line for line in current[shard].read() if pattern is None or pattern.search(line))

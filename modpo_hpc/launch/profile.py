@@ -41,7 +41,10 @@ class Placement(Section):
     gpus: int | None = Field(None, ge=0, description="of each node")
     cpus: int | None = Field(None, ge=1, description="of each node; at least the threads that the study asks for")
     memory_gb: float | None = Field(None, gt=0, description="of each node")
-    minutes: int | None = Field(None, ge=2, description="time limit of one attempt")
+    minutes: int | None = Field(None, ge=2, description="time limit of one attempt at one shard")
+    pack: int | None = Field(
+        None, ge=1, description="short shards that one job makes, one after the other: its start-up is paid once"
+    )
     throttle: int | None = Field(None, ge=1, description="shards of a stage that run at once, at most")
     launcher: Launcher | None = Field(
         None,
@@ -131,6 +134,7 @@ class Allocation:
     minutes: int
     throttle: int
     launcher: Launcher
+    pack: int
     sbatch: tuple[tuple[str, str | int | bool], ...]
 
     @property
@@ -189,8 +193,12 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
             value=minutes,
             remedy=f"Give {shortest} minutes or more, or lower limits.signal_seconds.",
         )
+    pack = int(pick("pack", 1))  # type: ignore[call-overload]
     gpus, gres = int(pick("gpus", base.gpus)), pick("gres")  # type: ignore[call-overload]
     nodes = int(pick("nodes", base.nodes))  # type: ignore[call-overload]
+    launcher = _launcher(profile, nodes, study, stage)
+    if launcher != "python":
+        pack = 1  # processes of several nodes or ranks make one shard together
     return Allocation(
         partition=mine.partition or (profile.gpu_partition if gpus else None) or profile.partition,
         account=pick("account"),  # type: ignore[arg-type]
@@ -202,9 +210,10 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
         gpus=gpus,
         cpus=max(base.cpus, int(pick("cpus", base.cpus))),  # type: ignore[call-overload]
         memory_gb=float(pick("memory_gb", base.memory_gb)),  # type: ignore[arg-type]
-        minutes=minutes,
+        minutes=minutes * pack,
         throttle=int(pick("throttle", profile.limits.throttle)),  # type: ignore[call-overload]
-        launcher=_launcher(profile, nodes, study, stage),
+        launcher=launcher,
+        pack=pack,
         sbatch=tuple({**profile.sbatch, **mine.sbatch}.items()),
     )
 
@@ -240,7 +249,7 @@ def _launcher(profile: Profile, nodes: int, study: Study, stage: Stage) -> Launc
 
 def light(profile: Profile) -> Profile:
     """``profile`` with its partitions, accounts and set-up, but no more CPUs, memory or GPUs than stand-ins need."""
-    nothing = dict.fromkeys(("gpus", "gres", "cpus", "memory_gb", "minutes", "nodes", "launcher"))
+    nothing = dict.fromkeys(("gpus", "gres", "cpus", "memory_gb", "minutes", "nodes", "launcher", "pack"))
     stages = {name: one.model_copy(update=nothing) for name, one in profile.stages.items()}
     return profile.model_copy(update={**nothing, "stages": stages})
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster
-from modpo_hpc.launch.graph import Work, downstream, plan_work, unmet_needs
+from modpo_hpc.launch.graph import Needs, Work, downstream, plan_work, unmet_needs, whole_stages
 from modpo_hpc.launch.squeue import NEVER_SATISFIED
 from modpo_hpc.launch.state import Snapshot
 from modpo_hpc.launch.submissions import Submission, record_cancel
@@ -18,62 +18,123 @@ WAITS_FOR_OTHERS = ("Dependency", NEVER_SATISFIED)
 
 @dataclass(frozen=True)
 class Repair:
-    """Jobs to take out of the queue, and work to hand in after that."""
+    """Work to hand in, and after that the jobs to take out of the queue: what it replaces, what can never run."""
 
-    cancel: tuple[str, ...]
     work: tuple[Work, ...]
+    cancel: tuple[str, ...]
+
+
+def needs_of(snapshot: Snapshot) -> Needs:
+    """What each shard of the run reads."""
+    return whole_stages(STAGES, {stage: tuple(states) for stage, states in snapshot.shards.items()})
 
 
 def missing_work(snapshot: Snapshot, stages: Sequence[Stage]) -> dict[str, list[str]]:
     """Stage -> shards that have to be made so that ``stages`` are complete.
 
-    Where something that a stage needs is made again, all its shards are handed in: one whose inputs turn out as they
-    were sees that when it starts, and ends.
+    Where something that a shard reads is made again, it is handed in, too: if its inputs turn out as they were, it
+    sees that when it starts, and ends. What cannot be looked at from here is left alone.
     """
     wanted: dict[str, list[str]] = {}
+    needs = needs_of(snapshot)
     for stage in stages:
-        again = any(need in wanted for need in stage.needs)
-        shards = list(snapshot.shards[stage.name]) if again else snapshot.incomplete(stage.name)
+        states, again = snapshot.shards[stage.name], dict[int, bool]()
+        shards = []
+        for shard, one in states.items():
+            if one.state == "unknown":
+                continue
+            reads = needs(stage.name, shard)
+            if id(reads) not in again:
+                again[id(reads)] = any(not set(mine).isdisjoint(wanted.get(need, ())) for need, mine in reads.items())
+            if one.state != "done" or again[id(reads)]:
+                shards.append(shard)
         if shards:
             wanted[stage.name] = shards
     return wanted
 
 
-def plan_repair(snapshot: Snapshot, wanted: Mapping[str, Sequence[str]]) -> Repair:
+def plan_repair(
+    snapshot: Snapshot, wanted: Mapping[str, Sequence[str]], again: Mapping[str, Collection[str]] | None = None
+) -> Repair:
     """How to get ``wanted`` into the queue, with everything that waits for what has failed handed in anew.
 
-    What would still lack something is left in the queue as it is: it waits for another rerun.
+    What would still lack something is left in the queue as it is: it waits for another rerun. Shards of ``again`` are
+    made anew though they are done, when those that read the present result have ended.
 
     Raises:
         IncompleteError: something that ``wanted`` needs is neither done, nor queued, nor wanted.
     """
-    doomed = doomed_submissions(snapshot)
+    again, needs = again or {}, needs_of(snapshot)
+    superseded, doomed = superseded_jobs(snapshot), doomed_submissions(snapshot)
     orphans = _never_started(snapshot, wanted)
-    out = {job for submission in doomed for job in submission.jobs().values()}
+    out = {job for submission in doomed for job in submission.jobs().values()} | set(superseded)
     alive = {
         stage.name: {shard: job for shard, job in snapshot.alive(stage.name).items() if job not in out}
         for stage in STAGES
     }
-    incomplete = {stage.name: snapshot.incomplete(stage.name) for stage in STAGES}
-    counts = {stage.name: len(snapshot.shards[stage.name]) for stage in STAGES}
+    incomplete = {stage.name: set(snapshot.incomplete(stage.name)) for stage in STAGES}
     everything = {stage: list(shards) for stage, shards in wanted.items()}
-    mended: list[Submission] = []
+    mended: list[str] = []
     for stage in STAGES:
-        mine = [submission for submission in doomed if submission.stage == stage.name]
-        waiting = [shard for one in mine for shard, job in one.jobs().items() if _waits(snapshot, job)]
-        again = [*waiting, *orphans.get(stage.name, ())]
-        if again and not unmet_needs(stage, everything, alive, incomplete, counts):
-            everything[stage.name] = list(dict.fromkeys([*everything.get(stage.name, []), *again]))
-            mended += mine
+        waiting_in_vain = [submission for submission in doomed if submission.stage == stage.name]
+        latest = {shard: job for shard, (_, job) in snapshot.journal.latest(stage.name).items()}
+        jobs = [pair for one in waiting_in_vain for pair in one.jobs().items()]
+        waiting = {shard: job for shard, job in jobs if latest[shard] == job and _waits(snapshot, job)}
+        kept = {}
+        for shard in dict.fromkeys([*waiting, *orphans.get(stage.name, ())]):
+            if not unmet_needs(needs(stage.name, shard), everything, alive, incomplete):
+                kept[shard] = waiting.get(shard)
+        # An array goes as a whole: Slurm knows one dependency for all of it.
+        left = {array_of(job) for shard, job in waiting.items() if shard not in kept}
+        chosen = [shard for shard, job in kept.items() if job is None or array_of(job) not in left]
+        if chosen:
+            everything[stage.name] = list(dict.fromkeys([*everything.get(stage.name, []), *chosen]))
+            mended += [one.job for one in waiting_in_vain if one.job not in left]
     order = {stage.name: {shard: place for place, shard in enumerate(snapshot.shards[stage.name])} for stage in STAGES}
     work = plan_work(
         STAGES,
         {stage: sorted(shards, key=order[stage].__getitem__) for stage, shards in everything.items()},
         alive,
         incomplete,
-        counts,
+        needs,
     )
-    return Repair(tuple(submission.job for submission in mended), tuple(work))
+    readers = _readers(alive, needs, again)
+    work = [
+        replace(one, again=tuple(mine), after_ended=tuple(readers.get(one.stage, ())))
+        if (mine := [shard for shard in one.shards if shard in again.get(one.stage, ())])
+        else one
+        for one in work
+    ]
+    return Repair(tuple(work), tuple(dict.fromkeys([*superseded, *mended])))
+
+
+def _readers(
+    alive: Mapping[str, Mapping[str, str]], needs: Needs, again: Mapping[str, Collection[str]]
+) -> dict[str, list[str]]:
+    """Stage of ``again`` -> the jobs in the queue that read one of its shards."""
+    found: dict[str, dict[str, None]] = {}
+    for stage, jobs in alive.items():
+        for shard, job in jobs.items():
+            for need, mine in needs(stage, shard).items():
+                if not set(again.get(need, ())).isdisjoint(mine):
+                    found.setdefault(need, {})[job] = None
+    return {stage: list(jobs) for stage, jobs in found.items()}
+
+
+def superseded_jobs(snapshot: Snapshot) -> list[str]:
+    """Jobs that only wait, and whose every shard has been handed in again since: a command died before it took them
+    out, or two of them were handed in for one shard."""
+    latest = {stage.name: snapshot.journal.latest(stage.name) for stage in STAGES}
+    found = []
+    for submission in snapshot.journal.submissions:
+        mine: dict[str, list[str]] = {}
+        for shard, job in submission.jobs().items():
+            mine.setdefault(job, []).append(shard)
+        for job, shards in mine.items():
+            later = all(latest[submission.stage][shard][1] != job for shard in shards)
+            if later and (line := snapshot.queue.get(job)) is not None and line.state == "PENDING":
+                found.append(job)
+    return found
 
 
 def doomed_submissions(snapshot: Snapshot) -> list[Submission]:
@@ -117,17 +178,23 @@ def select_jobs(snapshot: Snapshot, stage: str | None, shards: Sequence[str]) ->
 
 
 def cancel(snapshot: Snapshot, jobs: Sequence[str], why: str) -> list[str]:
-    """Take ``jobs`` out of the queue; returns, and writes down, which single jobs and elements that ended."""
+    """Take ``jobs`` out of the queue; returns, and writes down before and after, which jobs that ended.
+
+    Only what squeue shows with this run's comment is ever touched.
+    """
     chosen = set(jobs)
-    ended = [
-        job
-        for submission in snapshot.journal.submissions
-        for job in submission.jobs().values()
-        if (submission.job in chosen or job in chosen) and _alive(snapshot, job)
-    ]
+    ended = list(
+        dict.fromkeys(
+            job
+            for submission in snapshot.journal.submissions
+            for job in submission.jobs().values()
+            if (submission.job in chosen or job in chosen) and _alive(snapshot, job)
+        )
+    )
     if ended:
-        record_cancel(snapshot.run, ended, why)
-        cluster.cancel(jobs)
+        record_cancel(snapshot.run, ended, why, done=False)
+        cluster.cancel(_whole_arrays(snapshot, ended))
+        record_cancel(snapshot.run, ended, why, done=True)
     return ended
 
 
@@ -148,16 +215,23 @@ def check_not_alive(snapshot: Snapshot, stage: str, shards: Sequence[str]) -> No
 
 
 def _never_started(snapshot: Snapshot, wanted: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Shards downstream of ``wanted`` that Slurm itself cancelled before they began, as some clusters do with jobs
-    whose dependency has failed."""
+    """Shards that were taken out of the queue to be handed in anew and were not, and those downstream of ``wanted``
+    that Slurm itself cancelled before they began, as some clusters do with jobs whose dependency has failed."""
     found: dict[str, list[str]] = {}
-    for stage in dict.fromkeys(one for name in wanted for one in downstream(name, STAGES)):
-        for shard, state in snapshot.shards[stage].items():
+    below = set(one for name in wanted for one in downstream(name, STAGES))
+    for stage, states in snapshot.shards.items():
+        for shard, state in states.items():
             records = (snapshot.records or {}).get(state.job or "", [])
             started = any(record.seconds for record in records)
-            if state.state == "failed" and state.slurm == "CANCELLED" and not started:
+            by_slurm = stage in below and state.state == "failed" and state.slurm == "CANCELLED" and not started
+            by_us = state.state == "cancelled" and _why_cancelled(snapshot, state.job) in ("replaced", "room")
+            if by_slurm or by_us:
                 found.setdefault(stage, []).append(shard)
     return found
+
+
+def _why_cancelled(snapshot: Snapshot, job: str | None) -> str:
+    return snapshot.journal.cancelled.get(job or "", "")
 
 
 def _waits(snapshot: Snapshot, job: str) -> bool:
@@ -187,6 +261,11 @@ def _whole_arrays(snapshot: Snapshot, jobs: Sequence[str]) -> list[str]:
             names.append(submission.job)
             chosen -= set(mine)
         else:
-            names += [job for job in mine if job in chosen]
+            names += dict.fromkeys(job for job in mine if job in chosen)
             chosen -= set(mine)
     return names
+
+
+def array_of(job: str) -> str:
+    """The array of an element; a single job is its own."""
+    return job.partition("_")[0]

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from modpo_hpc import shards
 from modpo_hpc.launch.state import STATES, ShardState, Snapshot, State
 from modpo_hpc.pipeline import stage_named
 
 RECENT_MARKERS = 50
+REASONS = {
+    "Priority": "others come first",
+    "Resources": "no node is free",
+    "JobArrayTaskLimit": "the throttle of the profile",
+    "BeginTime": "back in the queue, in a moment",
+    "JobHeldUser": "held: scontrol release JOB",
+    "JobHeldAdmin": "held by an administrator",
+    "ReqNodeNotAvail": "a node that it asks for is down or reserved",
+    "PartitionDown": "its partition is down",
+    "PartitionTimeLimit": "longer than its partition allows: it will never start",
+    "launch failed requeued held": "held after a failed start: scontrol release JOB",
+}
+"""What Slurm's reasons for waiting mean. Waiting for what a shard needs is no news, and left out."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ class StageState:
     cpu_hours: float
     newest_failure: ShardState | None
     notes: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
 
 
 def summarise(snapshot: Snapshot, stage: str) -> StageState:
@@ -38,8 +52,10 @@ def summarise(snapshot: Snapshot, stage: str) -> StageState:
     counts: dict[State, int] = {state: 0 for state in STATES}
     counts |= Counter(one.state for one in states.values())
     done = [marker for shard, marker in found.markers.items() if states[shard].state == "done"]
-    rate = _rate(done, snapshot.taken)
-    left = len(states) - counts["done"]
+    spans = [(marker.started, marker.started + marker.seconds) for marker in done if marker.seconds > 0]
+    begun = [one.when for one in states.values() if one.state == "running" and one.when]
+    throttle = sum({one.job: one.throttle for one, _ in snapshot.journal.latest(stage).values()}.values())
+    at_once = shards_at_once(spans, counts["running"], throttle)
     gpu, gpu_wasted, cpu = _hours(snapshot, stage)
     failures = [one for one in states.values() if one.state == "failed"]
     notes = Counter(one.note for one in states.values() if one.note)
@@ -48,14 +64,35 @@ def summarise(snapshot: Snapshot, stage: str) -> StageState:
         total=len(states),
         counts=counts,
         rows=sum(marker.rows for marker in done),
-        shards_per_hour=rate,
-        seconds_left=_time_left(left, rate, done, counts["running"]),
+        shards_per_hour=at_once * 3600 / typical_seconds(spans) if spans else None,
+        seconds_left=seconds_left(spans, [snapshot.taken - one for one in begun], counts, at_once),
         gpu_hours=gpu,
         gpu_hours_wasted=gpu_wasted,
         cpu_hours=cpu,
         newest_failure=max(failures, key=lambda one: one.when or 0.0, default=None),
         notes=tuple(f"{count} x {note}" if count > 1 else note for note, count in notes.items()),
+        waiting=reasons_of_waiting(list(states.values()), snapshot.taken),
     )
+
+
+def reasons_of_waiting(states: Sequence[ShardState], now: float) -> tuple[str, ...]:
+    """Why shards wait though what they need is there, in Slurm's word and ours, and when it expects them to start."""
+    found: dict[str, list[ShardState]] = {}
+    for one in states:
+        if one.state == "queued" and one.reason not in ("Dependency", "None", ""):
+            found.setdefault(one.reason, []).append(one)
+    said = []
+    for reason, some in found.items():
+        key = reason.partition(",")[0].strip("()")
+        starts = [one.when for one in some if one.when is not None and one.when > now]
+        when = f", the first expected in {_minutes(min(starts) - now)}" if starts else ""
+        meaning = f": {REASONS[key]}" if key in REASONS else ": a limit of your account or qos" * ("Limit" in key)
+        said.append(f"{len(some)} wait ({reason}{meaning}{when})")
+    return tuple(said)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _hours(snapshot: Snapshot, stage: str) -> tuple[float, float, float]:
@@ -82,19 +119,34 @@ def _hours(snapshot: Snapshot, stage: str) -> tuple[float, float, float]:
     return gpu, 0.0, cpu
 
 
-def _rate(done: Sequence[shards.Marker], now: float) -> float | None:
-    """Shards an hour over the newest ones, if they are recent."""
-    ends = sorted(marker.started + marker.seconds for marker in done)[-RECENT_MARKERS:]
-    if len(ends) < 2 or ends[-1] - ends[0] < 1e-3:
-        return None
-    return (len(ends) - 1) / (ends[-1] - ends[0]) * 3600
+def typical_seconds(spans: Sequence[tuple[float, float]]) -> float:
+    """The median time of the newest shards; each span is a start and an end."""
+    newest = sorted(spans, key=lambda span: span[1])[-RECENT_MARKERS:]
+    return max(1e-3, statistics.median(end - start for start, end in newest))
 
 
-def _time_left(left: int, rate: float | None, done: Sequence[shards.Marker], running: int) -> float | None:
-    if not left or not running:
+def shards_at_once(spans: Sequence[tuple[float, float]], running: int, throttle: int) -> int:
+    """How many shards are made at once: as many as now, or as lately, within the ``throttle`` (0: none known)."""
+    newest = sorted(spans, key=lambda span: span[1])[-RECENT_MARKERS:]
+    changes = sorted([(start, 1) for start, _ in newest] + [(end, -1) for _, end in newest])
+    most = now = 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return max(1, min(max(running, most), throttle or max(running, most)))
+
+
+def seconds_left(
+    spans: Sequence[tuple[float, float]], elapsed: Sequence[float], counts: Mapping[State, int], at_once: int
+) -> float | None:
+    """Until the last shard in the queue is done: what runs, and then as many waves as the others take.
+
+    None where nothing is in the queue, or nothing was finished from which to tell. Waiting for nodes is not in it.
+    """
+    if not spans or not counts["running"] + counts["queued"]:
         return None
-    if rate:
-        return left / rate * 3600
-    if not done:
-        return None
-    return statistics.median(marker.seconds for marker in done) * left / running
+    each = typical_seconds(spans)
+    coming = counts["queued"] + (counts["todo"] + counts["stale"] if counts["running"] else 0)
+    waves = math.ceil(coming / at_once)
+    running = max((max(0.0, each - one) for one in elapsed), default=each if counts["running"] else 0.0)
+    return running + waves * each

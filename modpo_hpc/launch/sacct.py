@@ -10,6 +10,7 @@ from modpo_hpc.launch.commands import SlurmError, call
 from modpo_hpc.launch.fields import count_of, expand_job, instant, megabytes_of
 from modpo_hpc.launch.squeue import ALIVE
 
+SACCT_SECONDS = 30.0
 ACCOUNT_FIELDS = (
     "JobID",
     "JobIDRaw",
@@ -21,6 +22,7 @@ ACCOUNT_FIELDS = (
     "ElapsedRaw",
     "NodeList",
     "AllocTRES",
+    "JobName",
 )
 STEP_FIELDS = ("JobID", "State", "ExitCode", "MaxRSS", "ReqMem", "NodeList")
 
@@ -40,6 +42,7 @@ class JobRecord:
     nodes: str
     cpus: int
     gpus: int
+    name: str
 
     @property
     def alive(self) -> bool:
@@ -80,7 +83,7 @@ def read_accounting(text: str) -> list[JobRecord]:
     """Lines of sacct with ACCOUNT_FIELDS; a pending range such as ``7_[2-5]`` is taken apart."""
     records = []
     for line in text.splitlines():
-        job, raw, state, exit_code, submit, start, end, elapsed, nodes, tres = line.split("|")
+        job, raw, state, exit_code, submit, start, end, elapsed, nodes, tres, name = line.split("|", 10)
         for one in expand_job(job):
             records.append(
                 JobRecord(
@@ -95,6 +98,7 @@ def read_accounting(text: str) -> list[JobRecord]:
                     "" if nodes == "None assigned" else nodes,
                     count_of(tres, "cpu"),
                     count_of(tres, "gres/gpu"),
+                    name,
                 )
             )
     return records
@@ -118,6 +122,6 @@ def _sacct(options: Sequence[str], jobs: Sequence[str], since: float, fields: Se
     start = datetime.fromtimestamp(since - 3600).strftime("%Y-%m-%dT%H:%M:%S")
     which = (f"--starttime={start}", f"--jobs={','.join(jobs)}", f"--format={','.join(fields)}")
     try:
-        return call("sacct", "--noheader", "--parsable2", *options, *which)
+        return call("sacct", "--noheader", "--parsable2", *options, *which, timeout=SACCT_SECONDS)
     except SlurmError:
         return None

@@ -1,30 +1,47 @@
-"""Hand shards to Slurm through submitit, one array a stage."""
+"""Hand shards to Slurm, one array a stage. The batch script is submitit's; what runs in it is ``launch/task.py``."""
 
 from __future__ import annotations
 
-import logging
+import json
 import math
-import os
+import re
+import shlex
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc.errors import InputError
+from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch import cluster, commands, squeue
 from modpo_hpc.launch.graph import Work, dependency, share_throttle, split
 from modpo_hpc.launch.headers import interpreter, sbatch_parameters
 from modpo_hpc.launch.profile import Allocation, Profile, allocate
-from modpo_hpc.launch.submissions import Submission, record_submission
+from modpo_hpc.launch.submissions import (
+    Learned,
+    Submission,
+    read_journal,
+    record_abandoned,
+    record_intent,
+    record_learned,
+    record_submission,
+)
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
+from modpo_hpc.shards import atomic_file
 
-SUBMIT_ATTEMPTS = 6
-LONGEST_PAUSE = 60.0
+EXCLUDED_SECONDS = 86400.0
+"""How long a node that failed what it got is kept away from: somebody mends it, and nobody tells us."""
 YOURS = "Yours: sacctmgr show associations user=$USER format=account,partition,qos"
+# sbatch names the limit in a line of its own, above a sentence that is the same for all of them.
+NAMED_LIMIT = re.compile(r"\b(?:Assoc|QOS)\w*Limit\b|\b(?:Assoc|QOS)(?:Max|Grp|Min)\w+")
+ANY_LIMIT = "Job violates accounting/QOS policy"
+
+
+class SubmitLimit(IncompleteError):
+    """The cluster takes no more jobs of this user now."""
 
 
 @dataclass(frozen=True)
@@ -39,111 +56,252 @@ class Change:
 
     def apply(self, allocation: Allocation) -> Allocation:
         """``allocation`` with this change."""
-        exclude = [*([allocation.exclude] if allocation.exclude else []), *self.exclude]
         return replace(
             allocation,
             memory_gb=self.memory_gb or allocation.memory_gb * self.memory,
             minutes=self.minutes or max(1, round(allocation.minutes * self.time)),
-            exclude=",".join(exclude) or None,
+            exclude=_joined(allocation.exclude, self.exclude),
         )
+
+
+def with_learned(allocation: Allocation, learned: Learned | None, now: float) -> Allocation:
+    """``allocation`` with what earlier jobs of its stage were found to need, where that is more."""
+    if learned is None:
+        return allocation
+    return replace(
+        allocation,
+        memory_gb=max(allocation.memory_gb, learned.memory_gb or 0.0),
+        minutes=max(allocation.minutes, learned.minutes or 0),
+        exclude=_joined(allocation.exclude, learned.exclude if now - learned.at < EXCLUDED_SECONDS else ()),
+    )
 
 
 class Submitter:
-    """Hands the work of one run to Slurm and writes down each job as it gets its id."""
+    """Hands the work of one run to Slurm; each call of sbatch is written down before and after."""
 
-    def __init__(self, run: Run, profile: Profile, on_submit: Callable[[Submission], None] = lambda _: None) -> None:
-        self.run, self.profile, self._on_submit = run, profile, on_submit
-        self._array_size = min(profile.limits.array_size, cluster.max_array_size())
+    def __init__(
+        self,
+        run: Run,
+        profile: Profile,
+        on_submit: Callable[[Submission], None] = lambda _: None,
+        facts: cluster.ClusterFacts | None = None,
+        why: str = "",
+    ) -> None:
+        self.run, self.profile, self._on_submit, self._why = run, profile, on_submit, why
+        self._facts = facts or cluster.ask_facts(patience=commands.PATIENCE_SECONDS)
+        self._array_size = min(profile.limits.array_size, self._facts.max_array_size)
+        self._learned = read_journal(run).learned
+
+    def allocation(self, stage: str, change: Change | None = None) -> Allocation:
+        """What a job of ``stage`` gets: the profile, what was learned, and what this command asks."""
+        allocation = allocate(self.profile, self.run.study, stage_named(stage))
+        return (change or Change()).apply(with_learned(allocation, self._learned.get(stage), time.time()))
 
     def submit(
-        self, plan: Sequence[Work], sizes: Mapping[str, int], changes: Mapping[str, Change] | None = None
+        self,
+        plan: Sequence[Work],
+        sizes: Mapping[str, int],
+        changes: Mapping[str, Change] | None = None,
+        make_room: Callable[[], bool] = lambda: False,
     ) -> list[Submission]:
-        """Hand in ``plan`` in its order. ``sizes`` gives the number of elements of arrays that are queued already."""
+        """Hand in ``plan`` in its order.
+
+        Where the cluster takes no more jobs, ``make_room`` is asked once to take out what can never run; then arrays
+        are halved until one fits.
+
+        Args:
+            sizes: array -> number of its elements, of those that are queued already.
+
+        Raises:
+            SubmitLimit: the cluster takes no more; what was handed in stays, and is what its ``submissions`` says.
+        """
         new: dict[str, list[Submission]] = {}
         for work in plan:
-            allocation = (
-                (changes or {})
-                .get(work.stage, Change())
-                .apply(allocate(self.profile, self.run.study, stage_named(work.stage)))
-            )
-            before = [one for stage in work.after_stages for one in new.get(stage, [])]
-            known = {**sizes, **{one.job: len(one.shards) for one in before}}
-            waits = dependency([*work.after_jobs, *(job for one in before for job in one.jobs().values())], known)
-            blocks = split(work.shards, self._array_size)
-            for block, throttle in zip(blocks, share_throttle(allocation.throttle, len(blocks)), strict=True):
-                submission = self._submit_block(work.stage, block, allocation, throttle, waits)
-                new.setdefault(work.stage, []).append(submission)
-                record_submission(self.run, submission)
-                self._on_submit(submission)
+            change = (changes or {}).get(work.stage)
+            allocation = self.allocation(work.stage, change)
+            known = {**sizes, **{one.job: one.elements for some in new.values() for one in some}}
+            waits = dependency([*work.after_jobs, *_jobs_of(work.after_shards, new)], known)
+            if work.after_ended:
+                waits = ",".join(filter(None, (waits, dependency(work.after_ended, known, "afterany"))))
+            blocks = split(work.shards, self._array_size * allocation.pack)
+            throttles = share_throttle(allocation.throttle, len(blocks))
+            for block, throttle in zip(blocks, throttles, strict=True):
+                for part in self._hand_in(work, block, allocation, throttle, waits, make_room):
+                    new.setdefault(work.stage, []).append(part)
+            if change is not None and change != Change():
+                record_learned(self.run, work.stage, self._lesson(work.stage, change, allocation))
         return [one for submissions in new.values() for one in submissions]
 
+    def _lesson(self, stage: str, change: Change, allocation: Allocation) -> Learned:
+        """What later jobs of ``stage`` are to get, too: what was asked now, else what was asked before."""
+        before = self._learned.get(stage, Learned())
+        more_memory = change.memory_gb or change.memory != 1.0
+        more_time = change.minutes or change.time != 1.0
+        return Learned(
+            memory_gb=allocation.memory_gb if more_memory else before.memory_gb,
+            minutes=allocation.minutes if more_time else before.minutes,
+            exclude=change.exclude or before.exclude,
+            at=time.time() if change.exclude else before.at,
+        )
+
+    def _hand_in(
+        self,
+        work: Work,
+        block: tuple[str, ...],
+        allocation: Allocation,
+        throttle: int,
+        waits: str | None,
+        make_room: Callable[[], bool],
+    ) -> list[Submission]:
+        left, size, done = list(block), len(block), list[Submission]()
+        while left:
+            part = tuple(left[:size])
+            try:
+                done.append(self._submit_block(work, part, allocation, throttle, waits))
+            except SubmitLimit:
+                if make_room():
+                    continue
+                if size <= allocation.pack:
+                    raise
+                size = max(allocation.pack, size // 2)
+                continue
+            left = left[size:]
+        return done
+
     def _submit_block(
-        self, stage: str, block: tuple[str, ...], allocation: Allocation, throttle: int, waits: str | None
+        self, work: Work, block: tuple[str, ...], allocation: Allocation, throttle: int, waits: str | None
     ) -> Submission:
-        from submitit.core.utils import FailedJobError
-        from submitit.slurm.slurm import SlurmExecutor
-
-        from modpo_hpc.launch.task import run_shard_in_job
-
         token = uuid.uuid4().hex[:10]
-        folder = job_folder(self.run, stage, token)
+        folder = job_folder(self.run, work.stage, token)
         self.run.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.mkdir(parents=True, mode=0o700)
-        executor = SlurmExecutor(folder, python=interpreter(allocation, self.profile))
-        comment = f"modpo:{self.run.provenance.get('id', '')}:{stage}:{token}"
-        executor.update_parameters(
-            **_parameters(self.run, self.profile, stage, allocation, throttle, waits, comment, folder)
-        )
-        with clean_process_environment():
-            for attempt in range(SUBMIT_ATTEMPTS):
-                try:
-                    runs, stages = [str(self.run.root)] * len(block), [stage] * len(block)
-                    jobs = executor.map_array(run_shard_in_job, runs, stages, list(block))
-                    break
-                except FailedJobError as error:
-                    _forget_half_submitted(comment, folder)
-                    if not commands.is_passing(str(error)) or attempt + 1 == SUBMIT_ATTEMPTS:
-                        raise refusal(str(error), stage, allocation) from error
-                    time.sleep(min(LONGEST_PAUSE, 2**attempt))
-        return Submission(
-            stage=stage,
-            job=jobs[0].job_id.partition("_")[0],
+        after = re.findall(r"\d+(?:_\d+)?", waits or "")
+        submission = Submission(
+            stage=work.stage,
+            job="",
             shards=block,
             submitted=time.time(),
-            after=tuple(waits.removeprefix("afterok:").split(":")) if waits else (),
+            after=tuple(after),
             minutes=allocation.minutes,
             memory_gb=allocation.memory_gb,
             gpus=allocation.gpus,
             cpus=allocation.cpus,
             nodes=allocation.nodes,
             folder=str(folder),
+            comment=f"{comment_prefix(self.run)}{work.stage}:{token}",
+            cluster=self._facts.name,
+            throttle=throttle,
+            pack=allocation.pack,
+            why=self._why,
         )
+        script = folder / "batch.sh"
+        with atomic_file(folder / "tasks.json", "w") as stream:
+            json.dump(_tasks(self.run, work, submission), stream)
+        with atomic_file(script, "w") as stream:
+            stream.write(_script(self.run, self.profile, submission, allocation, waits))
+        record_intent(self.run, submission)
+        try:
+            job = _sbatch(script, submission.comment)
+        except commands.SlurmSilent:
+            raise  # the intent stays open: the next command looks whether Slurm took the job after all
+        except commands.SlurmError as error:
+            withdraw(submission)
+            record_abandoned(self.run, submission.comment)
+            raise refusal(str(error), work.stage, allocation) from error
+        submission = replace(submission, job=job)
+        record_submission(self.run, submission)
+        self._on_submit(submission)
+        return submission
 
 
-def sbatch_header(run: Run, profile: Profile, work: Work, array_size: int, change: Change | None = None) -> list[str]:
-    """The sbatch files that ``work`` would be handed in with, one a block; ids of jobs to come are named by stage."""
+def comment_prefix(run: Run) -> str:
+    """What the comment of every job of ``run`` begins with."""
+    return f"modpo:{run.provenance.get('id', '')}:"
+
+
+def withdraw(submission: Submission) -> None:
+    """Have jobs of ``submission`` that come up all the same end at once."""
+    with suppress(FileNotFoundError):  # without its folder a job ends by itself
+        (Path(submission.folder) / "withdrawn").touch()
+
+
+def _sbatch(script: Path, comment: str) -> str:
+    """Slurm's id of the job of ``script``. Where sbatch hears no answer, the queue tells whether the job is there."""
+    waited, pause = 0.0, 2.0
+    while True:
+        try:
+            return commands.call("sbatch", "--parsable", str(script)).strip().partition(";")[0]
+        except commands.SlurmSilent:
+            if waited >= commands.PATIENCE_SECONDS:
+                raise
+        # Not again before the queue has been seen: the job may be there already.
+        lines = squeue.ask_queue_of_user(commands.PATIENCE_SECONDS)
+        if taken := [line for line in lines if line.comment == comment]:
+            return taken[0].job.partition("_")[0]
+        time.sleep(pause)
+        waited, pause = waited + pause, min(commands.LONGEST_PAUSE, 2 * pause)
+
+
+def _tasks(run: Run, work: Work, submission: Submission) -> dict[str, Any]:
+    shards, pack = submission.shards, submission.pack
+    groups = [shards[start : start + pack] for start in range(0, len(shards), pack)]
+    return {"run": str(run.root), "stage": work.stage, "tasks": groups, "again": sorted(set(work.again) & set(shards))}
+
+
+def _script(run: Run, profile: Profile, submission: Submission, allocation: Allocation, waits: str | None) -> str:
+    """The sbatch file of ``submission``."""
     from submitit.slurm.slurm import _make_sbatch_string
 
-    allocation = (change or Change()).apply(allocate(profile, run.study, stage_named(work.stage)))
-    waits = ":".join([*work.after_jobs, *(f"<{stage}>" for stage in work.after_stages)])
-    blocks = split(work.shards, array_size)
+    parameters = sbatch_parameters(
+        allocation,
+        profile,
+        job_name=f"{submission.stage}.{run.root.name}",
+        comment=submission.comment,
+        dependency=waits,
+        throttle=submission.throttle,
+        folder_for_jobs=submission.folder,
+    )
+    known = {key: value for key, value in parameters.items() if value is not None or key == "wckey"}
+    command = f"{interpreter(allocation, profile)} -u -m modpo_hpc.launch.task {shlex.quote(submission.folder)}"
+    count = submission.elements if submission.elements > 1 else None
+    text: str = _make_sbatch_string(command, submission.folder, map_count=count, **known)
+    return text
+
+
+def sbatch_header(
+    run: Run,
+    profile: Profile,
+    work: Work,
+    array_size: int,
+    change: Change | None = None,
+    learned: Learned | None = None,
+) -> list[str]:
+    """The sbatch files that ``work`` would be handed in with, one a block; ids of jobs to come are named by stage."""
+    allocation = allocate(profile, run.study, stage_named(work.stage))
+    allocation = (change or Change()).apply(with_learned(allocation, learned, time.time()))
+    jobs = ":".join([*work.after_jobs, *(f"<{stage}>" for stage in work.after_stages)])
+    ended = ":".join(work.after_ended)
+    waits = ",".join(filter(None, (f"afterok:{jobs}" if jobs else "", f"afterany:{ended}" if ended else "")))
+    blocks = split(work.shards, array_size * allocation.pack)
     texts = []
     for block, throttle in zip(blocks, share_throttle(allocation.throttle, len(blocks)), strict=True):
-        folder = job_folder(run, work.stage, "dry-run")
-        parameters = _parameters(
-            run,
-            profile,
-            work.stage,
-            allocation,
-            throttle,
-            f"afterok:{waits}" if waits else None,
-            "modpo:dry-run",
-            folder,
+        one = Submission(
+            stage=work.stage,
+            job="",
+            shards=block,
+            submitted=0.0,
+            after=(),
+            minutes=allocation.minutes,
+            memory_gb=allocation.memory_gb,
+            gpus=allocation.gpus,
+            cpus=allocation.cpus,
+            nodes=allocation.nodes,
+            folder=str(job_folder(run, work.stage, "dry-run")),
+            comment="modpo:dry-run",
+            throttle=throttle,
+            pack=allocation.pack,
         )
-        command = f"{interpreter(allocation, profile)} -u -m submitit.core._submit {folder}"
-        texts.append(
-            _make_sbatch_string(command, folder, map_count=len(block) if len(block) > 1 else None, **parameters)
-        )
+        texts.append(_script(run, profile, one, allocation, waits or None))
     return texts
 
 
@@ -155,10 +313,11 @@ def check_with_slurm(
     Raises:
         InputError: Slurm would refuse a job; says which field and what to do.
     """
-    known = cluster.partitions()
+    known, learned = cluster.partitions(), read_journal(run).learned
     for work in plan:
         change = (changes or {}).get(work.stage)
-        allocation = (change or Change()).apply(allocate(profile, run.study, stage_named(work.stage)))
+        allocation = allocate(profile, run.study, stage_named(work.stage))
+        allocation = (change or Change()).apply(with_learned(allocation, learned.get(work.stage), time.time()))
         if allocation.partition and (absent := [one for one in allocation.partition.split(",") if one not in known]):
             raise InputError(
                 "this cluster has no such partition",
@@ -175,19 +334,35 @@ def check_with_slurm(
                 value=allocation.minutes,
                 remedy="Lower it (a shard at its limit is requeued and resumes), or take another partition.",
             )
-        alone = replace(work, shards=work.shards[:1], after_jobs=(), after_stages=())
-        text = sbatch_header(run, profile, alone, 1, change)[0]
+        alone = replace(work, shards=work.shards[:1], after_jobs=(), after_shards=(), after_ended=())
+        text = sbatch_header(run, profile, alone, 1, change, learned.get(work.stage))[0]
         try:
-            commands.call("sbatch", "--test-only", attempts=4, text_in=text)
+            commands.call("sbatch", "--test-only", patience=commands.PATIENCE_SECONDS, text_in=text)
+        except commands.SlurmSilent:
+            raise
         except commands.SlurmError as error:
-            raise refusal(str(error), work.stage, allocation) from error
+            refused = refusal(str(error), work.stage, allocation)
+            if not isinstance(refused, SubmitLimit):
+                raise refused from error
 
 
-def refusal(words: str, stage: str, allocation: Allocation) -> InputError:
+def refusal(words: str, stage: str, allocation: Allocation) -> InputError | SubmitLimit:
     """What Slurm's refusal of a job means, and what to do. ``words`` are sbatch's."""
+    limit = NAMED_LIMIT.search(words)
+    name = limit[0] if limit else ""
+    if "Submit" in name or (ANY_LIMIT in words and not name):
+        return SubmitLimit(f"the cluster takes no more jobs of yours now ({name or 'a limit'}); next is stage {stage}")
+    size = f"{allocation.cpus} CPUs, {allocation.memory_gb:g} GB, {allocation.gpus} GPUs"
+    if name:
+        field = "minutes" if "Wall" in name else "cpus, memory_gb, gpus, nodes"
+        return InputError(
+            f"a limit of your account or qos ({name}) is below what a job of stage {stage} asks",
+            field=field,
+            value=f"{allocation.minutes} min, {size}",
+            remedy=f"Ask for less in the profile. {YOURS},maxwall,maxtrespernode",
+        )
     reason = words.strip().splitlines()[-1].removeprefix("sbatch: ").removeprefix("error: ") if words.strip() else "?"
     lower = words.lower()
-    size = f"{allocation.cpus} CPUs, {allocation.memory_gb:g} GB, {allocation.gpus} GPUs"
     causes: tuple[tuple[str, str, object, str], ...] = (
         ("account", "account", allocation.account, f"Give an account of yours in the profile. {YOURS}"),
         ("qos", "qos", allocation.qos, f"Give a qos that your account may use. {YOURS}"),
@@ -197,7 +372,6 @@ def refusal(words: str, stage: str, allocation: Allocation) -> InputError:
         ("gres", "gres", allocation.gres or allocation.gpus, "See sinfo -o '%R %G' for what there is."),
         ("feature", "constraint", allocation.constraint, "See sinfo -o '%R %f' for what there is."),
         ("memory", "memory_gb", allocation.memory_gb, "Lower memory_gb; see sinfo -N -o '%N %m'."),
-        ("limit", "limits", None, "What is queued stays queued. Submit again later: only the missing is handed in."),
     )
     for word, field, value, remedy in causes:
         if word in lower:
@@ -211,55 +385,15 @@ def refusal(words: str, stage: str, allocation: Allocation) -> InputError:
 
 
 def job_folder(run: Run, stage: str, token: str) -> Path:
-    """Where the batch script, the pickles and Slurm's own output of one array are."""
+    """Where the batch script, the list of its shards and Slurm's own output of one array are."""
     return run.logs / "slurm" / f"{stage}.{token}"
 
 
-@contextmanager
-def clean_process_environment() -> Iterator[None]:
-    """This process without leaked SLURM_* variables, and without submitit's chatter, for as long as the block runs."""
-    before = dict(os.environ)
-    level = logging.getLogger("submitit").level
-    logging.getLogger("submitit").setLevel(logging.ERROR)
-    os.environ.clear()
-    os.environ.update(commands.clean_environment(before))
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        logging.getLogger("submitit").setLevel(level)
+def _jobs_of(shards: Sequence[tuple[str, str]], new: Mapping[str, Sequence[Submission]]) -> list[str]:
+    """The jobs of ``shards``, each a stage and a shard, among the ``new`` submissions."""
+    jobs = {(one.stage, shard): job for some in new.values() for one in some for shard, job in one.jobs().items()}
+    return list(dict.fromkeys(jobs[one] for one in shards))
 
 
-def _parameters(
-    run: Run,
-    profile: Profile,
-    stage: str,
-    allocation: Allocation,
-    throttle: int,
-    waits: str | None,
-    comment: str,
-    folder: Path,
-) -> dict[str, Any]:
-    parameters = sbatch_parameters(
-        allocation,
-        profile,
-        job_name=f"{stage}.{run.root.name}",
-        comment=comment,
-        dependency=waits,
-        throttle=throttle,
-        folder_for_jobs=str(folder),
-    )
-    return {key: value for key, value in parameters.items() if value is not None or key == "wckey"}
-
-
-def _forget_half_submitted(comment: str, folder: Path) -> None:
-    """Cancel jobs that Slurm took although sbatch heard no answer, and drop the pickles of the failed call."""
-    try:
-        ghosts = sorted({line.job.partition("_")[0] for line in squeue.ask_queue_of_user() if line.comment == comment})
-        if ghosts:
-            cluster.cancel(ghosts)
-    except commands.SlurmError:
-        pass  # the controller is still away; a ghost finds no pickle and ends by itself
-    for pickle in folder.glob("*.pkl"):
-        pickle.unlink()
+def _joined(excluded: str | None, more: Sequence[str]) -> str | None:
+    return ",".join(dict.fromkeys([*(excluded.split(",") if excluded else []), *more])) or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from modpo_hpc.launch.commands import NO_JOB, SlurmError, call
+from modpo_hpc.launch.commands import NO_JOB, QUICK_SECONDS, SlurmError, call
 from modpo_hpc.launch.fields import instant, seconds_of
 
 QUEUE_FORMAT = "%i|%A|%T|%S|%e|%N|%M|%k|%r"
@@ -39,14 +39,20 @@ class QueueLine:
         return self.state == "PENDING" and self.reason == NEVER_SATISFIED
 
 
-def ask_queue(jobs: Iterable[str]) -> list[QueueLine]:
-    """The lines of squeue on ``jobs`` (ids of jobs or arrays), with what has ended lately."""
+def ask_queue(jobs: Iterable[str], patience: float = 0.0) -> list[QueueLine]:
+    """The lines of squeue on ``jobs`` (ids of jobs or arrays), with what has ended lately.
+
+    Raises:
+        SlurmSilent: squeue has not answered in ``patience`` seconds.
+    """
     wanted = sorted({job.partition("_")[0] for job in jobs}, key=int)
     if not wanted:
         return []
     try:
         which = ("--array", "--states=all", f"--jobs={','.join(wanted)}")
-        text = call("squeue", "--noheader", *which, f"--format={QUEUE_FORMAT}", attempts=3)
+        text = call(
+            "squeue", "--noheader", *which, f"--format={QUEUE_FORMAT}", timeout=QUICK_SECONDS, patience=patience
+        )
     except SlurmError as error:
         if any(one in str(error) for one in NO_JOB):
             return []
@@ -54,9 +60,10 @@ def ask_queue(jobs: Iterable[str]) -> list[QueueLine]:
     return read_queue(text)
 
 
-def ask_queue_of_user() -> list[QueueLine]:
+def ask_queue_of_user(patience: float = 7.0) -> list[QueueLine]:
     """The lines of squeue on all jobs of this user."""
-    return read_queue(call("squeue", "--noheader", "--array", "--me", f"--format={QUEUE_FORMAT}", attempts=3))
+    which = ("--array", "--me", "--states=all", f"--format={QUEUE_FORMAT}")
+    return read_queue(call("squeue", "--noheader", *which, timeout=QUICK_SECONDS, patience=patience))
 
 
 def read_queue(text: str) -> list[QueueLine]:

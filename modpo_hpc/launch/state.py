@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
 from modpo_hpc import shards
 from modpo_hpc.launch.attempts import Attempt, attempts_at, this_node
-from modpo_hpc.launch.commands import available
+from modpo_hpc.launch.cluster import ClusterFacts, ask_facts
+from modpo_hpc.launch.commands import QUICK_SECONDS, SlurmError, available
 from modpo_hpc.launch.sacct import JobRecord, ask_accounting
 from modpo_hpc.launch.squeue import RUNNING, QueueLine, ask_queue
 from modpo_hpc.launch.submissions import QueueJournal, Submission, read_journal
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.run import Run
 
-State = Literal["done", "running", "queued", "blocked", "failed", "cancelled", "stale", "todo"]
-STATES: tuple[State, ...] = ("done", "running", "queued", "blocked", "failed", "cancelled", "stale", "todo")
+State = Literal["done", "running", "queued", "blocked", "failed", "cancelled", "stale", "todo", "unknown"]
+STATES: tuple[State, ...] = ("done", "running", "queued", "blocked", "failed", "cancelled", "stale", "todo", "unknown")
 SILENT_SECONDS = 120.0
 
 
@@ -37,7 +38,11 @@ class StageSurvey:
 
 @dataclass(frozen=True)
 class ShardState:
-    """Where one shard stands. ``slurm`` is Slurm's word for its job, ``note`` a disagreement worth a look."""
+    """Where one shard stands.
+
+    ``slurm`` is Slurm's word for its job, ``note`` a disagreement worth a look, ``reason`` why its job waits;
+    ``when`` is the end of one that has ended, and the start that Slurm expects for one that waits.
+    """
 
     stage: str
     shard: str
@@ -47,11 +52,16 @@ class ShardState:
     node: str = ""
     when: float | None = None
     note: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one instant."""
+    """A run at one instant.
+
+    ``silent`` says why nothing is known of the queue, if so; ``unseen`` are the jobs that cannot be looked at from
+    here: all of them then, else those on another cluster, and those whose number a stranger's job has.
+    """
 
     run: Run
     survey: dict[str, StageSurvey]
@@ -59,6 +69,9 @@ class Snapshot:
     queue: dict[str, QueueLine]
     records: dict[str, list[JobRecord]] | None
     shards: dict[str, dict[str, ShardState]]
+    silent: str = ""
+    unseen: frozenset[str] = frozenset()
+    facts: ClusterFacts | None = None
     taken: float = field(default_factory=time.time)
 
     def alive(self, stage: str) -> dict[str, str]:
@@ -75,27 +88,51 @@ class Snapshot:
 
     def sizes(self) -> dict[str, int]:
         """Array -> number of its elements."""
-        return {submission.job: len(submission.shards) for submission in self.journal.submissions}
+        return {submission.job: submission.elements for submission in self.journal.submissions}
 
 
-def take_snapshot(run: Run) -> Snapshot:
-    """Look at the markers, the journal, squeue and sacct, at the same time."""
+def take_snapshot(run: Run, patience: float = 0.0) -> Snapshot:
+    """Look at the markers, the journal, squeue and sacct, at the same time.
+
+    A controller that does not answer in ``patience`` seconds leaves what the markers and the attempts say.
+    """
     journal = read_journal(run)
     jobs = [submission.job for submission in journal.submissions]
+    silent, facts, queue, records = "", None, list[QueueLine](), None
     if jobs and available():
-        with ThreadPoolExecutor(2) as pool:
-            queue_answer = pool.submit(ask_queue, jobs)
+        with ThreadPoolExecutor(3) as pool:
+            facts_answer = pool.submit(ask_facts, patience, QUICK_SECONDS)
+            queue_answer = pool.submit(ask_queue, jobs, patience)
             account_answer = pool.submit(ask_accounting, jobs, journal.since)
             found = survey(run)
-            queue, records = queue_answer.result(), account_answer.result()
+            records = account_answer.result()
+            try:
+                queue, facts = queue_answer.result(), facts_answer.result()
+            except SlurmError as error:
+                silent = str(error)
     else:
-        found, queue, records = survey(run), [], None
-    by_job = {line.job: line for line in queue}
-    records_of = None if records is None else _by_job(records)
+        found = survey(run)
+        silent = "there are no Slurm commands on this machine" if jobs else ""
+    unseen = unseen_jobs(journal.submissions, queue, facts.name if facts else "", bool(silent))
+    by_job = {line.job: line for line in queue if line.job.partition("_")[0] not in unseen}
+    records_of = None if records is None else _by_job(records, journal.submissions, unseen if facts else frozenset())
     states = {
-        stage.name: _stage_shards(run, stage.name, found[stage.name], journal, by_job, records_of) for stage in STAGES
+        stage.name: _stage_shards(run, stage.name, found[stage.name], journal, by_job, records_of, unseen)
+        for stage in STAGES
     }
-    return Snapshot(run, found, journal, by_job, records_of, states)
+    return Snapshot(run, found, journal, by_job, records_of, states, silent, unseen, facts)
+
+
+def unseen_jobs(
+    submissions: Sequence[Submission], queue: Iterable[QueueLine], cluster: str, silent: bool
+) -> frozenset[str]:
+    """The jobs of ``submissions`` that cannot be looked at here: see :class:`Snapshot`."""
+    if silent:
+        return frozenset(one.job for one in submissions)
+    comments = {one.job: one.comment for one in submissions if one.comment}
+    elsewhere = {one.job for one in submissions if one.cluster and cluster and one.cluster != cluster}
+    arrays = ((line.job.partition("_")[0], line.comment) for line in queue)
+    return frozenset(elsewhere | {job for job, comment in arrays if comments.get(job, comment) != comment})
 
 
 def survey(run: Run) -> dict[str, StageSurvey]:
@@ -124,6 +161,7 @@ def reconcile(
     line: QueueLine | None,
     records: Sequence[JobRecord] | None,
     cancelled: bool,
+    unseen: bool = False,
 ) -> tuple[State, str, str]:
     """State, Slurm's word and a note for one shard.
 
@@ -146,6 +184,8 @@ def reconcile(
         return ("stale" if stale else "todo"), "", ""
     if cancelled:
         return "cancelled", word or "CANCELLED", ""
+    if unseen and (last is None or last.alive):
+        return "unknown", "", "its job cannot be looked at from here"
     if word == "COMPLETED":
         if stale:
             return "stale", word, ""
@@ -162,6 +202,7 @@ def _stage_shards(
     journal: QueueJournal,
     queue: Mapping[str, QueueLine],
     records: Mapping[str, list[JobRecord]] | None,
+    unseen: Collection[str],
 ) -> dict[str, ShardState]:
     submitted = journal.latest(stage)
     try:
@@ -175,12 +216,18 @@ def _stage_shards(
         mine = (records or {}).get(job, []) if job else []
         fresh = found.fresh(shard)
         cancelled = job is not None and (job in journal.cancelled or job.partition("_")[0] in journal.cancelled)
-        state, word, note = reconcile(fresh, shard in found.markers, job, line, mine, cancelled)
+        hidden = submission is not None and submission.job in unseen
+        state, word, note = reconcile(fresh, shard in found.markers, job, line, mine, cancelled, hidden)
+        if submission is not None and submission.pack > 1 and fresh:
+            note = ""  # the job may have failed in another of its shards
         last = max(mine, key=lambda record: record.submit or 0, default=None)
         node = line.nodes if line is not None and line.nodes else last.nodes if last else ""
         when = last.end if last else line.end if line is not None else None
-        one = ShardState(stage, shard, state, job, word, node, when, note)
-        if shard in attempted and state in ("todo", "stale", "failed", "cancelled"):
+        reason = ""
+        if line is not None and state in ("queued", "running"):
+            reason, when = line.reason, line.start
+        one = ShardState(stage, shard, state, job, word, node, when, note, reason)
+        if shard in attempted and state in ("todo", "stale", "failed", "cancelled", "unknown"):
             one = _with_attempts(one, submission, attempts_at(run.logs, stage, shard))
         states[shard] = one
     return states
@@ -199,6 +246,8 @@ def _with_attempts(one: ShardState, submission: Submission | None, attempts: Seq
     if outside and last.outcome != "done":
         word = "KILLED" if last.outcome == "running" else ""
         return ShardState(one.stage, one.shard, "failed", None, word, last.node, last.ended or last.started)
+    if one.state == "unknown" and last.job == one.job and last.outcome in ("failed", "bad input", "incomplete"):
+        return ShardState(one.stage, one.shard, "failed", one.job, "", last.node, last.ended)
     if one.state == "failed":
         return ShardState(
             one.stage, one.shard, one.state, one.job, one.slurm, one.node or last.node, one.when or last.ended, one.note
@@ -219,8 +268,14 @@ def _lives_here(attempt: Attempt) -> bool:
     return True
 
 
-def _by_job(records: Sequence[JobRecord]) -> dict[str, list[JobRecord]]:
+def _by_job(
+    records: Sequence[JobRecord], submissions: Sequence[Submission], unseen: Collection[str]
+) -> dict[str, list[JobRecord]]:
+    """Job -> its records; those of strangers' jobs of the same number are left out."""
+    stages = {one.job: one.stage for one in submissions}
     found: dict[str, list[JobRecord]] = {}
     for record in records:
-        found.setdefault(record.job, []).append(record)
+        array = record.job.partition("_")[0]
+        if array not in unseen and record.name.startswith(f"{stages.get(array, '')}."):
+            found.setdefault(record.job, []).append(record)
     return found

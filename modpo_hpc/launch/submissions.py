@@ -1,30 +1,43 @@
-"""What was handed to Slurm: an append-only journal in the run directory, so that any command finds any job."""
+"""The journal of a run's queue: every change of it, written down before and after, so that any command finds any job
+and the next one puts right what a command that died has left half-done.
+
+A row each: ``intent`` before sbatch and ``submitted`` after it (or ``abandoned``, when Slurm refused), ``cancelling``
+and ``cancelled``, and ``learned``: what a stage has been found to need.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from modpo_hpc import shards
-from modpo_hpc.errors import InputError
+from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.run import Run
 
 if TYPE_CHECKING:
     from modpo_hpc.launch.profile import Profile
 
 FOLDER, JOURNAL, LOCK, PROFILE = "slurm", "submissions.jsonl", "lock", "profile.yaml"
+LOCK_SECONDS = 30.0
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One call of sbatch: an array with a shard an element, or a single job."""
+    """One call of sbatch: an array, or a single job; each element makes ``pack`` shards, one after the other.
+
+    ``comment`` and ``cluster`` tell the job from a stranger's of the same number. ``after`` are the jobs that it waits
+    for, ``throttle`` is how many elements may run at once, ``why`` what asked for it.
+    """
 
     stage: str
     job: str
@@ -37,10 +50,20 @@ class Submission:
     cpus: int
     nodes: int
     folder: str
+    comment: str = ""
+    cluster: str = ""
+    throttle: int = 0
+    pack: int = 1
+    why: str = ""
+
+    @property
+    def elements(self) -> int:
+        """Number of Slurm's jobs in it."""
+        return -(-len(self.shards) // self.pack)
 
     def job_of(self, index: int) -> str:
-        """Slurm's id of the shard at ``index``: a single shard gets a plain id, no array."""
-        return self.job if len(self.shards) == 1 else f"{self.job}_{index}"
+        """Slurm's id of the job of the shard at ``index``: a single job gets a plain id, no array."""
+        return self.job if self.elements == 1 else f"{self.job}_{index // self.pack}"
 
     def jobs(self) -> dict[str, str]:
         """Shard -> Slurm's id."""
@@ -48,11 +71,29 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class QueueJournal:
-    """All submissions of a run, and the jobs that were cancelled on purpose."""
+class Learned:
+    """What the shards of a stage were found to need, beyond profile and study; nodes to keep away from for a day."""
 
-    submissions: tuple[Submission, ...]
-    cancelled: dict[str, str]
+    memory_gb: float | None = None
+    minutes: int | None = None
+    exclude: tuple[str, ...] = ()
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
+class QueueJournal:
+    """All submissions of a run, what was cancelled on purpose, and what was begun and not ended.
+
+    ``intents`` are all calls of sbatch by their comment, without a job; ``unfinished`` those of them whose end is not
+    known. ``cancelled`` is job -> why; ``half_cancelled`` the jobs whose cancel may not have reached Slurm -> why.
+    """
+
+    submissions: tuple[Submission, ...] = ()
+    cancelled: dict[str, str] = field(default_factory=dict)
+    intents: dict[str, Submission] = field(default_factory=dict)
+    unfinished: tuple[str, ...] = ()
+    half_cancelled: dict[str, str] = field(default_factory=dict)
+    learned: dict[str, Learned] = field(default_factory=dict)
 
     @property
     def since(self) -> float:
@@ -69,17 +110,45 @@ class QueueJournal:
 
 
 def read_journal(run: Run) -> QueueJournal:
-    """The submissions of ``run``; a torn last line, of a writer that was killed, is passed over."""
+    """The journal of ``run``; a torn last line, of a writer that was killed, is passed over.
+
+    Raises:
+        InputError: another line is none of ours; names the file and the line.
+    """
     submissions: list[Submission] = []
     cancelled: dict[str, str] = {}
+    half: dict[str, str] = {}
+    intents: dict[str, Submission] = {}
+    unfinished: dict[str, None] = {}
+    learned: dict[str, Learned] = {}
     for row in _rows(run.root / FOLDER / JOURNAL):
-        if row["event"] == "submitted":
-            fields = {key: value for key, value in row.items() if key != "event"}
-            fields["shards"], fields["after"] = tuple(fields["shards"]), tuple(fields["after"])
-            submissions.append(Submission(**fields))
-        elif row["event"] == "cancelled":
+        event = row.pop("event")
+        if event in ("submitted", "intent"):
+            row["shards"], row["after"] = tuple(row["shards"]), tuple(row["after"])
+            one = Submission(**row)
+            if event == "intent":
+                intents[one.comment] = one
+                unfinished[one.comment] = None
+            else:
+                submissions.append(one)
+                unfinished.pop(one.comment, None)
+        elif event == "abandoned":
+            unfinished.pop(row["comment"], None)
+        elif event == "cancelling":
             cancelled |= dict.fromkeys(row["jobs"], row["why"])
-    return QueueJournal(tuple(submissions), cancelled)
+            half |= dict.fromkeys(row["jobs"], row["why"])
+        elif event == "cancelled":
+            cancelled |= dict.fromkeys(row["jobs"], row["why"])
+            half = {job: why for job, why in half.items() if job not in row["jobs"]}
+        elif event == "learned":
+            stage = row.pop("stage")
+            learned[stage] = Learned(**{**row, "exclude": tuple(row["exclude"])})
+    return QueueJournal(tuple(submissions), cancelled, intents, tuple(unfinished), half, learned)
+
+
+def record_intent(run: Run, submission: Submission) -> None:
+    """Write down that ``submission``, which has no job yet, is about to be handed in."""
+    _append(run, {"event": "intent", **asdict(submission)})
 
 
 def record_submission(run: Run, submission: Submission) -> None:
@@ -87,10 +156,21 @@ def record_submission(run: Run, submission: Submission) -> None:
     _append(run, {"event": "submitted", **asdict(submission)})
 
 
-def record_cancel(run: Run, jobs: Sequence[str], why: str) -> None:
-    """Write down that ``jobs`` were cancelled: by a person (``"asked"``) or to mend the graph (``"graph"``)."""
+def record_abandoned(run: Run, comment: str) -> None:
+    """Write down that the intent of this comment came to nothing."""
+    _append(run, {"event": "abandoned", "comment": comment})
+
+
+def record_cancel(run: Run, jobs: Sequence[str], why: str, done: bool) -> None:
+    """Write down that ``jobs`` are about to be cancelled, or have been: by a person (``"asked"``), because another
+    submission has taken their place (``"replaced"``), or to make room for what they wait for (``"room"``)."""
     if jobs:
-        _append(run, {"event": "cancelled", "jobs": list(jobs), "why": why})
+        _append(run, {"event": "cancelled" if done else "cancelling", "jobs": list(jobs), "why": why})
+
+
+def record_learned(run: Run, stage: str, learned: Learned) -> None:
+    """Write down what ``stage`` needs from now on."""
+    _append(run, {"event": "learned", "stage": stage, **asdict(learned)})
 
 
 def keep_profile(run: Run, profile: Profile) -> None:
@@ -108,24 +188,48 @@ def kept_profile(run: Run) -> Profile | None:
 
 
 @contextmanager
-def locked(run: Run) -> Iterator[None]:
-    """One command at a time changes the queue of a run.
+def locked(run: Run, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """One command at a time changes the queue of a run; another one is waited for.
 
     Raises:
-        InputError: another one does so now.
+        InputError: another one still does so after ``seconds``.
     """
     folder = run.root / FOLDER
     folder.mkdir(exist_ok=True, mode=0o700)
     with open(folder / LOCK, "a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                "another modpo command changes the queue of this run right now",
-                file=run.root,
-                remedy="Wait until it has ended; modpo status shows what is queued.",
-            ) from None
+        waited = 0.0
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if waited >= seconds:
+                    raise InputError(
+                        "another modpo command changes the queue of this run right now",
+                        file=run.root,
+                        remedy="Wait until it has ended; modpo status shows what is queued.",
+                    ) from None
+            time.sleep(0.2)
+            waited += 0.2
         yield
+
+
+@contextmanager
+def told_of_a_full_disk(place: Path) -> Iterator[None]:
+    """A full disk in this block is an error with a message for people.
+
+    Raises:
+        ModpoError: no space, or over quota; what was handed in until then is written down or found by its comment.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise ModpoError(
+            f"no room to write below {place} ({error.strerror}); nothing was taken out of the queue. "
+            "Make room (quota, df), then give the same command again."
+        ) from error
 
 
 def _rows(path: Path) -> Iterable[dict[str, Any]]:
@@ -133,12 +237,21 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return
-    for line in lines:
-        if line.endswith(b"\n"):
-            yield json.loads(line)
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            row = json.loads(line)
+            row["event"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"line {number} is no row of the queue's journal",
+                file=path,
+                remedy="Take the line out; a job of this run that is then unknown is found by its comment.",
+            ) from None
+        yield row
 
 
 def _append(run: Run, row: dict[str, Any]) -> None:
-    path = run.root / FOLDER / JOURNAL
-    with shards.Journal(path) as journal:
+    with shards.Journal(run.root / FOLDER / JOURNAL) as journal:
         journal.append([row])

@@ -1,24 +1,35 @@
-"""What runs in a Slurm job: one shard, its log, and the decision whether to go back into the queue.
+"""What runs in a Slurm job: the shards of one array element, their logs, and whether to go back into the queue.
 
-submitit pickles a reference to :func:`run_shard_in_job` and three strings. Its own signal handler never decides
-anything: it would cut a batch in two, take an early signal of a timeout for a preemption and forget how often.
+``python -m modpo_hpc.launch.task FOLDER`` reads from ``FOLDER/tasks.json`` which shards are those of its element. The
+folder is written before sbatch is called, so a job of which the submitter never heard is as good as any other.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
+import signal
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.launch import cluster, commands, fields
-from modpo_hpc.launch.attempts import Attempt, attempts_at, claim_attempt, recorded, slurm_job
+from modpo_hpc.launch.attempts import NO_ROOM_CODE, Attempt, attempts_at, claim_attempt, recorded, slurm_job
+from modpo_hpc.launch.local import PRELOADED, PRELOADED_WITH_MODELS
 from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS
+from modpo_hpc.launch.submissions import NO_ROOM
+from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
 
 SECONDS_FOR_SLURM_TO_KILL = 45
 SLACK_SECONDS = 20
+STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Requeued(Interrupted):
@@ -29,36 +40,118 @@ class Requeued(Interrupted):
         self.cause = cause
 
 
-def run_shard_in_job(run_dir: str, stage: str, shard: str) -> None:
-    """Make one shard in this Slurm job. Ends the process with the exit code of the error, if there is one."""
+def main(folder: Path) -> int:
+    """Make the shards of this job's element; returns the exit code of the job."""
+    stops: list[int] = []
+    for number in STOPS:  # one that comes before a shard listens must not end the process as if by accident
+        signal.signal(number, lambda sign, _: stops.append(sign))
+    tasks = json.loads((folder / "tasks.json").read_bytes())
+    if not _is_ours(folder):
+        return 0
+    shards: list[str] = tasks["tasks"][int(os.environ.get("SLURM_ARRAY_TASK_ID") or 0)]
+    stage, again = tasks["stage"], set(tasks["again"])
+    if len(shards) == 1:
+        return make_shard(tasks["run"], stage, shards[0], shards[0] in again, stops)
+    for module in PRELOADED + (PRELOADED_WITH_MODELS if stage_named(stage).uses_models else ()):
+        importlib.import_module(module)
+    return _make_one_by_one(tasks["run"], stage, shards, again, stops)
+
+
+def make_shard(run_dir: str, stage: str, shard: str, again: bool, stops: Sequence[int]) -> int:
+    """Make one shard in this Slurm job; returns the exit code of the error, if there is one."""
     from modpo_hpc.launch.entry import rank_in_job, run_shard
 
-    run = Run.open(run_dir)
+    try:
+        run = Run.open(run_dir)
+    except ModpoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     if rank_in_job():
-        # Its output stays in Slurm's own log of this task; the first rank keeps the books and asks to be requeued.
+        # Its output stays in Slurm's own log of this task; the first rank keeps the log and asks to be requeued.
         try:
-            run_shard(run_dir, stage, shard)
+            run_shard(run_dir, stage, shard, again)
         except Interrupted:
             # To leave now would have srun kill the first rank before it has asked.
             _wait_for_the_end()
-        return
+        return 0
     slurm_output = os.dup(2)
-    number, log = claim_attempt(run.logs, stage, shard)
+    log: Path | str = "this log"
     try:
+        number, log = claim_attempt(run.logs, stage, shard)
         with recorded(log, stage, shard, number):
-            _run(run, stage, shard)
+            if stops:
+                raise back_to_the_queue(run, stage, shard)
+            # A requeued job that had made the shard anew must not make it a third time.
+            _run(run, stage, shard, again and not _made_by(run, stage, shard, slurm_job()))
     except BaseException as error:
-        os.write(slurm_output, f"{stage} {shard}: {type(error).__name__}; see {log}\n".encode())
+        with suppress(OSError):
+            os.write(slurm_output, f"{stage} {shard}: {type(error).__name__}: {error}; see {log}\n".encode())
         if isinstance(error, Requeued) and error.cause in ("timeout", "preemption"):
             _wait_for_the_end()
-        sys.exit(error.exit_code if isinstance(error, ModpoError) else 1)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return NO_ROOM_CODE
+        return error.exit_code if isinstance(error, ModpoError) else 1
+    return 0
 
 
-def _run(run: Run, stage: str, shard: str) -> None:
+def _make_one_by_one(run_dir: str, stage: str, shards: Sequence[str], again: set[str], stops: list[int]) -> int:
+    """Each of ``shards`` in a process of its own, forked from this one, which has the heavy packages loaded.
+
+    One that dies takes nothing with it; a stop signal goes to the one that runs, and no other is begun. Returns the
+    worst exit code.
+    """
+    codes = [0]
+    for shard in shards:
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                code = make_shard(run_dir, stage, shard, shard in again, stops)
+            finally:
+                os._exit(code)
+        for number in STOPS:
+            signal.signal(number, partial(_pass_on, stops, child))
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    return max(code if code >= 0 else 128 - code for code in codes)
+
+
+def _pass_on(stops: list[int], process: int, number: int, _: object) -> None:
+    stops.append(number)
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether this job is the one that makes the tasks of ``folder``: not where they were withdrawn, and not where
+    Slurm took them twice."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"]
+    if (folder / "withdrawn").exists():
+        print("these tasks were withdrawn; nothing to do")
+        return False
+    try:
+        with open(folder / "job", "x") as stream:
+            stream.write(array)
+        return True
+    except FileExistsError:
+        owner = (folder / "job").read_text()
+    if owner not in ("", array):
+        print(f"job {owner} makes these tasks; nothing to do")
+        return False
+    return True
+
+
+def _made_by(run: Run, stage: str, shard: str, job: str | None) -> bool:
+    from modpo_hpc.shards import read_marker
+
+    marker = read_marker(run.folder(stage), shard)
+    return marker is not None and marker.job == job
+
+
+def _run(run: Run, stage: str, shard: str, again: bool) -> None:
     from modpo_hpc.launch.entry import run_shard
 
     try:
-        run_shard(str(run.root), stage, shard)
+        run_shard(str(run.root), stage, shard, again)
     except Interrupted as error:
         raise back_to_the_queue(run, stage, shard) from error
 
@@ -78,7 +171,7 @@ def back_to_the_queue(run: Run, stage: str, shard: str) -> Requeued:
             f"{cause} number {before + 1}, {bound} are allowed; not requeued. A rerun resumes here",
         )
     try:
-        commands.call("scontrol", "requeue", job, attempts=4)
+        commands.call("scontrol", "requeue", job, patience=20)
     except commands.SlurmError as error:
         return Requeued(
             f"{cause}, not requeued", f"{cause}, and the requeue was refused ({error}). A rerun resumes here"
@@ -111,3 +204,7 @@ def _wait_for_the_end() -> NoReturn:
     """Slurm ends a requeued job; to leave before would look like a failure."""
     time.sleep(SECONDS_FOR_SLURM_TO_KILL)
     sys.exit(Interrupted.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from modpo_hpc.launch.attempts import Attempt, attempts_at, log_of
+from modpo_hpc.launch.attempts import NO_ROOM_CODE, Attempt, attempts_at, log_of, slurm_log_of
 from modpo_hpc.launch.sacct import JobRecord, Step, ask_steps
 from modpo_hpc.launch.squeue import QueueLine
 from modpo_hpc.launch.state import ShardState, Snapshot
 
 Cause = Literal[
-    "oom", "oom-gpu", "time", "node", "preempted", "input", "disk", "api", "code", "killed", "cancelled", "lost"
+    "oom", "oom-gpu", "time", "node", "preempted", "input", "disk", "api", "environment", "code", "killed", "cancelled",
+    "lost",
 ]  # fmt: skip
 CAUSES: dict[Cause, str] = {
     "oom": "out of host memory",
@@ -27,6 +29,7 @@ CAUSES: dict[Cause, str] = {
     "input": "bad input",
     "disk": "disk full or over quota",
     "api": "API",
+    "environment": "never came to the shard",
     "code": "error in the code",
     "killed": "killed from outside",
     "cancelled": "cancelled",
@@ -47,6 +50,11 @@ REMEDIES: dict[Cause, tuple[str, str]] = {
     "input": ("Mend the input first; the same shard would fail again.", "modpo logs {run} {stage} {shard}"),
     "disk": ("Make room (quota, df), then go on.", "modpo rerun {run} --class disk"),
     "api": ("Check key, quota and endpoint; no answer that was paid for is lost.", "modpo rerun {run} --class api"),
+    "environment": (
+        "The job ended before the shard began: look at modules, setup and python of the profile with modpo doctor "
+        "--profile, and whether the run or its logs were moved.",
+        "modpo rerun {run} --class environment",
+    ),
     "code": ("See it fail here, mend it, then rerun the class.", "modpo rerun {run} {stage} {shard} --here"),
     "killed": ("Something sent SIGKILL; if it was memory, add --mem x1.5.", "modpo rerun {run} --class killed"),
     "cancelled": ("Cancelled by a person or by Slurm; go on when you like.", "modpo rerun {run} --class cancelled"),
@@ -87,7 +95,12 @@ API = _any_of(
 )
 # One of several processes that make a shard together was killed, and the others say only that it is gone.
 LOST_PEER = _any_of(r"Connection (?:closed|reset) by peer", r"remote process exited", r"Connection refused|Broken pipe")
-TROUBLE = _any_of("error", "killed", "exception", "exceeded", "cancelled")
+# What a shell, a module command and an interpreter say of a job that cannot begin.
+START_UP = _any_of(
+    r"cannot load modules", r"unable to locate a modulefile", r"module\(s\) are unknown", r"command not found",
+    r"No such file or directory", r"ModuleNotFoundError", r"ImportError", r"Permission denied", r"no run directory",
+)  # fmt: skip
+TROUBLE = _any_of("error", "killed", "exception", "exceeded", "cancelled", START_UP.pattern)
 TASK_KILLED = _any_of(r"task \d+: Killed")
 LOG_TAIL_BYTES = 8192
 
@@ -101,6 +114,7 @@ class Evidence:
     steps: tuple[Step, ...]
     slurm_log: str
     log: str
+    exit_code: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,7 +178,7 @@ def classify(evidence: Evidence) -> Cause:
         return "preempted"
     if evidence.slurm == "CANCELLED" or stopped_for == "cancelled":
         return "cancelled"
-    if DISK.search(error):
+    if DISK.search(f"{error}\n{evidence.slurm_log}") or evidence.exit_code.startswith(f"{NO_ROOM_CODE}:"):
         return "disk"
     if attempt is not None and attempt.outcome in ("bad input", "incomplete"):
         return "input"
@@ -178,6 +192,8 @@ def classify(evidence: Evidence) -> Cause:
         return "oom-gpu"
     if attempt is not None and attempt.ended is None:
         return "killed"
+    if attempt is None and (evidence.slurm == "FAILED" or START_UP.search(evidence.slurm_log)):
+        return "environment"
     return "code" if evidence.slurm == "FAILED" else "lost"
 
 
@@ -203,11 +219,11 @@ def normalise(words: str) -> str:
 
 def suspects(snapshot: Snapshot, failures: Sequence[Failure]) -> list[str]:
     """Nodes to keep away from: those that are down, and those on which two or more different shards failed and none
-    has ended well since the first of them, while others did elsewhere."""
+    has ended well since the first of them, while others did elsewhere since then."""
     failed: dict[str, set[tuple[str, str]]] = {}
     since: dict[str, float] = {}
     for failure in failures:
-        if failure.node and failure.cause in ("node", "code", "killed", "oom-gpu"):
+        if failure.node and failure.cause in ("node", "code", "killed", "oom-gpu", "environment"):
             failed.setdefault(failure.node, set()).add((failure.state.stage, failure.state.shard))
             since[failure.node] = min(since.get(failure.node, math.inf), failure.state.when or 0.0)
     well: dict[str, float] = {}
@@ -219,7 +235,9 @@ def suspects(snapshot: Snapshot, failures: Sequence[Failure]) -> list[str]:
     black_holes = {
         node
         for node, shards in failed.items()
-        if len(shards) >= 2 and well.get(node, -1.0) < since[node] and well.keys() - {node}
+        if len(shards) >= 2
+        and well.get(node, -1.0) < since[node]
+        and any(end >= since[node] for other, end in well.items() if other != node)
     }
     return sorted(black_holes | down)
 
@@ -228,7 +246,8 @@ def remedy(group: Group, run: object) -> tuple[str, str]:
     """What to do about ``group`` in one line, and the command that does it."""
     words, command = REMEDIES[group.cause]
     first = group.failures[0].state
-    return words, command.format(run=run, stage=first.stage, shard=first.shard)
+    names = (shlex.quote(str(one)) for one in (run, first.stage, first.shard))
+    return words, command.format(**dict(zip(("run", "stage", "shard"), names, strict=True)))
 
 
 def _failure(snapshot: Snapshot, state: ShardState, steps: Sequence[Step], folders: Mapping[str, Path]) -> Failure:
@@ -236,12 +255,15 @@ def _failure(snapshot: Snapshot, state: ShardState, steps: Sequence[Step], folde
     of_this_job = [one for one in attempts if one.job == state.job]
     attempt = of_this_job[-1] if of_this_job else None
     folder = folders.get((state.job or "").partition("_")[0])
-    slurm_log = _end_of(folder / f"{state.job}_0_log.out") if folder else ""
+    slurm_log = _end_of(slurm_log_of(folder, state.job)) if folder and state.job else ""
     log = _end_of(log_of(snapshot.run.logs, attempt)) if attempt else ""
-    cause = classify(Evidence(state.slurm, attempt, tuple(steps), slurm_log, log))
+    exit_code = max((one.exit_code for one in (snapshot.records or {}).get(state.job or "", [])), default="")
+    cause = classify(Evidence(state.slurm, attempt, tuple(steps), slurm_log, log, exit_code))
     words = state.note or (attempt.error if attempt and attempt.error else "")
     if not words and cause == "oom":
         words = _last_line(HOST_MEMORY, slurm_log)
+    if not words and attempt is None:
+        words = _last_line(START_UP, slurm_log)
     words = words or _last_line(TROUBLE, log, slurm_log) or state.slurm
     return Failure(state, cause, words, state.node or (attempt.node if attempt else ""))
 

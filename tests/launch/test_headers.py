@@ -123,7 +123,9 @@ def test_a_shard_beside_ray_takes_the_place_of_the_batch_shell_which_gets_the_si
     run = Run.envisage(tmp_path / "run", load_study(DEMO, OVER_RAY))
     (text,) = sbatch_header(run, profile, Work("verdicts", run.shard_ids("verdicts"), (), ()), 1000)
     *_, command, _ = text.split("\n")
-    assert command.startswith(f"exec bash {REPOSITORY}/slurm/ray.sh apptainer exec m.sif python -u -m submitit")
+    assert command.startswith(
+        f"exec bash {REPOSITORY}/slurm/ray.sh apptainer exec m.sif python -u -m modpo_hpc.launch.task"
+    )
     assert "#SBATCH --signal=B:USR2@120\n" in text
     assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n" in text
     assert "srun" not in text

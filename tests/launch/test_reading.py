@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
+import subprocess
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modpo_hpc.errors import IncompleteError
-from modpo_hpc.launch import cluster, commands, drafting, fields, graph, sacct, squeue, task, triage
+from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.launch import cluster, commands, doctor, drafting, fields, graph, rows, sacct, squeue, task, triage
 from modpo_hpc.launch.attempts import Attempt
-from modpo_hpc.launch.state import reconcile
+from modpo_hpc.launch.profile import Profile, allocate
+from modpo_hpc.launch.slurm import SubmitLimit, refusal
+from modpo_hpc.launch.state import ShardState, reconcile
 from modpo_hpc.pipeline import STAGES
+from modpo_hpc.study import load_study
+from tests.conftest import REPOSITORY
+from tests.launch import fake_slurm
 
 QUEUE = (
     "7_2|9|RUNNING|2026-01-02T03:04:05|2026-01-02T04:04:05|n3|1-02:03:04|modpo:ab|c:x|None\n"
     "8|8|PENDING|N/A|N/A||0:00|modpo:ab|DependencyNeverSatisfied\n"
 )
 ACCOUNTS = (
-    "7_2|9|CANCELLED by 1000|0:15|2026-01-02T03:00:00|2026-01-02T03:04:05|2026-01-02T03:05:05|60|n3|billing=2,cpu=2,gres/gpu:a100=4,mem=1G,node=1\n"  # noqa: E501
-    "7_[3,5-6%2]|7|PENDING|0:0|2026-01-02T03:00:00|Unknown|Unknown|0|None assigned|\n"
+    "7_2|9|CANCELLED by 1000|0:15|2026-01-02T03:00:00|2026-01-02T03:04:05|2026-01-02T03:05:05|60|n3|billing=2,cpu=2,gres/gpu:a100=4,mem=1G,node=1|s.r\n"  # noqa: E501
+    "7_[3,5-6%2]|7|PENDING|0:0|2026-01-02T03:00:00|Unknown|Unknown|0|None assigned||s.r\n"
 )
 
 
@@ -68,12 +76,13 @@ def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
         "cpu|2-00:00:00|32+|128000|(null)|cpu*\ngpu|1-00:00:00|64|512000+|gpu:a100:4(S:0-1)|gpu\n", 501, ["lab"]
     )
     assert (fields["partition"], fields["gpu_partition"], fields["account"]) == ("cpu", "gpu", "lab")
-    assert fields["stages"]["policies"] == {
-        "gpus": 1,
-        "cpus": 16,
-        "memory_gb": 118.7,
-        "minutes": 720,
-    }
+    profile = Profile.model_validate(fields)
+    demo, paper = (load_study(REPOSITORY / "configs" / f"{name}.yaml") for name in ("demo", "paper"))
+    given = {stage.name: allocate(profile, demo, stage) for stage in STAGES}
+    assert not any(one.gpus for one in given.values()), "the tutorial's demo needs no GPU"
+    assert {one.partition for one in given.values()} == {"cpu"}
+    policies = next(stage for stage in STAGES if stage.name == "policies")
+    assert (allocate(profile, paper, policies).gpus, allocate(profile, paper, policies).partition) == (1, "gpu")
     assert fields["limits"]["array_size"] == 501
 
 
@@ -96,6 +105,10 @@ def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
         (evidence(error="InputError: no column", outcome="bad input"), "input"),
         (evidence(error="httpx.HTTPStatusError: 429 Too Many Requests"), "api"),
         (evidence(error="ValueError: shape"), "code"),
+        (triage.Evidence("FAILED", None, (), "", "", "74:0"), "disk"),
+        (evidence(slurm_log="responses 1: OSError: [Errno 28] No space left on device; see this log"), "disk"),
+        (evidence(slurm_log="error: /old: this folder is no run directory (it has no study.yaml)"), "environment"),
+        (evidence(slurm_log="bash: /nowhere/python: No such file or directory"), "environment"),
         (evidence(slurm_log="srun: error: n1: task 0: Killed", outcome="running"), "killed"),
         (
             evidence(
@@ -112,12 +125,76 @@ def test_the_root_cause(proof: triage.Evidence, cause: str) -> None:
     assert triage.classify(proof) == cause
 
 
+def failure(node: str, shard: str, at: float) -> triage.Failure:
+    return triage.Failure(ShardState("responses", shard, "failed", "9", "FAILED", node, at), "environment", "x", node)
+
+
+def ended_well(node: str, at: float) -> squeue.QueueLine:
+    return squeue.QueueLine("1", "1", "COMPLETED", None, at, node, 1, "", "None")
+
+
+@pytest.mark.parametrize(
+    ("well", "found"),
+    [
+        ([("n1", 5.0), ("n2", 6.0)], []),  # both fail since then: the disk is full, no node is to blame
+        ([("n1", 5.0), ("n2", 15.0)], ["n1"]),  # the other one works on
+    ],
+)
+def test_a_node_is_suspect_only_if_others_work_since(well: list[tuple[str, float]], found: list[str]) -> None:
+    queue = {str(number): ended_well(*one) for number, one in enumerate(well)}
+    snapshot = SimpleNamespace(records=None, queue=queue)
+    failures = [failure("n1", "0", 10.0), failure("n1", "1", 11.0)]
+    assert triage.suspects(snapshot, failures) == found  # type: ignore[arg-type]
+
+
+def test_the_time_left_counts_waves() -> None:
+    """64 shards that ended together are no pace of thousands an hour."""
+    spans = [(0.0, 600.0 + number / 100) for number in range(4)]
+    counts = Counter({"running": 4, "queued": 8})
+    assert rows.shards_at_once(spans, 4, 4) == 4
+    assert rows.seconds_left(spans, [300.0] * 4, counts, 4) == pytest.approx(300 + 2 * 600, abs=1)  # type: ignore[arg-type]
+    assert rows.seconds_left([], [1.0], counts, 4) is None  # type: ignore[arg-type]
+    assert rows.shards_at_once(spans, 1, 2) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "said"),
+    [
+        (fake_slurm.LIMIT, SubmitLimit, "AssocMaxSubmitJobLimit"),
+        (fake_slurm.LIMIT.replace("AssocMaxSubmitJobLimit", "QOSMaxWallDurationPerJobLimit"), InputError, "minutes"),
+        ("sbatch: error: Invalid account or account/partition combination specified", InputError, "'account'"),
+    ],
+)
+def test_a_refusal_names_the_limit_and_not_the_account(words: str, kind: type, said: str) -> None:
+    stage = next(stage for stage in STAGES if stage.name == "responses")
+    allocation = allocate(Profile(), load_study(REPOSITORY / "configs" / "demo.yaml"), stage)
+    found = refusal(words, "responses", allocation)
+    assert type(found) is kind
+    assert said in str(found)
+
+
+def test_what_a_job_of_doctor_says_of_modules_and_setup() -> None:
+    profile = Profile(modules=("cuda/99",), setup=("false", "true"), python="/nowhere/python")
+    script = "module() { return 1; }\n" + doctor.job_script(profile, "-c 1")
+    text = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+    found = {one.name: one for one in doctor.read_job_output(text)}
+    assert {one.verdict for one in found.values()} == {"bad"}
+    assert "cuda/99" in found["in a job: modules"].words
+    assert "of: false" in found["in a job: setup"].words
+    assert "/nowhere/python" in found["in a job: python"].words
+
+
+def test_limits_of_submission_are_read() -> None:
+    found = doctor.submit_limits("lab|me|10|\nlab|||500\n", "normal||200\n")
+    assert found.words.startswith("10 jobs (your lab), 200 jobs (qos normal), 500 jobs (group lab)")
+
+
 def test_the_same_error_of_two_shards_is_one_group() -> None:
     one = triage.normalise("ValueError: shard 17 met 0x7f at /data/run/17.parquet of 'a b'")
     assert one == triage.normalise("ValueError: shard 8 met 0x80 at /scratch/8.parquet of 'c'")
 
 
-RECORD = sacct.JobRecord("7_2", "9", "FAILED", "1:0", 1.0, 2.0, 3.0, 1, "n1", 1, 0)
+RECORD = sacct.JobRecord("7_2", "9", "FAILED", "1:0", 1.0, 2.0, 3.0, 1, "n1", 1, 0, "s.r")
 
 
 def line(state: str, reason: str = "None") -> squeue.QueueLine:
@@ -167,10 +244,10 @@ def test_dependencies_name_an_array_only_if_all_of_it_is_waited_for() -> None:
 
 
 def test_work_is_refused_when_what_it_needs_is_nowhere() -> None:
-    counts = {stage.name: 2 for stage in STAGES}
+    needs = graph.whole_stages(STAGES, {stage.name: ("0", "1") for stage in STAGES})
     with pytest.raises(IncompleteError, match="rankings needs responses"):
-        graph.plan_work(STAGES, {"rankings": ["0"]}, {}, {"responses": ["1"]}, counts)
-    (work,) = graph.plan_work(STAGES, {"rankings": ["0"]}, {"responses": {"1": "9_1"}}, {"responses": ["1"]}, counts)
+        graph.plan_work(STAGES, {"rankings": ["0"]}, {}, {"responses": ["1"]}, needs)
+    (work,) = graph.plan_work(STAGES, {"rankings": ["0"]}, {"responses": {"1": "9_1"}}, {"responses": ["1"]}, needs)
     assert work.after_jobs == ("9_1",)
 
 

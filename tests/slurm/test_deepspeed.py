@@ -54,7 +54,7 @@ def process_of_rank(job: str, rank: int) -> int:
         except OSError:
             continue
         mine = {f"SLURM_JOB_ID={job}", f"SLURM_PROCID={rank}"} <= set(variables)
-        if mine and "submitit" in words and "slurmstepd" not in words:
+        if mine and "modpo_hpc.launch.task" in words and "slurmstepd" not in words:
             return int(folder.name)
     raise AssertionError(f"job {job} has no rank {rank}")
 

@@ -123,7 +123,7 @@ def test_judging_over_two_nodes_outlives_a_dead_head_a_preemption_and_a_killed_s
 
         cluster.wait(lambda: judges(killed))
         third = raw(killed)
-        os.kill(process_of(cluster, third, "slurm/ray.sh .*submitit"), signal.SIGKILL)
+        os.kill(process_of(cluster, third, "slurm/ray.sh .*launch.task"), signal.SIGKILL)
         cluster.wait(lambda: cluster.shards("verdicts")[killed]["state"] == "failed")
         cluster.wait(lambda: cluster.shards("verdicts")[preempted]["state"] == "done")
         stopped, resumed = attempts_at(run.logs, "verdicts", preempted)

@@ -41,7 +41,7 @@ def test_what_waits_for_a_shard_that_was_mended_in_the_foreground_is_handed_in_a
     assert "responses: done, although Slurm says FAILED" in output
     code, output = cluster("rerun", cluster.run_dir, "--failed")
     assert code == 0
-    assert [line.split()[0] for line in output.splitlines()] == ["taken", "rankings"]
+    assert [line.split()[0] for line in output.splitlines()] == ["rankings", "taken"]
     cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
     assert "nothing to rerun" in cluster("rerun", cluster.run_dir, "--failed")[1]
 
