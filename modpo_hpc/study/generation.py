@@ -8,6 +8,7 @@ from pydantic import Field
 
 from modpo_hpc.prompts import INSTRUCTION
 from modpo_hpc.section import Section
+from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.serving import Serving
 
 _VLLM = (
@@ -46,12 +47,10 @@ class Server(Serving):
     adapter_name: str = Field("{policy}", description="model name in requests to a policy with an adapter")
 
 
-class Endpoint(Section):
+class RemoteModel(Endpoint):
     """A model behind an OpenAI-compatible interface elsewhere, for a policy of method ``remote``."""
 
     model: str = Field(description="model name as the endpoint knows it; a dated snapshot, so that it stays the same")
-    base_url: str = "https://api.openai.com/v1"
-    key_variable: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     length_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_completion_tokens"
     send_seed: bool = True
 
@@ -62,7 +61,7 @@ class Generation(Section):
     instruction: str = Field(INSTRUCTION, min_length=1, description="what the model is told before each question")
     engine: Literal["transformers", "server"] = "transformers"
     server: Server = Server()
-    remote: dict[str, Endpoint] = Field(default_factory=dict, description="policy of method remote -> its endpoint")
+    remote: dict[str, RemoteModel] = Field(default_factory=dict, description="policy of method remote -> its endpoint")
     responses_per_question: int = Field(5, ge=2)
     responses: Sampling = Sampling()
     answers: Sampling = Sampling()

@@ -9,19 +9,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from modpo_hpc.prompts import SCENE
 from modpo_hpc.section import Section
+from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.serving import Serving
-
-
-class Price(Section):
-    """US dollars for a million tokens. ``cached`` tokens were read before; without it they cost like the others.
-
-    ``thinking`` is for plans alone: tokens that the model thinks before an answer, which are billed as written.
-    """
-
-    read: float = Field(0.0, ge=0)
-    cached: float | None = Field(None, ge=0)
-    written: float = Field(0.0, ge=0)
-    thinking: int = Field(0, ge=0, description="tokens of thought that a plan counts for each call")
 
 
 class ServedJudge(Serving):
@@ -40,11 +29,11 @@ class ServedJudge(Serving):
     name: str = Field("judge", description="model name in requests")
 
 
-class Judge(Section):
+class Judge(Endpoint):
     """Who plays the persona, how it is asked, and what it may cost. A list of such sections is a panel of judges.
 
-    ``base_url``, ``model``, ``window``, ``max_usd``, ``requests_per_minute``, ``tokens_per_minute`` and ``executor``
-    give way to environment variables (``MODPO_JUDGE_WINDOW``, ...), so that a run can go on at another pace.
+    ``base_url``, ``model``, ``window``, ``max_usd``, ``requests_per_minute``, ``tokens_per_minute``, ``executor`` and
+    ``unanswered`` give way to environment variables (``MODPO_JUDGE_WINDOW``, ...), so that a run can go on at another pace.
 
     Every judge of a panel is asked everything, and all their votes count alike.
     """
@@ -54,6 +43,7 @@ class Judge(Section):
     model: str = Field("rules", description="model name as the endpoint knows it")
     temperature: float | None = Field(0.0, ge=0, description="null leaves it to the model")
     max_tokens: int = Field(1024, ge=1, description="most tokens of one answer, thoughts included")
+    snapshot: str | None = Field(None, description="refuse answers of a model that calls itself otherwise")
     sampling_seed: int | None = Field(None, description="sent as 'seed' where set")
     reasoning_effort: str | None = None
     extra: dict[str, Any] = Field(default_factory=dict, description="more fields of the request body, as they are")
@@ -63,17 +53,9 @@ class Judge(Section):
     scene: str = Field(SCENE, min_length=1, description="what the judge is told of the replies before it")
     repair_rounds: int = Field(1, ge=0, le=5, description="times to ask again after an answer that cannot be read")
     ledger: Path | None = Field(None, description="folder of raw answers that studies share; DIR/ledger if empty")
-    base_url: str = Field("https://api.openai.com/v1", description="of an OpenAI-compatible endpoint")
-    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     structured: Literal["json_schema", "json_object", "none"] = Field(
         "json_schema", description="form of the answer to ask the endpoint for; weaker ones are fallen back to"
     )
-    window: int = Field(128, ge=1, description="most calls out at once")
-    timeout_seconds: float = Field(120.0, gt=0, description="of one call")
-    requests_per_minute: int | None = Field(None, ge=1)
-    tokens_per_minute: int | None = Field(None, ge=1)
-    price: Price = Price()
-    max_usd: float | None = Field(None, gt=0, description="spending of the ledger at which judging stops")
     server: ServedJudge = ServedJudge()
     executor: Literal["inline", "ray"] = Field("inline", description="calls from this process, or from Ray actors")
     actors: int = Field(2, ge=1, description="Ray actors that send calls")

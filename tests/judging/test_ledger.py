@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modpo_hpc.judging import segments
-from modpo_hpc.judging.ledger import Entry, Ledger, Usage, entries
+from modpo_hpc.llm import segments
+from modpo_hpc.llm.ledger import Entry, Ledger, Usage, entries
 from tests.machine import ZSTD
 
 
@@ -89,7 +89,7 @@ def test_a_killed_writer_loses_at_most_what_it_was_writing(tmp_path: Path) -> No
         """
         import sys
         from pathlib import Path
-        from modpo_hpc.judging.ledger import Ledger
+        from modpo_hpc.llm.ledger import Ledger
         from tests.judging.test_ledger import entry
         with Ledger(Path(sys.argv[1])) as ledger:
             number = 0

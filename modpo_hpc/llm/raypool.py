@@ -14,10 +14,9 @@ from typing import Any
 
 import ray
 
-from modpo_hpc.judging.chat.address import Address
-from modpo_hpc.judging.chat.sender import Reply, Sender
-from modpo_hpc.judging.chat.wire import Call, Dialect, Failed
-from modpo_hpc.study.judging import Judge
+from modpo_hpc.llm.endpoints import Address
+from modpo_hpc.llm.outcomes import Api, Call, Failed
+from modpo_hpc.llm.sender import Reply, Sender
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +27,11 @@ _CONCURRENT_METHODS = 16
 class _Actor:
     """A sender in an actor."""
 
-    def __init__(self, make_address: Callable[[], Address], model: str, settings: dict[str, Any]) -> None:
-        self._sender = Sender(make_address(), model, Judge.model_validate(settings))
+    def __init__(self, make_address: Callable[[], Address], timeout_seconds: float) -> None:
+        self._sender = Sender(make_address(), timeout_seconds)
 
-    async def feed(self, calls: Sequence[Call], dialect: Dialect, limit: int) -> None:
-        await self._sender.feed(calls, dialect, limit)
+    async def feed(self, calls: Sequence[Call], api: Api, limit: int) -> None:
+        await self._sender.feed(calls, api, limit)
 
     async def drain(self) -> list[Reply]:
         return await self._sender.drain(_DRAIN_SECONDS)
@@ -48,13 +47,12 @@ class RayPool:
     def __init__(
         self,
         make_address: Callable[[], Address],
-        model: str,
-        settings: Judge,
+        timeout_seconds: float,
         actors: int,
         gpus: int = 0,
     ) -> None:
         self.workers = actors
-        self._make_address, self._model, self._settings = make_address, model, settings.model_dump(mode="json")
+        self._make_address, self._timeout = make_address, timeout_seconds
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
             _join_cluster()
@@ -72,9 +70,9 @@ class RayPool:
         for worker in range(actors):
             self._listen(worker)
 
-    def feed(self, worker: int, calls: Sequence[Call], dialect: Dialect, limit: int) -> None:
+    def feed(self, worker: int, calls: Sequence[Call], api: Api, limit: int) -> None:
         self._with[worker].update(call.number for call in calls)
-        self._feeds[self._actors[worker].feed.remote(list(calls), dialect, limit)] = worker
+        self._feeds[self._actors[worker].feed.remote(list(calls), api, limit)] = worker
 
     def drain(self, seconds: float) -> list[Reply]:
         """What has come back, from one actor or several; calls of a dead actor come back as lost."""
@@ -104,14 +102,14 @@ class RayPool:
             ray.shutdown()
 
     def _start(self) -> Any:
-        return self._class.remote(self._make_address, self._model, self._settings)
+        return self._class.remote(self._make_address, self._timeout)
 
     def _listen(self, worker: int) -> None:
         self._drains[self._actors[worker].drain.remote()] = worker
 
     def _replace(self, worker: int, error: Exception) -> list[Reply]:
         log.warning("actor %d died (%s); %d calls are sent again", worker, error, len(self._with[worker]))
-        lost = [Reply(number, Failed("lost", "the actor died"), time.time(), 0.0) for number in self._with[worker]]
+        lost = [Reply(number, Failed("lost", "the actor died", charged=True), time.time(), 0.0) for number in self._with[worker]]
         self._with[worker] = set()
         ray.kill(self._actors[worker])
         self._actors[worker] = self._start()
@@ -128,5 +126,8 @@ class RayPool:
 def _join_cluster() -> None:
     """Never a cluster that merely happens to run on this machine: it may be somebody else's."""
     address = os.environ.get("RAY_ADDRESS") or "local"
-    more: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    more: dict[str, Any] = {}
+    if address == "local":
+        # a cluster of this process alone has no business on other interfaces
+        more = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **more)

@@ -7,10 +7,9 @@ import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from modpo_hpc.judging.chat.address import Address
-from modpo_hpc.judging.chat.sender import Reply, Sender
-from modpo_hpc.judging.chat.wire import Call, Dialect
-from modpo_hpc.study.judging import Judge
+from modpo_hpc.llm.endpoints import Address
+from modpo_hpc.llm.outcomes import Api, Call
+from modpo_hpc.llm.sender import Reply, Sender
 
 T = TypeVar("T")
 
@@ -20,7 +19,7 @@ class Pool(Protocol):
 
     workers: int
 
-    def feed(self, worker: int, calls: Sequence[Call], dialect: Dialect, limit: int) -> None:
+    def feed(self, worker: int, calls: Sequence[Call], api: Api, limit: int) -> None:
         """Give ``calls`` to a worker, which keeps at most ``limit`` open from now on."""
         ...
 
@@ -36,15 +35,15 @@ class ThreadPool:
 
     workers = 1
 
-    def __init__(self, address: Address, model: str, settings: Judge) -> None:
+    def __init__(self, address: Address, timeout_seconds: float) -> None:
         self._address = address
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="judge-calls", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="llm-calls", daemon=True)
         self._thread.start()
-        self._sender = self._await(_sender(address, model, settings))
+        self._sender = self._await(_sender(address, timeout_seconds))
 
-    def feed(self, worker: int, calls: Sequence[Call], dialect: Dialect, limit: int) -> None:
-        self._await(self._sender.feed(calls, dialect, limit))
+    def feed(self, worker: int, calls: Sequence[Call], api: Api, limit: int) -> None:
+        self._await(self._sender.feed(calls, api, limit))
 
     def drain(self, seconds: float) -> list[Reply]:
         return self._await(self._sender.drain(seconds))
@@ -60,5 +59,5 @@ class ThreadPool:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-async def _sender(address: Address, model: str, settings: Judge) -> Sender:
-    return Sender(address, model, settings)
+async def _sender(address: Address, timeout_seconds: float) -> Sender:
+    return Sender(address, timeout_seconds)

@@ -1,4 +1,4 @@
-"""An inquiry: what one judge is asked, where its answers are kept, and who wants to hear how it goes."""
+"""A judging job: what one judge is asked, where its answers are kept, and who wants to hear how it goes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from modpo_hpc.judging.keys import Keys
-from modpo_hpc.judging.ledger import Ledger
 from modpo_hpc.judging.opinions import Judgment, Tally
 from modpo_hpc.judging.tasks import Request
+from modpo_hpc.llm.store import Store
 from modpo_hpc.study.judging import Judge
 
 
 @dataclass(frozen=True)
-class Inquiry:
+class JudgingJob:
     """The ``requests`` to one judge; their places in the sequence number them.
 
     Args:
@@ -26,7 +26,7 @@ class Inquiry:
     requests: Sequence[Request]
     settings: Judge
     keys: Keys
-    ledger: Ledger
+    store: Store
     is_open: Callable[[int], bool] = lambda _: True
     on_judgment: Callable[[int, Judgment], None] = lambda _, __: None
     on_progress: Callable[[Tally], None] = lambda _: None

@@ -1,0 +1,278 @@
+"""Segments: append-only files of JSON lines, compressed, of which a kill can tear the last write only.
+
+A segment is a chain of frames. Each frame is a skippable Zstandard frame (a small header: sizes and CRC-32 of what
+follows) and a Zstandard frame of JSON lines, so ``zstdcat`` shows a segment as plain JSON lines. One process writes a
+segment and holds a lock on it while it lives; no process ever writes to a segment of another.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from modpo_hpc.shards import atomic_file
+
+SUFFIX = ".jsonl.zst"
+INDEX_SUFFIX = ".index.npy"
+HIGH, LOW, OFFSET, ROW = range(4)
+"""Rows of an index, uint64 of shape (4, keys): the halves of each key, the offset of its frame, its line in there."""
+
+_LENGTH, _MICRO_USD, _CHECKSUM, _VERSION = range(4)
+"""Rows of the head of an index that lies beside its segment."""
+_INDEX_VERSION = 2
+
+_MAGIC = 0x184D2A5D
+_TAG = b"MLG2"
+_HEADER = struct.Struct("<II4sIII")  # magic, size of the rest, tag, compressed size, plain size, CRC-32
+_BEGIN = _HEADER.pack(_MAGIC, _HEADER.size - 8, _TAG, 0, 0, 0)[:12]
+_CODEC = "zstd"
+
+log = logging.getLogger(__name__)
+
+
+class Damaged(Exception):
+    """These bytes are not what was written."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the lines of one write stand in a segment."""
+
+    offset: int
+    size: int
+    plain: int
+    checksum: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + _HEADER.size + self.size
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The whole frames of a segment, and the bytes that belong to none (a torn last write, or damage)."""
+
+    frames: tuple[Frame, ...]
+    lost_bytes: int
+
+
+class SegmentWriter:
+    """A new segment in ``folder``, and the only one who writes to it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = f"{time.time_ns():020d}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.path = folder / f"{name}{SUFFIX}"
+        self._stream = open(self.path, "xb", buffering=0)  # noqa: SIM115 - closed by close()
+        fcntl.flock(self._stream, fcntl.LOCK_EX)
+        self._index: list[np.ndarray] = []
+        self._usd = 0.0
+
+    def append(self, keys: Sequence[bytes], rows: Sequence[dict[str, Any]], usd: float = 0.0) -> None:
+        """Add ``rows``, which cost ``usd``, and return when they are on disk."""
+        plain = b"".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" for row in rows)
+        packed = pa.compress(plain, codec=_CODEC, asbytes=True)
+        header = _HEADER.pack(_MAGIC, _HEADER.size - 8, _TAG, len(packed), len(plain), _checksum(packed, len(plain)))
+        offset = self._stream.tell()
+        block = memoryview(header + packed)
+        while block:
+            block = block[self._stream.write(block) :]
+        os.fsync(self._stream.fileno())
+        self._index.append(index_of(keys, offset))
+        self._usd += usd
+
+    def close(self) -> None:
+        """Write the index beside the segment and give up the lock; a segment without rows goes away."""
+        if self._index:
+            write_index(self.path, sort_index(self._index), self._stream.tell(), self._usd)
+        else:
+            self.path.unlink(missing_ok=True)
+        self._stream.close()
+
+
+def index_of(keys: Sequence[bytes], offset: int) -> np.ndarray:
+    """Index of the 16-byte ``keys`` of one frame, in the order of its lines."""
+    index = np.empty((4, len(keys)), dtype="<u8")
+    index[HIGH : LOW + 1] = np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2).T
+    index[OFFSET], index[ROW] = offset, np.arange(len(keys))
+    return index
+
+
+def write_index(segment: Path, index: np.ndarray, length: int, usd: float) -> None:
+    """Put ``index``, which is sorted, beside ``segment``; ``length`` bytes of it, which cost ``usd``, are covered."""
+    head = np.zeros((4, 1), dtype="<u8")
+    head[_LENGTH], head[_MICRO_USD] = length, round(usd * 1e6)
+    head[_CHECKSUM], head[_VERSION] = zlib.crc32(index.tobytes()), _INDEX_VERSION
+    with atomic_file(_index_path(segment)) as stream:
+        np.save(stream, np.concatenate([head, index], axis=1))
+
+
+def sort_index(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """One index of several, sorted by keys; of a key that is there twice the earlier one comes first."""
+    whole = np.concatenate(parts, axis=1) if parts else np.empty((4, 0), dtype="<u8")
+    return np.ascontiguousarray(whole[:, np.lexsort((whole[LOW], whole[HIGH]))])
+
+
+@dataclass(frozen=True)
+class Index:
+    """The sorted index of a segment, what its answers cost, and how many bytes of the segment it covers."""
+
+    keys: np.ndarray
+    usd: float
+    length: int
+
+
+def load_index(segment: Path) -> Index:
+    """The index of ``segment``: the one beside it if that is whole and covers the file, else one made by reading.
+
+    What was made by reading is kept beside the segment if no process writes to that any more.
+    """
+    length = segment.stat().st_size
+    if (stored := read_index(segment)) is not None and stored.length == length:
+        return stored
+    whole = scan(segment)
+    index = extend_index(Index(np.empty((4, 0), dtype="<u8"), 0.0, 0), segment, whole)
+    if not is_being_written(segment):
+        if whole.lost_bytes:
+            log.warning("%s: %d bytes are damaged or torn; what they held is asked again", segment, whole.lost_bytes)
+        write_index(segment, index.keys, length, index.usd)
+        return Index(index.keys, index.usd, length)
+    return index
+
+
+def extend_index(index: Index, segment: Path, more: Scan) -> Index:
+    """``index`` with the frames of ``more``, which follow what it covers."""
+    parts, usd = [index.keys], index.usd
+    for frame in more.frames:
+        rows = read_frame(segment, frame)
+        parts.append(index_of([bytes.fromhex(row["key"]) for row in rows], frame.offset))
+        usd += sum(usd_of(row) for row in rows)
+    end = max((frame.end for frame in more.frames), default=index.length)
+    return Index(sort_index(parts), usd, end)
+
+
+def read_index(segment: Path) -> Index | None:
+    """The index beside ``segment``; None if there is none, or it is damaged."""
+    try:
+        stored = np.load(_index_path(segment))
+    except FileNotFoundError:
+        return None
+    except (ValueError, EOFError, OSError):
+        stored = None
+    if stored is None or stored.ndim != 2 or stored.shape[0] != 4 or stored.shape[1] < 1 or stored.dtype != "<u8":
+        log.warning("%s is damaged; the segment is read instead", _index_path(segment))
+        return None
+    head, keys = stored[:, 0], np.ascontiguousarray(stored[:, 1:])
+    if int(head[_VERSION]) != _INDEX_VERSION or int(head[_CHECKSUM]) != zlib.crc32(keys.tobytes()):
+        log.warning("%s is damaged; the segment is read instead", _index_path(segment))
+        return None
+    return Index(keys, int(head[_MICRO_USD]) / 1e6, int(head[_LENGTH]))
+
+
+def forget_index(segment: Path) -> None:
+    """Remove the index beside ``segment``: what it says is not so."""
+    _index_path(segment).unlink(missing_ok=True)
+
+
+def usd_of(row: dict[str, Any]) -> float:
+    """What the answer in ``row`` cost."""
+    return float(row["usage"][3]) if "usage" in row else 0.0
+
+
+def is_being_written(segment: Path) -> bool:
+    """Whether a living process holds the segment's lock."""
+    with open(segment, "rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def scan(segment: Path, start: int = 0) -> Scan:
+    """Find the whole frames of ``segment`` from ``start`` on; damage costs the damaged frames only."""
+    frames: list[Frame] = []
+    covered = 0
+    with open(segment, "rb") as stream:
+        stream.seek(start)
+        data = stream.read()
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        frame = _frame_at(data, offset)
+        if frame is None:
+            offset = data.find(_BEGIN, offset + 1)
+            if offset < 0:
+                break
+            continue
+        frames.append(Frame(start + offset, frame.size, frame.plain, frame.checksum))
+        covered += frame.end - frame.offset
+        offset = frame.end
+    return Scan(tuple(frames), len(data) - covered)
+
+
+def read_frame(segment: Path, frame: Frame | int) -> list[dict[str, Any]]:
+    """The rows of one frame, given itself or its offset.
+
+    Raises:
+        Damaged: there is no whole frame at this place.
+    """
+    offset = frame if isinstance(frame, int) else frame.offset
+    with open(segment, "rb") as stream:
+        stream.seek(offset)
+        head = stream.read(_HEADER.size)
+        size = _HEADER.unpack(head)[3] if len(head) == _HEADER.size else 0
+        data = head + stream.read(min(size, segment.stat().st_size))
+    found = _frame_at(data, 0) if len(head) == _HEADER.size else None
+    if found is None:
+        raise Damaged(f"{segment}: no whole frame at byte {offset}")
+    return _rows(data, found)
+
+
+def _rows(data: bytes, frame: Frame) -> list[dict[str, Any]]:
+    packed = data[frame.offset + _HEADER.size : frame.end]
+    lines = pa.decompress(packed, decompressed_size=frame.plain, codec=_CODEC, asbytes=True)
+    return [json.loads(line) for line in lines.split(b"\n") if line]
+
+
+def segments(folder: Path) -> list[Path]:
+    """The segments in ``folder``, oldest first."""
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def rows_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every row of every segment in ``folder``."""
+    for segment in segments(folder):
+        for frame in scan(segment).frames:
+            yield from read_frame(segment, frame)
+
+
+def _frame_at(data: bytes, offset: int) -> Frame | None:
+    magic, rest, tag, size, plain, checksum = _HEADER.unpack_from(data, offset)
+    start = offset + _HEADER.size
+    if magic != _MAGIC or rest != _HEADER.size - 8 or tag != _TAG or start + size > len(data):
+        return None
+    if _checksum(memoryview(data)[start : start + size], plain) != checksum:
+        return None
+    return Frame(offset, size, plain, checksum)
+
+
+def _checksum(packed: bytes | memoryview, plain: int) -> int:
+    return zlib.crc32(packed, zlib.crc32(plain.to_bytes(8, "little")))
+
+
+def _index_path(segment: Path) -> Path:
+    return segment.with_name(segment.name.removesuffix(SUFFIX) + INDEX_SUFFIX)
