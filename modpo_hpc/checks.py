@@ -21,7 +21,11 @@ def check_inputs(study: Study) -> list[str]:
     Raises:
         InputError: the first one that is wrong.
     """
+    from modpo_hpc.judging.kinds import judge_kind
+
     _check_criteria(study)
+    for judge in study.judges:
+        judge_kind(judge.kind)
     return [*_check_questions(study), *_check_surveys(study)]
 
 
@@ -59,9 +63,10 @@ def cautions(study: Study, run: Run | None = None) -> list[str]:
 
     The personas are those of ``run`` where it has them (imported ones too), else those that the surveys will give.
     """
-    from modpo_hpc.personas.privacy import OUTSIDE, anonymity_of_run, anonymity_of_study, warning
+    from modpo_hpc.judging.kinds import judge_kind
+    from modpo_hpc.personas.privacy import anonymity_of_run, anonymity_of_study, warning
 
-    outside = [judge.kind for judge in study.judges if judge.kind in OUTSIDE]
+    outside = [judge.kind for judge in study.judges if judge_kind(judge.kind).texts_leave]
     imported = run is not None and run.imported("personas")
     if not outside or not (study.personas.surveys or imported):
         return []

@@ -60,10 +60,12 @@ def auxiliary_model_path(run: Run, role: str) -> str | None:
 
 def hub_models(study: Study) -> list[tuple[str, str | None]]:
     """Every model that ``study`` takes from the hub: (name, revision). Folders, the sandbox's and APIs' are not."""
+    from modpo_hpc.judging.kinds import judge_kind
+
     models = study.models
     named = [(models.base, models.base_revision), (models.reward, models.reward_revision)]
     named += [(one.model_name, one.revision) for one in study.toxicity.backends.values() if one.has_model]
-    named += [(judge.model, None) for judge in study.judges if judge.kind == "server"]
+    named += [(judge.model, None) for judge in study.judges if judge_kind(judge.kind).serves]
     return list(dict.fromkeys(one for one in named if one[0] != SANDBOX and not Path(one[0]).expanduser().is_dir()))
 
 

@@ -41,11 +41,11 @@ def find_ledgers(folder: Path) -> list[Path]:
         InputError: there is none.
     """
     from modpo_hpc.errors import InputError
-    from modpo_hpc.judging import segments
+    from modpo_hpc.llm import segments
 
     candidates = [folder, folder / "ledger"]
     if (folder / "study.yaml").is_file():
-        from modpo_hpc.judging.judges import ledger_folder
+        from modpo_hpc.llm.store import ledger_folder
         from modpo_hpc.run import Run
 
         run = Run.open(folder)

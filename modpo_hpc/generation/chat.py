@@ -2,61 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import hashlib
+import json
 import os
-import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import httpx
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.generation.records import Completion, Request
-from modpo_hpc.generation.server import Server, Servers
+from modpo_hpc.llm.budget import Budget, Unlimited, limits_of
+from modpo_hpc.llm.chat import ChatApi, ChatPayload
+from modpo_hpc.llm.claims import Claims
+from modpo_hpc.llm.client import Client, Finished, PendingCall
+from modpo_hpc.llm.endpoints import Address, FixedAddress, check_connection
+from modpo_hpc.llm.ledger import KEY_BYTES, Entry, Ledger, Usage
+from modpo_hpc.llm.outcomes import Answered, Refused
+from modpo_hpc.llm.pool import ThreadPool
+from modpo_hpc.llm.store import Store
 from modpo_hpc.prompts import INSTRUCTION, answering_messages
-from modpo_hpc.study.generation import Endpoint, Sampling
+from modpo_hpc.study.endpoint import Endpoint
+from modpo_hpc.study.generation import RemoteModel, Sampling
 
-log = logging.getLogger(__name__)
-_ATTEMPTS, _FIRST_WAIT, _LONGEST_WAIT = 8, 0.5, 60.0
-_PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
-
-
-class Address(Protocol):
-    """Where requests go. Local servers come and go; a remote endpoint stays."""
-
-    async def acquire(self) -> tuple[str, Callable[[], None]]:
-        """A base URL, and what to call when the request is over."""
-        ...
-
-
-class LocalServers:
-    """The servers of a ``serve`` block: each request goes to the least busy one that is well."""
-
-    def __init__(self, servers: Servers) -> None:
-        self.servers = servers
-
-    async def acquire(self) -> tuple[str, Callable[[], None]]:
-        """Waits while a server restarts. Raises ServerError when none can come back."""
-        while (server := self.servers.try_lease()) is None:
-            await asyncio.sleep(0.2)
-        return server.url, self._release(server)
-
-    def _release(self, server: Server) -> Callable[[], None]:
-        return lambda: self.servers.release(server)
-
-
-@dataclass(frozen=True)
-class Remote:
-    """One fixed base URL."""
-
-    base_url: str
-
-    async def acquire(self) -> tuple[str, Callable[[], None]]:
-        """The URL, at once."""
-        return self.base_url.rstrip("/"), lambda: None
+LOCAL = Endpoint(timeout_seconds=600, api_key_env="")
+"""How a server of our own is asked; its window is that of the sampling."""
 
 
 class ChatEngine:
@@ -66,11 +37,13 @@ class ChatEngine:
         address: where requests go.
         model: model name in requests.
         sampling: temperature, top_p, length limit, requests at once.
-        headers: sent with every request (the key, for a remote endpoint).
+        settings: patience, price and limits; those of a server of our own if not given.
+        folder: of the ledger that keeps the answers and the budget; without it they are the caller's alone.
         length_parameter: what the endpoint calls the length limit.
         send_seed: whether it takes a seed. A server that batches requests does not repeat itself to the last bit
             even so: the resumed shard keeps what it has, and makes the rest anew.
         instruction: what the model is told before each question.
+        check: called every second; raises when the work is to stop.
     """
 
     def __init__(
@@ -78,13 +51,17 @@ class ChatEngine:
         address: Address,
         model: str,
         sampling: Sampling,
-        headers: Mapping[str, str] | None = None,
+        settings: Endpoint = LOCAL,
+        folder: Path | None = None,
         length_parameter: str = "max_tokens",
         send_seed: bool = True,
         instruction: str = INSTRUCTION,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self.address, self.model, self.sampling, self.headers = address, model, sampling, dict(headers or {})
-        self.length_parameter, self.send_seed, self.instruction = length_parameter, send_seed, instruction
+        self.address, self.model, self.sampling = address, model, sampling
+        self.settings = settings.model_copy(update={"window": sampling.batch_size})
+        self.folder, self.length_parameter, self.send_seed = folder, length_parameter, send_seed
+        self.instruction, self.check = instruction, check
 
     def complete(
         self, requests: Sequence[Request], on_done: Callable[[int], None] = lambda done: None
@@ -94,116 +71,179 @@ class ChatEngine:
         Raises:
             ModpoError: the endpoint refuses a request, or keeps failing; its own words are in the message.
         """
-        return asyncio.run(self._complete(requests, on_done))
-
-    async def _complete(self, requests: Sequence[Request], on_done: Callable[[int], None]) -> list[Completion]:
-        window, done = asyncio.Semaphore(self.sampling.batch_size), 0
-        limits = httpx.Limits(max_connections=self.sampling.batch_size)
-        async with httpx.AsyncClient(
-            headers=self.headers, timeout=httpx.Timeout(600, connect=10), limits=limits
-        ) as client:
-
-            async def one(request: Request) -> Completion:
-                nonlocal done
-                async with window:
-                    completion = await self._ask(client, request)
-                done += 1
-                on_done(done)
-                return completion
-
-            tasks = [asyncio.create_task(one(request)) for request in requests]
-            try:
-                return list(await asyncio.gather(*tasks))
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _ask(self, client: httpx.AsyncClient, request: Request) -> Completion:
-        body = self._body(request)
-        problem = ""
-        for attempt in range(_ATTEMPTS):
-            base_url, release = await self.address.acquire()
-            try:
-                answer = await client.post(f"{base_url}/chat/completions", json=body)
-            except httpx.HTTPError as error:
-                problem, wait = f"{type(error).__name__} {error}", None
+        top_p = {"top_p": self.sampling.top_p} if self.sampling.top_p < 1 else {}
+        api = ChatApi(
+            self.model,
+            self.sampling.max_tokens,
+            {"temperature": self.sampling.temperature, **top_p},
+            "none",
+            self.length_parameter,
+            self.settings.price,
+            self.settings.api_key_env,
+            "generation.remote",
+            keeps_filtered=True,
+        )
+        with closing(ThreadPool(self.address, self.settings.timeout_seconds)) as pool:
+            if self.folder is None:
+                queue = AnswerQueue(requests, self._payload, api, None, on_done)
+                Client(queue, api, self.settings, pool, Unlimited(), self.check).run()
             else:
-                if answer.status_code == 200:
-                    return completion_of(request.id, answer.json())
-                problem, wait = f"status {answer.status_code}: {answer.text[:500]}", _retry_after(answer)
-                if answer.status_code not in _PASSING:
-                    raise ModpoError(
-                        f"{base_url} refuses the request for {request.id} to model {self.model}: {problem}"
-                    )
-            finally:
-                release()
-            log.warning("%s: attempt %d for %s failed (%s)", base_url, attempt + 1, request.id, problem[:120])
-            pause = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1.0)
-            await asyncio.sleep(pause if wait is None else max(pause, wait))
-        raise ModpoError(f"{base_url}: {_ATTEMPTS} attempts for {request.id} failed, the last with {problem}")
+                limits = limits_of(self.settings, self.model)
+                store = Store(Ledger(self.folder), Claims(self.folder))
+                with store, closing(Budget(self.folder, limits)) as budget:
+                    queue = AnswerQueue(requests, self._payload, api, store, on_done, self.settings.base_url)
+                    Client(queue, api, self.settings, pool, budget, self.check, store.renew).run()
+        return [queue.completions[request.id] for request in requests]
 
-    def _body(self, request: Request) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": answering_messages(request.question, self.instruction),
-            "temperature": self.sampling.temperature,
-            self.length_parameter: self.sampling.max_tokens,
-        }
-        if self.sampling.top_p < 1:
-            body["top_p"] = self.sampling.top_p
-        if self.send_seed:
-            body["seed"] = request.seed % 2**31
-        return body
+    def _payload(self, request: Request) -> ChatPayload:
+        messages = answering_messages(request.question, self.instruction)
+        return ChatPayload(tuple(messages), None, {"seed": request.seed % 2**31} if self.send_seed else {})
+
+
+class AnswerQueue:
+    """The texts to be made, and those that are. With a ``store``, what was paid for once is not asked again."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        payload: Callable[[Request], ChatPayload],
+        api: ChatApi,
+        store: Store | None,
+        on_done: Callable[[int], None],
+        place: str = "",
+    ) -> None:
+        self._api, self._store, self._on_done = api, store, on_done
+        self.completions: dict[str, Completion] = {}
+        self._requests: dict[bytes, Request] = {}
+        self._calls: dict[bytes, PendingCall] = {}
+        for number, request in enumerate(requests):
+            asked = payload(request)
+            key = _key(api, place, request.id, asked)
+            self._requests[key] = request
+            self._calls[key] = PendingCall(api.call(number, key, asked))
+        known = store.look_up(list(self._calls)) if store else None
+        for key, entry in known.entries.items() if known else ():
+            self._known(key, entry)
+        ours = known.ours if known else set(self._calls)
+        self._ready = [one for key, one in reversed(self._calls.items()) if key in ours]
+        self._elsewhere = {key for key in self._calls if key not in ours} - set(known.entries if known else ())
+
+    @property
+    def left(self) -> int:
+        return len(self._requests) - len(self.completions)
+
+    def next(self) -> PendingCall | None:
+        """The next call; None if there is none now."""
+        if not self._ready and self._elsewhere and self._store:
+            known = self._store.look_again(list(self._elsewhere))
+            for key, entry in known.entries.items() if known else ():
+                self._known(key, entry)
+                self._elsewhere.discard(key)
+            for key in known.ours if known else ():
+                self._ready.append(self._calls[key])
+                self._elsewhere.discard(key)
+        return self._ready.pop() if self._ready else None
+
+    def is_finished(self) -> bool:
+        """Whether nothing will have to be asked any more."""
+        return not self._ready and not self._elsewhere
+
+    def finished(self, calls: Sequence[Finished]) -> None:
+        """Keep the texts.
+
+        Raises:
+            ModpoError: the endpoint refused a request, or does not say why a text ends.
+        """
+        made = [(one, self._completion(one.call.key, outcome), outcome) for one, outcome in calls]
+        if self._store:
+            self._store.append([_entry(one, outcome, self._api.model) for one, _, outcome in made])
+        for _, completion, _ in made:
+            self.completions[completion.id] = completion
+            self._on_done(len(self.completions))
+
+    def given_up(self, call: PendingCall, reason: str) -> None:
+        """There will be no text."""
+        name = self._requests[call.call.key].id
+        raise ModpoError(f"no text for {name}: {reason}")
+
+    def _known(self, key: bytes, entry: Entry) -> None:
+        usage = entry.usage
+        answer = Answered(entry.answer or "", entry.finish, usage, entry.judge)
+        self.completions[self._requests[key].id] = self._completion(key, answer)
+
+    def _completion(self, key: bytes, outcome: Answered | Refused) -> Completion:
+        name = self._requests[key].id
+        if isinstance(outcome, Refused):
+            raise ModpoError(f"the endpoint refuses the request for {name} to {self._api.model}: {outcome.reason}")
+        return completion_of(name, outcome)
+
+
+def completion_of(request_id: str, answer: Answered) -> Completion:
+    """The completion in an answer.
+
+    Raises:
+        ModpoError: it does not say why the text ends.
+    """
+    if answer.finish not in ("stop", "length", "content_filter"):
+        raise ModpoError(f"the answer for {request_id} does not say why it ends (finish_reason {answer.finish!r})")
+    tokens = answer.usage.written if answer.usage else 0
+    return Completion(request_id, answer.text.strip(), tokens, answer.finish)  # type: ignore[arg-type]
 
 
 @contextmanager
 def remote_engine(
-    policy: str, endpoint: Endpoint, sampling: Sampling, instruction: str = INSTRUCTION
+    policy: str,
+    endpoint: RemoteModel,
+    sampling: Sampling,
+    folder: Path,
+    instruction: str = INSTRUCTION,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[ChatEngine]:
-    """An engine for the endpoint of a policy of method ``remote``.
+    """An engine for the endpoint of a policy of method ``remote``; ``folder`` is that of the ledger.
 
     Raises:
-        InputError: the environment holds no key.
+        InputError: the environment holds no key, or nobody answers at the address.
     """
-    key = os.environ.get(endpoint.key_variable, "")
-    if not key:
+    if not os.environ.get(endpoint.api_key_env, ""):
         raise InputError(
             "the endpoint's key is not in the environment",
-            field=f"generation.remote.{policy}.key_variable",
-            value=endpoint.key_variable,
-            remedy=f"Set it for the jobs too, without writing it down: export {endpoint.key_variable}=...",
+            field=f"generation.remote.{policy}.api_key_env",
+            value=endpoint.api_key_env,
+            remedy=f"Set it for the jobs too, without writing it down: export {endpoint.api_key_env}=...",
         )
+    check_connection(endpoint.base_url, f"generation.remote.{policy}.base_url")
     yield ChatEngine(
-        Remote(endpoint.base_url),
+        FixedAddress(endpoint.base_url),
         endpoint.model,
         sampling,
-        {"Authorization": f"Bearer {key}"},
+        endpoint,
+        folder,
         endpoint.length_parameter,
         endpoint.send_seed,
         instruction,
+        check,
     )
 
 
-def completion_of(request_id: str, answer: Mapping[str, Any]) -> Completion:
-    """The completion in the body of a chat answer.
-
-    Raises:
-        ModpoError: it holds no text, or does not say why the text ends.
-    """
-    try:
-        choice = answer["choices"][0]
-        reason, text = choice["finish_reason"], choice["message"].get("content")
-        tokens = int(answer["usage"]["completion_tokens"])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ModpoError(f"the answer for {request_id} has not the form of a chat completion ({error!r})") from error
-    if reason not in ("stop", "length", "content_filter"):
-        raise ModpoError(f"the answer for {request_id} does not say why it ends (finish_reason {reason!r})")
-    return Completion(request_id, (text or "").strip(), tokens, reason)
+def _key(api: ChatApi, place: str, request_id: str, asked: ChatPayload) -> bytes:
+    identity: Mapping[str, Any] = {
+        "answer": [api.model, place, api.max_tokens, dict(api.sampling), dict(asked.more), list(asked.messages)],
+        "id": request_id,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).digest()[:KEY_BYTES]
 
 
-def _retry_after(answer: httpx.Response) -> float | None:
-    try:
-        return min(_LONGEST_WAIT, float(answer.headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None
+def _entry(one: PendingCall, outcome: Answered | Refused, model: str) -> Entry:
+    answered = outcome if isinstance(outcome, Answered) else None
+    return Entry(
+        key=one.call.key,
+        answer=answered.text if answered else None,
+        task="answer",
+        criteria=(),
+        shown=0,
+        judge=(answered.model if answered else "") or model,
+        finish=answered.finish if answered else None,
+        usage=outcome.usage or Usage(),
+        tries=one.sent,
+        at=round(time.time(), 1),
+    )

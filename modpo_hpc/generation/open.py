@@ -20,8 +20,10 @@ def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Itera
     run, generation = shard.run, shard.run.study.generation
     if policy is not None and run.study.alignment.policies[policy].is_remote:
         from modpo_hpc.generation.chat import remote_engine
+        from modpo_hpc.llm.store import ledger_folder
 
-        with remote_engine(policy, generation.remote[policy], sampling, generation.instruction) as engine:
+        folder, instruction = ledger_folder(run), generation.instruction
+        with remote_engine(policy, generation.remote[policy], sampling, folder, instruction, shard.check) as engine:
             yield engine
     elif generation.engine == "server":
         with _served(shard, policy, sampling) as engine:
@@ -34,8 +36,9 @@ def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Itera
 
 @contextmanager
 def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[Engine]:
-    from modpo_hpc.generation.chat import ChatEngine, LocalServers
+    from modpo_hpc.generation.chat import ChatEngine
     from modpo_hpc.generation.server import devices_of_job, serve
+    from modpo_hpc.llm.endpoints import LocalServers
 
     settings = shard.run.study.generation.server
     known = _placeholders(shard.run, policy)

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc.judging import segments
-from modpo_hpc.judging.ledger import entries
 from modpo_hpc.judging.opinions import opinions_of
 from modpo_hpc.judging.tasks import Unparsed
+from modpo_hpc.llm import segments
+from modpo_hpc.llm.ledger import entries
 
 
 @dataclass

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from modpo_hpc import prompts
-from modpo_hpc.judging.ledger import KEY_BYTES
 from modpo_hpc.judging.tasks import Request, answer_schema
+from modpo_hpc.llm.ledger import KEY_BYTES
 
 
 class Keys:
@@ -41,15 +41,15 @@ class Keys:
         first, rest = self._parts(request)
         form = self._form_of(request)
         if self._prefix is None or self._prefix[:2] != (first, form):
-            self._prefix = (first, form, hashlib.sha256(f"{form}\x1f{first}".encode()))
+            self._prefix = (first, form, hashlib.sha256(_bytes(f"{form}\x1f{first}")))
         hasher = self._prefix[2].copy()
-        hasher.update(rest.encode())
+        hasher.update(_bytes(rest))
         return bytes(hasher.digest()[:KEY_BYTES])
 
     def repair_key(self, first: bytes, answer: str, problem: str) -> bytes:
         """The key of a second attempt, which depends on the first one's key and answer and on what it is told."""
         text = f"repair\x1f{first.hex()}\x1f{answer}\x1f{problem}"
-        return hashlib.sha256(text.encode()).digest()[:KEY_BYTES]
+        return hashlib.sha256(_bytes(text)).digest()[:KEY_BYTES]
 
     def _parts(self, request: Request) -> tuple[str, str]:
         return prompts.judging_prompt(
@@ -67,3 +67,7 @@ class Keys:
         if self._form is None or self._form[0] != form:
             self._form = (form, f"{self._identity}\x1f{json.dumps(answer_schema(request), sort_keys=True)}")
         return self._form[1]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from modpo_hpc.judging.ledger import Entry
-from modpo_hpc.judging.tasks import Opinion, Request, Unparsed, parse_answer
+from modpo_hpc.judging.tasks import Opinion, Request, Task, Unparsed, parse_answer
+from modpo_hpc.llm.ledger import Entry
 
 T = TypeVar("T")
 
@@ -36,7 +36,10 @@ class Tally:
     cached: int = 0
     usd: float = 0.0
     unparsed: Counter[str] = field(default_factory=Counter)
+    estimated: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    snapshots: set[str] = field(default_factory=set)
+    """Names by which the models called themselves in the answers that were used."""
 
     def count(self, judgment: Judgment) -> None:
         self.judged += 1
@@ -50,6 +53,7 @@ class Tally:
         self.written += entry.usage.written
         self.cached += entry.usage.cached
         self.usd += entry.usage.usd
+        self.estimated += entry.usage.estimated
 
     def metrics(self) -> dict[str, float]:
         """The numbers that are shown and kept. Zeroes are left out, ``judged`` and ``unparsed`` aside."""
@@ -62,6 +66,8 @@ class Tally:
             "tokens_cached": self.cached,
             "tokens_written": self.written,
             "usd": round(self.usd, 6),
+            "usage_estimated": self.estimated,
+            "snapshots": len(self.snapshots) if len(self.snapshots) > 1 else 0,
             **{f"failed_{kind}": count for kind, count in sorted(self.failures.items())},
         }
         kept = {name: float(number) for name, number in numbers.items() if number}
@@ -88,7 +94,7 @@ def opinions_of(entry: Entry) -> tuple[Opinion, ...]:
     """What one answer says about each criterion; of a refusal, its reason."""
     if entry.answer is None:
         return (Unparsed(f"refused: {entry.refusal}"),) * len(entry.criteria)
-    return parse_answer(entry.answer, entry.task, entry.criteria, entry.shown)
+    return parse_answer(entry.answer, cast(Task, entry.task), entry.criteria, entry.shown, entry.finish)
 
 
 def form_of(request: Request) -> tuple[str, ...]:

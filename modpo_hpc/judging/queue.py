@@ -14,7 +14,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.opinions import Judgment, Tally, batches, form_of, judgment_of
 from modpo_hpc.judging.repair import messages_after, problem_of
-from modpo_hpc.judging.tasks import Unparsed, answer_schema
+from modpo_hpc.judging.tasks import Request, Unparsed, answer_schema
 from modpo_hpc.llm.chat import ChatPayload, first_messages
 from modpo_hpc.llm.client import Finished, PendingCall
 from modpo_hpc.llm.ledger import Entry, Usage
@@ -85,7 +85,7 @@ class JudgingQueue:
                 other = outcome.model
                 continue
             request = self._job.requests[one.numbers[0]]
-            kept.append((one, entry_of(one, outcome, request.task, form_of(request), len(request.shown), self._job)))
+            kept.append((one, entry_of(one, outcome, request, self._job.settings)))
         self._job.store.append([entry for _, entry in kept])
         if other is not None:
             raise InputError(
@@ -99,6 +99,10 @@ class JudgingQueue:
             self.tally.paid(entry)
             for number in one.numbers:
                 self._advance(number, [*one.chain, entry])
+
+    def put_back(self, call: JudgingCall) -> None:
+        """``call`` has to be asked again."""
+        self._ready.append(call)
 
     def given_up(self, call: PendingCall, reason: str) -> None:
         """There will be no answer to ``call``."""
@@ -188,34 +192,19 @@ class JudgingQueue:
         self._job.on_judgment(number, judgment)
 
 
-def entry_of(
-    one: PendingCall, outcome: Answered | Refused, task: str, form: tuple[str, ...], shown: int, job: JudgingJob
-) -> Entry:
-    """What the ledger keeps of a call that came to ``outcome``."""
-    return entry(one.call.key, outcome, task, form, shown, job.settings, one.sent)
-
-
-def entry(
-    key: bytes,
-    outcome: Answered | Refused,
-    task: str,
-    form: tuple[str, ...],
-    shown: int,
-    settings: Judge,
-    tries: int = 1,
-) -> Entry:
+def entry_of(one: PendingCall, outcome: Answered | Refused, request: Request, settings: Judge) -> Entry:
     """What the ledger keeps of an answer or a refusal."""
     answered = outcome if isinstance(outcome, Answered) else None
     return Entry(
-        key=key,
+        key=one.call.key,
         answer=answered.text if answered else None,
-        task=task,
-        criteria=form,
-        shown=shown,
+        task=request.task,
+        criteria=form_of(request),
+        shown=len(request.shown),
         judge=(answered.model if answered else "") or settings.model,
         refusal=outcome.reason if isinstance(outcome, Refused) else None,
         finish=answered.finish if answered else None,
         usage=outcome.usage or Usage(),
-        tries=tries,
+        tries=one.sent,
         at=round(time.time(), 1),
     )

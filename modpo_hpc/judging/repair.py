@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modpo_hpc import prompts
-from modpo_hpc.judging.chat.wire import Message
-from modpo_hpc.judging.ledger import Entry
 from modpo_hpc.judging.opinions import opinions_of
 from modpo_hpc.judging.tasks import Unparsed
+from modpo_hpc.llm.chat import Message
+from modpo_hpc.llm.ledger import Entry
 
 
 def problem_of(entry: Entry) -> str | None:

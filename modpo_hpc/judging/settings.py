@@ -23,6 +23,7 @@ FROM_ENVIRONMENT = (
     "tokens_per_minute",
     "executor",
     "actors",
+    "unanswered",
 )
 PREFIX = "MODPO_JUDGE_"
 
@@ -68,8 +69,7 @@ def all_in_force(judges: Sequence[Judge], environment: Mapping[str, str] = os.en
     return [in_force(judge, environment) for judge in judges]
 
 
-SAMPLING = ("temperature", "max_tokens", "sampling_seed", "reasoning_effort", "extra")
-PROMPTING = ("prompt_order", "scene", "structured", "repair_rounds")
+PROMPTING = ("prompt_order", "scene", "repair_rounds")
 
 
 def identity_of_judges(study: Study, environment: Mapping[str, str] = os.environ) -> list[dict[str, Any]]:
@@ -87,28 +87,9 @@ def identity_of_judges(study: Study, environment: Mapping[str, str] = os.environ
 
 
 def _identity(settings: Judge) -> dict[str, Any]:
-    identity: dict[str, Any] = {"kind": settings.kind}
-    if settings.kind == "rules":
-        from modpo_hpc.judging.rules import RuleJudge
+    from modpo_hpc.judging.kinds import JUDGE_KINDS, judge_kind
 
-        return {**identity, **RuleJudge.identity, "scene": settings.scene, "prompt_order": settings.prompt_order}
-    if settings.kind != "server":
-        identity["base_url"] = settings.base_url.rstrip("/")
-    return identity | settings.model_dump(mode="json", include={"model", *SAMPLING, *PROMPTING})
-
-
-def check_key(settings: Judge, environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse to start without the key that OpenAI's endpoint asks for.
-
-    Raises:
-        InputError: the variable is empty.
-    """
-    asks_for_key = settings.kind in ("openai", "batch") and "api.openai.com" in settings.base_url
-    if asks_for_key and not environment.get(settings.api_key_env, "").strip():
-        raise InputError(
-            "there is no API key",
-            file="environment",
-            field=settings.api_key_env,
-            remedy=f"Set it (export {settings.api_key_env}=...), name another variable in judge.api_key_env, or give "
-            "another endpoint in judge.base_url. Keys are read from the environment only.",
-        )
+    kind = judge_kind(settings.kind)
+    source = {} if settings.kind in JUDGE_KINDS else {"source_sha256": kind.source_sha256}
+    asked = settings.model_dump(mode="json", include=set(PROMPTING))
+    return {"kind": kind.name, **source, **kind.identity(settings), **asked}

@@ -90,23 +90,40 @@ def answer_schema(request: Request) -> dict[str, Any]:
     }
 
 
-def parse_answer(raw: str, task: Task, criteria: tuple[str, ...], shown: int) -> tuple[Opinion, ...]:
+def parse_answer(
+    raw: str, task: Task, criteria: tuple[str, ...], shown: int, finish: str | None = None
+) -> tuple[Opinion, ...]:
     """What the raw answer ``raw`` says about each of ``criteria``, in their order.
 
-    The answer is the last JSON object in the text that names a criterion: models wrap it in fences, in thoughts,
-    in politeness. Within it nothing is guessed: a ranking is a permutation of the numbers 1 to ``shown``, a side
-    is exactly one of ``SIDES[task]``; whatever else is ``Unparsed``, with the reason.
+    The answer is the JSON object in the text that names a criterion: models wrap it in fences, in politeness. What
+    stands before the end of a thought (``</think>``) is a draft, and a line that begins with "| " is a quotation.
+    Nothing is guessed: an answer that was cut off (``finish`` is "length") says nothing; a criterion about which two
+    objects differ is ``Unparsed``; a ranking is a permutation of the numbers 1 to ``shown``, a side is exactly one of
+    ``SIDES[task]``; whatever else is ``Unparsed``, with the reason.
     """
+    if finish == "length":
+        return (Unparsed("cut off at the most tokens allowed"),) * len(criteria)
     return _parse(raw, task, criteria, shown)
 
 
 @lru_cache(maxsize=8192)
 def _parse(raw: str, task: Task, criteria: tuple[str, ...], shown: int) -> tuple[Opinion, ...]:
-    fields = _answer_object(raw, criteria)
-    if fields is None:
+    answers = _answer_objects(_without_drafts(raw), criteria)
+    if not answers:
         reason = "empty answer" if not raw.strip() else "no JSON object with a criterion in it"
         return (Unparsed(reason),) * len(criteria)
-    return tuple(_opinion(fields.get(name, _ABSENT), task, shown) for name in criteria)
+    opinions = []
+    for name in criteria:
+        stated = [fields[name] for fields in answers if name in fields] or [_ABSENT]
+        differ = any(one != stated[0] for one in stated)
+        opinions.append(Unparsed("two answers that differ") if differ else _opinion(stated[0], task, shown))
+    return tuple(opinions)
+
+
+def _without_drafts(raw: str) -> str:
+    _, closed, final = raw.rpartition("</think>")
+    text = final if closed else raw.partition("<think>")[0]
+    return "\n".join(line for line in text.split("\n") if not line.startswith("| "))
 
 
 _ABSENT = object()
@@ -122,17 +139,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _answer_object(raw: str, criteria: tuple[str, ...]) -> dict[str, Any] | None:
-    found, start = None, raw.find("{")
+def _answer_objects(text: str, criteria: tuple[str, ...]) -> list[dict[str, Any]]:
+    found, start = [], text.find("{")
     while start >= 0:
         try:
-            value, end = _DECODER.raw_decode(raw, start)
+            value, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             end = start + 1
         else:
             if any(name in value for name in criteria):
-                found = value
-        start = raw.find("{", end)
+                found.append(value)
+        start = text.find("{", end)
     return found
 
 

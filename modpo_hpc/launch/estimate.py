@@ -242,7 +242,9 @@ def _written(judge: Judge, calls: float, criteria: float) -> float:
 
 
 def _paid(study: Study) -> list[Judge]:
-    return [judge for judge in study.judges if judge.kind in ("openai", "batch")]
+    from modpo_hpc.judging.kinds import judge_kind
+
+    return [judge for judge in study.judges if judge_kind(judge.kind).paid]
 
 
 def _price(study: Study, profile: Profile, work: Workload) -> float:
@@ -261,7 +263,7 @@ def _price(study: Study, profile: Profile, work: Workload) -> float:
 
 def _price_of_tokens(judge: Judge, profile: Profile) -> tuple[float, float]:
     price = profile.prices.models.get(judge.model)
-    return (price.input, price.output) if price else (judge.price.read, judge.price.written)
+    return (price.input, price.output) if price else (judge.price.input, judge.price.output)
 
 
 def _batch_share(judge: Judge, profile: Profile) -> float:

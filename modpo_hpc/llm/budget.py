@@ -58,6 +58,10 @@ class Grant:
     wait: float | None = 0.0
 
 
+_NOT_REFUSED: tuple[float, float, Grant] = (float("-inf"), 0.0, Grant(False))
+"""Until when, from how many dollars on, and how a reservation was refused: it need not be looked up again."""
+
+
 class Budget:
     """One process's hold on the shared budget. Close it, so that what it took and did not use goes back."""
 
@@ -67,7 +71,7 @@ class Budget:
         self._usd = self._reserved = self._answered = self._unanswered = 0.0
         self._requests = self._tokens = 0.0
         self._settled_at = clock()
-        self._refused: tuple[float, Grant] = (float("-inf"), Grant(False))
+        self._refused = _NOT_REFUSED
         self.not_before = 0.0
         """Moment before which nobody asks, as the endpoint told any of the processes."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -82,12 +86,13 @@ class Budget:
     def reserve(self, tokens: int, usd: float) -> Grant:
         """Ask for one request of so many tokens and dollars at most."""
         now = self._clock()
-        if self._refused[0] > now:
-            return self._refused[1]
+        until, least, refusal = self._refused
+        if now < until and usd >= least:
+            return refusal
         grant = Grant(True) if self._has(tokens, usd) else self._take_block(tokens, usd)
         if not grant.granted:
             wait = REFUSED_SECONDS if grant.wait is None else grant.wait
-            self._refused = (now + min(wait, REFUSED_SECONDS), grant)
+            self._refused = (now + min(wait, REFUSED_SECONDS), usd, grant)
             return grant
         self._usd -= usd
         self._reserved += usd
@@ -107,7 +112,7 @@ class Budget:
             self._answered += usd
         else:
             self._unanswered += usd
-        self._refused = (float("-inf"), Grant(False))
+        self._refused = _NOT_REFUSED
 
     def sync(self, force: bool = False) -> None:
         """Tell the others what was spent, and hear of pauses; does so once a second at most unless ``force``."""
@@ -173,23 +178,23 @@ class Budget:
         return (
             (limits.max_usd is None or self._usd >= usd)
             and (limits.requests_per_minute is None or self._requests >= 1)
-            and (limits.tokens_per_minute is None or self._tokens >= min(tokens, _burst(limits.tokens_per_minute)))
+            and (limits.tokens_per_minute is None or self._tokens >= tokens)
         )
 
     def _take_block(self, tokens: int, usd: float) -> Grant:
         limits = self._limits
         with self._state() as state:
-            account = state["accounts"][limits.account]
-            waits = []
-            for name, per_minute, wanted, have in (
-                ("requests", limits.requests_per_minute, 1.0, self._requests),
-                ("tokens", limits.tokens_per_minute, float(tokens), self._tokens),
-            ):
-                if per_minute is None:
-                    continue
-                # a call larger than the burst goes when the burst is full, into debt
-                missing = max(0.0, min(wanted, _burst(per_minute)) - have)
-                waits.append(max(0.0, (missing - account[name]) * 60 / per_minute))
+            account: dict[str, float] = state["accounts"][limits.account]
+            rates = (
+                ("requests", limits.requests_per_minute, max(0.0, 1.0 - self._requests)),
+                ("tokens", limits.tokens_per_minute, max(0.0, tokens - self._tokens)),
+            )
+            # a call larger than the burst goes when the burst is full, into debt
+            waits = [
+                (min(missing, _burst(per_minute)) - account[name]) * 60 / per_minute
+                for name, per_minute, missing in rates
+                if per_minute is not None
+            ]
             self._settle(state)
             if limits.max_usd is not None:
                 left = self._left(state)
@@ -204,19 +209,12 @@ class Budget:
                 self._usd += block
             if max(waits, default=0.0) > 0:
                 return Grant(False, max(waits))
-            for name, per_minute, wanted in (
-                ("requests", limits.requests_per_minute, 1.0),
-                ("tokens", limits.tokens_per_minute, float(tokens)),
-            ):
+            for name, per_minute, missing in rates:
                 if per_minute is not None:
-                    have = self._requests if name == "requests" else self._tokens
-                    least = max(0.0, min(wanted, _burst(per_minute)) - have)
-                    taken = max(least, min(account[name], per_minute * BLOCK_SECONDS / 60))
+                    taken = max(missing, min(account[name], per_minute * BLOCK_SECONDS / 60))
                     account[name] -= taken
-                    if name == "requests":
-                        self._requests += taken
-                    else:
-                        self._tokens += taken
+                    self._requests += taken if name == "requests" else 0.0
+                    self._tokens += taken if name == "tokens" else 0.0
         return Grant(True)
 
     def _left(self, state: dict[str, Any]) -> float:
@@ -281,3 +279,22 @@ class Budget:
 
 def _burst(per_minute: int) -> float:
     return max(1.0, per_minute * BURST_SECONDS / 60)
+
+
+class Unlimited:
+    """A budget for servers of our own: nothing is counted, and pauses are this process's alone."""
+
+    not_before = 0.0
+    spent = 0.0
+
+    def reserve(self, tokens: int, usd: float) -> Grant:
+        return Grant(True)
+
+    def settle(self, reserved_tokens: int, reserved_usd: float, tokens: int, usd: float, answered: bool = True) -> None:
+        pass
+
+    def sync(self, force: bool = False) -> None:
+        pass
+
+    def pause(self, until: float) -> None:
+        self.not_before = max(self.not_before, until)

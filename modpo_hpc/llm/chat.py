@@ -48,6 +48,8 @@ class ChatApi:
     price: Price = field(default_factory=Price)
     api_key_env: str = ""
     section: str = "judge"
+    keeps_filtered: bool = False
+    """Whether a text that the endpoint's filter cut is an answer all the same."""
 
     def call(self, number: int, key: bytes, payload: ChatPayload) -> Call:
         """A call, with the tokens that it may take."""
@@ -173,9 +175,9 @@ class ChatApi:
             return Failed("malformed", "the endpoint's reply is no chat completion", charged=True)
         usage = self._usage(call, content.get("usage"))
         finish = choice.get("finish_reason")
-        if message.get("refusal"):
+        if message.get("refusal") and not self.keeps_filtered:
             return Refused(f"the model declined: {_clean(str(message['refusal']))[:300]}", usage)
-        if finish == "content_filter":
+        if finish == "content_filter" and not self.keeps_filtered:
             return Refused("filtered", usage)
         text = _text_of(message.get("content"))
         if text is None:
@@ -196,8 +198,11 @@ class ChatApi:
         details = raw.get("prompt_tokens_details")
         cached = (_count(details.get("cached_tokens")) if isinstance(details, Mapping) else None) or 0
         length = sum(len(message["content"].encode("utf-8", "replace")) for message in call.payload.messages)
-        if not read or not written or read > length + _TEMPLATE_TOKENS or written > 10 * self.max_tokens + 1000:
+        if written is None or (read or 0) > length + _TEMPLATE_TOKENS or written > 10 * self.max_tokens + 1000:
             return None
+        if (self.price.input or self.price.output) and not (read and written):
+            return None
+        read = read or 0
         return Usage(read, written, min(cached, read), cost(self.price, read, written, min(cached, read)))
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from modpo_hpc.errors import ModpoError
 from modpo_hpc.llm.ledger import KEY_BYTES
 
 FOLDER, LOCK = "claims", "lock"
@@ -56,7 +57,10 @@ class Claims:
                 self._mine.update(data[at : at + KEY_BYTES] for at in range(0, len(data) - KEY_BYTES + 1, KEY_BYTES))
             self._stream = open(self.path, "ab")  # noqa: SIM115 - held while this process lives
             self._stream.truncate(len(self._mine) * KEY_BYTES)
-            fcntl.flock(self._stream, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ModpoError(f"{self.path}: another attempt at this shard still waits for its batches") from None
             self.renew()
 
     def take(self, keys: Sequence[bytes]) -> set[bytes]:
@@ -68,6 +72,7 @@ class Claims:
                 new = [key for key in new if key not in self._theirs]
                 self._stream.write(b"".join(new))
                 self._stream.flush()
+                self.renew()  # what was written has changed the time
             self._mine.update(new)
         return {key for key in keys if key in self._mine}
 

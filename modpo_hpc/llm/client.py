@@ -17,7 +17,7 @@ from typing import Protocol
 
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.llm import retry
-from modpo_hpc.llm.budget import Budget, SpendingLimit
+from modpo_hpc.llm.budget import Budget, SpendingLimit, Unlimited
 from modpo_hpc.llm.chat import STRONGEST_FIRST, ChatApi
 from modpo_hpc.llm.ledger import Usage
 from modpo_hpc.llm.outcomes import Answered, Api, Call, Failed, FormatRejected, Refused
@@ -104,7 +104,7 @@ class Client:
         api: Api,
         settings: Endpoint,
         pool: Pool,
-        budget: Budget,
+        budget: Budget | Unlimited,
         check: Callable[[], None] = lambda: None,
         on_progress: Callable[[], None] = lambda: None,
         lost_after: float | None = None,
@@ -294,6 +294,8 @@ class Client:
         was_on = self._outage.is_on
         if failure.kind != "lost":
             self._outage.failed(now, self._rng)
+        if self.failures["malformed"] >= retry.OUTAGE_AFTER and not self._outage.answered:
+            self._end(self._failure(f"this is no endpoint of the kind that is expected: {failure.detail}"))
         if failure.after is not None:
             self._outage.next_probe = max(self._outage.next_probe, now + min(failure.after, retry.LONGEST_RETRY_AFTER))
         if self._outage.is_on:
@@ -365,7 +367,7 @@ class Client:
     def _spending_limit(self) -> SpendingLimit:
         return SpendingLimit(
             f"the spending limit of ${self._settings.max_usd:.2f} is reached (${self._budget.spent:.2f} spent); "
-            f"{self._queue.left} judgments of this shard are not made. Every answer so far is kept. To go on, raise "
+            f"{self._queue.left} calls of this shard are not made. Every answer so far is kept. To go on, raise "
             "the limit with MODPO_JUDGE_MAX_USD and give the same command again."
         )
 
@@ -378,8 +380,8 @@ class Client:
 
     def _some_unanswered(self) -> EndpointFailed:
         return EndpointFailed(
-            f"{len(self.not_answered)} calls got no answer (the last was {self.not_answered[-1]}); all others are kept. "
-            "Give the same command again; to count them as unparsed instead, set MODPO_JUDGE_UNANSWERED=unparsed."
+            f"{len(self.not_answered)} calls got no answer (the last was {self.not_answered[-1]}); all others are "
+            "kept. Give the same command again; to count them as unparsed instead, set MODPO_JUDGE_UNANSWERED=unparsed."
         )
 
 

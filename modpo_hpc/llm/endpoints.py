@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.study.serving import Serving
@@ -137,7 +137,7 @@ def check_connection(base_url: str, field: str = "judge.base_url", seconds: floa
 def _first_hop(base_url: str) -> tuple[str, int, str]:
     parts = urlsplit(base_url)
     host, known = parts.hostname or "", getproxies_environment()
-    proxy = None if is_loopback(base_url) or proxy_bypass_environment(host, known) else known.get(parts.scheme)
+    proxy = None if is_loopback(base_url) or proxy_bypass(host) else known.get(parts.scheme)
     if proxy:
         through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         return through.hostname or "", through.port or (443 if through.scheme == "https" else 80), ", the proxy"

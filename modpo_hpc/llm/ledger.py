@@ -41,8 +41,9 @@ class Usage:
 class Entry:
     """One answer as it came, or the refusal that came in its place.
 
-    ``task``, ``criteria`` and ``shown`` say how to parse ``answer``, where it is a judgment. ``refusal`` is why the judge will not answer
-    this request, ever (too long, filtered): then ``answer`` is None. ``tries`` counts the calls that it took.
+    ``task``, ``criteria`` and ``shown`` say how to parse ``answer``, where it is a judgment. ``refusal`` is why the
+    model will not answer this request, ever (too long, filtered): then ``answer`` is None. ``tries`` counts the calls
+    that it took.
     """
 
     key: bytes
@@ -109,7 +110,7 @@ class Ledger:
         start = np.searchsorted(index[segments.HIGH], wanted[segments.HIGH], side="left")
         end = np.searchsorted(index[segments.HIGH], wanted[segments.HIGH], side="right")
         places: list[tuple[int, int, bytes]] = []
-        for number in np.nonzero(end > start)[0]:
+        for number in np.nonzero(end > start)[0].tolist():
             for place in range(int(start[number]), int(end[number])):
                 if index[segments.LOW, place] == wanted[segments.LOW, number] and asked[number] not in found:
                     _, _, offset, row = index[:, place].tolist()

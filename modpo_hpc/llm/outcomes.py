@@ -22,7 +22,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The endpoint answered; ``text`` may still say nothing that can be parsed. ``usage`` is None if it was not told."""
+    """The endpoint answered; ``text`` may say nothing that can be parsed. ``usage`` is None if it was not told."""
 
     text: str
     finish: str | None

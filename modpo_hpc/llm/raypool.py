@@ -109,7 +109,10 @@ class RayPool:
 
     def _replace(self, worker: int, error: Exception) -> list[Reply]:
         log.warning("actor %d died (%s); %d calls are sent again", worker, error, len(self._with[worker]))
-        lost = [Reply(number, Failed("lost", "the actor died", charged=True), time.time(), 0.0) for number in self._with[worker]]
+        lost = [
+            Reply(number, Failed("lost", "the actor died", charged=True), time.time(), 0.0)
+            for number in self._with[worker]
+        ]
         self._with[worker] = set()
         ray.kill(self._actors[worker])
         self._actors[worker] = self._start()

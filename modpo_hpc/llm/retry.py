@@ -89,7 +89,9 @@ class Outage:
         """A call failed in a way that an endpoint that is down would make it fail."""
         self.failures += 1
         if self.is_on and now >= self.next_probe:
-            self.next_probe = now + rng.uniform(0.75, 1.0) * min(LONGEST_PROBE, FIRST_DELAY * 2.0 ** min(self.probes, 8))
+            self.next_probe = now + rng.uniform(0.75, 1.0) * min(
+                LONGEST_PROBE, FIRST_DELAY * 2.0 ** min(self.probes, 8)
+            )
             self.probes += 1
 
 

@@ -5,13 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from modpo_hpc.llm.claims import Claims
 from modpo_hpc.llm.ledger import Entry, Ledger
 
+if TYPE_CHECKING:
+    from modpo_hpc.run import Run
+    from modpo_hpc.study.judging import Judge
+
 LOOK_SECONDS = 1.0
 RENEW_SECONDS = 60.0
+
+
+def ledger_folder(run: Run, judge: Judge | None = None) -> Path:
+    """Where the raw answers of ``judge`` (the first one) are kept: its ledger, or the one inside the run."""
+    return (judge or run.study.judges[0]).ledger or run.root / "ledger"
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,8 @@ class Store:
 
     def __init__(self, ledger: Ledger, claims: Claims) -> None:
         self.ledger, self._claims = ledger, claims
+        self.keep_claims = False
+        """Whether the claims outlive this process: set while a batch is under way."""
         self._looked_at = self._renewed_at = time.monotonic()
 
     def look_up(self, keys: Sequence[bytes]) -> Known:
@@ -47,6 +60,8 @@ class Store:
         now = time.monotonic()
         if now - self._looked_at < LOOK_SECONDS:
             return None
+        self.keep_claims = False
+        """Whether the claims outlive this process: set while a batch is under way."""
         self._looked_at = now
         self.ledger.refresh()
         return self.look_up(keys)
@@ -54,6 +69,9 @@ class Store:
     def append(self, entries: Sequence[Entry]) -> None:
         """Add ``entries``; they are on disk when this returns."""
         self.ledger.append(entries)
+
+    def renew(self) -> None:
+        """Show others that this process is alive; call it now and then."""
         if time.monotonic() - self._renewed_at > RENEW_SECONDS:
             self._renewed_at = time.monotonic()
             self._claims.renew()
@@ -65,4 +83,4 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.ledger.close()
-        self._claims.close()
+        self._claims.close(self.keep_claims)

@@ -15,7 +15,6 @@ from modpo_hpc.run import Run
 from modpo_hpc.study import Study
 
 USUAL_K = 5
-OUTSIDE = ("openai", "batch")
 Traits = tuple[str, str, tuple[str, ...]]
 
 
@@ -89,8 +88,8 @@ def anonymity_of_study(study: Study, k: int = USUAL_K) -> Anonymity:
 
 
 def warning(found: Anonymity, judge: str) -> str | None:
-    """What to know before personas are sent to ``judge`` (its kind); None if the judge is ours or nobody stands out."""
-    if judge not in OUTSIDE or not found.rare:
+    """What to know before personas are sent to an outside ``judge`` (its kind); None if nobody stands out."""
+    if not found.rare:
         return None
     return (
         f"privacy: {found.exposed} of {found.personas} personas have an age group, gender and ethnicity that fewer "

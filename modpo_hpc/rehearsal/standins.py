@@ -67,7 +67,7 @@ def composing_engine(shard: Shard) -> Iterator[ComposingEngine]:
 @contextmanager
 def timed_judge(shard: Shard) -> Iterator[None]:
     """The time that the rule judge takes inside the block is noted in the metrics of ``shard``."""
-    from modpo_hpc.judging.rules import RuleJudge
+    from modpo_hpc.judging.kinds.rules import RuleJudge
 
     clock, answer = Clock(), RuleJudge.answer
     RuleJudge.answer = clock.around(answer)  # type: ignore[method-assign]

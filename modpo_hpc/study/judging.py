@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from modpo_hpc.prompts import SCENE
 from modpo_hpc.section import Section
 from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.serving import Serving
+
+JudgeKindName = Annotated[
+    str, AfterValidator(lambda name: str(Path(name).expanduser().resolve()) if name.endswith(".py") else name)
+]
+"""A kind of judge; a file is made absolute when the study is read, since shards run in other folders."""
 
 
 class ServedJudge(Serving):
@@ -33,13 +38,14 @@ class Judge(Endpoint):
     """Who plays the persona, how it is asked, and what it may cost. A list of such sections is a panel of judges.
 
     ``base_url``, ``model``, ``window``, ``max_usd``, ``requests_per_minute``, ``tokens_per_minute``, ``executor`` and
-    ``unanswered`` give way to environment variables (``MODPO_JUDGE_WINDOW``, ...), so that a run can go on at another pace.
+    ``unanswered`` give way to environment variables (``MODPO_JUDGE_WINDOW``, ...), so that a run can go on at another
+    pace.
 
     Every judge of a panel is asked everything, and all their votes count alike.
     """
 
     name: str = Field("", description="what the tables of a panel call this judge; its model if empty")
-    kind: Literal["rules", "openai", "batch", "server"] = "rules"
+    kind: JudgeKindName = Field("rules", description="rules, openai, batch, server; or a Python file, or a package's")
     model: str = Field("rules", description="model name as the endpoint knows it")
     temperature: float | None = Field(0.0, ge=0, description="null leaves it to the model")
     max_tokens: int = Field(1024, ge=1, description="most tokens of one answer, thoughts included")

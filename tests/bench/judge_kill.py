@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 
 from modpo_hpc.generation.machine import free_port
-from modpo_hpc.judging.ledger import entries
+from modpo_hpc.llm.ledger import entries
 from modpo_hpc.run import Run
 from tests.judging.servers import REPOSITORY, answers_file, start_server
 from tests.judging.worlds import world

@@ -23,17 +23,16 @@ from statistics import median
 from typing import Any
 
 import httpx
-
-from modpo_hpc.judging.chat.address import FixedAddress
-from modpo_hpc.judging.chat.budget import Budget, Limits
 from modpo_hpc.judging.chat.flow import Flow
-from modpo_hpc.judging.chat.pool import Pool, ThreadPool
 from modpo_hpc.judging.chat.wire import Call, Dialect, first_messages, request_body
 from modpo_hpc.judging.inquiry import Inquiry
-from modpo_hpc.judging.judges import identity_of
-from modpo_hpc.judging.keys import Keys
-from modpo_hpc.judging.ledger import Ledger
+
+from modpo_hpc.judging.judges import keys_of
 from modpo_hpc.judging.tasks import Request, answer_schema
+from modpo_hpc.llm.budget import Budget, Limits
+from modpo_hpc.llm.endpoints import FixedAddress
+from modpo_hpc.llm.ledger import Ledger
+from modpo_hpc.llm.pool import Pool, ThreadPool
 from modpo_hpc.study.judging import Judge
 from tests.bench.latency_server import latency_server
 from tests.judging.worlds import request
@@ -115,7 +114,7 @@ def flow(judge: Judge, requests: list[Request], make_pool: Callable[[], Pool]) -
     pool = make_pool()
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder)) as ledger:
         inquiry = Inquiry(
-            requests, judge, Keys(identity_of(judge)), ledger, on_judgment=lambda *_: heard.append(time.monotonic())
+            requests, judge, keys_of(judge), ledger, on_judgment=lambda *_: heard.append(time.monotonic())
         )
         judgments = Flow(inquiry, pool, Budget(Path(folder), Limits())).run()
     count, whole = len(requests), time.monotonic() - start
@@ -131,7 +130,7 @@ def inline(judge: Judge, requests: list[Request]) -> Pace:
 
 
 def over_ray(judge: Judge, requests: list[Request]) -> Pace:
-    from modpo_hpc.judging.chat.raypool import RayPool
+    from modpo_hpc.llm.raypool import RayPool
 
     url = judge.base_url
     return flow(judge, requests, lambda: RayPool(lambda: FixedAddress(url), "m", judge, actors=2))
@@ -146,7 +145,7 @@ def warm_up_ray() -> None:
 
 
 def bodies(judge: Judge, requests: list[Request]) -> list[dict[str, Any]]:
-    keys = Keys(identity_of(judge))
+    keys = keys_of(judge)
     calls = [Call(0, b"", first_messages(keys.prompt(one)), answer_schema(one)) for one in requests]
     return [request_body("m", judge, Dialect(), call) for call in calls]
 

@@ -12,11 +12,15 @@ import pytest
 import torch
 
 from modpo_hpc.errors import ModpoError
-from modpo_hpc.generation import chat
-from modpo_hpc.generation.chat import ChatEngine, Remote, completion_of, remote_engine
+from modpo_hpc.generation.chat import ChatEngine, completion_of, remote_engine
 from modpo_hpc.generation.engine import TransformersEngine
 from modpo_hpc.generation.records import Request, flags_of
-from modpo_hpc.study.generation import Endpoint, Sampling
+from modpo_hpc.llm.budget import SpendingLimit
+from modpo_hpc.llm.endpoints import FixedAddress
+from modpo_hpc.llm.ledger import Usage
+from modpo_hpc.llm.outcomes import Answered
+from modpo_hpc.study.endpoint import Endpoint
+from modpo_hpc.study.generation import RemoteModel, Sampling
 
 REQUESTS = [Request(f"q{number}", f"q{number}", f"question {number}" * (number + 1), number) for number in range(9)]
 
@@ -86,52 +90,74 @@ def url_of(endpoint: Any) -> str:
     return f"http://127.0.0.1:{endpoint.server_port}/v1"
 
 
+def engine(endpoint: Any, **settings: Any) -> ChatEngine:
+    return ChatEngine(FixedAddress(url_of(endpoint)), "m", Sampling(), Endpoint(api_key_env="", **settings))
+
+
 def test_passing_failures_are_waited_out(endpoint, monkeypatch):
-    monkeypatch.setattr(chat, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr("modpo_hpc.llm.retry.FIRST_DELAY", 0.01)
     endpoint.script = [(429, {"retry-after": "0.05"}, {}), (503, {}, {}), (200, {}, good("length"))]
-    [made] = ChatEngine(Remote(url_of(endpoint)), "m", Sampling()).complete(REQUESTS[:1])
+    [made] = engine(endpoint).complete(REQUESTS[:1])
     assert (made.text, made.finish_reason, made.tokens) == ("fine", "length", 3)
     assert len(endpoint.asked) == 3
 
 
 def test_a_lasting_failure_ends_with_the_endpoints_words(endpoint, monkeypatch):
-    monkeypatch.setattr(chat, "_FIRST_WAIT", 0.001)
-    endpoint.script = [(500, {}, {"error": "melted"})] * 8
-    with pytest.raises(ModpoError, match=r"8 attempts for q0 failed.*melted"):
-        ChatEngine(Remote(url_of(endpoint)), "m", Sampling()).complete(REQUESTS[:1])
+    monkeypatch.setattr("modpo_hpc.llm.retry.FIRST_DELAY", 0.05)
+    endpoint.script = [(500, {}, {"error": "melted"})] * 99
+    with pytest.raises(ModpoError, match=r"the endpoint is failing.*x server"):
+        engine(endpoint, outage_minutes=0.02).complete(REQUESTS[:1])
     endpoint.script, endpoint.asked[:] = [(401, {}, {"error": "bad key"})], []
     with pytest.raises(ModpoError, match="bad key"):
-        ChatEngine(Remote(url_of(endpoint)), "m", Sampling()).complete(REQUESTS[:1])
+        engine(endpoint).complete(REQUESTS[:1])
     assert len(endpoint.asked) == 1
 
 
-def test_a_remote_model_gets_the_prompt_that_every_policy_gets(endpoint, monkeypatch):
+def test_a_remote_model_gets_the_prompt_that_every_policy_gets_and_is_paid_once(endpoint, monkeypatch, tmp_path):
     from modpo_hpc.prompts import answering_messages
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    settings = Endpoint(model="gpt-4o-2024-11-20", base_url=url_of(endpoint))
-    with remote_engine("GPT4o", settings, Sampling(temperature=0.8, max_tokens=512, batch_size=3)) as engine:
-        made = engine.complete(REQUESTS)
-    assert [one.id for one in made] == [one.id for one in REQUESTS]
+    settings = RemoteModel(model="gpt-4o-2024-11-20", base_url=url_of(endpoint))
+    sampling = Sampling(temperature=0.8, max_tokens=512, batch_size=3)
+    for _ in range(2):
+        with remote_engine("GPT4o", settings, sampling, tmp_path) as remote:
+            made = remote.complete(REQUESTS)
+        assert [one.id for one in made] == [one.id for one in REQUESTS]
+    assert len(endpoint.asked) == len(REQUESTS)
     path, headers, body = endpoint.asked[0]
     assert path == "/v1/chat/completions"
-    assert headers["Authorization"] == "Bearer sk-secret"
+    assert {name.lower(): text for name, text in headers.items()}["authorization"] == "Bearer sk-secret"
     question = next(one for one in REQUESTS if answering_messages(one.question) == body["messages"])
     assert body["seed"] == question.seed
     assert (body["temperature"], body["max_completion_tokens"]) == (0.8, 512)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [{}, {"choices": []}, {"choices": [{"message": {"content": "x"}, "finish_reason": None}]}, good("tool_calls")],
-)
-def test_no_text_without_a_reason_for_its_end(answer):
+def test_answers_of_a_paid_model_stop_at_the_limit_of_dollars(endpoint, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    settings = RemoteModel(model="m", base_url=url_of(endpoint), price={"output": 1000.0}, max_usd=1.1)
+    sampling = Sampling(max_tokens=500, batch_size=1)  # half a dollar at most each
+    with pytest.raises(SpendingLimit), remote_engine("GPT4o", settings, sampling, tmp_path) as remote:
+        remote.complete(REQUESTS)
+    assert len(endpoint.asked) == 2  # they tell no usage that can be true, so all that was reserved is spent
+
+
+@pytest.mark.parametrize("finish", [None, "tool_calls"])
+def test_no_text_without_a_reason_for_its_end(finish):
     with pytest.raises(ModpoError, match="q0"):
-        completion_of("q0", answer)
+        completion_of("q0", Answered("x", finish, Usage(), "m"))
 
 
-def test_what_an_api_holds_back_is_flagged():
-    made = completion_of("q0", good("content_filter", text=None))  # type: ignore[arg-type]
+@pytest.mark.parametrize("answer", [{}, {"choices": []}])
+def test_no_text_from_what_is_no_completion(endpoint, monkeypatch, answer):
+    monkeypatch.setattr("modpo_hpc.llm.retry.FIRST_DELAY", 0.01)
+    endpoint.script = [(200, {}, answer)] * 99
+    with pytest.raises(ModpoError, match="x malformed"):
+        engine(endpoint, outage_minutes=0.02).complete(REQUESTS[:1])
+
+
+def test_what_an_api_holds_back_is_flagged(endpoint):
+    endpoint.script = [(200, {}, good("content_filter", text=None))]  # type: ignore[arg-type]
+    [made] = engine(endpoint).complete(REQUESTS[:1])
     assert flags_of(made.text, made.finish_reason) == ["empty", "filtered"]
 
 

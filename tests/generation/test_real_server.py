@@ -12,12 +12,13 @@ import psutil
 import pytest
 
 from modpo_hpc.errors import InputError, ModpoError
-from modpo_hpc.generation.chat import ChatEngine, LocalServers, remote_engine
+from modpo_hpc.generation.chat import ChatEngine, remote_engine
 from modpo_hpc.generation.policies import link_policy_as_model, load_policy, load_tokenizer
 from modpo_hpc.generation.records import Request
 from modpo_hpc.generation.server import Servers, serve
 from modpo_hpc.launch.entry import run_shard
-from modpo_hpc.study.generation import Endpoint, Sampling
+from modpo_hpc.llm.endpoints import LocalServers
+from modpo_hpc.study.generation import RemoteModel, Sampling
 from tests.generation.runs import run_with_adapters, study_of, write_posts
 from tests.tiny_mistral import save_tiny_mistral
 from tests.waiting import PATIENCE
@@ -159,5 +160,8 @@ def test_a_shard_through_the_server_engine(tiny_model, tmp_path):
 
 def test_a_remote_endpoint_needs_its_key(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(InputError, match="OPENAI_API_KEY"), remote_engine("GPT", Endpoint(model="x"), Sampling()):
+    with (
+        pytest.raises(InputError, match="OPENAI_API_KEY"),
+        remote_engine("GPT", RemoteModel(model="x"), Sampling(), Path("ledger")),
+    ):
         pass

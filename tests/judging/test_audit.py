@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from modpo_hpc.judging import segments
-from modpo_hpc.judging.ledger import Ledger
+from modpo_hpc.llm import segments
+from modpo_hpc.llm.ledger import Ledger
 from tests.judging.test_ledger import entry
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

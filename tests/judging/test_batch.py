@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,18 @@ import pytest
 
 from modpo_hpc.errors import InputError, Interrupted
 from modpo_hpc.judging import batch
-from modpo_hpc.judging.chat.budget import SpendingLimit
-from modpo_hpc.judging.chat.rounds import Rounds
-from modpo_hpc.judging.chat.wire import Call
-from modpo_hpc.judging.inquiry import Inquiry
-from modpo_hpc.judging.judges import identity_of
-from modpo_hpc.judging.keys import Keys
-from modpo_hpc.judging.ledger import Ledger, entries
+from modpo_hpc.judging.job import JudgingJob
+from modpo_hpc.judging.judges import keys_of
+from modpo_hpc.judging.kinds.chat import chat_api
 from modpo_hpc.judging.opinions import Judgment, Tally
+from modpo_hpc.judging.rounds import Rounds
 from modpo_hpc.judging.tasks import Request, parse_answer
+from modpo_hpc.llm.budget import Budget, SpendingLimit, limits_of
+from modpo_hpc.llm.chat import ChatPayload
+from modpo_hpc.llm.claims import Claims
+from modpo_hpc.llm.client import PendingCall
+from modpo_hpc.llm.ledger import Ledger, entries
+from modpo_hpc.llm.store import Store
 from modpo_hpc.study.judging import Judge
 from tests.judging.servers import oracle
 from tests.judging.worlds import request
@@ -40,6 +45,7 @@ class StandIn:
         self.expire_first = False
         self.fail_once: set[str] = set()
         self.babble = False
+        self.lose_replies = 0
         self.key = "k"
         self.asked: list[str] = []
 
@@ -49,7 +55,13 @@ class StandIn:
         identities = [json.loads(line)["custom_id"] for line in lines]
         assert len(set(identities)) == len(identities) <= batch.MOST_REQUESTS
         name = f"batch_{len(self.batches)}"
-        self.batches[name] = {"id": name, "status": "in_progress", "looks": 0, "lines": lines}
+        self.batches[name] = {
+            "id": name,
+            "status": "in_progress",
+            "looks": 0,
+            "lines": lines,
+            "metadata": body["metadata"],
+        }
         self.asked += identities
         return {"id": name, "status": "validating"}
 
@@ -95,11 +107,19 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[StandIn, str]]:
                 state.files[f"file_{len(state.files)}"] = content[start : content.rindex(b"\r\n--", 0, -4)]
                 self.reply(200, json.dumps({"id": f"file_{len(state.files) - 1}"}).encode())
             else:
-                self.reply(200, json.dumps(state.create(json.loads(content))).encode())
+                made = state.create(json.loads(content))
+                if state.lose_replies:
+                    state.lose_replies -= 1
+                    self.close_connection = True
+                    return
+                self.reply(200, json.dumps(made).encode())
 
         def do_GET(self) -> None:
             parts = self.path.split("/")
-            if parts[2] == "batches":
+            if parts[2].startswith("batches?"):
+                listed = [{"id": name, "metadata": one["metadata"]} for name, one in state.batches.items()]
+                self.reply(200, json.dumps({"data": listed, "has_more": False}).encode())
+            elif parts[2] == "batches":
                 self.reply(200, json.dumps(state.look(parts[3])).encode())
             else:
                 self.reply(200, state.files[parts[3]])
@@ -120,17 +140,19 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[StandIn, str]]:
 
 
 def ask(
-    folder: Path, requests: list[Request], settings: Judge, check: Any = lambda: None
+    folder: Path, requests: list[Request], settings: Judge, check: Any = lambda: None, name: str = "s"
 ) -> tuple[list[Judgment | None], Tally]:
-    client = batch.BatchClient(settings, pause=0.01)
-    with Ledger(folder / "ledger") as ledger, batch.open_journal(folder / "ledger", "s") as journal:
-        keys = Keys(identity_of(settings))
-        inquiry = Inquiry(requests, settings, keys, ledger, check=check)
-        rounds = Rounds(inquiry, client, journal, poll_seconds=0.02)
-        try:
-            return rounds.run(), rounds.tally
-        finally:
-            client.close()
+    ledger = folder / "ledger"
+    claims = Claims(ledger, lasting=name, until=time.time() + 3600)
+    with (
+        closing(batch.BatchClient(settings, pause=0.01)) as client,
+        Store(Ledger(ledger), claims) as store,
+        batch.open_journal(ledger, name) as journal,
+        closing(Budget(ledger, limits_of(settings, settings.model))) as budget,
+    ):
+        job = JudgingJob(requests, settings, keys_of(settings), store, check=check)
+        rounds = Rounds(job, client, journal, budget, poll_seconds=0.02)
+        return rounds.run(), rounds.tally
 
 
 def many(count: int) -> list[Request]:
@@ -138,7 +160,7 @@ def many(count: int) -> list[Request]:
 
 
 def check_answers(judgments: list[Judgment | None], requests: list[Request], settings: Judge) -> None:
-    keys = Keys(identity_of(settings))
+    keys = keys_of(settings)
     for judgment, one in zip(judgments, requests, strict=True):
         assert judgment is not None
         assert judgment.opinions == parse_answer(oracle(keys.prompt(one)), "judge", ("empathy", "safety"), 2)
@@ -162,8 +184,11 @@ def test_batches_within_the_limits(
 
 def test_files_keep_to_the_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "MOST_BYTES", 5000)
-    calls = [Call(n, bytes([n] * 16), ({"role": "user", "content": "x" * 1000},), {}) for n in range(20)]
-    files = list(batch.files_of(calls, "m", Judge(kind="batch")))
+    settings = Judge(kind="batch")
+    api = chat_api(settings, "m")
+    payload = ChatPayload(({"role": "user", "content": "x" * 1000},), {})
+    calls = [PendingCall(api.call(n, bytes([n] * 16), payload)) for n in range(20)]
+    files = list(batch.files_of(calls, api))
     assert [call for part, _ in files for call in part] == calls
     assert all(len(content) <= 5000 and len(content.splitlines()) == len(part) for part, content in files)
     assert len(files) < 20
@@ -188,7 +213,7 @@ def test_what_expired_or_failed_is_sent_again(tmp_path: Path, stand_in: tuple[St
     state, url = stand_in
     settings = Judge(kind="batch", model="m", base_url=url)
     state.expire_first = True
-    state.fail_once = {Keys(identity_of(settings)).key(many(20)[3]).hex()}
+    state.fail_once = {keys_of(settings).key(many(20)[3]).hex()}
     judgments, _ = ask(tmp_path, many(20), settings)
     check_answers(judgments, many(20), settings)
     assert len(state.asked) == 20 + 11
@@ -206,10 +231,72 @@ def test_answers_that_cannot_be_read_get_a_second_round(tmp_path: Path, stand_in
 
 def test_wrong_key_and_too_little_money(tmp_path: Path, stand_in: tuple[StandIn, str]) -> None:
     state, url = stand_in
-    settings = Judge(kind="batch", model="m", base_url=url, price={"written": 10.0}, max_usd=0.01)
+    settings = Judge(kind="batch", model="m", base_url=url, price={"output": 10.0}, max_usd=0.01)
     with pytest.raises(SpendingLimit, match="nothing is sent"):
         ask(tmp_path, many(6), settings)
     state.key = "other"
     with pytest.raises(InputError, match="refuses the key"):
         ask(tmp_path, many(6), settings.model_copy(update={"max_usd": None}))
     assert not state.batches
+
+
+def test_a_lost_reply_makes_no_second_batch(tmp_path: Path, stand_in: tuple[StandIn, str]) -> None:
+    state, url = stand_in
+    state.lose_replies = 1
+    settings = Judge(kind="batch", model="m", base_url=url)
+    judgments, _ = ask(tmp_path, many(20), settings)
+    check_answers(judgments, many(20), settings)
+    assert (len(state.batches), len(state.asked)) == (1, 20)
+
+
+def test_a_run_killed_while_it_made_a_batch_finds_it(
+    tmp_path: Path, stand_in: tuple[StandIn, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, url = stand_in
+    settings = Judge(kind="batch", model="m", base_url=url)
+    create = batch.BatchClient.create
+
+    def killed(self: batch.BatchClient, *asked: str) -> str:
+        create(self, *asked)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch.BatchClient, "create", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ask(tmp_path, many(20), settings)
+    monkeypatch.setattr(batch.BatchClient, "create", create)
+    judgments, _ = ask(tmp_path, many(20), settings)
+    check_answers(judgments, many(20), settings)
+    assert (len(state.batches), len(state.asked)) == (1, 20)
+
+
+def test_batches_of_several_shards_keep_to_one_limit(tmp_path: Path, stand_in: tuple[StandIn, str]) -> None:
+    """What one has sent counts for the other although it has cost nothing yet, and its process is gone."""
+    state, url = stand_in
+    more = {"kind": "batch", "model": "m", "base_url": url, "max_tokens": 100, "price": {"output": 10.0}}
+    settings = Judge(**more, max_usd=0.009)  # a call may cost 0.001
+
+    def stop() -> None:
+        raise Interrupted("stop")
+
+    with pytest.raises(Interrupted):
+        ask(tmp_path, many(6), settings, stop)
+    with pytest.raises(SpendingLimit, match="nothing is sent"):
+        ask(tmp_path, many(12)[6:], settings, name="t")
+    assert len(state.asked) == 6
+    ask(tmp_path, many(6), settings)  # six calls of ten tokens have really cost 0.0006
+    ask(tmp_path, many(12)[6:], settings, name="t")
+    assert len(state.asked) == 12
+
+
+def test_what_one_shard_has_under_way_another_does_not_send(tmp_path: Path, stand_in: tuple[StandIn, str]) -> None:
+    state, url = stand_in
+    settings = Judge(kind="batch", model="m", base_url=url)
+
+    def stop() -> None:
+        raise Interrupted("stop")
+
+    with pytest.raises(Interrupted):
+        ask(tmp_path, many(6), settings, stop)
+    with pytest.raises(Interrupted):
+        ask(tmp_path, many(6), settings, stop, name="t")  # it waits for the answers of the first
+    assert len(state.asked) == 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,17 @@ from typing import Any
 import pytest
 
 from modpo_hpc.errors import InputError, Interrupted
-from modpo_hpc.judging.chat.address import FixedAddress
-from modpo_hpc.judging.chat.budget import Budget, Limits, SpendingLimit
-from modpo_hpc.judging.chat.flow import Flow, JudgeFailed
-from modpo_hpc.judging.chat.pool import ThreadPool
-from modpo_hpc.judging.inquiry import Inquiry
-from modpo_hpc.judging.judges import identity_of
-from modpo_hpc.judging.keys import Keys
-from modpo_hpc.judging.ledger import Ledger, entries
+from modpo_hpc.judging.job import JudgingJob
+from modpo_hpc.judging.judges import keys_of
+from modpo_hpc.judging.kinds.chat import ask_over_http
 from modpo_hpc.judging.opinions import Judgment, Tally
 from modpo_hpc.judging.tasks import Request, Unparsed, parse_answer
+from modpo_hpc.llm.budget import SpendingLimit
+from modpo_hpc.llm.claims import Claims
+from modpo_hpc.llm.client import EndpointFailed
+from modpo_hpc.llm.endpoints import FixedAddress
+from modpo_hpc.llm.ledger import Ledger, entries
+from modpo_hpc.llm.store import Store
 from modpo_hpc.study.judging import Judge
 from tests.judging.servers import counting_server, oracle
 from tests.judging.worlds import request
@@ -30,15 +30,9 @@ def settings(url: str, **more: Any) -> Judge:
 
 
 def ask(folder: Path, requests: list[Request], judge: Judge, **more: Any) -> tuple[list[Judgment | None], Tally]:
-    limits = Limits(judge.requests_per_minute, judge.tokens_per_minute, judge.max_usd)
-    pool, budget = ThreadPool(FixedAddress(judge.base_url), judge.model, judge), Budget(folder / "ledger", limits)
-    try:
-        with Ledger(folder / "ledger") as ledger:
-            flow = Flow(Inquiry(requests, judge, Keys(identity_of(judge)), ledger, **more), pool, budget)
-            return flow.run(), flow.tally
-    finally:
-        pool.close()
-        budget.close()
+    with Store(Ledger(folder / "ledger"), Claims(folder / "ledger")) as store:
+        job = JudgingJob(requests, judge, keys_of(judge), store, **more)
+        return ask_over_http(job, lambda: FixedAddress(judge.base_url), judge.model)
 
 
 def many(count: int, text: str = "Two.") -> list[Request]:
@@ -46,7 +40,7 @@ def many(count: int, text: str = "Two.") -> list[Request]:
 
 
 def expected(one: Request, judge: Judge) -> tuple[object, ...]:
-    return parse_answer(oracle(Keys(identity_of(judge)).prompt(one)), "judge", ("empathy", "safety"), 2)
+    return parse_answer(oracle(keys_of(judge).prompt(one)), "judge", ("empathy", "safety"), 2)
 
 
 def asked(calls: Path) -> Counter[str]:
@@ -125,33 +119,35 @@ def test_wrong_model_and_wrong_key(
     assert key not in str(raised.value)
 
 
-def test_one_poisoned_request_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modpo_hpc.judging.chat.control.FIRST_DELAY", 0.001)
+def test_one_poisoned_request_stops_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modpo_hpc.llm.retry.FIRST_DELAY", 0.001)
     requests = [*many(40), request(texts=("arsenic", "x")), request(texts=("y" * 30_000, "x")), *many(80)[40:]]
-    with counting_server(tmp_path, poison="arsenic", too_long=20_000) as (url, _):
-        judgments, tally = ask(tmp_path, requests, settings(url))
+    with counting_server(tmp_path, poison="arsenic", too_long=20_000, latency=0.01) as (url, _):
+        judge = settings(url, window=2, unanswered="unparsed")
+        judgments, tally = ask(tmp_path, requests, judge)
         poisoned, too_long = judgments[40], judgments[41]
         assert poisoned is not None
         assert poisoned.opinions[0] == Unparsed("given up after 6 tries: http 500: poisoned")
         assert too_long is not None
         assert "too long for the model" in too_long.opinions[0].reason  # type: ignore[union-attr]
         assert sum(tally.unparsed.values()) == 4
+        # unless that is wished, the shard is not done, and says so at its end
+        with pytest.raises(EndpointFailed, match=r"1 calls got no answer.*poisoned.*MODPO_JUDGE_UNANSWERED"):
+            ask(tmp_path / "strict", requests, settings(url, window=2))
+    assert len(list(entries(tmp_path / "strict" / "ledger"))) == 81
 
 
-def test_an_endpoint_that_is_down_ends_the_work_and_keeps_what_there_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("modpo_hpc.judging.chat.control.FIRST_DELAY", 0.001)
+def test_an_endpoint_that_is_down_ends_the_work_and_keeps_what_there_is(tmp_path: Path) -> None:
     requests = [*many(40), *[request(texts=("arsenic", str(number))) for number in range(60)]]
     with counting_server(tmp_path, poison="arsenic", latency=0.02) as (url, _):
-        with pytest.raises(JudgeFailed, match=r"the judge is failing.*Every answer so far is kept"):
-            ask(tmp_path, requests, settings(url, window=8))
+        with pytest.raises(EndpointFailed, match=r"no answer for 0.02 minutes.*Every answer so far is kept"):
+            ask(tmp_path, requests, settings(url, window=8, outage_minutes=0.02))
     assert len(list(entries(tmp_path / "ledger"))) == 40
 
 
 def test_the_spending_limit_stops_cleanly_and_is_never_passed(tmp_path: Path) -> None:
     with counting_server(tmp_path, latency=0.01) as (url, calls):
-        priced = settings(url, price={"read": 1.0, "written": 100.0}, max_usd=0.2)
+        priced = settings(url, price={"input": 1.0, "output": 100.0}, max_usd=0.2)
         with pytest.raises(SpendingLimit, match=r"spending limit of \$0.20.*not made"):
             ask(tmp_path, many(400), priced)
         spent = sum(entry.usage.usd for entry in entries(tmp_path / "ledger"))
@@ -176,33 +172,3 @@ def test_a_stop_brings_home_what_is_out(tmp_path: Path) -> None:
         taken = asked(calls)
         kept = list(entries(tmp_path / "ledger"))
         assert sum(taken.values()) == len(kept) > 0
-
-
-def test_two_at_once_share_the_budget(tmp_path: Path) -> None:
-    clock = [1000.0]
-    limits = Limits(requests_per_minute=600)
-    one, other = (Budget(tmp_path, limits, lambda: clock[0]) for _ in range(2))
-    granted = 0
-    for tick in range(600):
-        clock[0] += 0.1
-        granted += sum(budget.reserve(10, 0.0).granted for budget in ((one, other) if tick % 2 else (other, one)))
-    assert abs(granted - 600) <= 61
-    one.close()
-    other.close()
-
-
-def test_a_reservation_is_refunded_and_a_dead_process_has_spent_its_own(tmp_path: Path) -> None:
-    limits = Limits(max_usd=1.0)
-    budget = Budget(tmp_path, limits)
-    assert budget.reserve(100, 0.6).granted
-    assert not budget.reserve(100, 0.6).granted
-    budget.settle(100, 0.6, 10, 0.1)
-    assert budget.reserve(100, 0.6).granted
-    state = json.loads((tmp_path / "budget.json").read_text())
-    state["reserved"]["gone:1:2"] = 0.25
-    (tmp_path / "budget.json").write_text(json.dumps(state))
-    other = Budget(tmp_path, limits)
-    assert other.spent == pytest.approx(0.1 + 0.25)
-    assert not other.reserve(1, 0.1).granted
-    other.close()
-    budget.close()

@@ -42,9 +42,9 @@ def test_what_changes_an_answer_is_in_it(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"price": {"read": 1.0, "written": 2.0}},
+        {"price": {"input": 1.0, "output": 2.0}},
         {"window": 3},
-        {"max_usd": 3.0, "price": {"read": 1.0, "written": 2.0}},
+        {"max_usd": 3.0, "price": {"input": 1.0, "output": 2.0}},
         {"requests_per_minute": 3},
         {"tokens_per_minute": 3},
         {"executor": "ray"},

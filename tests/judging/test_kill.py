@@ -25,16 +25,15 @@ def test_actors_sit_on_all_nodes_of_the_cluster_that_the_address_names(
     from ray._private.state import actors
     from ray.cluster_utils import Cluster
 
-    from modpo_hpc.judging.chat.address import FixedAddress
-    from modpo_hpc.judging.chat.raypool import RayPool
-    from modpo_hpc.study.judging import Judge
+    from modpo_hpc.llm.endpoints import FixedAddress
+    from modpo_hpc.llm.raypool import RayPool
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-        pool = RayPool(lambda: FixedAddress("http://127.0.0.1:9/v1"), "m", Judge(kind="openai", model="m"), actors=4)
+        pool = RayPool(lambda: FixedAddress("http://127.0.0.1:9/v1"), 5.0, actors=4)
         assert ray.get_runtime_context().gcs_address == cluster.address
 
         def alive() -> list[Any]:

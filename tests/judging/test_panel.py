@@ -13,8 +13,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from modpo_hpc.cli.main import main
 from modpo_hpc.errors import InputError
-from modpo_hpc.judging.ledger import entries
 from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.llm.ledger import entries
 from modpo_hpc.report.results import read_results
 from modpo_hpc.report.robustness import certainty_section
 from modpo_hpc.run import Run
@@ -114,7 +114,7 @@ def test_rankings_of_a_panel_are_all_votes(tmp_path: Path) -> None:
 
 def test_the_plan_counts_the_calls_of_all_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     calls = {}
-    paid = {"kind": "openai", "model": "gpt-5", "price": {"read": 1.0, "written": 1.0}}
+    paid = {"kind": "openai", "model": "gpt-5", "price": {"input": 1.0, "output": 1.0}}
     for name, judge in (("one", paid), ("two", [paid, {**paid, "name": "again"}])):
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**worlds.study(), "judge": judge}))

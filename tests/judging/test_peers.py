@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from modpo_hpc.generation.machine import free_port
-from modpo_hpc.judging.chat.flow import JudgeFailed
-from modpo_hpc.judging.ledger import entries
 from modpo_hpc.judging.tasks import Unparsed
 from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.llm.client import EndpointFailed
+from modpo_hpc.llm.ledger import entries
 from modpo_hpc.shards import read_marker
 from modpo_hpc.study.judging import Judge
 from tests.judging import worlds
@@ -158,9 +158,7 @@ def test_litellm_too_small(tmp_path: Path, proxy: str) -> None:
 def test_litellm_down_or_busy(
     tmp_path: Path, proxy: str, monkeypatch: pytest.MonkeyPatch, model: str, kind: str
 ) -> None:
-    monkeypatch.setattr("modpo_hpc.judging.chat.control.FIRST_DELAY", 0.001)
-    monkeypatch.setattr("modpo_hpc.judging.chat.control.LONGEST_DELAY", 0.01)
-    monkeypatch.setitem(__import__("modpo_hpc.judging.chat.control").judging.chat.control.LIMITS, "rate", 6)
-    with pytest.raises(JudgeFailed, match=f"x {kind}"):
-        ask(tmp_path, many(30), Judge(kind="openai", model=model, base_url=proxy, window=8))
+    monkeypatch.setattr("modpo_hpc.llm.retry.FIRST_DELAY", 0.01)
+    with pytest.raises(EndpointFailed, match=f"x {kind}"):
+        ask(tmp_path, many(30), Judge(kind="openai", model=model, base_url=proxy, window=8, outage_minutes=0.03))
     assert not list(entries(tmp_path / "ledger"))

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.judging.ledger import entries
 from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.llm.ledger import entries
 from modpo_hpc.run import Run
 from modpo_hpc.shards import marker_path, read_marker
 from tests.judging import worlds

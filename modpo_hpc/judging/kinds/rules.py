@@ -8,18 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from modpo_hpc.judging.kinds.kind import LocalJudge
 from modpo_hpc.judging.tasks import Request
 from modpo_hpc.sandbox import judge as sandbox
+from modpo_hpc.study.judging import Judge
 
 _SIDE = {1: "A", 0: "tie", -1: "B"}
 
 
-class RuleJudge:
-    """Answers many requests at once; those on one question share the arithmetic."""
+class RuleJudge(LocalJudge):
+    """No model, no network. Requests on one question share the arithmetic."""
 
-    identity: Mapping[str, Any] = {"judge": "rules", "rules": sandbox.rules_fingerprint()}
+    name = "rules"
+    simulated = True
 
-    def answer(self, requests: Sequence[Request]) -> list[str]:
+    def identity(self, settings: Judge) -> Mapping[str, Any]:
+        return {"judge": "rules", "rules": sandbox.rules_fingerprint()}
+
+    def answer(self, requests: Sequence[Request], settings: Judge) -> list[str]:
         """One raw answer for each request, in order."""
         groups: dict[tuple[Any, ...], list[int]] = {}
         for number, request in enumerate(requests):
