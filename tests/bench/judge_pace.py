@@ -23,16 +23,17 @@ from statistics import median
 from typing import Any
 
 import httpx
-from modpo_hpc.judging.chat.flow import Flow
-from modpo_hpc.judging.chat.wire import Call, Dialect, first_messages, request_body
-from modpo_hpc.judging.inquiry import Inquiry
 
+from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.judges import keys_of
+from modpo_hpc.judging.kinds.chat import ask_over_http, chat_api
 from modpo_hpc.judging.tasks import Request, answer_schema
-from modpo_hpc.llm.budget import Budget, Limits
+from modpo_hpc.llm.chat import ChatPayload, first_messages
+from modpo_hpc.llm.claims import Claims
 from modpo_hpc.llm.endpoints import FixedAddress
 from modpo_hpc.llm.ledger import Ledger
-from modpo_hpc.llm.pool import Pool, ThreadPool
+from modpo_hpc.llm.store import Store
+from modpo_hpc.study.endpoint import Price
 from modpo_hpc.study.judging import Judge
 from tests.bench.latency_server import latency_server
 from tests.judging.worlds import request
@@ -51,7 +52,8 @@ def main() -> None:
     with latency_server(LATENCY, AT_ONCE) as url:
         judge = Judge(kind="openai", model="m", base_url=url, max_tokens=32, window=AT_ONCE)
         ways: dict[str, tuple[Callable[[Judge, list[Request]], Pace], int]] = {
-            "inline": (inline, arguments.calls),
+            "inline": (ours, arguments.calls),
+            "limited": (limited, arguments.calls),
             "one_at_a_time": (one_at_a_time, 50),
         }
         if not arguments.without_ray:
@@ -66,24 +68,25 @@ def main() -> None:
                 print(f"round {turn + 1} {name}: {pace.steady:.1f} calls/s ({pace.whole:.1f} in all)", flush=True)
         server = httpx.get(f"{url.removesuffix('/v1')}/stats", trust_env=False).json()
     middle = {name: round(median(one.steady for one in paces), 2) for name, paces in measured.items()}
-    ours = [name for name in ("inline", "ray_actors") if name in middle]
+    mine = [name for name in ("inline", "limited", "ray_actors") if name in middle]
     others = [name for name in ("one_at_a_time", "ray_data_http") if name in middle]
     print(
         json.dumps(
             {
                 "name": "judge_pace",
                 "ratios": {
-                    **{f"{name}_to_ideal": round(middle[name] / ideal, 4) for name in ours},
-                    **{f"ours_to_{name}": round(middle[ours[-1]] / middle[name], 2) for name in others},
+                    **{f"{name}_to_ideal": round(middle[name] / ideal, 4) for name in mine},
+                    "limited_to_unlimited": round(middle["limited"] / middle["inline"], 4),
+                    **{f"ours_to_{name}": round(middle[mine[-1]] / middle[name], 2) for name in others},
                 },
                 "calls_per_second": {"ideal": ideal, **middle},
                 "calls_per_second_in_all": {
-                    name: round(median(one.whole for one in measured[name]), 2) for name in ours
+                    name: round(median(one.whole for one in measured[name]), 2) for name in mine
                 },
                 "seconds_to_first_answer": {
-                    name: round(median(one.first for one in measured[name]), 2) for name in ours
+                    name: round(median(one.first for one in measured[name]), 2) for name in mine
                 },
-                "cpu_ms_a_call": {name: round(median(one.cpu_ms for one in measured[name]), 3) for name in ours},
+                "cpu_ms_a_call": {name: round(median(one.cpu_ms for one in measured[name]), 3) for name in mine},
                 "server": {"cpu_ms_a_call": round(1e3 * server["cpu_seconds"] / server["calls"], 3), **server},
                 "settings": {
                     "latency_s": LATENCY,
@@ -107,33 +110,34 @@ class Pace:
     cpu_ms: float = 0.0
 
 
-def flow(judge: Judge, requests: list[Request], make_pool: Callable[[], Pool]) -> Pace:
-    """Ours, with a ledger on disk."""
+def ours(judge: Judge, requests: list[Request]) -> Pace:
+    """Ours, with a ledger, claims and a budget on disk."""
     heard: list[float] = []
     start, cpu = time.monotonic(), time.process_time()
-    pool = make_pool()
-    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder)) as ledger:
-        inquiry = Inquiry(
-            requests, judge, keys_of(judge), ledger, on_judgment=lambda *_: heard.append(time.monotonic())
-        )
-        judgments = Flow(inquiry, pool, Budget(Path(folder), Limits())).run()
+    with tempfile.TemporaryDirectory() as name, Store(Ledger(Path(name)), Claims(Path(name))) as store:
+        job = JudgingJob(requests, judge, keys_of(judge), store, on_judgment=lambda *_: heard.append(time.monotonic()))
+        url = judge.base_url
+        judgments, _ = ask_over_http(job, lambda: FixedAddress(url), "m")
     count, whole = len(requests), time.monotonic() - start
     cpu_ms = 1e3 * (time.process_time() - cpu) / count
-    pool.close()
     assert all(judgments)
     begin, end = count // 10, count - 2 * AT_ONCE
     return Pace((end - begin) / (heard[end] - heard[begin]), count / whole, heard[0] - start, cpu_ms)
 
 
-def inline(judge: Judge, requests: list[Request]) -> Pace:
-    return flow(judge, requests, lambda: ThreadPool(FixedAddress(judge.base_url), "m", judge))
+def limited(judge: Judge, requests: list[Request]) -> Pace:
+    """Ours with every limit on, none of which binds."""
+    limits = {
+        "max_usd": 1e6,
+        "requests_per_minute": 10**7,
+        "tokens_per_minute": 10**10,
+        "price": Price(input=1.0, output=10.0),
+    }
+    return ours(judge.model_copy(update=limits), requests)
 
 
 def over_ray(judge: Judge, requests: list[Request]) -> Pace:
-    from modpo_hpc.llm.raypool import RayPool
-
-    url = judge.base_url
-    return flow(judge, requests, lambda: RayPool(lambda: FixedAddress(url), "m", judge, actors=2))
+    return ours(judge.model_copy(update={"executor": "ray", "actors": 2}), requests)
 
 
 def warm_up_ray() -> None:
@@ -145,9 +149,9 @@ def warm_up_ray() -> None:
 
 
 def bodies(judge: Judge, requests: list[Request]) -> list[dict[str, Any]]:
-    keys = keys_of(judge)
-    calls = [Call(0, b"", first_messages(keys.prompt(one)), answer_schema(one)) for one in requests]
-    return [request_body("m", judge, Dialect(), call) for call in calls]
+    keys, api = keys_of(judge), chat_api(judge, "m")
+    payloads = [ChatPayload(first_messages(keys.prompt(one)), answer_schema(one)) for one in requests]
+    return [api.request(api.call(number, b"", payload)) for number, payload in enumerate(payloads)]
 
 
 def one_at_a_time(judge: Judge, requests: list[Request]) -> Pace:
