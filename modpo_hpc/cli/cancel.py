@@ -16,6 +16,7 @@ def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.launch.commands import SlurmSilent, require_slurm
     from modpo_hpc.launch.repair import cancel, select_jobs
     from modpo_hpc.launch.state import take_snapshot
+    from modpo_hpc.launch.submissions import record_goal
     from modpo_hpc.launch.transaction import transaction
     from modpo_hpc.pipeline import stage_named
     from modpo_hpc.run import Run
@@ -34,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     with transaction(the_run) as snapshot:
         jobs = select_jobs(snapshot, arguments.stage, arguments.shards)
         ended = cancel(snapshot, jobs, "asked")
+        if not arguments.stage and snapshot.journal.goal:
+            record_goal(the_run, ())  # whoever tends the run hands in nothing more
     if hidden := [one for states in snapshot.shards.values() for one in states.values() if one.state == "unknown"]:
         print(f"{len(hidden)} shards have jobs that are not of this cluster, or not this run's: they were left alone")
     if not ended:

@@ -119,6 +119,7 @@ def as_json(
         "stages": [asdict(row) for row in rows],
         "assumptions": assumed,
         "cautions": cautions,
+        "packs": {row.stage: pack for row, pack in _packs(rows, profile)},
         "accounts": accounts,
         "total": {**total, "price_of_gpus": total["gpu_hours"] * profile.prices.gpu_hour},
     }
@@ -191,6 +192,11 @@ def render(
             console.print(
                 f"[yellow]{row.stage}: longer than its limit of {row.allocation.minutes} min; it will be requeued[/]"
             )
+    for row, pack in _packs(rows, profile):
+        console.print(
+            f"{row.stage}: start-up is much of a shard's time; stages: {{{row.stage}: {{pack: {pack}}}}} pays "
+            f"it once for {pack} shards"
+        )
     for caution in cautions:
         console.print(f"[yellow]{caution}[/]")
     console.print(
@@ -199,6 +205,19 @@ def render(
     )
     for sentence in assumed:
         console.print(f"[dim]- {sentence}[/]")
+
+
+def _packs(rows: list[StagePlan], profile: Profile) -> list[tuple[StagePlan, int]]:
+    """Stages of which a job should make several shards, and how many."""
+    from modpo_hpc.launch.efficiency import proposed_pack
+
+    start_up, found = profile.speeds.startup_seconds, []
+    for row in rows:
+        work = row.seconds_per_shard if row.measured else row.seconds_per_shard - start_up
+        pack = proposed_pack(row.left, work, start_up, row.allocation.throttle)
+        if pack > 1 and pack != row.allocation.pack and row.allocation.launcher == "python":
+            found.append((row, pack))
+    return found
 
 
 def _resources(row: StagePlan) -> str:

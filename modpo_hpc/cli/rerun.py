@@ -197,7 +197,7 @@ def on_slurm(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> i
         if not planned.work and not planned.cancel:
             return _nothing(arguments)
         check_with_slurm(the_run, profile, planned.work, changes)
-        outcome = apply(snapshot, profile, planned, changes, render_submission, "rerun")
+        outcome = apply(snapshot, profile, planned, changes, render_submission)
     if outcome.cancelled:
         print(f"taken out of the queue, replaced by these: {len(outcome.cancelled)} jobs")
     return told_what_is_held_back(outcome, the_run.root)

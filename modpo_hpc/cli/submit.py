@@ -74,13 +74,12 @@ def chosen_stages(until: str | None, only: str | None) -> tuple[Stage, ...]:
     return with_needs(until) if until else STAGES
 
 
-def submit(
-    folder: str | Path, study: Study, profile: Profile, stages: Sequence[Stage], show: bool = True, why: str = "submit"
-) -> Outcome:
+def submit(folder: str | Path, study: Study, profile: Profile, stages: Sequence[Stage], show: bool = True) -> Outcome:
     """Hand in what is missing of ``stages`` and neither done nor queued."""
     from modpo_hpc.launch.repair import missing_work, plan_repair
     from modpo_hpc.launch.slurm import check_with_slurm
     from modpo_hpc.launch.state import take_snapshot
+    from modpo_hpc.launch.submissions import record_goal
     from modpo_hpc.launch.transaction import apply, transaction
     from modpo_hpc.run import Run
 
@@ -89,7 +88,10 @@ def submit(
     check_with_slurm(envisaged.run, profile, work)
     with transaction(Run.create(folder, study)) as snapshot:
         planned = plan_repair(snapshot, missing_work(snapshot, stages))
-        return apply(snapshot, profile, planned, on_submit=render_submission if show else lambda _: None, why=why)
+        asked = {*snapshot.journal.goal, *(stage.name for stage in stages)}
+        if asked != set(snapshot.journal.goal):
+            record_goal(snapshot.run, sorted(asked))
+        return apply(snapshot, profile, planned, on_submit=render_submission if show else lambda _: None)
 
 
 def told_what_is_held_back(outcome: Outcome, folder: str | Path) -> int:

@@ -117,10 +117,13 @@ def read_steps(text: str) -> list[Step]:
     return steps
 
 
+def start_of(since: float) -> str:
+    """Since when sacct is to look: without that, it looks no further back than midnight."""
+    return datetime.fromtimestamp(since - 3600).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _sacct(options: Sequence[str], jobs: Sequence[str], since: float, fields: Sequence[str]) -> str | None:
-    # Without a start sacct looks no further back than midnight.
-    start = datetime.fromtimestamp(since - 3600).strftime("%Y-%m-%dT%H:%M:%S")
-    which = (f"--starttime={start}", f"--jobs={','.join(jobs)}", f"--format={','.join(fields)}")
+    which = (f"--starttime={start_of(since)}", f"--jobs={','.join(jobs)}", f"--format={','.join(fields)}")
     try:
         return call("sacct", "--noheader", "--parsable2", *options, *which, timeout=SACCT_SECONDS)
     except SlurmError:

@@ -85,9 +85,9 @@ class Submitter:
         profile: Profile,
         on_submit: Callable[[Submission], None] = lambda _: None,
         facts: cluster.ClusterFacts | None = None,
-        why: str = "",
+        why: Mapping[str, str] | None = None,
     ) -> None:
-        self.run, self.profile, self._on_submit, self._why = run, profile, on_submit, why
+        self.run, self.profile, self._on_submit, self._why = run, profile, on_submit, why or {}
         self._facts = facts or cluster.ask_facts(patience=commands.PATIENCE_SECONDS)
         self._array_size = min(profile.limits.array_size, self._facts.max_array_size)
         self._learned = read_journal(run).learned
@@ -192,7 +192,7 @@ class Submitter:
             cluster=self._facts.name,
             throttle=throttle,
             pack=allocation.pack,
-            why=self._why,
+            why=self._why.get(work.stage, ""),
         )
         script = folder / "batch.sh"
         with atomic_file(folder / "tasks.json", "w") as stream:

@@ -2,7 +2,7 @@
 and the next one puts right what a command that died has left half-done.
 
 A row each: ``intent`` before sbatch and ``submitted`` after it (or ``abandoned``, when Slurm refused), ``cancelling``
-and ``cancelled``, and ``learned``: what a stage has been found to need.
+and ``cancelled``, ``learned``: what a stage has been found to need, and ``goal``: the stages that are asked for.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ class QueueJournal:
 
     ``intents`` are all calls of sbatch by their comment, without a job; ``unfinished`` those of them whose end is not
     known. ``cancelled`` is job -> why; ``half_cancelled`` the jobs whose cancel may not have reached Slurm -> why.
+    ``goal`` are the stages that were asked for.
     """
 
     submissions: tuple[Submission, ...] = ()
@@ -94,6 +95,7 @@ class QueueJournal:
     unfinished: tuple[str, ...] = ()
     half_cancelled: dict[str, str] = field(default_factory=dict)
     learned: dict[str, Learned] = field(default_factory=dict)
+    goal: tuple[str, ...] = ()
 
     @property
     def since(self) -> float:
@@ -121,6 +123,7 @@ def read_journal(run: Run) -> QueueJournal:
     intents: dict[str, Submission] = {}
     unfinished: dict[str, None] = {}
     learned: dict[str, Learned] = {}
+    goal: tuple[str, ...] = ()
     for row in _rows(run.root / FOLDER / JOURNAL):
         event = row.pop("event")
         if event in ("submitted", "intent"):
@@ -140,10 +143,12 @@ def read_journal(run: Run) -> QueueJournal:
         elif event == "cancelled":
             cancelled |= dict.fromkeys(row["jobs"], row["why"])
             half = {job: why for job, why in half.items() if job not in row["jobs"]}
+        elif event == "goal":
+            goal = tuple(row["stages"])
         elif event == "learned":
             stage = row.pop("stage")
             learned[stage] = Learned(**{**row, "exclude": tuple(row["exclude"])})
-    return QueueJournal(tuple(submissions), cancelled, intents, tuple(unfinished), half, learned)
+    return QueueJournal(tuple(submissions), cancelled, intents, tuple(unfinished), half, learned, goal)
 
 
 def record_intent(run: Run, submission: Submission) -> None:
@@ -171,6 +176,11 @@ def record_cancel(run: Run, jobs: Sequence[str], why: str, done: bool) -> None:
 def record_learned(run: Run, stage: str, learned: Learned) -> None:
     """Write down what ``stage`` needs from now on."""
     _append(run, {"event": "learned", "stage": stage, **asdict(learned)})
+
+
+def record_goal(run: Run, stages: Sequence[str]) -> None:
+    """Write down which stages are asked for, so that whoever tends the run hands in the rest of them."""
+    _append(run, {"event": "goal", "stages": list(stages)})
 
 
 def keep_profile(run: Run, profile: Profile) -> None:

@@ -60,7 +60,7 @@ def apply(
     planned: repair.Repair,
     changes: Mapping[str, Change] | None = None,
     on_submit: Callable[[Submission], None] = lambda _: None,
-    why: str = "",
+    why: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Carry out ``planned``: all of the new jobs first, then out with what they replace.
 

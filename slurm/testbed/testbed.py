@@ -108,7 +108,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={dbd_port}
 AccountingStoragePass={folder}/run/munge.socket
 AccountingStorageTRES=gres/gpu"""
-ACCOUNTS_ENFORCED = "\nAccountingStorageEnforce=associations"
+ACCOUNTS_ENFORCED = "\nAccountingStorageEnforce=limits"
 SLURMDBD_CONF = """\
 AuthType=auth/munge
 AuthInfo=socket={folder}/run/munge.socket
@@ -412,7 +412,11 @@ def main() -> int:
     parser.add_argument("--max-array-size", type=int, default=1001)
     parser.add_argument("--min-job-age", type=int, default=300, help="seconds for which squeue remembers a job")
     parser.add_argument("--no-accounting", action="store_true", help="no database, so no sacct")
-    parser.add_argument("--enforce-accounts", action="store_true", help="refuse jobs without an account of the user's")
+    parser.add_argument(
+        "--enforce-accounts",
+        action="store_true",
+        help="refuse jobs without an account of the user's, or beyond its limits",
+    )
     parser.add_argument("--cgroups", action="store_true", help="memory limits by the kernel (root, cgroup v1)")
     arguments = vars(parser.parse_args())
     action, accounting = arguments.pop("action"), not arguments.pop("no_accounting")

@@ -71,7 +71,8 @@ class FakeSlurm:
     def _answer(self, command: tuple[str, ...], options: dict[str, object]) -> str:
         program, *words = command
         if program == "sbatch":
-            text = str(options.get("input") or "") if "--test-only" in words else Path(words[-1]).read_text()
+            given = "".join(f"#SBATCH {word}\n" for word in words if word.startswith("--comment="))
+            text = given + str(options.get("input") or "") if options.get("input") else Path(words[-1]).read_text()
             return self._sbatch(text, "--test-only" in words)
         if program == "squeue":
             wanted = next((word.partition("=")[2].split(",") for word in words if word.startswith("--jobs=")), None)

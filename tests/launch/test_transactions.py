@@ -99,6 +99,15 @@ def with_a_failure(desk: Desk) -> None:
     desk.slurm.arrays[stranger].options["output"] = "/nowhere/x"
 
 
+def fail_with(desk: Desk, stage: str, shard: str, error: str) -> None:
+    """The newest job of the shard ends badly, and its attempt says so."""
+    number, log = claim_attempt(desk.run.logs, stage, shard)
+    log.write_text(error)
+    attempt = Attempt(stage, shard, number, desk.job(stage, shard), 0, "n1", 1, 0.0, 1.0, "failed", None, error)
+    log.with_suffix(".json").write_text(json.dumps(asdict(attempt)))
+    desk.slurm.end(desk.job(stage, shard), "FAILED")
+
+
 EXPECTED = {("responses", "1"), ("rankings", "0"), ("rankings", "1")} | {
     ("pairs", one) for one in load_study(STUDY[0]).criteria.rank
 }

@@ -1,0 +1,97 @@
+"""``modpo efficiency``: what the jobs of a run used of what they asked for, and a profile that fits that."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modpo_hpc.cli.arguments import quoted
+
+if TYPE_CHECKING:
+    from modpo_hpc.launch.efficiency import Efficiency
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="DIR", help="run directory")
+    parser.add_argument("--write-profile", type=Path, metavar="FILE", help="the run's profile with what was measured")
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.errors import IncompleteError, InputError
+    from modpo_hpc.launch.efficiency import ask_usage, efficiencies, fitted, totals
+    from modpo_hpc.launch.profile import Profile
+    from modpo_hpc.launch.state import take_snapshot
+    from modpo_hpc.launch.submissions import kept_profile
+    from modpo_hpc.run import Run
+
+    the_run = Run.open(arguments.run_dir)
+    profile = kept_profile(the_run) or Profile()
+    snapshot = take_snapshot(the_run)
+    rows = efficiencies(snapshot, ask_usage(snapshot), profile.prices.gpu_hour)
+    if not rows:
+        raise IncompleteError(f"no job of {the_run.root} has run yet. Where it stands: modpo status {the_run.root}")
+    if arguments.write_profile:
+        import yaml
+
+        if arguments.write_profile.exists():
+            raise InputError(
+                "this file is there already", file=arguments.write_profile, remedy="Give another name, or move it away."
+            )
+        fields = fitted(profile, rows, snapshot).model_dump(mode="json", exclude_defaults=True)
+        arguments.write_profile.write_text(
+            f"# Memory and time as measured in the run {the_run.root.name}, with a margin.\n"
+            + yaml.safe_dump(fields, sort_keys=False),
+            encoding="utf-8",
+        )
+    if arguments.json:
+        print(json.dumps({"stages": [asdict(row) for row in rows], "total": totals(rows)}))
+        return 0
+    render(rows, profile.prices.currency)
+    if arguments.write_profile:
+        print(f"wrote it; the next submit takes it with --profile {quoted(arguments.write_profile)}")
+    return 0
+
+
+def render(rows: list[Efficiency], currency: str) -> None:
+    """A row a stage, used of asked; the hours below it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from modpo_hpc.cli.progress import duration
+    from modpo_hpc.launch.efficiency import totals
+
+    table = Table(box=None, pad_edge=False)
+    gpus = any(row.gpu_hours for row in rows)
+    columns = ["stage", "jobs", "memory", "of GB", "CPU", "time", "of", "waited", "hours", "wasted"]
+    for column in [*columns, *(["GPU", "GPU-h", currency] if gpus else [])]:
+        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.stage,
+            str(row.jobs),
+            f"{row.memory_gb:.2f}" if row.memory_gb is not None else "",
+            f"{row.asked_gb:g}",
+            f"{row.cpu_share:.0%}" if row.cpu_share is not None else "",
+            duration(row.seconds),
+            duration(row.asked_seconds),
+            duration(row.waited) if row.waited is not None else "",
+            f"{row.hours:.2f}",
+            f"{row.wasted_hours:.2f}" if row.wasted_hours else "",
+            *(
+                [
+                    f"{row.gpu_share:.0%}" if row.gpu_share is not None else "",
+                    f"{row.gpu_hours:.2f}",
+                    f"{row.price:.2f}",
+                ]
+                if gpus
+                else []
+            ),
+        )
+    Console().print(table)
+    total = totals(rows)
+    hours = f"{total['hours']:.2f} hours, {total['wasted_hours']:.2f} of them wasted"
+    print(f"{total['gb_hours']:.2f} GB-hours asked, {hours}")

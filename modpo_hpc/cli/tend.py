@@ -1,0 +1,219 @@
+"""``modpo tend``: stay with a run until it is done: hand in what there is room for, mend what can be mended."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from modpo_hpc.cli.arguments import quoted
+
+if TYPE_CHECKING:
+    from modpo_hpc.launch.profile import Profile
+    from modpo_hpc.launch.tend import Round
+    from modpo_hpc.run import Run
+
+LAST_STATE, LOCK = "tend.json", "tend.lock"
+AWAY = "Slurm is away"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="DIR", help="run directory that was submitted")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--once", action="store_true", help="one round, for a line in cron")
+    how.add_argument("--slurm", action="store_true", help="hand in a small job that tends, and end")
+    how.add_argument("--dry-run", action="store_true", help="say what a round would do; change nothing")
+    parser.add_argument("--every", type=int, default=60, metavar="SECONDS", help="between rounds (default: 60)")
+    parser.add_argument("--profile", metavar="P", help="another cluster profile than that of the last submit")
+    parser.add_argument("--mail", metavar="ADDRESS", help="tell this address of a change of state")
+    parser.epilog = "MODPO_WEBHOOK in the environment: a URL that gets the same as JSON."
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.errors import InputError
+    from modpo_hpc.launch.profile import load_profile
+    from modpo_hpc.launch.submissions import kept_profile
+    from modpo_hpc.run import Run
+
+    the_run = Run.open(arguments.run_dir)
+    profile = load_profile(arguments.profile) if arguments.profile else kept_profile(the_run)
+    if profile is None:
+        raise InputError(
+            "this run was never submitted", file=the_run.root, remedy="Start with: modpo submit STUDY --run DIR"
+        )
+    if arguments.slurm:
+        return hand_in_itself(the_run, profile, arguments)
+    if arguments.dry_run:
+        return dry_run(the_run, profile)
+    return tend(the_run, profile, arguments)
+
+
+def tend(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
+    """Round after round until the run is complete or waits for a person; exit codes 0, 1, and 3 where it goes on."""
+    import fcntl
+
+    from modpo_hpc.cli.submit import render_submission
+    from modpo_hpc.errors import InputError
+    from modpo_hpc.launch.commands import SlurmSilent
+    from modpo_hpc.launch.submissions import FOLDER
+    from modpo_hpc.launch.tend import tend_once
+
+    stopped: list[int] = []
+    if os.environ.get("SLURM_JOB_ID"):
+        signal.signal(signal.SIGUSR1, lambda number, _: stopped.append(number))
+    with open(the_run.root / FOLDER / LOCK, "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another modpo tend is with {the_run.root}")
+            return 0
+        while True:
+            try:
+                found = tend_once(the_run, profile, render_submission)
+                say(found)
+                state = found.state
+                tell(the_run, state, words_of(the_run, found), arguments.mail)
+            except SlurmSilent as error:
+                state = "going on"
+                print(f"{time.strftime('%H:%M:%S')} {AWAY}: {error}", file=sys.stderr, flush=True)
+                tell(the_run, AWAY, f"{the_run.root.name}: {AWAY}; it is asked again", arguments.mail)
+            except InputError as error:
+                tell(the_run, "needs you", f"{the_run.root.name}: {error}", arguments.mail)
+                raise
+            if state != "going on":
+                return 1 if state == "needs you" else 0
+            if arguments.once:
+                return 3
+            if stopped or _pause(arguments.every, stopped):
+                return requeue_itself()
+
+
+def _pause(seconds: float, stopped: list[int]) -> bool:
+    for _ in range(max(1, round(seconds))):
+        if stopped:
+            return True
+        time.sleep(1)
+    return bool(stopped)
+
+
+def say(found: Round) -> None:
+    """One line a remedy, and one for what could not be handed in yet."""
+    clock = time.strftime("%H:%M:%S")
+    for stage, change in found.remedies.items():
+        mine = [one for one in found.mended if one.state.stage == stage]
+        causes = ", ".join(sorted({one.cause for one in mine}))
+        asks = [
+            f"{change.memory_gb:g} GB" if change.memory_gb else "",
+            f"{change.minutes} min" if change.minutes else "",
+        ]
+        asks += [f"not on {', '.join(change.exclude)}" if change.exclude else ""]
+        more = ", ".join(filter(None, asks))
+        print(f"{clock} {stage}: {len(mine)} again ({causes}){': ' * bool(more)}{more}", flush=True)
+    if found.outcome.held_back:
+        print(f"{clock} {found.outcome.held_back}", flush=True)
+
+
+def words_of(the_run: Run, found: Round) -> str:
+    """The state of the run in a sentence or two, for a mail."""
+    words = f"{the_run.root.name}: {found.state}, {found.done} of {found.total} shards done."
+    for one in found.left[:5]:
+        words += f"\n{one.state.stage} {one.state.shard}: {one.cause}: {one.words}"
+    if found.left:
+        words += f"\nWhy, and what to do: modpo triage {quoted(the_run.root)}"
+    if found.state == "nothing asked for":
+        words = (
+            f"{the_run.root.name}: nothing is asked for, since the run was cancelled as a whole. modpo submit goes on."
+        )
+    return words + (f"\nmodpo results {quoted(the_run.root)}" if found.state == "complete" else "")
+
+
+def tell(the_run: Run, state: str, words: str, address: str | None) -> None:
+    """Tell the user of ``state``, if it is another than the last one; what cannot be delivered stops nothing."""
+    from modpo_hpc.launch.notices import post, send_mail
+    from modpo_hpc.launch.submissions import FOLDER
+    from modpo_hpc.shards import atomic_file
+
+    path = the_run.root / FOLDER / LAST_STATE
+    try:
+        last = json.loads(path.read_bytes())["state"]
+    except (FileNotFoundError, ValueError, KeyError):
+        last = "going on"
+    if state == last:
+        return
+    with atomic_file(path, "w") as stream:
+        json.dump({"state": state, "at": time.time()}, stream)
+    print(f"{time.strftime('%H:%M:%S')} {words}", flush=True)
+    for problem in (
+        send_mail(address, f"modpo {the_run.root.name}: {state}", words) if address else None,
+        post(os.environ.get("MODPO_WEBHOOK"), {"run": str(the_run.root), "state": state, "text": words}),
+    ):
+        if problem:
+            print(problem, file=sys.stderr, flush=True)
+
+
+def dry_run(the_run: Run, profile: Profile) -> int:
+    """What a round would do."""
+    from modpo_hpc.cli.submit import print_plan
+    from modpo_hpc.launch import cluster
+    from modpo_hpc.launch.commands import SlurmSilent, require_slurm
+    from modpo_hpc.launch.state import take_snapshot
+    from modpo_hpc.launch.tend import plan_round
+
+    require_slurm()
+    snapshot = take_snapshot(the_run)
+    if snapshot.silent:
+        raise SlurmSilent(snapshot.silent)
+    found, planned = plan_round(snapshot, cluster.partitions(), profile)
+    say(found)
+    print(words_of(the_run, found))
+    print_plan(snapshot, profile, planned, found.remedies)
+    return 0
+
+
+def hand_in_itself(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
+    """A job that tends: one CPU, requeued by itself at its time limit. A second one is not handed in."""
+    import shlex
+
+    from modpo_hpc.launch import cluster, commands, squeue
+    from modpo_hpc.launch.slurm import comment_prefix
+    from modpo_hpc.launch.submissions import locked
+
+    commands.require_slurm()
+    comment = f"{comment_prefix(the_run)}tend"
+    with locked(the_run):
+        if there := [line for line in squeue.ask_queue_of_user() if line.comment == comment and line.alive]:
+            print(f"job {there[0].job} tends {the_run.root} already")
+            return 0
+        limit = cluster.partitions().get(profile.partition or "", 1440.0)
+        words = [profile.python or shlex.quote(sys.executable), "-m modpo_hpc tend", quoted(the_run.root)]
+        words += ["--every", str(arguments.every), *(["--mail", quoted(arguments.mail)] if arguments.mail else [])]
+        modules = [f"module load {shlex.quote(one)}" for one in profile.modules]
+        script = "\n".join(["#!/bin/bash", *modules, *profile.setup, f"exec {' '.join(words)}"])
+        wanted = {
+            "partition": profile.partition,
+            "account": profile.account,
+            "qos": profile.qos,
+            "wckey": profile.wckey,
+        }
+        text = commands.call(
+            "sbatch", "--parsable", f"--comment={comment}", f"--job-name=tend.{the_run.root.name}", "--requeue",
+            "--ntasks=1", "--cpus-per-task=1", "--mem=1G", f"--time={int(min(limit, 1440.0))}", "--signal=B:USR1@120",
+            "--open-mode=append", f"--output={the_run.logs / 'tend.out'}",
+            *(f"--{name}={value}" for name, value in wanted.items() if value),
+            text_in=script, patience=commands.PATIENCE_SECONDS,
+        )  # fmt: skip
+    print(f"job {text.strip().partition(';')[0]} tends {the_run.root}; its log: {the_run.logs / 'tend.out'}")
+    return 0
+
+
+def requeue_itself() -> int:
+    """Back into the queue: the time limit of this job is near."""
+    from modpo_hpc.launch import commands
+
+    commands.call("scontrol", "requeue", os.environ["SLURM_JOB_ID"], patience=60)
+    time.sleep(60)  # Slurm ends this job; to leave before would look like a failure
+    return 3

@@ -1,0 +1,202 @@
+"""What the jobs of a run used of what they asked for: a row a stage, and requests that fit what was measured."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modpo_hpc.launch.commands import SlurmError, call
+from modpo_hpc.launch.fields import count_of, instant, megabytes_of, seconds_of
+from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS, Profile
+from modpo_hpc.launch.sacct import SACCT_SECONDS, start_of
+from modpo_hpc.launch.state import Snapshot
+
+USAGE_FIELDS = (
+    "JobID", "State", "ElapsedRaw", "TotalCPU", "MaxRSS", "ReqMem", "TimelimitRaw", "Submit", "Start", "AllocTRES",
+    "TRESUsageInAve", "JobName",
+)  # fmt: skip
+MEMORY_MARGIN, MEMORY_FLOOR_GB = 1.3, 0.25
+TIME_MARGIN = 2.0
+SHORT_TASK_SECONDS = 900.0
+START_UP_SHARE = 0.2
+"""From this share of a shard's time on it is worth paying the start-up once for several."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one life of a job took: memory in GB, seconds, CPU seconds, GPU utilization in per cent if it was kept."""
+
+    job: str
+    state: str
+    seconds: int
+    cpu_seconds: float
+    memory_gb: float | None
+    asked_gb: float | None
+    asked_seconds: float | None
+    waited: float | None
+    cpus: int
+    gpus: int
+    gpu_percent: float | None
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """One row: the largest and the usual beside what was asked. ``wasted_hours`` are hours of jobs that made nothing,
+    ``gb_hours`` memory asked times time held."""
+
+    stage: str
+    jobs: int
+    memory_gb: float | None
+    asked_gb: float
+    cpu_share: float | None
+    gpu_share: float | None
+    seconds: float
+    asked_seconds: float
+    waited: float | None
+    hours: float
+    wasted_hours: float
+    gpu_hours: float
+    gb_hours: float
+    price: float
+
+
+def ask_usage(snapshot: Snapshot) -> list[Usage]:
+    """What sacct kept of the run's jobs; empty where no accounts are kept."""
+    jobs = sorted({one.job for one in snapshot.journal.submissions if one.job not in snapshot.unseen}, key=int)
+    if not jobs:
+        return []
+    which = (f"--starttime={start_of(snapshot.journal.since)}", f"--jobs={','.join(jobs)}", "--duplicates")
+    try:
+        text = call(
+            "sacct", "--noheader", "--parsable2", *which, f"--format={','.join(USAGE_FIELDS)}", timeout=SACCT_SECONDS
+        )
+    except SlurmError:
+        return []
+    return read_usage(text)
+
+
+def read_usage(text: str) -> list[Usage]:
+    """Lines of sacct with USAGE_FIELDS: a job, and below it its steps, of which the largest memory counts."""
+    found: list[Usage] = []
+    for line in text.splitlines():
+        job, state, seconds, cpu, rss, asked, limit, submit, start, tres, used, _ = line.split("|", 11)
+        if "." in job:
+            if found and found[-1].job == job.partition(".")[0]:
+                found[-1] = _with_step(found[-1], megabytes_of(rss), _gpu_percent(used))
+            continue
+        if "[" in job:
+            continue  # elements that have not begun
+        begun, handed_in, megabytes = instant(start), instant(submit), megabytes_of(asked)
+        one = Usage(
+            job=job,
+            state=state.split()[0],
+            seconds=int(seconds or 0),
+            cpu_seconds=_cpu_seconds(cpu),
+            memory_gb=None,
+            asked_gb=megabytes / 1024 if megabytes else None,
+            asked_seconds=int(limit) * 60 if limit.isdigit() else None,
+            waited=max(0.0, begun - handed_in) if begun and handed_in else None,
+            cpus=count_of(tres, "cpu"),
+            gpus=count_of(tres, "gres/gpu"),
+            gpu_percent=None,
+        )
+        found.append(one)
+    return found
+
+
+def efficiencies(snapshot: Snapshot, usage: Sequence[Usage], gpu_hour: float) -> list[Efficiency]:
+    """A row for each stage that had jobs. What sacct does not know is taken from the markers."""
+    by_job: dict[str, list[Usage]] = {}
+    for one in usage:
+        by_job.setdefault(one.job, []).append(one)
+    rows = []
+    for stage, states in snapshot.shards.items():
+        submissions = [one for one in snapshot.journal.submissions if one.stage == stage]
+        jobs = {job: one for one in submissions for job in one.jobs().values()}
+        lives = [life for job in jobs for life in by_job.get(job, []) if life.seconds]
+        markers = [marker for shard, marker in snapshot.survey[stage].markers.items() if states[shard].state == "done"]
+        peaks = [peak for marker in markers if (peak := marker.metrics.get("peak_memory_gb"))]
+        if not submissions or not (lives or markers):
+            continue
+        memory = [one.memory_gb for one in lives if one.memory_gb is not None] + peaks
+        held = sum(one.seconds * max(1, one.cpus) for one in lives)
+        gpu = [(one.gpu_percent / 100, one.seconds) for one in lives if one.gpu_percent is not None]
+        gpu_hours = sum(one.seconds * one.gpus for one in lives) / 3600
+        asked = max(one.memory_gb for one in submissions)
+        rows.append(
+            Efficiency(
+                stage=stage,
+                jobs=len(jobs),
+                memory_gb=max(memory, default=None),
+                asked_gb=asked,
+                cpu_share=sum(one.cpu_seconds for one in lives) / held if held else None,
+                gpu_share=_weighted(gpu),
+                seconds=max([float(one.seconds) for one in lives] or [marker.seconds for marker in markers]),
+                asked_seconds=60.0 * max(one.minutes for one in submissions),
+                waited=_median([one.waited for one in lives if one.waited is not None]),
+                hours=sum(one.seconds for one in lives) / 3600,
+                wasted_hours=sum(one.seconds for one in lives if one.state not in ("COMPLETED", "RUNNING")) / 3600,
+                gpu_hours=gpu_hours,
+                gb_hours=sum(one.seconds * (one.asked_gb or jobs[one.job].memory_gb) for one in lives) / 3600,
+                price=gpu_hours * gpu_hour,
+            )
+        )
+    return rows
+
+
+def fitted(profile: Profile, rows: Sequence[Efficiency], snapshot: Snapshot) -> Profile:
+    """``profile`` with the memory and the time that was measured, with a margin, for stages that are done.
+
+    A stage with a failure keeps what it asked: what it would have needed is not known.
+    """
+    stages: dict[str, Any] = {name: one.model_dump(exclude_unset=True) for name, one in profile.stages.items()}
+    shortest = math.ceil((profile.limits.signal_seconds + EARLY_SIGNAL_SECONDS) / 60) + 1
+    for row in rows:
+        if row.memory_gb is None or any(one.state != "done" for one in snapshot.shards[row.stage].values()):
+            continue
+        memory = max(MEMORY_FLOOR_GB, math.ceil(row.memory_gb * MEMORY_MARGIN * 20) / 20)
+        minutes = max(shortest, math.ceil(row.seconds * TIME_MARGIN / 60))
+        stages[row.stage] = {**stages.get(row.stage, {}), "memory_gb": memory, "minutes": minutes}
+    return Profile.model_validate({**profile.model_dump(exclude_unset=True), "stages": stages})
+
+
+def proposed_pack(shards: int, work_seconds: float, start_up_seconds: float, throttle: int) -> int:
+    """How many shards a job should make, so that start-up is paid seldom, all slots are used and no job gets long."""
+    if shards < 2 or start_up_seconds < START_UP_SHARE * (work_seconds + start_up_seconds):
+        return 1
+    return max(1, min(shards // throttle, int(SHORT_TASK_SECONDS / max(1.0, work_seconds))))
+
+
+def totals(rows: Sequence[Efficiency]) -> Mapping[str, float]:
+    """Sums over the stages."""
+    names = ("jobs", "hours", "wasted_hours", "gpu_hours", "gb_hours", "price")
+    return {name: sum(getattr(row, name) for row in rows) for name in names}
+
+
+def _with_step(one: Usage, megabytes: float | None, gpu: float | None) -> Usage:
+    from dataclasses import replace
+
+    memory = max(filter(None, (one.memory_gb, megabytes / 1024 if megabytes else None)), default=None)
+    return replace(one, memory_gb=memory, gpu_percent=max(filter(None, (one.gpu_percent, gpu)), default=None))
+
+
+def _gpu_percent(used: str) -> float | None:
+    share = count_of(used, "gres/gpuutil")
+    return float(share) if share else None
+
+
+def _cpu_seconds(text: str) -> float:
+    whole, _, part = text.partition(".")
+    return seconds_of(whole) + (float(f"0.{part}") if part.isdigit() else 0.0)
+
+
+def _weighted(shares: Sequence[tuple[float, int]]) -> float | None:
+    total = sum(seconds for _, seconds in shares)
+    return sum(share * seconds for share, seconds in shares) / total if total else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None

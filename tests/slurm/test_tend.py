@@ -1,0 +1,107 @@
+"""A hostile run on a real Slurm: what modpo tend brings to its end with no other command typed; and shared jobs."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modpo_hpc.launch.attempts import attempts_at
+from modpo_hpc.launch.submissions import read_journal
+from modpo_hpc.run import Run
+from tests.conftest import REPOSITORY
+from tests.slurm.conftest import Cluster, clustered, start_bed, stop_bed
+
+pytestmark = pytest.mark.slow
+LIMIT = 10
+
+
+@pytest.fixture
+def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cluster]:
+    """A cluster that lets a user have ten jobs in the queue."""
+    bed = start_bed("e", enforce_accounts=True, port=31000 + os.getpid() % 400 * 20)
+    me = getpass.getuser()
+    for words in (
+        ("add", "account", "lab"),
+        ("add", "user", me, "account=lab", "defaultaccount=lab"),
+        ("modify", "user", me, "where", "account=lab", "set", f"maxsubmitjobs={LIMIT}"),
+    ):
+        subprocess.run(["sacctmgr", "-i", *words], env=bed.environment, check=False, capture_output=True)
+    yield from clustered(bed, tmp_path, monkeypatch, capsys)
+    stop_bed(bed)
+
+
+def test_out_of_memory_a_lost_node_an_outage_a_limit_and_a_preemption_end_complete(narrow: Cluster) -> None:
+    bed = narrow.bed
+    narrow.fate("responses", "0", "memory")
+    narrow.fate("responses", "1", "slow 15")
+    for shard in "4567":
+        narrow.fate("responses", shard, "raise-on n2")
+    narrow.profile({"partition": "spare", "account": "lab", "cpus": 2, "limits": {"throttle": 6}})
+    narrow.submit("--until", "rankings", "--set", "shards.responses=16", expect=3)
+    assert len(narrow.slurm("squeue", "-h", "-r").splitlines()) <= LIMIT
+    log = open(narrow.folder / "tend.out", "w")  # noqa: SIM115 - lives as long as the process
+    tend = subprocess.Popen(
+        [sys.executable, "-m", "modpo_hpc", "tend", str(narrow.run_dir), "--every", "2"],
+        cwd=REPOSITORY,
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        narrow.wait(lambda: narrow.shards("responses")["1"]["state"] == "running")
+        urgent = ("sbatch", "--parsable", "--account=lab", "--partition=cpu", "--exclusive", "--nodes=2")
+        narrow.slurm(*urgent, "--time=1", "--output=/dev/null", "--wrap=sleep 3")
+        bed._end("slurmctld")
+        narrow.wait(lambda: "Slurm is away" in (narrow.folder / "tend.out").read_text())
+        bed._spawn("slurmctld", "-D", "-f", str(bed.conf))
+        narrow.wait(lambda: narrow.status()["responses"]["done"] >= 4)
+        bed._end("slurmd-n3")
+        assert tend.wait(timeout=280) == 0, (narrow.folder / "tend.out").read_text()
+    finally:
+        tend.kill()
+        log.close()
+    said = (narrow.folder / "tend.out").read_text()
+    assert "again (oom)" in said
+    assert "complete" in said
+    assert {stage: one["done"] for stage, one in narrow.status().items() if one["done"]}["rankings"] == 2
+    assert len(attempts_at(Run.open(narrow.run_dir).logs, "responses", "0")) >= 2
+
+
+def test_several_shards_share_a_job_and_one_that_dies_takes_no_other_with_it(cluster: Cluster) -> None:
+    cluster.fate("responses", "1", "kill")
+    cluster.profile({"partition": "cpu", "stages": {"responses": {"pack": 3}}})
+    cluster.submit("--until", "rankings")
+    cluster.wait(lambda: cluster.status()["rankings"]["blocked"] == 2)
+    found = cluster.shards("responses")
+    assert {shard for shard, one in found.items() if one["state"] == "failed"} == {"1"}
+    assert len({one["job"] for one in found.values()}) == 3
+    assert cluster.triage() == {"killed": [["responses", "1"]]}
+    cluster.mercy()
+    assert cluster("rerun", cluster.run_dir, "--failed")[0] == 0
+    cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
+    run = Run.open(cluster.run_dir)
+    assert [len(attempts_at(run.logs, "responses", shard)) for shard in "012"] == [1, 2, 1]
+    (first, *_) = (one for one in read_journal(run).submissions if one.stage == "responses")
+    assert (first.pack, first.elements) == (3, 3)
+
+
+def test_efficiency_asks_less_after_it_wrote_a_profile(cluster: Cluster) -> None:
+    cluster.submit("--until", "rankings")
+    cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
+    written = cluster.folder / "measured.yaml"
+    before = json.loads(cluster("efficiency", cluster.run_dir, "--json", "--write-profile", written)[1])
+    first, cluster.run_dir = cluster.run_dir, cluster.folder / "again"
+    (cluster.folder / "profile.yaml").write_text(written.read_text())
+    cluster.submit("--until", "rankings")
+    cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
+    after = json.loads(cluster("efficiency", cluster.run_dir, "--json")[1])
+    asked = [{row["stage"]: row["asked_gb"] for row in one["stages"]} for one in (before, after)]
+    assert all(asked[1][stage] < asked[0][stage] for stage in asked[0])
+    assert first != cluster.run_dir
+    print(json.dumps({"gb_hours": [before["total"]["gb_hours"], after["total"]["gb_hours"]]}))
