@@ -1,4 +1,7 @@
-"""What some tests need of the machine beyond Python, and how Debian installs it."""
+"""What some tests need of the machine beyond Python, and how Debian installs it.
+
+``python -m tests.machine`` prints the packages that are missing here, with any Python and nothing installed.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +36,21 @@ ZSTD = Need("zstd", ("zstdcat",), ("zstd",))
 NEEDS = (SLURM, ACCOUNTING, CHROMIUM, LATEX, ZSTD)
 
 
+def packages_missing() -> str:
+    """Debian's names of all that is missing here, as words for apt-get."""
+    return " ".join(package for need in NEEDS if need.missing for package in need.packages)
+
+
 def lacking() -> str:
     """Empty, or what is missing here with the one line that installs all of it on Debian."""
     missing = [need for need in NEEDS if need.missing]
     if not missing:
         return ""
-    packages = " ".join(package for need in missing for package in need.packages)
     return (
         f"Not installed: {', '.join(need.name for need in missing)}; what needs them was skipped. On Debian:\n"
-        f"apt-get install -y --no-install-recommends {packages}"
+        f"apt-get install -y --no-install-recommends {packages_missing()}"
     )
+
+
+if __name__ == "__main__":
+    print(packages_missing())

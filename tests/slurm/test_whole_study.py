@@ -17,7 +17,6 @@ from tests.conftest import REPOSITORY
 from tests.slurm.conftest import Cluster
 from tests.waiting import PATIENCE
 
-pytestmark = pytest.mark.slow
 POLICIES = ("Base", "SFT_Empathy", "DPO_Empathy", "DPO_Safety", "DPO_Soup", "MODPO_Empathy")
 
 
@@ -41,17 +40,16 @@ def tables(run: Path) -> dict[str, str]:
     }
 
 
-def test_a_study_comes_out_of_slurm_byte_for_byte_as_of_this_machine(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def through_slurm_and_here(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *words: str) -> Path:
+    """Hand the smaller study to Slurm and run it here beside it; the folder of the local run, when both have ended."""
     monkeypatch.delenv("MODPO_JOBS")  # the real recipes
     cluster.study = cluster.folder / "smaller.yaml"
     cluster.study.write_text(yaml.safe_dump(smaller_study()))
     cluster.profile({"partition": "cpu", "limits": {"throttle": 4}})
-    cluster.submit()
+    cluster.submit(*words)
     here = cluster.folder / "here"
     local = subprocess.run(
-        [sys.executable, "-m", "modpo_hpc", "run", str(cluster.study), "--run", str(here), "--jobs", "1"],
+        [sys.executable, "-m", "modpo_hpc", "run", str(cluster.study), "--run", str(here), "--jobs", "1", *words],
         env={**os.environ, "MODPO_LOGS": str(cluster.folder / "logs-here")},
         capture_output=True,
         text=True,
@@ -60,9 +58,23 @@ def test_a_study_comes_out_of_slurm_byte_for_byte_as_of_this_machine(
     )
     assert local.returncode == 0, local.stderr
     cluster.wait_until_idle()
+    assert tables(cluster.run_dir) == tables(here), cluster("triage", cluster.run_dir)[1]
+    return here
+
+
+def test_the_first_stages_come_out_of_slurm_byte_for_byte_as_of_this_machine(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(tables(through_slurm_and_here(cluster, monkeypatch, "--until", "personas"))) == 2
+
+
+@pytest.mark.slow
+def test_a_study_comes_out_of_slurm_byte_for_byte_as_of_this_machine(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = through_slurm_and_here(cluster, monkeypatch)
     code, output = cluster("status", cluster.run_dir)
     assert code == 0, output + cluster("triage", cluster.run_dir)[1]
-    assert tables(cluster.run_dir) == tables(here)
     assert len(tables(here)) > 20
     assert (cluster.run_dir / "report" / "report.html").stat().st_size > 10_000
     assert "MODPO_Empathy" in cluster("results", cluster.run_dir)[1]
