@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 def test_two_kills_cost_no_answer(tmp_path: Path) -> None:
     result = kill_judging(tmp_path, verdicts=3000, kills=2, seed=3)
     assert result["keys"] == 1500
-    assert sum(result["kills"].values()) == 2  # type: ignore[attr-defined]
+    assert sum(result["kills"].values()) == 2
 
 
 @pytest.mark.xdist_group("whole study")
