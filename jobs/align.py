@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 
 from modpo_hpc.alignment.start import train_policy
-from modpo_hpc.alignment.tuning import chosen_settings
+from modpo_hpc.alignment.trial import chosen_settings
 from modpo_hpc.run import Run, Shard
+from modpo_hpc.training import Workplace
 
 
 def align(run: Run, shard: Shard) -> None:
     settings = chosen_settings(run, shard.id)
-    trained = train_policy(run, shard.id, settings, shard, shard.stage.resources(run.study))
+    workplace = Workplace(shard.scratch, shard.check, shard.progress)
+    trained = train_policy(run, shard.id, settings, workplace, shard.stage.resources(run.study))
     if trained is not None:
         with shard.directory(shard.id) as folder:
             shutil.copytree(trained, folder, dirs_exist_ok=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from modpo_hpc.alignment.tuning import TRIALS, objective, space_of, trial_row
+from modpo_hpc.alignment.trial import TRIALS, objective, space_of, trial_row
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.tuning import item_of, run_trial
+from modpo_hpc.search import item_of, run_trial
 
 
 def tune_policy(run: Run, shard: Shard) -> None:

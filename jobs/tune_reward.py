@@ -5,9 +5,9 @@ from __future__ import annotations
 from modpo_hpc.rewards.loading import load_trial_data
 from modpo_hpc.rewards.records import TRIALS
 from modpo_hpc.rewards.search_space import space_of
-from modpo_hpc.rewards.tuning import objective, trial_row
+from modpo_hpc.rewards.trial import objective, trial_row
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.tuning import item_of, run_trial
+from modpo_hpc.search import item_of, run_trial
 
 
 def tune_reward(run: Run, shard: Shard) -> None:

@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc.alignment.checkpoint import Layout
 from modpo_hpc.errors import InputError
 from modpo_hpc.resources import resource
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.study.data import Models
+from modpo_hpc.training.checkpoint import Layout
 
 COMPILE_SWITCH = "MODPO_COMPILE"
 _FROM_STUDY = {

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.adapter import adapter_weights, load_adapter_weights
-from modpo_hpc.alignment.checkpoint import Layout
 from modpo_hpc.alignment.scorer import ResponseScorer
 from modpo_hpc.alignment.trees import Packed
 from modpo_hpc.study.alignment import Training
+from modpo_hpc.training.checkpoint import Layout
 
 T = TypeVar("T")
 _ADAPTER, _OPTIMIZER = "adapter.pt", "optimizer.pt"

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from modpo_hpc.alignment.adapter import attach_adapter
-from modpo_hpc.alignment.checkpoint import Layout
 from modpo_hpc.alignment.deepspeed_config import deepspeed_layout, read_deepspeed_config
 from modpo_hpc.alignment.engine import Engine, PlainEngine
 from modpo_hpc.alignment.processes import Seat
@@ -16,6 +15,7 @@ from modpo_hpc.quantization import base_weights
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.study.data import Models
+from modpo_hpc.training.checkpoint import Layout
 
 
 def layout_of(settings: Training, models: Models, seat: Seat) -> Layout:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from modpo_hpc.alignment.adapter import adapter_config, save_adapter
-from modpo_hpc.alignment.checkpoint import refuse_unresumable
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.evaluation import gradient_cosines
 from modpo_hpc.alignment.examples import Example
@@ -22,12 +21,14 @@ from modpo_hpc.alignment.processes import Seat, own_seat
 from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
 from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
 from modpo_hpc.alignment.tracking import require_trackers, tracked
-from modpo_hpc.alignment.training import OnEvaluation, Trained, Watch, nothing, train
+from modpo_hpc.alignment.training import Trained, train
 from modpo_hpc.methods import Diagnosis
 from modpo_hpc.models import base_model_path
 from modpo_hpc.quantization import precision_name
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
+from modpo_hpc.training import OnEvaluation, Watch, nothing
+from modpo_hpc.training.checkpoint import refuse_unresumable
 
 CACHE = "cache"
 
@@ -131,7 +132,7 @@ def _summary(
     diagnosis: Diagnosis,
 ) -> dict[str, Any]:
     models = run.study.models
-    measured = [row for row in trained.position.log if "held_out_loss" in row]
+    measured = trained.position.evaluations
     return {
         "policy": policy,
         "method": material.policy.method,

@@ -17,9 +17,9 @@ import torch
 
 from modpo_hpc import shards
 from modpo_hpc.alignment.engine import Engine
-from modpo_hpc.alignment.training import Watch
 from modpo_hpc.alignment.trees import Tree, pack
 from modpo_hpc.errors import ModpoError
+from modpo_hpc.training import Watch
 
 _CHUNK = 32
 _METHOD = "sum of fp32 log-softmax over response and EOS, one tree a pass, 1"

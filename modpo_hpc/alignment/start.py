@@ -13,33 +13,18 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 from modpo_hpc import shards
-from modpo_hpc.alignment.checkpoint import refuse_unresumable
 from modpo_hpc.alignment.processes import MEETING_FILE, Seat, processes_of, seat_of
-from modpo_hpc.alignment.training import OnEvaluation, nothing
 from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, Request
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.study.evaluation import Resources
+from modpo_hpc.training import OnEvaluation, Workplace, nothing
+from modpo_hpc.training.checkpoint import refuse_unresumable
 
 POLL_SECONDS = 0.2
-
-
-class Workplace(Protocol):
-    """What training needs of a shard."""
-
-    @property
-    def scratch(self) -> Path:
-        """Where checkpoints are kept."""
-
-    def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
-        """Say how far it is."""
-
-    def check(self) -> None:
-        """Raise ``Interrupted`` when it should stop."""
 
 
 def train_policy(
@@ -71,7 +56,7 @@ def train_policy(
         count = processes_of(settings, resources.gpus)
         trained = _in_processes(run, policy, settings, workplace, resources, count)
         rows = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-        on_evaluation([row for row in rows if "held_out_loss" in row])
+        on_evaluation([row for row in rows if "held_out_loss" in row], True)
         return trained
     from modpo_hpc.alignment.policy import align_policy, write_policy
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.training import OnRow
 
 Row = Mapping[str, Any]
-OnRow = Callable[[Row], None]
 
 
 def require_trackers(kinds: Sequence[str]) -> None:

@@ -1,48 +1,30 @@
-"""The training loop: one for every method and every engine."""
+"""The training of a policy: what a step is, when it is measured, and where its state lies."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.batches import Step, plan_batches
-from modpo_hpc.alignment.checkpoint import (
-    Position,
-    finish_checkpoint,
-    latest_checkpoint,
-    read_position,
-    start_checkpoint,
-)
 from modpo_hpc.alignment.collator import collate
 from modpo_hpc.alignment.engine import Engine
 from modpo_hpc.alignment.evaluation import evaluate
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.speed import SpeedMeter
-from modpo_hpc.alignment.tracking import OnRow
-from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.methods import Trained as TrainedPolicy
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study.alignment import Training
+from modpo_hpc.training import OnEvaluation, OnRow, Position, Row, Watch, nothing
+from modpo_hpc.training import train as run_steps
 
 _BEST = "best.pt"
-
-
-class Watch(Protocol):
-    """Who looks on while a policy trains: a shard, or the parent of several processes."""
-
-    def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
-        """Say how far it is."""
-
-    def check(self) -> None:
-        """Raise ``Interrupted`` when it should stop."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +34,6 @@ class Trained:
     weights: dict[str, Tensor]
     position: Position
     steps: int
-
-
-OnEvaluation = Callable[[list[dict[str, Any]]], None]
-
-
-def nothing(_: object) -> None:
-    """Do nothing with the evaluations, or with a row of the log."""
-
-
-class NotANumber(ModpoError):
-    """The loss of a step is NaN or infinite."""
 
 
 def learning_rate_at(step: int, steps: int, settings: Training) -> float:
@@ -107,6 +78,90 @@ def plan_digest(examples: Sequence[Example], plan: Sequence[Step], settings: Tra
     return total.hexdigest()
 
 
+class PolicyLearner:
+    """An adapter that learns by the loss of ``policy``; see ``training.Learner``."""
+
+    remedy = (
+        "Lower the learning rate or max_grad_norm, or raise beta; with bfloat16 weights, check that the base model "
+        "itself is sound."
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        policy: TrainedPolicy,
+        settings: Training,
+        training: Sequence[Example],
+        held_out: Sequence[Example],
+        seed: int,
+        meter: SpeedMeter | None,
+    ) -> None:
+        self.layout, self.rank = engine.layout, engine.rank
+        self.plan = plan_of(training, settings, seed, engine.layout.processes)
+        self.best: dict[str, Tensor] = {}
+        self._engine, self._policy, self._settings, self._seed = engine, policy, settings, seed
+        self._training, self._held_out, self._meter = training, held_out, meter
+        self._evaluations = evaluation_steps(self.plan, settings.evaluations) if held_out else set()
+        self._speed: dict[str, float] = {}
+
+    def gradients(self, number: int) -> Row:
+        step = self.plan[number]
+        if self._meter:
+            self._meter.start()
+        torch.manual_seed(seed_of(self._seed, "dropout", number, self.rank))
+        means = step_gradients(self._engine, self._policy, self._settings, self._training, step)
+        return {"epoch": step.epoch, **means}
+
+    def update(self, number: int) -> Row:
+        step, rate = self.plan[number], learning_rate_at(number, len(self.plan), self._settings)
+        norm = self._engine.step(rate)
+        if self._meter:
+            self._speed = self._meter.read(
+                [self._training[place].tree for rank in step.parts for part in rank for place in part]
+            )
+        return {"learning_rate": rate, "grad_norm": norm, "examples": step.size}
+
+    def items(self, number: int) -> Sequence[str]:
+        places = (place for rank in self.plan[number].parts for part in rank for place in part)
+        return sorted({self._training[place].question_id for place in places})
+
+    def evaluate(self, log: Sequence[Row]) -> Row | None:
+        if log[-1]["step"] not in self._evaluations:
+            return None
+        return {"epoch": log[-1]["epoch"], **evaluate(self._engine, self._policy, self._settings, self._held_out)}
+
+    def score(self, evaluation: Row) -> Sequence[float]:
+        return (evaluation["held_out_loss"],)
+
+    def keep_best(self) -> None:
+        self.best = self._engine.weights()
+
+    def shown(self, log: Sequence[Row]) -> dict[str, float]:
+        wanted = {
+            "loss": "loss",
+            "accuracy": "accuracy",
+            "reward_margin": "margin",
+            "held_out_loss": "held_out_loss",
+            "held_out_accuracy": "held_out_accuracy",
+        }
+        newest = {key: value for row in log[-8:] for key, value in row.items()}
+        known = {short: newest[name] for name, short in wanted.items() if newest.get(name) is not None}
+        return {**known, **self._speed}
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        summed: list[float] = self._engine.total(torch.tensor(values, device=self._engine.device)).tolist()
+        return summed
+
+    def save(self, checkpoint: Path) -> None:
+        self._engine.save(checkpoint)
+        if self.best and self.rank == 0:
+            torch.save(self.best, checkpoint / _BEST)
+
+    def load(self, checkpoint: Path) -> None:
+        self._engine.load(checkpoint)
+        self.best = torch.load(checkpoint / _BEST, weights_only=True) if (checkpoint / _BEST).exists() else {}
+
+
 def train(
     engine: Engine,
     policy: TrainedPolicy,
@@ -120,7 +175,7 @@ def train(
     meter: SpeedMeter | None = None,
     on_row: OnRow = nothing,
 ) -> Trained:
-    """Train from the newest checkpoint, or from the start.
+    """Train from the newest checkpoint, or from the start. Raises as ``training.train``.
 
     Args:
         training: examples as the loss sees them, with reference log-probs.
@@ -128,87 +183,28 @@ def train(
         seed: of batches and dropout.
         checkpoints: folder of the checkpoints, shared by all processes.
         meter: measures speed, for ``watch`` alone: no clock is in the result.
-        on_evaluation: gets all evaluations so far after each one, and once more at the end; it may raise to stop.
-        on_row: gets each row of the log as it is written.
-
-    Raises:
-        InputError: the checkpoint there cannot be resumed.
-        Interrupted: asked to stop; the state is saved.
-        NotANumber: the loss is none; says at which step, and where the state before it is.
     """
-    plan = plan_of(training, settings, seed, engine.layout.processes)
-    digest = plan_digest(training, plan, settings, policy)
-    evaluations = evaluation_steps(plan, settings.evaluations) if held_out else set()
-    position, best = Position(), dict[str, Tensor]()
-    if checkpoint := latest_checkpoint(checkpoints):
-        position = read_position(checkpoint, engine.layout, digest)
-        engine.load(checkpoint)
-        best = torch.load(checkpoint / _BEST, weights_only=True) if (checkpoint / _BEST).exists() else {}
-    saved = position.step
-
-    def save() -> None:
-        nonlocal saved
-        if saved == position.step:
-            return
-        folder = checkpoints / f"step-{position.step:08d}"
-        if engine.rank == 0:
-            folder = start_checkpoint(checkpoints, position.step)
-        engine.total(torch.zeros(1, device=engine.device))
-        engine.save(folder)
-        if best and engine.rank == 0:
-            torch.save(best, folder / _BEST)
-        engine.total(torch.zeros(1, device=engine.device))
-        if engine.rank == 0:
-            finish_checkpoint(folder, engine.layout, digest, position)
-        saved = position.step
-
-    speed: dict[str, float] = {}
-    while position.step < len(plan) and not position.stopped_early:
-        step = plan[position.step]
-        if meter:
-            meter.start()
-        torch.manual_seed(seed_of(seed, "dropout", position.step, engine.rank))
-        try:
-            rate = learning_rate_at(position.step, len(plan), settings)
-            row = train_step(engine, policy, settings, training, step, rate)
-        except NotANumber as error:
-            raise NotANumber(
-                f"step {position.step + 1} of {len(plan)}: {error} Checkpoints of earlier steps are in {checkpoints}."
-            ) from None
-        if meter:
-            speed = meter.read([training[place].tree for rank in step.parts for part in rank for place in part])
-        position.step += 1
-        position.log.append({"step": position.step, "epoch": step.epoch, **row})
-        on_row(position.log[-1])
-        if position.step in evaluations:
-            measured = evaluate(engine, policy, settings, held_out)
-            position.log.append({"step": position.step, "epoch": step.epoch, **measured})
-            on_row(position.log[-1])
-            if _improved(position, measured["held_out_loss"], settings) and settings.early_stopping:
-                best = engine.weights()
-            on_evaluation(_evaluations(position))
-        watch.progress(position.step, len(plan), "steps", **_shown(position.log), **speed)
-        if position.step % settings.checkpoint_steps == 0 and position.step < len(plan):
-            save()
-        _stop_if_asked(engine, watch, save)
-    on_evaluation(_evaluations(position))
-    return Trained(best or engine.weights(), position, len(plan))
+    learner = PolicyLearner(engine, policy, settings, training, held_out, seed, meter)
+    position = run_steps(
+        learner,
+        len(learner.plan),
+        plan_digest(training, learner.plan, settings, policy),
+        checkpoints,
+        watch,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        patience=settings.patience,
+        on_evaluation=on_evaluation,
+        on_row=on_row,
+    )
+    return Trained(learner.best or engine.weights(), position, len(learner.plan))
 
 
-def train_step(
-    engine: Engine,
-    policy: TrainedPolicy,
-    settings: Training,
-    examples: Sequence[Example],
-    step: Step,
-    learning_rate: float,
-) -> dict[str, Any]:
-    """One optimizer step on the global batch ``step``; returns the row of the log: loss and metrics, means over it.
+def step_gradients(
+    engine: Engine, policy: TrainedPolicy, settings: Training, examples: Sequence[Example], step: Step
+) -> dict[str, float]:
+    """The gradients of the global batch ``step``, in ``engine``; returns its loss and metrics, means over it.
 
     Every pair counts the same, however the ragged end falls over processes and passes.
-
-    Raises:
-        NotANumber: the loss is none; the weights are as they were before.
     """
     engine.train(True)
     sums: dict[str, Tensor] = {}
@@ -222,49 +218,4 @@ def train_step(
             sums[name] = sums.get(name, torch.zeros((), device=engine.device)) + values.sum() * float(bool(part))
     names = sorted(sums)
     means = (engine.total(torch.stack([sums[name] for name in names])) / step.size).tolist()
-    row = dict(zip(names, means, strict=True))
-    if not math.isfinite(row["loss"]):
-        odd = sorted({examples[place].question_id for rank in step.parts for part in rank for place in part})
-        raise NotANumber(
-            f"the loss is {row['loss']}; the questions of this step are {', '.join(odd[:20])}. Lower the learning rate "
-            "or max_grad_norm, or raise beta; with bfloat16 weights, check that the base model itself is sound."
-        )
-    norm = engine.step(learning_rate)
-    return {**row, "learning_rate": learning_rate, "grad_norm": norm, "examples": step.size}
-
-
-def _evaluations(position: Position) -> list[dict[str, Any]]:
-    return [row for row in position.log if "held_out_loss" in row]
-
-
-def _improved(position: Position, loss: float, settings: Training) -> bool:
-    if position.best_loss is None or loss < position.best_loss:
-        position.best_loss, position.best_step, position.evaluations_without_gain = loss, position.step, 0
-        return True
-    position.evaluations_without_gain += 1
-    position.stopped_early = 0 < settings.early_stopping <= position.evaluations_without_gain
-    return False
-
-
-def _shown(log: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The newest value of what ``modpo status`` shows."""
-    wanted = {
-        "loss": "loss",
-        "accuracy": "accuracy",
-        "reward_margin": "margin",
-        "held_out_loss": "held_out_loss",
-        "held_out_accuracy": "held_out_accuracy",
-    }
-    newest = {key: value for row in log[-8:] for key, value in row.items()}
-    return {short: newest[name] for name, short in wanted.items() if newest.get(name) is not None}
-
-
-def _stop_if_asked(engine: Engine, watch: Watch, save: Any) -> None:
-    wish: Interrupted | None = None
-    try:
-        watch.check()
-    except Interrupted as error:
-        wish = error
-    if float(engine.total(torch.tensor([float(wish is not None)], device=engine.device))) > 0:
-        save()
-        raise wish or Interrupted("asked to stop; the next attempt goes on from here")
+    return dict(zip(names, means, strict=True))

@@ -16,9 +16,10 @@ from modpo_hpc.rewards.loading import folds_of, load_comparisons
 from modpo_hpc.rewards.model import RewardModel, load_reward_model, load_tokenizer, predict, quiet_transformers
 from modpo_hpc.rewards.records import Comparison, best_trial, read_texts
 from modpo_hpc.rewards.splits import first_share
-from modpo_hpc.rewards.training import Workplace, read_log, train
+from modpo_hpc.rewards.training import train
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.rewards import LOSSES, RewardSettings
+from modpo_hpc.training import Row, Workplace
 
 SETTINGS_FILE, LOG_FILE = "settings.json", "log.jsonl"
 
@@ -62,7 +63,7 @@ def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
         gradient_checkpointing=options.gradient_checkpointing,
     )
     place = Workplace(shard.scratch, shard.check, shard.progress)
-    train(
+    log = train(
         model,
         training,
         encoded,
@@ -76,7 +77,7 @@ def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
     rows = _predictions(
         criterion, part, model, comparisons, training, encoded, recipe.settings, options.score_tokens, folds
     )
-    _keep(shard, model, tokenizer, recipe, part)
+    _keep(shard, model, tokenizer, recipe, part, log)
     unseen = [row["reward_chosen"] - row["reward_rejected"] for row in rows if not row["seen"]]
     if unseen:
         shard.metrics["accuracy"] = pair_quality(np.array(unseen)).accuracy
@@ -135,7 +136,7 @@ def _predictions(
     ]
 
 
-def _keep(shard: Shard, model: RewardModel, tokenizer: Any, recipe: Recipe, part: str) -> None:
+def _keep(shard: Shard, model: RewardModel, tokenizer: Any, recipe: Recipe, part: str, log: Sequence[Row]) -> None:
     """Write the model's folder: settings and log, and of a model that will score, weights and tokenizer."""
     with shard.directory(shard.id) as folder, quiet_transformers():
         if part.startswith("fold") or part == "final":
@@ -143,4 +144,4 @@ def _keep(shard: Shard, model: RewardModel, tokenizer: Any, recipe: Recipe, part
             tokenizer.save_pretrained(folder)
         described = {**recipe.settings.model_dump(), "epochs_trained": recipe.epochs, "trial": recipe.trial}
         (folder / SETTINGS_FILE).write_text(json.dumps(described, indent=1))
-        (folder / LOG_FILE).write_text("".join(json.dumps(row) + "\n" for row in read_log(shard.scratch)))
+        (folder / LOG_FILE).write_text("".join(json.dumps(row) + "\n" for row in log))

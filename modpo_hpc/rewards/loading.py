@@ -11,7 +11,7 @@ from modpo_hpc.rewards.encoding import Encoded, encode_responses
 from modpo_hpc.rewards.model import load_tokenizer, longest_input
 from modpo_hpc.rewards.records import Comparison, Texts, comparisons_of, read_pairs, read_texts
 from modpo_hpc.rewards.splits import fold_of_question, held_out_questions
-from modpo_hpc.rewards.tuning import TrialData
+from modpo_hpc.rewards.trial import TrialData
 from modpo_hpc.run import Run
 
 

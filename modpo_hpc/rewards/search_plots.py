@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from modpo_hpc.rewards.search_space import space_of
+from modpo_hpc.search import Trial, as_optuna
 from modpo_hpc.study.rewards import RewardSearch
-from modpo_hpc.trials import Trial, as_optuna
 
 FEWEST_TRIALS = 8
 _TARGET = "held-out accuracy"

@@ -1,37 +1,27 @@
-"""The training of one reward model: deterministic, and resumed with the same bytes after any interruption."""
+"""The training of a reward model: what a step is, what an epoch says, and where its state lies."""
 
 from __future__ import annotations
 
-import os
-import time
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modpo_hpc import shards
-from modpo_hpc.errors import Interrupted
 from modpo_hpc.rewards.encoding import Encoded, shuffled_batches
 from modpo_hpc.rewards.losses import bradley_terry, plackett_luce
 from modpo_hpc.rewards.model import RewardModel
 from modpo_hpc.rewards.records import Comparison
 from modpo_hpc.seeds import rng_of, seed_of
 from modpo_hpc.study.rewards import Rewards, RewardSettings
+from modpo_hpc.training import Layout, OnEvaluation, Row, Workplace, nothing
+from modpo_hpc.training import train as run_steps
 
-CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """Where a training keeps what its successor resumes from, and whom it tells how far it is."""
-
-    folder: Path
-    check: Callable[[], None] = lambda: None
-    progress: Callable[..., None] = lambda *_, **__: None
+_STATE = "state.pt"
 
 
 @dataclass(frozen=True)
@@ -42,11 +32,100 @@ class Epoch:
     loss: float
 
 
-@dataclass
-class _State:
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    results: list[Any] = field(default_factory=list)
+class RewardLearner:
+    """A reward model that learns from ``comparisons``; see ``training.Learner``."""
+
+    layout = Layout("reward model", 1)
+    rank = 0
+    remedy = "Lower rewards' learning rate or max_grad_norm; in bfloat16, try rewards.precision: float32."
+
+    def __init__(
+        self,
+        model: RewardModel,
+        comparisons: Sequence[Comparison],
+        encoded: Mapping[str, Encoded],
+        settings: RewardSettings,
+        options: Rewards,
+        seed: int,
+        after_epoch: Callable[[Epoch], Row],
+    ) -> None:
+        self._model, self._comparisons, self._settings, self._options = model, comparisons, settings, options
+        self._rows = {one: encoded[one].cut(settings.max_length) for each in comparisons for one in each.responses}
+        self._lengths = [max(len(self._rows[one].ids) for one in each.responses) for each in comparisons]
+        self._seed, self._after_epoch = seed, after_epoch
+        self._optimizer = _optimizer(model.network, settings)
+        self._batches: list[list[int]] = []
+        self._epoch = -1
+        self.per_epoch = -(-len(comparisons) // settings.batch_size)
+
+    def gradients(self, number: int) -> Row:
+        # the draws of a step depend on its number alone: a resumed training continues with the same ones
+        torch.manual_seed(seed_of(self._seed, "dropout", number))
+        self._model.network.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        batch, size, total = self._batch(number), self._options.micro_batch_size, 0.0
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            loss = comparison_loss(self._model, part, self._rows, self._options.loss) * (len(part) / len(batch))
+            loss.backward()
+            total += loss.item()
+        return {"epoch": number // self.per_epoch + 1, "loss": total}
+
+    def update(self, number: int) -> Row:
+        rate = _rate(number, self.per_epoch * self._settings.epochs, self._options.warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._settings.learning_rate * rate
+        norm = nn.utils.clip_grad_norm_(self._model.network.parameters(), self._options.max_grad_norm)
+        self._optimizer.step()
+        return {"grad_norm": float(norm)}
+
+    def items(self, number: int) -> Sequence[str]:
+        return sorted({one.question_id for one in self._batch(number)})
+
+    def evaluate(self, log: Sequence[Row]) -> Row | None:
+        step, epoch = log[-1]["step"], log[-1]["epoch"]
+        if step % self.per_epoch:
+            return None
+        losses = [row["loss"] for row in log if row["epoch"] == epoch and "grad_norm" in row]
+        done = Epoch(epoch, float(np.mean(losses)))
+        return {"epoch": done.number, "loss": done.loss, "result": self._after_epoch(done)}
+
+    def score(self, evaluation: Row) -> Sequence[float]:
+        """Accuracy on held-out questions, then the loss there; where nothing is held out, nothing is better."""
+        result = evaluation["result"]
+        return (-result["accuracy"], result["loss"]) if "accuracy" in result else ()
+
+    def keep_best(self) -> None:
+        """A search wants the epoch, not the weights: the models that are kept are trained for so many epochs."""
+
+    def shown(self, log: Sequence[Row]) -> dict[str, float]:
+        return {"loss": log[-1]["loss"]}
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        return list(values)
+
+    def save(self, checkpoint: Path) -> None:
+        state = {"network": self._model.network.state_dict(), "optimizer": self._optimizer.state_dict()}
+        torch.save(state, checkpoint / _STATE)
+
+    def load(self, checkpoint: Path) -> None:
+        state = torch.load(checkpoint / _STATE, map_location=self._model.device, weights_only=True)
+        self._model.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def digest(self) -> str:
+        """Hash of all that decides the course of the training beside the model."""
+        total = hashlib.sha256(json.dumps([self._settings.model_dump(), self._options.model_dump()]).encode())
+        for one in self._comparisons:
+            total.update(repr(one).encode())
+        return total.hexdigest()
+
+    def _batch(self, number: int) -> list[Comparison]:
+        epoch, at = divmod(number, self.per_epoch)
+        if epoch != self._epoch:
+            rng = rng_of(self._seed, "order", epoch)
+            self._batches, self._epoch = shuffled_batches(self._lengths, self._settings.batch_size, rng), epoch
+        return [self._comparisons[index] for index in self._batches[at]]
 
 
 def train(
@@ -59,75 +138,31 @@ def train(
     place: Workplace,
     *,
     epochs: int | None = None,
-    after_epoch: Callable[[Epoch], Any] = lambda _: None,
-    ends_here: Callable[[list[Any]], bool] = lambda _: False,
-) -> list[Any]:
-    """Train ``model`` in place.
+    after_epoch: Callable[[Epoch], Row] = lambda _: {},
+    patience: int | None = None,
+    on_evaluation: OnEvaluation = nothing,
+) -> list[Row]:
+    """Train ``model`` in place. Raises as ``training.train``.
 
     The learning rate rises, then falls linearly over ``settings.epochs``. Training stops after ``epochs`` of them, or
-    when ``ends_here``, given what ``after_epoch`` returned for every epoch so far, says so (``after_epoch`` returns
-    something that JSON can hold, and is not called again for epochs that an interrupted attempt had finished).
+    after ``patience`` of them without a better held-out accuracy. ``after_epoch`` returns something that JSON can
+    hold, and is not called again for epochs that an interrupted attempt had finished.
 
     Returns:
-        What ``after_epoch`` returned, by epoch.
-
-    Raises:
-        Interrupted: asked to stop; a checkpoint is in ``place``.
+        For each epoch a row: ``epoch``, ``step``, ``loss`` and, as ``result``, what ``after_epoch`` returned.
     """
-    rows = {one: encoded[one].cut(settings.max_length) for each in comparisons for one in each.responses}
-    lengths = [max(len(rows[one].ids) for one in each.responses) for each in comparisons]
-    per_epoch = -(-len(comparisons) // settings.batch_size)
-    total = per_epoch * settings.epochs
-    optimizer = _optimizer(model.network, settings)
-    state = _restore(place.folder, model, optimizer)
-    batches: list[list[int]] = []
-    saved_at, stop = time.monotonic(), per_epoch * min(epochs or settings.epochs, settings.epochs)
-    with shards.Journal(place.folder / LOG) as log:
-        while state.step < stop and not (state.step % per_epoch == 0 and ends_here(state.results)):
-            epoch, at = divmod(state.step, per_epoch)
-            if at == 0 or not batches:
-                batches = shuffled_batches(lengths, settings.batch_size, rng_of(seed, "order", epoch))
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * _rate(state.step, total, options.warmup)
-            # the draws of a step depend on its number alone: a resumed training continues with the same ones
-            torch.manual_seed(seed_of(seed, "dropout", state.step))
-            model.network.train()
-            loss = _step(model, [comparisons[index] for index in batches[at]], rows, options, optimizer)
-            state.step += 1
-            state.losses.append(loss)
-            if state.step % per_epoch == 0:
-                done = Epoch(epoch + 1, float(np.mean(state.losses)))
-                state.results.append(after_epoch(done))
-                log.append([{"epoch": done.number, "step": state.step, "loss": done.loss, "result": state.results[-1]}])
-                state.losses = []
-            place.progress(state.step, stop, "steps", loss=loss)
-            saved_at = _save_in_time(place, model, optimizer, state, saved_at, options.checkpoint_seconds)
-    return state.results
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The log of a training, by epoch; what a killed attempt had written twice is the same twice."""
-    with shards.Journal(folder / LOG) as log:
-        return [row for _, row in sorted({row["step"]: row for row in log.rows}.items())]
-
-
-def _step(
-    model: RewardModel,
-    batch: Sequence[Comparison],
-    rows: Mapping[str, Encoded],
-    options: Rewards,
-    optimizer: torch.optim.Optimizer,
-) -> float:
-    optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for start in range(0, len(batch), options.micro_batch):
-        part = batch[start : start + options.micro_batch]
-        loss = comparison_loss(model, part, rows, options.loss) * (len(part) / len(batch))
-        loss.backward()
-        total += loss.item()
-    nn.utils.clip_grad_norm_(model.network.parameters(), options.max_grad_norm)
-    optimizer.step()
-    return total
+    learner = RewardLearner(model, comparisons, encoded, settings, options, seed, after_epoch)
+    position = run_steps(
+        learner,
+        learner.per_epoch * min(epochs or settings.epochs, settings.epochs),
+        learner.digest(),
+        place.scratch / "checkpoints",
+        place,
+        checkpoint_seconds=options.checkpoint_seconds,
+        patience=patience,
+        on_evaluation=on_evaluation,
+    )
+    return [{name: row[name] for name in ("epoch", "step", "loss", "result")} for row in position.evaluations]
 
 
 def comparison_loss(model: RewardModel, batch: Sequence[Comparison], rows: Mapping[str, Encoded], loss: str) -> Tensor:
@@ -156,37 +191,3 @@ def _optimizer(network: nn.Module, settings: RewardSettings) -> torch.optim.Adam
 def _rate(step: int, total: int, warmup: float) -> float:
     rising = int(warmup * total)
     return (step + 1) / (rising + 1) if step < rising else (total - step) / (total - rising)
-
-
-def _save_in_time(
-    place: Workplace,
-    model: RewardModel,
-    optimizer: torch.optim.Optimizer,
-    state: _State,
-    saved_at: float,
-    seconds: float,
-) -> float:
-    try:
-        place.check()
-    except Interrupted:
-        _save(place.folder, model, optimizer, state)
-        raise
-    if time.monotonic() - saved_at < seconds:
-        return saved_at
-    _save(place.folder, model, optimizer, state)
-    return time.monotonic()
-
-
-def _save(folder: Path, model: RewardModel, optimizer: torch.optim.Optimizer, state: _State) -> None:
-    content = {"network": model.network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}
-    with shards.atomic_file(folder / CHECKPOINT) as stream:
-        torch.save(content, stream)
-
-
-def _restore(folder: Path, model: RewardModel, optimizer: torch.optim.Optimizer) -> _State:
-    if not os.path.exists(folder / CHECKPOINT):
-        return _State()
-    content = torch.load(folder / CHECKPOINT, map_location=model.device, weights_only=True)
-    model.network.load_state_dict(content["network"])
-    optimizer.load_state_dict(content["optimizer"])
-    return _State(**content["state"])

@@ -34,12 +34,12 @@ class Training(Section):
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     held_out: float = Field(0.1, ge=0, lt=1, description="share of questions held out for evaluation")
     evaluations: int = Field(1, ge=1, description="evaluations on held-out questions, an epoch")
-    early_stopping: int = Field(
-        0, ge=0, description="evaluations without a better held-out loss that end training; 0: never"
+    patience: int | None = Field(
+        None, ge=1, description="evaluations without a better held-out loss that end training; empty: never"
     )
     gradient_cosine: bool = Field(False, description="measure the cosine between the criteria's gradients at the end")
     gradient_checkpointing: bool = False
-    checkpoint_steps: int = Field(50, ge=1)
+    checkpoint_seconds: float = Field(120, ge=0, description="least time between two checkpoints of a training")
     deepspeed: str | None = Field(None, description="DeepSpeed configuration, a file; plain PyTorch if empty")
     processes: int | None = Field(None, ge=1, description="with DeepSpeed; one a GPU if empty, one without GPUs")
     track: tuple[Literal["tensorboard", "wandb"], ...] = Field(
@@ -73,7 +73,7 @@ class PolicySearch(Section):
     lora_alpha: tuple[int, ...] = Field((16, 32, 64, 128), min_length=1)
     lora_dropout: tuple[float, float] = (0.0, 0.1)
     micro_batch_size: tuple[int, ...] = Field((4, 8), min_length=1, description="pairs a forward pass")
-    accumulation: tuple[int, ...] = Field((1, 2, 4), min_length=1, description="forward passes a step")
+    gradient_accumulation: tuple[int, ...] = Field((1, 2, 4), min_length=1, description="forward passes a step")
     epochs: tuple[int, int] = (1, 3)
 
     @model_validator(mode="after")

@@ -80,7 +80,7 @@ class Rewards(Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU")
     gradient_checkpointing: bool = False
-    micro_batch: int = Field(16, ge=1, description="questions whose gradients are computed at once")
+    micro_batch_size: int = Field(16, ge=1, description="questions a forward pass")
     checkpoint_seconds: float = Field(120, ge=0, description="least time between two checkpoints of a training")
     score_tokens: int = Field(16384, ge=64, description="tokens, padding included, of one batch when scoring")
 

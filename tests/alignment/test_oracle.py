@@ -13,7 +13,6 @@ from modpo_hpc.alignment.batches import plan_batches
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.material import gather_material
-from modpo_hpc.alignment.training import train_step
 from modpo_hpc.alignment.trees import Tree, pack
 from modpo_hpc.methods.dpo import DPO
 from modpo_hpc.methods.joint_dpo import JointDPO
@@ -42,7 +41,7 @@ def test_losses_of_training_steps_are_those_of_trl(tmp_path: Path, monkeypatch: 
     ready = parts.with_reference(engine, examples)
     for _ in range(2):
         for step in parts.steps_in_order(8, 4, 2):
-            ours.append(train_step(engine, policy, settings, ready, step, 5e-3)["loss"])
+            ours.append(parts.train_step(engine, policy, settings, ready, step, 5e-3)["loss"])
     trainer = parts.trl_trainer(
         shape, settings, [*examples, *examples], tmp_path, per_device_train_batch_size=4, learning_rate=5e-3
     )
@@ -79,7 +78,9 @@ def test_losses_of_joint_training_are_those_of_padded_pairs_with_an_online_refer
     ]
     engine = PlainEngine(parts.adapted_model(shape, settings), settings, torch.device("cpu"))
     ready = parts.with_reference(engine, [policy.training_view(one) for one in examples])
-    ours = [train_step(engine, policy, settings, ready, step, rate)["loss"] for step in parts.steps_in_order(12, 4, 2)]
+    ours = [
+        parts.train_step(engine, policy, settings, ready, step, rate)["loss"] for step in parts.steps_in_order(12, 4, 2)
+    ]
     padded = PaddedJoint(policy, examples, 4, shape, settings).train()
     assert ours == pytest.approx(padded, abs=1e-5)
     assert len(ours) == 3

@@ -88,7 +88,7 @@ def test_killed_at_any_instant_and_resumed_it_ends_the_same(
     finished: Run, tmp_path: Path, model_folder: Path, policy: str
 ) -> None:
     """Dropout, warmup and evaluation are in it; the study differs from ``finished`` so the baseline is made here."""
-    settings = {"lora_dropout": 0.2, "checkpoint_steps": 1, "evaluations": 2, "epochs": 3, "early_stopping": 50}
+    settings = {"lora_dropout": 0.2, "checkpoint_seconds": 0, "evaluations": 2, "epochs": 3, "patience": 50}
     study = study_of(model_folder, Path(finished.study.data.file or ""), settings)
     undisturbed = started_run(tmp_path / "undisturbed", study)
     run_shard(str(undisturbed.root), "policies", policy)

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modpo_hpc.alignment.checkpoint import Layout, Position, finish_checkpoint, start_checkpoint, why_not_resumable
 from modpo_hpc.alignment.processes import MASTER_PORTS, MEETING_FILE, Seat, seat_of
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.training.checkpoint import Layout, Position, finish_checkpoint, start_checkpoint, why_not_resumable
 from tests.alignment.ranks import POLICY
 from tests.alignment.world import started_run, study_of
 from tests.waiting import PATIENCE

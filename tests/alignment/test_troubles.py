@@ -55,7 +55,7 @@ def held_out_loss(run: Run, policy: str) -> float:
 
 
 def test_training_that_no_longer_gains_stops_and_keeps_its_best(tmp_path: Path, model_folder: Path) -> None:
-    settings = {"early_stopping": 2, "evaluations": 3, "epochs": 8, "learning_rate": 0.03, "held_out": 0.25}
+    settings = {"patience": 2, "evaluations": 3, "epochs": 8, "learning_rate": 0.03, "held_out": 0.25}
     run = run_with(tmp_path, model_folder, settings)
     summary, log = made(run)
     measured = [(row["step"], row["held_out_loss"]) for row in log if "held_out_loss" in row]
@@ -68,7 +68,7 @@ def test_training_that_no_longer_gains_stops_and_keeps_its_best(tmp_path: Path, 
 
 
 def test_a_loss_that_is_no_number_names_step_questions_and_place(tmp_path: Path, model_folder: Path) -> None:
-    run = run_with(tmp_path, model_folder, {"learning_rate": 1e30, "checkpoint_steps": 1})
+    run = run_with(tmp_path, model_folder, {"learning_rate": 1e30, "checkpoint_seconds": 0})
     with pytest.raises(
         ModpoError, match=r"step 2 of 10: the loss is (nan|inf); the questions of this step are q\d+"
     ) as caught:

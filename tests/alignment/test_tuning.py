@@ -20,7 +20,7 @@ SEARCH = {
     "lora_rank": [2, 4],
     "lora_alpha": [4],
     "micro_batch_size": [4],
-    "accumulation": [1, 2],
+    "gradient_accumulation": [1, 2],
     "epochs": [1, 2],
 }
 

@@ -26,9 +26,10 @@ from trl import RewardConfig, RewardTrainer
 from modpo_hpc.rewards.encoding import Encoded
 from modpo_hpc.rewards.model import RewardModel, load_reward_model, load_tokenizer
 from modpo_hpc.rewards.records import Comparison
-from modpo_hpc.rewards.training import Workplace, comparison_loss, train
+from modpo_hpc.rewards.training import comparison_loss, train
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.study.rewards import Rewards, RewardSettings
+from modpo_hpc.training import Workplace
 from tests.bench import reward_scoring
 
 PAIRS, BATCH, THREADS, ROUNDS = 32, 4, 1, 3

@@ -20,7 +20,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.losses import joint_dpo_loss, log_ratio
-from modpo_hpc.alignment.training import train_step
 from modpo_hpc.methods import Trained
 from modpo_hpc.methods.dpo import DPO
 from modpo_hpc.methods.joint_dpo import JointDPO
@@ -43,7 +42,9 @@ class Ours:
 
     def train(self) -> list[float]:
         steps = parts.steps_in_order(len(self.examples), self.batch, self.batch)
-        return [train_step(self.engine, self.policy, SETTINGS, self.examples, step, RATE)["loss"] for step in steps]
+        return [
+            parts.train_step(self.engine, self.policy, SETTINGS, self.examples, step, RATE)["loss"] for step in steps
+        ]
 
 
 class Trl:

@@ -22,7 +22,6 @@ import torch
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.speed import cost_of, peak_flops
-from modpo_hpc.alignment.training import train_step
 from modpo_hpc.methods.dpo import DPO
 from modpo_hpc.study.alignment import Training
 from tests.bench import train_parts as parts
@@ -57,7 +56,7 @@ def run_ours(shape: parts.Shape, settings: Training, examples: Sequence[Example]
     plan = parts.steps_in_order(len(ready), arguments.batch, arguments.micro_batch)
 
     def step(number: int) -> None:
-        train_step(engine, POLICY, settings, ready, plan[number % len(plan)], RATE)
+        parts.train_step(engine, POLICY, settings, ready, plan[number % len(plan)], RATE)
 
     seconds = timed(arguments.steps, arguments.warmup, step, device)
     trees = [

@@ -17,8 +17,10 @@ from modpo_hpc.alignment.adapter import adapter_weights, attach_adapter, load_ad
 from modpo_hpc.alignment.batches import Step
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
+from modpo_hpc.alignment.training import step_gradients
 from modpo_hpc.alignment.trees import Tree, pack
 from modpo_hpc.data.questions import usable_posts
+from modpo_hpc.methods import Trained
 from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.sandbox.compose import every_sentence
 from modpo_hpc.sandbox.vocabulary import byte_pairs
@@ -142,6 +144,15 @@ def steps_in_order(count: int, batch: int, micro_batch: int) -> list[Step]:
         Step(0, (tuple(tuple(range(at, at + micro_batch)) for at in range(start, start + batch, micro_batch)),))
         for start in range(0, count - batch + 1, batch)
     ]
+
+
+def train_step(
+    engine: PlainEngine, policy: Trained, settings: Training, examples: Sequence[Example], step: Step, rate: float
+) -> dict[str, float]:
+    """One optimizer step; returns its loss and metrics."""
+    means = step_gradients(engine, policy, settings, examples, step)
+    engine.step(rate)
+    return means
 
 
 def trl_trainer(

@@ -13,10 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from modpo_hpc import search as search_module
 from modpo_hpc.errors import Interrupted, ModpoError
-from modpo_hpc.search import Search
-from modpo_hpc.trials import Attempt, SearchPlan, Trial
+from modpo_hpc.search import Attempt, Search, SearchPlan, Trial
+from modpo_hpc.search import search as search_module
 from tests.waiting import PATIENCE, wait_until
 
 SPACE = {

@@ -23,10 +23,10 @@ from modpo_hpc.rewards.fitting import recipe_of
 from modpo_hpc.rewards.loading import load_trial_data
 from modpo_hpc.rewards.model import load_reward_model, load_tokenizer, predict
 from modpo_hpc.rewards.records import read_texts
-from modpo_hpc.rewards.training import Workplace
-from modpo_hpc.rewards.tuning import train_trial
+from modpo_hpc.rewards.trial import train_trial
 from modpo_hpc.run import Run
-from modpo_hpc.trials import Attempt
+from modpo_hpc.search import Attempt
+from modpo_hpc.training import NotANumber, Workplace
 from tests.rewards.world import attempt, make_stages, make_world, write
 
 
@@ -108,6 +108,20 @@ def test_calibrated_rewards_keep_margins_up_to_the_temperature(done: Run) -> Non
         ratio = wide["reward"] / wide["reward_raw"]
         assert ratio.std() < 1e-6 * ratio.mean()
     assert abs(scores.groupby("criterion")["reward"].mean()).max() < 2
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_names_step_questions_and_place(base: Path) -> None:
+    """A rate that blows the weights up: nothing is kept, and the state before it is."""
+    settings = {"learning_rate": 1e30, "batch_size": 8, "max_length": 64, "epochs": 3}
+    run = make_world(base.parent / "not-a-number", {"search": {"trials": 0}, "settings": settings})
+    named = r"step \d+ of \d+: the .* is (nan|inf); the questions of this step are q"
+    with pytest.raises(NotANumber, match=named) as told:
+        run_shard(str(run.root), "rewards", "empathy.fold0")
+    checkpoints = run.folder("rewards") / ".work" / "empathy.fold0" / "checkpoints"
+    assert str(checkpoints) in str(told.value)
+    assert "learning rate" in str(told.value)
+    assert "empathy.fold0" in run.missing("rewards")
+    assert not (run.folder("rewards") / "empathy.fold0").exists()
 
 
 def test_any_order_gives_the_same_bytes(base: Path, done: Run) -> None:

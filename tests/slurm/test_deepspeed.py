@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from modpo_hpc.alignment.checkpoint import latest_checkpoint
 from modpo_hpc.launch.attempts import attempts_at
 from modpo_hpc.run import Run
+from modpo_hpc.training.checkpoint import latest_checkpoint
 from tests.alignment.world import WORDS, started_run, study_of
 from tests.slurm.conftest import Cluster
 from tests.tiny_mistral import save_tiny_mistral
@@ -23,7 +23,7 @@ TRAINING = {
     "epochs": 60,
     "micro_batch_size": 2,
     "batch_size": 7,
-    "checkpoint_steps": 20,
+    "checkpoint_seconds": 0,
     "deepspeed": "configs/deepspeed/zero2.json",
 }
 

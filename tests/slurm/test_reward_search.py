@@ -9,10 +9,10 @@ import pytest
 
 from modpo_hpc.rewards.loading import load_trial_data
 from modpo_hpc.rewards.records import best_trial
-from modpo_hpc.rewards.training import Workplace
-from modpo_hpc.rewards.tuning import train_trial
+from modpo_hpc.rewards.trial import train_trial
 from modpo_hpc.run import Run
-from modpo_hpc.trials import Attempt
+from modpo_hpc.search import Attempt
+from modpo_hpc.training import Workplace
 from tests.conftest import REPOSITORY
 from tests.rewards.world import WORDS, make_world
 from tests.slurm.conftest import Cluster

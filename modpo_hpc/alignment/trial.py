@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,9 +11,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from modpo_hpc.alignment.start import train_policy
 from modpo_hpc.errors import InputError
 from modpo_hpc.run import Run, Shard
+from modpo_hpc.search import Attempt, Objective, Trial, folder_of_trial
 from modpo_hpc.study.alignment import PolicySearch, Training
-from modpo_hpc.trials import Attempt, Objective, Trial
-from modpo_hpc.tuning import folder_of_trial
+from modpo_hpc.training import Row, Workplace
 
 STAGE = "policy_trials"
 TRIALS = pa.schema(
@@ -42,7 +39,7 @@ def space_of(search: PolicySearch) -> dict[str, BaseDistribution]:
         "lora_alpha": CategoricalDistribution(search.lora_alpha),
         "lora_dropout": FloatDistribution(*search.lora_dropout),
         "micro_batch_size": CategoricalDistribution(search.micro_batch_size),
-        "accumulation": CategoricalDistribution(search.accumulation),
+        "gradient_accumulation": CategoricalDistribution(search.gradient_accumulation),
         "epochs": IntDistribution(*search.epochs),
     }
 
@@ -50,10 +47,10 @@ def space_of(search: PolicySearch) -> dict[str, BaseDistribution]:
 def settings_of(run: Run, policy: str, params: dict[str, Any]) -> Training:
     """The settings of a trial: those of ``policy``, with ``params`` in their place.
 
-    ``accumulation`` counts the passes of a step; it becomes the batch size.
+    ``gradient_accumulation`` counts the passes of a step; it becomes the batch size.
     """
     rest = dict(params)
-    batch = rest["micro_batch_size"] * rest.pop("accumulation")
+    batch = rest["micro_batch_size"] * rest.pop("gradient_accumulation")
     return run.study.alignment.training_of(policy, batch_size=batch, **rest)
 
 
@@ -76,18 +73,12 @@ def objective(run: Run, shard: Shard, policy: str) -> Objective:
                 remedy="Set it above zero, for instance 0.1.",
             )
         with folder_of_trial(run, shard, attempt.number) as folder:
-            place = _Workplace(folder, shard.progress, shard.check)
-            reported = 0
+            place = Workplace(folder, shard.check, shard.progress)
 
-            def report(measured: list[dict[str, Any]]) -> None:
-                nonlocal reported
-                while reported < len(measured):
-                    row = measured[reported]
-                    attempt.facts.update(
-                        accuracy=row["held_out_accuracy"], loss=row["held_out_loss"], steps=row["step"]
-                    )
-                    reported += 1
-                    attempt.report(reported - 1, row["held_out_accuracy"])
+            def report(measured: list[Row], ended: bool) -> None:
+                row = measured[-1]
+                attempt.facts.update(accuracy=row["held_out_accuracy"], loss=row["held_out_loss"], steps=row["step"])
+                attempt.follow([one["held_out_accuracy"] for one in measured], ended)
 
             trained = train_policy(run, policy, settings, place, shard.stage.resources(run.study), report)
             if trained is None:
@@ -125,10 +116,3 @@ def chosen_settings(run: Run, policy: str) -> Training:
     rows = [row for row in run.table(STAGE).to_pylist() if row["policy"] == policy and row["state"] == "complete"]
     best = min(rows, key=lambda row: (-row["accuracy"], row["loss"], row["trial"]))
     return Training.model_validate(json.loads(best["settings"]))
-
-
-@dataclass(frozen=True)
-class _Workplace:
-    scratch: Path
-    progress: Callable[..., None]
-    check: Callable[[], None]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-
-import optuna
 
 from modpo_hpc.rewards.accuracy import differences, pair_quality, wilson_interval
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, count_longer
 from modpo_hpc.rewards.model import load_reward_model, predict
 from modpo_hpc.rewards.records import Comparison
-from modpo_hpc.rewards.training import Epoch, Workplace, train
+from modpo_hpc.rewards.training import Epoch, train
 from modpo_hpc.run import Run, Shard
+from modpo_hpc.search import Attempt, Objective, Trial, folder_of_trial
 from modpo_hpc.study.rewards import Rewards, RewardSettings
-from modpo_hpc.trials import Attempt, Objective, Trial
-from modpo_hpc.tuning import folder_of_trial
+from modpo_hpc.training import Row, Workplace
 
 STAGE = "reward_trials"
 
@@ -77,27 +74,27 @@ def train_trial(data: TrialData, options: Rewards, attempt: Attempt, seed: int, 
         quality = pair_quality(differences(rewards, data.held_out))
         return {"accuracy": quality.accuracy, "loss": quality.loss, "training_loss": epoch.loss}
 
-    reported = 0
-
-    def report(results: list[dict[str, float]]) -> None:
-        nonlocal reported
-        while reported < len(results):
-            attempt.facts.update(_facts(results[: reported + 1]))
-            reported += 1
-            attempt.report(reported - 1, results[reported - 1]["accuracy"])
-
-    def ends_here(results: list[dict[str, float]]) -> bool:
-        report(results)
-        return options.patience is not None and len(results) - best_epoch(results) >= options.patience
+    def report(epochs: list[Row], ended: bool) -> None:
+        results = [row["result"] for row in epochs]
+        attempt.facts.update(_facts(results))
+        attempt.follow([one["accuracy"] for one in results], ended)
 
     attempt.facts.update(pairs=len(data.held_out), seed=seed)
     attempt.facts["cut_responses"] = count_longer(data.encoded.values(), settings.max_length)
-    results = train(
-        model, data.training, data.encoded, settings, options, seed, place, after_epoch=after_epoch, ends_here=ends_here
+    epochs = train(
+        model,
+        data.training,
+        data.encoded,
+        settings,
+        options,
+        seed,
+        place,
+        after_epoch=after_epoch,
+        patience=options.patience,
+        on_evaluation=report,
     )
-    with suppress(optuna.TrialPruned):  # it has run to its end
-        report(results)
-    return results[best_epoch(results) - 1]["accuracy"]
+    results = [row["result"] for row in epochs]
+    return float(results[best_epoch(results) - 1]["accuracy"])
 
 
 def best_epoch(results: list[dict[str, float]]) -> int:

@@ -28,9 +28,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.liveness import is_dead, this_process
+from modpo_hpc.search.journal import JournalBackend
+from modpo_hpc.search.plan import Attempt, Objective, SearchPlan, Trial, as_optuna
 from modpo_hpc.seeds import seed_of
-from modpo_hpc.trials import Attempt, Objective, SearchPlan, Trial, as_optuna
-from modpo_hpc.whole_lines import WholeLinesBackend
 
 OWNER, ATTEMPTS, BEAT, SEEN = "owner", "attempts", "beat", "learned_from"
 POLL_SECONDS = 0.5
@@ -47,7 +47,7 @@ class Search:
         self._path = journal.resolve()  # the lock is found by its path, from any working directory
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = JournalFileOpenLock(f"{self._path}.claim")
-        self._storage = JournalStorage(WholeLinesBackend(self._path))
+        self._storage = JournalStorage(JournalBackend(self._path))
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=f"{plan.name} {plan.fingerprint}",

@@ -28,11 +28,15 @@ class Layout:
 
 @dataclass
 class Position:
-    """Where a training run is: everything beside adapter and optimizer that the next step depends on."""
+    """Where a training run is: everything beside weights and optimizer that the next step depends on.
+
+    ``evaluations`` are the rows of ``log`` that hold one.
+    """
 
     step: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
-    best_loss: float | None = None
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    best_score: list[float] | None = None
     best_step: int = 0
     evaluations_without_gain: int = 0
     stopped_early: bool = False

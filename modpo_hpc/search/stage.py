@@ -11,8 +11,8 @@ from optuna.distributions import BaseDistribution
 
 from modpo_hpc import shards
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.search import Search
-from modpo_hpc.trials import Objective, SearchPlan, Trial
+from modpo_hpc.search.plan import Objective, SearchPlan, Trial
+from modpo_hpc.search.search import Search
 
 
 class Searched(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 
-class WholeLinesBackend(JournalFileBackend):
+class JournalBackend(JournalFileBackend):
     """Optuna's journal file under the lock that is safe on NFS, with torn lines cut off before the next is written.
 
     Optuna passes over a torn last line, but appends to it; from then on every reader refuses the journal.
@@ -26,7 +26,7 @@ class WholeLinesBackend(JournalFileBackend):
         self._journal_lock.acquire()
         try:
             with open(self._journal, "r+b") as stream:
-                stream.seek(_length_of_whole_lines(stream))
+                stream.seek(_length_of_complete_lines(stream))
                 stream.truncate()
                 stream.write(lines)
                 stream.flush()
@@ -35,7 +35,7 @@ class WholeLinesBackend(JournalFileBackend):
             self._journal_lock.release()
 
 
-def _length_of_whole_lines(stream: Any, block: int = 1 << 16) -> int:
+def _length_of_complete_lines(stream: Any, block: int = 1 << 16) -> int:
     """Bytes of ``stream`` up to and with its last line end."""
     end = stream.seek(0, os.SEEK_END)
     while end > 0:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,6 +75,7 @@ class Attempt:
     params: dict[str, Any]
     _report: Callable[[int, float], None] = field(repr=False)
     facts: dict[str, Any] = field(default_factory=dict)
+    reported: int = 0
 
     def report(self, step: int, value: float) -> None:
         """Record ``value`` at ``step`` (counted from zero, every step once).
@@ -82,6 +84,13 @@ class Attempt:
             optuna.TrialPruned: the median rule stops the trial here. Let it pass.
         """
         self._report(step, value)
+
+    def follow(self, curve: Sequence[float], ended: bool) -> None:
+        """Report what is new of ``curve``, the values so far. What has ``ended`` cannot be stopped any more."""
+        while self.reported < len(curve):
+            self.reported += 1
+            with suppress(optuna.TrialPruned) if ended else nullcontext():
+                self.report(self.reported - 1, curve[self.reported - 1])
 
 
 Objective = Callable[[Attempt], float]

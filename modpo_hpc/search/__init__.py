@@ -1,0 +1,17 @@
+"""Search of hyperparameters over Optuna: one way for policies and reward models."""
+
+from modpo_hpc.search.plan import Attempt, Objective, SearchPlan, Trial, as_optuna
+from modpo_hpc.search.search import Search
+from modpo_hpc.search.stage import folder_of_trial, item_of, run_trial
+
+__all__ = [
+    "Attempt",
+    "Objective",
+    "Search",
+    "SearchPlan",
+    "Trial",
+    "as_optuna",
+    "folder_of_trial",
+    "item_of",
+    "run_trial",
+]
