@@ -43,10 +43,10 @@ def answering_prompt(tokenizer: Any, question: str, instruction: str = INSTRUCTI
     return ids
 
 
-def response_tokens(tokenizer: Any, response: str) -> list[int]:
-    """Token ids of ``response`` with the EOS that ends it: what a loss is taken over."""
+def response_tokens(tokenizer: Any, response: str, ended: bool = True) -> list[int]:
+    """Token ids of ``response`` and, if it ``ended`` by itself, of its EOS: what a loss is taken over."""
     ids: list[int] = tokenizer(response, add_special_tokens=False)["input_ids"]
-    return [*ids, tokenizer.eos_token_id]
+    return [*ids, tokenizer.eos_token_id] if ended else ids
 
 
 def reward_pair(question: str, response: str) -> tuple[str, str]:

@@ -33,16 +33,24 @@ def plan_batches(
     batch_size: int,
     micro_batch_size: int,
     processes: int = 1,
+    pass_tokens: int | None = None,
 ) -> list[Step]:
     """Every step of a training run, in order.
 
-    Which examples share a step does not depend on ``processes`` or ``micro_batch_size``: only how they are dealt out
-    does. Steps gather examples of like length (within a window of shuffled batches), so that processes and passes
-    have like work.
+    Which examples share a step does not depend on ``processes``, ``micro_batch_size`` or ``pass_tokens``: only how
+    they are dealt out does. Steps gather examples of like length (within a window of shuffled batches), so that
+    processes and passes have like work.
     """
     return [
         Step(
-            epoch, _deal(sorted(batch, key=lambda place: (lengths[place], place)), lengths, micro_batch_size, processes)
+            epoch,
+            _deal(
+                sorted(batch, key=lambda place: (lengths[place], place)),
+                lengths,
+                micro_batch_size,
+                processes,
+                pass_tokens,
+            ),
         )
         for epoch in range(epochs)
         for batch in _shuffled_batches(lengths, seed, epoch, batch_size)
@@ -61,18 +69,30 @@ def _shuffled_batches(lengths: Sequence[int], seed: int, epoch: int, size: int) 
 
 
 def _deal(
-    batch: list[int], lengths: Sequence[int], micro_batch_size: int, processes: int
+    batch: list[int], lengths: Sequence[int], micro_batch_size: int, processes: int, pass_tokens: int | None
 ) -> tuple[tuple[tuple[int, ...], ...], ...]:
     """Snake order over the processes: longest first, so that their sums of lengths stay close."""
     hands: list[list[int]] = [[] for _ in range(processes)]
     for turn, place in enumerate(sorted(batch, key=lambda one: (-lengths[one], one))):
         lap, seat = divmod(turn, processes)
         hands[seat if lap % 2 == 0 else processes - 1 - seat].append(place)
-    passes = max(1, -(-max(map(len, hands)) // micro_batch_size))
-    return tuple(
-        tuple(
-            tuple(hand[start : start + micro_batch_size])
-            for start in range(0, passes * micro_batch_size, micro_batch_size)
-        )
-        for hand in hands
-    )
+    parts = [in_passes(hand, lengths, micro_batch_size, pass_tokens) for hand in hands]
+    longest = max(1, *map(len, parts)) if len(parts) > 1 else max(1, len(parts[0]))
+    return tuple((*one, *([()] * (longest - len(one)))) for one in parts)
+
+
+def in_passes(
+    hand: Sequence[int], lengths: Sequence[int], micro_batch_size: int, pass_tokens: int | None
+) -> list[tuple[int, ...]]:
+    """``hand`` in passes of at most so many examples and tokens; an example of more tokens has a pass of its own."""
+    passes: list[list[int]] = []
+    tokens = 0
+    for place in hand:
+        fits = pass_tokens is None or tokens + lengths[place] <= pass_tokens
+        if passes and len(passes[-1]) < micro_batch_size and fits:
+            passes[-1].append(place)
+            tokens += lengths[place]
+        else:
+            passes.append([place])
+            tokens = lengths[place]
+    return [tuple(one) for one in passes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.adapter import adapter_weights, load_adapter_weights
+from modpo_hpc.alignment.processes import ALONE, Seat
 from modpo_hpc.alignment.scorer import ResponseScorer
 from modpo_hpc.alignment.trees import Packed
 from modpo_hpc.study.alignment import Training
@@ -25,12 +27,16 @@ class Engine(Protocol):
     rank: int
     device: torch.device
     adapted: Any
+    may_split: bool
+    """Whether a pass may be taken in parts by this process alone."""
+    too_many_tokens: float
+    """A pass of so many did not fit the card."""
 
     def train(self, training: bool) -> None:
         """Turn dropout on or off."""
 
-    def logps(self, packed: Packed) -> Tensor:
-        """The policy's log-prob of each response, (R,) fp32."""
+    def logps(self, packed: Packed, as_sequences: bool = False) -> Tensor:
+        """The policy's log-prob of each response, (R,) fp32; see ``scorer.ResponseScorer``."""
 
     def backward(self, loss: Tensor, last: bool) -> None:
         """Add the gradient of ``loss``; ``last`` says that a step follows."""
@@ -59,35 +65,42 @@ def adapter_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [one for one in module.parameters() if one.requires_grad]
 
 
-def adamw(parameters: list[torch.nn.Parameter], settings: Training) -> torch.optim.AdamW:
-    """AdamW with the settings of ``settings``."""
-    return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+def adamw(parameters: list[torch.nn.Parameter], settings: Training, device: torch.device) -> torch.optim.AdamW:
+    """AdamW with the settings of ``settings``, in one kernel on a GPU."""
+    fused = True if device.type == "cuda" else None
+    return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
 
 
 class PlainEngine:
-    """One process, plain PyTorch."""
+    """Plain PyTorch; of several processes each holds the whole model, and they sum the adapter's gradients."""
 
-    layout = Layout("plain", 1)
-    rank = 0
+    may_split = True
 
-    def __init__(self, adapted: Any, settings: Training, device: torch.device) -> None:
-        self.adapted, self.device = adapted, device
+    def __init__(self, adapted: Any, settings: Training, device: torch.device, seat: Seat = ALONE) -> None:
+        self.adapted, self.device, self.too_many_tokens = adapted, device, math.inf
+        self.layout, self.rank = Layout("plain", seat.processes), seat.rank
         self.scorer = ResponseScorer(adapted)
         self._parameters = adapter_parameters(self.scorer)
-        self._optimizer = adamw(self._parameters, settings)
+        self._optimizer = adamw(self._parameters, settings, device)
         self._max_norm = settings.max_grad_norm
 
     def train(self, training: bool) -> None:
         self.scorer.train(training)
 
-    def logps(self, packed: Packed) -> Tensor:
-        logps: Tensor = self.scorer(packed)
+    def logps(self, packed: Packed, as_sequences: bool = False) -> Tensor:
+        logps: Tensor = self.scorer(packed, as_sequences)
         return logps
 
     def backward(self, loss: Tensor, last: bool) -> None:
-        loss.backward()
+        # not loss.backward(): what runs out of memory there leaves the gradients of some layers behind
+        found = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        for parameter, gradient in zip(self._parameters, found, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
     def step(self, learning_rate: float) -> float:
+        if self.layout.processes > 1:
+            self._share_gradients()
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._max_norm))
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -95,11 +108,28 @@ class PlainEngine:
         self._optimizer.zero_grad()
         return norm
 
+    def _share_gradients(self) -> None:
+        """The mean over the processes, whose losses are scaled for it: an adapter is small, one message holds it."""
+        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in self._parameters]
+        flat = torch.cat([one.flatten() for one in gradients])
+        torch.distributed.all_reduce(flat)
+        flat /= self.layout.processes
+        for parameter, part in zip(self._parameters, flat.split([one.numel() for one in gradients]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
     def total(self, values: Tensor) -> Tensor:
-        return values
+        if self.layout.processes == 1:
+            return values
+        summed = values.clone()
+        torch.distributed.all_reduce(summed)
+        return summed
 
     def share(self, value: T) -> T:
-        return value
+        if self.layout.processes == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
 
     def weights(self) -> dict[str, Tensor]:
         return adapter_weights(self.adapted)
@@ -113,6 +143,8 @@ class PlainEngine:
         return flat
 
     def save(self, checkpoint: Path) -> None:
+        if self.rank > 0:
+            return
         torch.save(self.weights(), checkpoint / _ADAPTER)
         torch.save(self._optimizer.state_dict(), checkpoint / _OPTIMIZER)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modpo_hpc.alignment.batches import in_passes
 from modpo_hpc.alignment.collator import collate
 from modpo_hpc.alignment.engine import Engine, PlainEngine
 from modpo_hpc.alignment.examples import Example
@@ -28,14 +29,14 @@ def evaluate(engine: Engine, policy: Trained, settings: Training, examples: Sequ
     """
     engine.train(False)
     order = sorted(range(len(examples)), key=lambda place: (examples[place].tree.tokens, place))
-    size = settings.micro_batch_size
-    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    lengths = [example.tree.tokens for example in examples]
+    parts = in_passes(order, lengths, settings.micro_batch_size, settings.pass_tokens)
     rounds = -(-len(parts) // engine.layout.processes)
     count = len(policy.criteria)
     sums = torch.zeros(3 + 4 * count, device=engine.device, dtype=torch.float64)
     for number in range(rounds):
         place = number * engine.layout.processes + engine.rank
-        part = parts[place] if place < len(parts) else []
+        part = parts[place] if place < len(parts) else ()
         batch = collate([examples[one] for one in part or order[:1]], engine.device)
         logps = engine.logps(batch.packed)
         if not part:

@@ -25,7 +25,7 @@ def layout_of(settings: Training, models: Models, seat: Seat) -> Layout:
         InputError: the DeepSpeed configuration cannot be used.
     """
     if settings.deepspeed is None:
-        return PlainEngine.layout
+        return Layout("plain", seat.processes)
     return deepspeed_layout(read_deepspeed_config(settings, models), seat.processes)
 
 
@@ -37,7 +37,7 @@ def make_engine(run: Run, settings: Training, seed: int, seat: Seat, device: tor
         return attach_adapter(load_base(folder, models, settings, device), settings, models.base, seed)
 
     if settings.deepspeed is None:
-        return PlainEngine(build().to(device), settings, device)
+        return PlainEngine(build().to(device), settings, device, seat)
     from modpo_hpc.alignment.sharded import DeepSpeedEngine
 
     config = read_deepspeed_config(settings, models)
@@ -52,7 +52,7 @@ def load_base(folder: str, models: Models, settings: Training, device: torch.dev
     from transformers import AutoModelForCausalLM
 
     precision = base_weights(models, device)
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", **precision)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=models.attention, **precision)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()

@@ -43,10 +43,11 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
     policy = run.study.alignment.trained[policy_name]
     criteria = tuple(policy.criteria)
     tokenizer = AutoTokenizer.from_pretrained(base_model_path(run))
-    table = run.table("responses", ["question_id", "response_id", "text"]).to_pandas()
+    table = run.table("responses", ["question_id", "response_id", "text", "finish_reason"]).to_pandas()
     responses: dict[str, dict[str, tuple[int, ...]]] = {}
-    for question_id, response_id, text in table.itertuples(index=False):
-        responses.setdefault(question_id, {})[response_id] = tuple(response_tokens(tokenizer, text))
+    for question_id, response_id, text, reason in table.itertuples(index=False):
+        tokens = response_tokens(tokenizer, text, ended=reason != "length")
+        responses.setdefault(question_id, {})[response_id] = tuple(tokens)
     prompts = {
         question.question_id: tuple(answering_prompt(tokenizer, question.text, run.study.generation.instruction))
         for question in study_questions(run, "train")

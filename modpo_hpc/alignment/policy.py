@@ -22,6 +22,8 @@ from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_
 from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
 from modpo_hpc.alignment.tracking import require_trackers, tracked
 from modpo_hpc.alignment.training import Trained, train
+from modpo_hpc.alignment.verification import verify_tree_scoring
+from modpo_hpc.device import compute_device
 from modpo_hpc.methods import Diagnosis
 from modpo_hpc.models import base_model_path
 from modpo_hpc.quantization import precision_name
@@ -66,10 +68,12 @@ def align_policy(
     material = gather_material(run, policy, settings)
     seed = run.seed("policies", policy)
     engine = make_engine(run, settings, seed, seat, _device(settings, seat))
+    verify_tree_scoring(engine, (*material.training, *material.held_out), run.study.models.base)
     cache = reference_cache(run)
     fill_reference(engine, cache, [one.tree for one in (*material.training, *material.held_out)], watch)
     training = [_with_reference(example, cache) for example in material.training]
-    held_out = [_with_reference(example, cache) for example in material.held_out]
+    criteria = len(material.policy.criteria)
+    held_out = [_with_reference(example, cache).with_criteria(criteria) for example in material.held_out]
     diagnosis = material.policy.diagnose(policy, training, settings)
     if engine.rank == 0:
         for line in diagnosis.lines:
@@ -111,11 +115,11 @@ def reference_cache(run: Run) -> ReferenceCache:
 
 
 def _device(settings: Training, seat: Seat) -> torch.device:
-    if settings.deepspeed is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    from modpo_hpc.alignment.sharded import join_processes
+    if seat.processes == 1 and settings.deepspeed is None:
+        return compute_device()
+    from modpo_hpc.alignment.processes import join_processes
 
-    return join_processes(seat)
+    return join_processes(seat, settings.deepspeed is not None)
 
 
 def _with_reference(example: Example, cache: ReferenceCache) -> Example:

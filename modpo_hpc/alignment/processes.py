@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from modpo_hpc.device import compute_device, visible_gpus
 from modpo_hpc.study.alignment import Training
+
+if TYPE_CHECKING:
+    import torch
 
 MASTER_PORTS = range(20_000, 30_000)
 MEETING_FILE = "MODPO_MEETING_FILE"
@@ -61,11 +66,36 @@ def rendezvous(environment: Mapping[str, str], seat: Seat) -> dict[str, str]:
     }
 
 
-def processes_of(settings: Training, gpus: int) -> int:
-    """How many processes of this machine train together: as the study says, else one a GPU."""
-    if settings.deepspeed is None:
+def processes_of(settings: Training) -> int:
+    """How many processes of this machine train together: as the study says, else one a GPU that is seen here."""
+    if settings.gradient_cosine:
         return 1
-    return settings.processes or max(1, gpus)
+    return settings.processes or max(1, visible_gpus())
+
+
+def join_processes(seat: Seat, deepspeed: bool) -> torch.device:
+    """Meet the other processes, once; returns this process's device.
+
+    DeepSpeed builds an operator here on CPUs, about half a minute once; it is kept in ``TORCH_EXTENSIONS_DIR``.
+    Without a compiler, or with ``MODPO_COMPILE=0``, it goes without.
+    """
+    import torch
+
+    os.environ.update(rendezvous(os.environ, seat))
+    device = compute_device(seat.local_rank)
+    if deepspeed:
+        from modpo_hpc.alignment.sharded import prepare_deepspeed
+
+        prepare_deepspeed(device)
+    if not torch.distributed.is_initialized():
+        file = os.environ.get(MEETING_FILE)
+        torch.distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=f"file://{file}" if file else "env://",
+            rank=seat.rank,
+            world_size=seat.processes,
+        )
+    return device
 
 
 def own_seat() -> Seat:

@@ -7,27 +7,36 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modpo_hpc.alignment.trees import Packed, tree_attention
+from modpo_hpc.alignment.attention import tree_attention
+from modpo_hpc.alignment.trees import Packed
 from modpo_hpc.errors import InputError
 
 TREE_ATTENTION = "modpo_tree"
 _ROWS = 1024
+_SOFTMAX_LAYERS = {"full_attention", "sliding_attention", "attention"}
+_FAMILIES = "Take a model of softmax attention alone: Llama, Mistral, Qwen, Gemma, OLMo, Phi-3, gpt-oss."
 
 
 class ResponseScorer(nn.Module):
     """A causal LM seen as a function from packed trees to one fp32 log-probability per response.
 
     The model is a transformers causal LM, or a PEFT model around one. Its backbone runs once over the packed
-    sequence; its head, as a module and therefore with an adapter if it has one, over response positions only.
+    sequence; its head, as a module and therefore with an adapter if it has one, over response positions only. Around
+    bfloat16 weights the adapter is computed in bfloat16, too; its own weights and gradients stay in fp32.
 
     Raises:
-        InputError: the model's attention cannot be exchanged, or it changes its logits after the head.
+        InputError: the model's attention cannot be exchanged, or it has layers that are no softmax attention.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        _use_tree_attention(self.causal_lm)
+        self._own_attention = _use_tree_attention(self.causal_lm)
+        self._half = self.causal_lm.dtype == torch.bfloat16
+        if self._half:
+            for module in self.model.modules():
+                if hasattr(module, "lora_A"):
+                    setattr(module, "cast_input_dtype_enabled", False)  # noqa: B010 - PEFT's own switch
 
     @property
     def causal_lm(self) -> Any:
@@ -35,18 +44,48 @@ class ResponseScorer(nn.Module):
         model: Any = self.model
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
-    def forward(self, packed: Packed) -> Tensor:
-        """Summed log-probs, (R,) fp32."""
-        causal_lm = self.causal_lm
-        hidden = causal_lm.get_decoder()(
-            input_ids=packed.tokens,
-            position_ids=packed.positions,
-            use_cache=False,
-            trunks=packed.trunks,
-        ).last_hidden_state[0]
-        logits = causal_lm.get_output_embeddings()(hidden[packed.predictors])
-        token_logps = TokenLogProbs.apply(logits, packed.targets)
+    def forward(self, packed: Packed, as_sequences: bool = False) -> Tensor:
+        """Summed log-probs, (R,) fp32; ``as_sequences`` by the model's own forward pass, one response at a time."""
+        device = packed.tokens.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self._half):
+            if as_sequences:
+                return self._one_by_one(packed)
+            hidden = self.causal_lm.get_decoder()(
+                input_ids=packed.tokens,
+                position_ids=packed.positions,
+                use_cache=False,
+                trunks=packed.trunks,
+            ).last_hidden_state[0]
+            logits = self._logits(hidden[packed.predictors])
+            token_logps = TokenLogProbs.apply(logits, packed.targets)
         return torch.stack([part.sum() for part in token_logps.split(packed.lengths)])
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """Logits of hidden states (N, width), with what some models do to them after the head."""
+        causal_lm = self.causal_lm
+        config, logits = causal_lm.config, causal_lm.get_output_embeddings()(hidden)
+        if getattr(config, "logit_scale", None) not in (None, 1, 1.0):  # Cohere
+            logits = logits * config.logit_scale
+        if getattr(config, "logits_scaling", None) not in (None, 1, 1.0):  # Granite
+            logits = logits / config.logits_scaling
+        if getattr(config, "final_logit_softcapping", None) is not None:  # Gemma
+            logits = torch.tanh(logits / config.final_logit_softcapping) * config.final_logit_softcapping
+        return logits
+
+    def _one_by_one(self, packed: Packed) -> Tensor:
+        causal_lm, sums = self.causal_lm, []
+        targets = iter(packed.targets.split(packed.lengths))
+        causal_lm.set_attn_implementation(self._own_attention)
+        try:
+            for trunk in packed.trunks:
+                prompt = packed.tokens[:, trunk.start : trunk.end]
+                for _ in trunk.branches:
+                    target = next(targets)
+                    logits = causal_lm(input_ids=torch.cat((prompt, target[None]), dim=1), use_cache=False).logits
+                    sums.append(TokenLogProbs.apply(logits[0, prompt.shape[1] - 1 : -1], target).sum())
+        finally:
+            causal_lm.set_attn_implementation(TREE_ATTENTION)
+        return torch.stack(sums)
 
 
 class TokenLogProbs(torch.autograd.Function):
@@ -78,27 +117,30 @@ class TokenLogProbs(torch.autograd.Function):
         return result, None
 
 
-def _use_tree_attention(causal_lm: Any) -> None:
+def _use_tree_attention(causal_lm: Any) -> str:
+    """Have ``causal_lm`` attend along trees; returns the attention that it had."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    config = causal_lm.config
+    config, own = causal_lm.config, str(causal_lm.config._attn_implementation)
     name = type(causal_lm).__name__
+    kinds = set(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ())
+    if strange := sorted(kinds - _SOFTMAX_LAYERS):
+        raise InputError(
+            f"{name} has layers of the kind {strange[0]}, whose state runs through a sequence: responses cannot share "
+            "a prompt there",
+            field="models.base",
+            remedy=_FAMILIES,
+        )
     if not getattr(causal_lm, "_supports_attention_backend", False):
         raise InputError(
             f"{name} does not let its attention be exchanged, which shared prompts need",
             field="models.base",
-            remedy="Take a model of the Llama, Mistral, Qwen or a like family.",
+            remedy=_FAMILIES,
         )
-    for field in ("final_logit_softcapping", "attn_logit_softcapping", "logit_scale", "logits_scaling"):
-        if getattr(config, field, None) not in (None, 1, 1.0):
-            raise InputError(
-                f"{name} changes its logits ({field}) outside attention and head, and would be scored wrongly",
-                field="models.base",
-                remedy="Take a model of the Llama, Mistral, Qwen or a like family.",
-            )
     AttentionInterface.register(TREE_ATTENTION, tree_attention)
     AttentionMaskInterface.register(TREE_ATTENTION, _no_mask)
     causal_lm.set_attn_implementation(TREE_ATTENTION)
+    return own
 
 
 def _no_mask(*_: object, **__: object) -> None:

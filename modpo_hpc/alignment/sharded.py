@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from modpo_hpc.alignment.adapter import adapter_weights
 from modpo_hpc.alignment.deepspeed_config import completed, deepspeed_layout, may_compile, zero_stage
 from modpo_hpc.alignment.engine import adamw, adapter_parameters
-from modpo_hpc.alignment.processes import MEETING_FILE, Seat, rendezvous
+from modpo_hpc.alignment.processes import Seat
 from modpo_hpc.alignment.scorer import ResponseScorer
 from modpo_hpc.alignment.trees import Packed
 from modpo_hpc.study.alignment import Training
@@ -22,15 +23,9 @@ T = TypeVar("T")
 _TAG = "deepspeed"
 
 
-def join_processes(seat: Seat) -> torch.device:
-    """Meet the other processes, once; returns this process's device.
-
-    DeepSpeed builds an operator here on CPUs, about half a minute once; it is kept in ``TORCH_EXTENSIONS_DIR``.
-    Without a compiler, or with ``MODPO_COMPILE=0``, it goes without.
-    """
-    os.environ.update(rendezvous(os.environ, seat))
-    on_gpu = torch.cuda.is_available()
-    if not on_gpu:
+def prepare_deepspeed(device: torch.device) -> None:
+    """Tell DeepSpeed, before the processes meet, where it computes and what it may compile."""
+    if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         os.environ.setdefault("MAX_JOBS", "1")
     import deepspeed
@@ -38,19 +33,6 @@ def join_processes(seat: Seat) -> torch.device:
     if not may_compile():
         for operator in ("deepspeed_shm_comm", "deepspeed_ccl_comm"):
             deepspeed.ops.__compatible_ops__[operator] = False
-    device = torch.device("cuda", seat.local_rank) if on_gpu else torch.device("cpu")
-    if on_gpu:
-        torch.cuda.set_device(device)
-    if not torch.distributed.is_initialized():
-        file = os.environ.get(MEETING_FILE)
-        deepspeed.init_distributed(
-            dist_backend="nccl" if on_gpu else "gloo",
-            verbose=False,
-            init_method=f"file://{file}" if file else None,
-            rank=seat.rank,
-            world_size=seat.processes,
-        )
-    return device
 
 
 class DeepSpeedEngine:
@@ -59,6 +41,9 @@ class DeepSpeedEngine:
     ``build`` makes the PEFT model. It is called when the configuration is in force, because under ZeRO-3 the weights
     are spread over the processes as they are loaded.
     """
+
+    may_split = False
+    too_many_tokens = math.inf
 
     def __init__(
         self,
@@ -72,6 +57,7 @@ class DeepSpeedEngine:
         import deepspeed
         from transformers.integrations import HfDeepSpeedConfig
 
+        deepspeed.init_distributed(verbose=False)
         self.layout = deepspeed_layout(config, seat.processes)
         self.rank, self.device = seat.rank, device
         complete = completed(config, settings, dtype, seat.processes, device.type == "cuda")
@@ -82,7 +68,7 @@ class DeepSpeedEngine:
         self._engine, *_ = deepspeed.initialize(
             model=ResponseScorer(self.adapted),
             model_parameters=self._parameters,
-            optimizer=adamw(self._parameters, settings),
+            optimizer=adamw(self._parameters, settings, device),
             config=complete,
             dist_init_required=False,
         )
@@ -91,8 +77,8 @@ class DeepSpeedEngine:
     def train(self, training: bool) -> None:
         self._engine.train(training)
 
-    def logps(self, packed: Packed) -> Tensor:
-        logps: Tensor = self._engine(packed)
+    def logps(self, packed: Packed, as_sequences: bool = False) -> Tensor:
+        logps: Tensor = self._engine(packed, as_sequences)
         return logps
 
     def backward(self, loss: Tensor, last: bool) -> None:

@@ -47,20 +47,23 @@ def train_policy(
         ModpoError: training failed; says why.
     """
     seat = seat_of(os.environ)
-    if settings.deepspeed is None:
-        if seat and seat.rank > 0:
-            return None
-        seat = None
     result = workplace.scratch / RESULT
-    if seat is None and settings.deepspeed is not None:
-        count = processes_of(settings, resources.gpus)
+    count = processes_of(settings) if seat is None else seat.processes
+    if seat is None and (count > 1 or settings.deepspeed is not None):
         trained = _in_processes(run, policy, settings, workplace, resources, count)
         rows = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         on_evaluation([row for row in rows if "held_out_loss" in row], True)
         return trained
     from modpo_hpc.alignment.policy import align_policy, write_policy
 
-    aligned = align_policy(run, policy, settings, _common_scratch(workplace, seat), workplace, on_evaluation)
+    aligned = align_policy(
+        run,
+        policy,
+        settings,
+        _common_scratch(workplace, seat, settings.deepspeed is not None),
+        workplace,
+        on_evaluation,
+    )
     if seat and seat.rank > 0:
         return None
     with shards.atomic_folder(result) as folder:
@@ -68,15 +71,15 @@ def train_policy(
     return result
 
 
-def _common_scratch(workplace: Workplace, seat: Seat | None) -> Path:
+def _common_scratch(workplace: Workplace, seat: Seat | None, deepspeed: bool) -> Path:
     """The scratch folder of the first process, for all of them."""
     if seat is None:
         return workplace.scratch
     import torch
 
-    from modpo_hpc.alignment.sharded import join_processes
+    from modpo_hpc.alignment.processes import join_processes
 
-    join_processes(seat)
+    join_processes(seat, deepspeed)
     box = [str(workplace.scratch)]
     torch.distributed.broadcast_object_list(box, src=0)
     return Path(box[0])

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.batches import Step, plan_batches
-from modpo_hpc.alignment.collator import collate
 from modpo_hpc.alignment.engine import Engine
 from modpo_hpc.alignment.evaluation import evaluate
 from modpo_hpc.alignment.examples import Example
+from modpo_hpc.alignment.passes import pass_gradients
 from modpo_hpc.alignment.speed import SpeedMeter
 from modpo_hpc.methods import Trained as TrainedPolicy
 from modpo_hpc.seeds import seed_of
@@ -66,6 +66,7 @@ def plan_of(examples: Sequence[Example], settings: Training, seed: int, processe
         settings.batch_size,
         settings.micro_batch_size,
         processes,
+        settings.pass_tokens,
     )
 
 
@@ -210,12 +211,11 @@ def step_gradients(
     sums: dict[str, Tensor] = {}
     parts = step.parts[engine.rank]
     for number, part in enumerate(parts):
-        batch = collate([examples[place] for place in part or (0,)], engine.device)
-        losses, metrics = policy.loss(batch, engine.logps(batch.packed), settings)
+        taken = [examples[place] for place in part or (0,)]
         share = float(bool(part)) * engine.layout.processes / step.size
-        engine.backward(losses.sum() * share, last=number == len(parts) - 1)
-        for name, values in {"loss": losses.detach(), **metrics}.items():
-            sums[name] = sums.get(name, torch.zeros((), device=engine.device)) + values.sum() * float(bool(part))
+        found = pass_gradients(engine, policy, settings, taken, share, last=number == len(parts) - 1)
+        for name, value in found.items():
+            sums[name] = sums.get(name, torch.zeros((), device=engine.device)) + value * float(bool(part))
     names = sorted(sums)
     means = (engine.total(torch.stack([sums[name] for name in names])) / step.size).tolist()
     return dict(zip(names, means, strict=True))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from modpo_hpc.device import compute_device
 from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.toxicity import Assessment, Item
 from modpo_hpc.prompts import harm_prompt
@@ -133,7 +134,7 @@ def _load(architecture: Any, settings: ToxicityBackend) -> Any:
             value=settings.model_name,
             remedy="Check the name; on nodes without network fetch it first with: hf download NAME",
         ) from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(compute_device()).eval()
 
 
 def _load_tokenizer(settings: ToxicityBackend) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
+from modpo_hpc.device import visible_gpus
 from modpo_hpc.errors import InputError
 
 HOST = "127.0.0.1"
@@ -18,9 +19,7 @@ def devices_of_job(gpus_per_server: int = 1) -> list[str | None]:
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        import torch
-
-        visible = ",".join(str(one) for one in range(torch.cuda.device_count()))
+        visible = ",".join(str(one) for one in range(visible_gpus()))
     gpus = [one for one in visible.split(",") if one.strip() and one.strip() != "-1"]
     if not gpus:
         return [None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from modpo_hpc.device import compute_device
 from modpo_hpc.errors import IncompleteError
 from modpo_hpc.models import base_model_path
 from modpo_hpc.quantization import base_weights
@@ -68,12 +69,11 @@ def load_policy(run: Run, policy: str | None) -> Any:
         IncompleteError: the policy is not trained yet.
         InputError: the study wants weights in four bits, and what holds them is not installed.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     settings = run.study.models
     adapter = adapter_path(run, policy)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = compute_device()
     model: Any = AutoModelForCausalLM.from_pretrained(
         base_model_path(run), attn_implementation=settings.attention, **base_weights(settings, device)
     )

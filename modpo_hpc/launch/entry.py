@@ -22,6 +22,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from modpo_hpc import shards
+from modpo_hpc.device import require_promised_gpus
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch.attempts import is_log, slurm_job
 from modpo_hpc.pipeline import Stage, stage_named
@@ -67,6 +68,7 @@ def run_shard(run_dir: str, stage: str, shard: str, again: bool = False) -> bool
     with shards.scratch_folder(folder, shard, inputs) as scratch, _stop_flag() as should_stop:
         work = Shard(run, definition, shard, scratch, should_stop, _heartbeat(scratch, stage, shard))
         _say(f"{stage} {shard}: attempt {attempt} starts")
+        require_promised_gpus(stage, run.study, definition.resources(run.study).gpus)
         recipe(definition)(run, work)
         marker = shards.Marker(
             stage=stage,

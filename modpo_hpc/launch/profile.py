@@ -240,10 +240,6 @@ def _launcher(profile: Profile, nodes: int, study: Study, stage: Stage) -> Launc
     if launcher == "ray" and not any(judge.executor == "ray" for judge in study.judges):
         remedy = "Set judge.executor to ray in the study, or take one node and the launcher python."
         raise refuse("a Ray cluster would idle: the judge is asked from one process", "launcher", launcher, remedy)
-    alignment = study.alignment
-    if launcher == "srun" and nodes > 1 and not any(alignment.training_of(one).deepspeed for one in alignment.trained):
-        remedy = "Name a configuration in alignment.training.deepspeed of the study, or take one node."
-        raise refuse("training without DeepSpeed is one process, the other nodes would idle", "nodes", nodes, remedy)
     return launcher
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from modpo_hpc.device import compute_device
 from modpo_hpc.errors import InputError
 from modpo_hpc.rewards.encoding import Encoded, collate
 
@@ -40,11 +41,6 @@ class RewardModel:
         if self._dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self._dtype)
-
-
-def best_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_tokenizer(path: str | Path) -> Any:
@@ -98,7 +94,7 @@ def load_reward_model(
         _require_dropout(network, dropout, path)
     if gradient_checkpointing:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return RewardModel(network, pad_id, device or best_device(), precision)
+    return RewardModel(network, pad_id, device or compute_device(), precision)
 
 
 @torch.inference_mode()

@@ -19,7 +19,10 @@ class Training(Section):
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the learning rate after warmup")
     epochs: int = Field(1, ge=1)
     batch_size: int = Field(16, ge=1, description="pairs a step, over all processes")
-    micro_batch_size: int = Field(8, ge=1, description="pairs a forward pass of one process")
+    micro_batch_size: int = Field(8, ge=1, description="pairs a forward pass of one process, at most")
+    pass_tokens: int | None = Field(
+        None, ge=8, description="tokens a forward pass, at most, prompts once; empty: no limit. One pair may have more"
+    )
     beta: float = Field(0.1, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="dpo only: share of preferences taken to be wrong")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps")
@@ -40,18 +43,20 @@ class Training(Section):
     gradient_cosine: bool = Field(False, description="measure the cosine between the criteria's gradients at the end")
     gradient_checkpointing: bool = False
     checkpoint_seconds: float = Field(120, ge=0, description="least time between two checkpoints of a training")
-    deepspeed: str | None = Field(None, description="DeepSpeed configuration, a file; plain PyTorch if empty")
-    processes: int | None = Field(None, ge=1, description="with DeepSpeed; one a GPU if empty, one without GPUs")
+    deepspeed: str | None = Field(
+        None, description="DeepSpeed configuration, a file; if empty every process holds the whole model"
+    )
+    processes: int | None = Field(
+        None, ge=1, description="that train together on a machine; one a GPU if empty, one without GPUs"
+    )
     track: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         (), description="write the log for these, too, below the run's logs; extras of the same names; wandb is offline"
     )
 
     @model_validator(mode="after")
-    def _processes_need_deepspeed(self) -> Training:
-        if self.processes and self.processes > 1 and self.deepspeed is None:
-            raise ValueError("several processes train under DeepSpeed only; name a configuration in deepspeed")
-        if self.gradient_cosine and self.deepspeed is not None:
-            raise ValueError("gradient_cosine is measured in one process; leave deepspeed empty for it")
+    def _measurable(self) -> Training:
+        if self.gradient_cosine and (self.deepspeed is not None or (self.processes or 1) > 1):
+            raise ValueError("gradient_cosine is measured in one process; leave deepspeed and processes empty for it")
         if self.gradient_cosine and self.held_out == 0:
             raise ValueError("gradient_cosine is measured on held-out questions; set held_out above zero")
         return self

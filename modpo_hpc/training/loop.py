@@ -25,8 +25,8 @@ OnEvaluation = Callable[[list[Row], bool], object]
 """Gets all evaluations so far, and whether training has ended; it may raise to stop a training that has not."""
 
 
-def nothing(*_: object) -> None:
-    """Do nothing with a row of the log or with the evaluations."""
+def nothing(*_: object, **__: object) -> None:
+    """Do nothing with a row of the log, with the evaluations, with progress."""
 
 
 class Watch(Protocol):
