@@ -1,4 +1,4 @@
-"""Two processes under DeepSpeed train like one; what cannot be resumed is refused before a model is loaded."""
+"""Two processes, under DeepSpeed or without, train like one; what cannot be resumed is refused before a model is loaded."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ from tests.waiting import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.xdist_group("processes")
-STAGES = ("zero1", "zero2", "zero3")
+STAGES = ("parallel", "zero1", "zero2", "zero3")
 TRAINING = {"epochs": 1, "micro_batch_size": 2, "batch_size": 7}
 
 
 def sharded(stage: str, **more: object) -> dict[str, object]:
-    return {**TRAINING, "deepspeed": f"configs/deepspeed/{stage}.json", "processes": 2, **more}
+    """Two processes under a ZeRO stage; ``parallel``: without DeepSpeed, each with the whole model."""
+    deepspeed = None if stage == "parallel" else f"configs/deepspeed/{stage}.json"
+    return {**TRAINING, "deepspeed": deepspeed, "processes": 2, **more}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
-    """A folder with log and adapter of each ZeRO stage on two processes, and of one plain process."""
+    """A folder with log and adapter of each way to be two processes, and of one process."""
     out = tmp_path_factory.mktemp("ranks")
     os.environ["MODPO_LOGS"] = str(out / "logs")
     runs = []
@@ -106,9 +108,12 @@ def test_stopped_and_resumed_they_end_the_same(trained: Path, stage: str) -> Non
         assert torch.equal(first[name], second[name]), name
 
 
-def test_a_shard_starts_its_own_processes(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stage", ["parallel", "zero2"])
+def test_a_shard_starts_its_own_processes(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
     monkeypatch.setenv("MODPO_COMPILE", "0")
-    study = study_of(model_folder, tmp_path / "posts.csv", sharded("zero2"))
+    study = study_of(model_folder, tmp_path / "posts.csv", sharded(stage))
     run = started_run(tmp_path / "run", study)
     run_shard(str(run.root), "policies", "DPO")
     summary = json.loads((run.folder("policies") / "DPO" / "summary.json").read_text())
