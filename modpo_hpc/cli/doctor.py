@@ -18,12 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--folder", type=Path, default=Path(), metavar="DIR", help="where runs will be (default: here)")
     parser.add_argument("--no-job", action="store_true", help="hand in no job; look from here only")
+    parser.add_argument(
+        "--gpu",
+        metavar="STUDY",
+        help="train a few steps of the longest pass of STUDY's own model on this machine's GPU",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.launch.commands import SlurmError
-    from modpo_hpc.launch.doctor import Finding, examine_cluster, examine_from_a_job, examine_machine
+    from modpo_hpc.launch.doctor import Finding, examine_cluster, examine_from_a_job, examine_machine, examine_training
     from modpo_hpc.launch.profile import load_profile
 
     profile = load_profile(arguments.profile) if arguments.profile else None
@@ -34,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
             findings += examine_from_a_job(profile, folder)
         except (SlurmError, ValueError) as error:
             findings.append(Finding("in a job", "bad", str(error)))
+    if arguments.gpu:
+        findings += examine_training(arguments.gpu)
     if arguments.json:
         print(json.dumps([asdict(one) for one in findings]))
     else:

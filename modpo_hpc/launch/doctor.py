@@ -24,6 +24,7 @@ from typing import Literal
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster, commands
 from modpo_hpc.launch.profile import Profile
+from modpo_hpc.study import load_study
 
 HUB = "https://huggingface.co"
 NET_SECONDS = 5
@@ -154,6 +155,22 @@ def submit_limits(associations: str, qos: str) -> Finding:
         return Finding("submit limits", "good", "none told by sacctmgr")
     words = ", ".join(f"{count} jobs ({what})" for count, what in sorted(limits))
     return Finding("submit limits", "note", f"{words}; array elements count. modpo tend hands in the rest later")
+
+
+def examine_training(study: str) -> list[Finding]:
+    """The study's own model on this machine's GPU: see ``modpo_hpc.alignment.preflight``.
+
+    Raises:
+        InputError: the study file cannot be read.
+    """
+    load_study(study)
+    # In a process of its own: this command never imports torch.
+    command = [sys.executable, "-m", "modpo_hpc.alignment.preflight", study]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        return [Finding("training", "bad", f"the check itself failed: {last}")]
+    return [Finding(**row) for row in json.loads(done.stdout.strip().splitlines()[-1])]
 
 
 def _filesystem(folder: Path) -> Finding:

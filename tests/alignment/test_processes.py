@@ -1,4 +1,4 @@
-"""Two processes, under DeepSpeed or without, train like one; what cannot be resumed is refused before a model is loaded."""
+"""Two processes, under DeepSpeed or not, train like one; what cannot be resumed is refused before a model is loaded."""
 
 from __future__ import annotations
 

@@ -99,6 +99,7 @@ def fill_tables(run: Run, rng: np.random.Generator) -> None:
             "question_id": question,
             "response_id": f"{question}.r{place}",
             "text": sentence(rng, int(rng.integers(2, 14))),
+            "finish_reason": "stop",
         }
         for question in training
         for place in range(count)

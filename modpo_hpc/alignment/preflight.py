@@ -1,0 +1,147 @@
+"""Whether a study can be trained on this machine's GPU: its own model, its longest pass, its speed.
+
+``python -m modpo_hpc.alignment.preflight STUDY`` prints the findings as JSON; ``modpo doctor --gpu STUDY`` asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modpo_hpc.alignment.adapter import attach_adapter
+from modpo_hpc.alignment.engine import PlainEngine
+from modpo_hpc.alignment.examples import Example
+from modpo_hpc.alignment.loading import load_base
+from modpo_hpc.alignment.passes import DoesNotFit, pass_gradients
+from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
+from modpo_hpc.alignment.trees import Tree
+from modpo_hpc.alignment.verification import verify_tree_scoring
+from modpo_hpc.device import compute_device, driver, why_no_gpu
+from modpo_hpc.errors import ModpoError
+from modpo_hpc.methods.dpo import DPO
+from modpo_hpc.models import cached_model
+from modpo_hpc.seeds import rng_of
+from modpo_hpc.study import Study, load_study
+from modpo_hpc.study.alignment import Training
+
+Finding = dict[str, str]
+PROMPT_SHARE = 0.25
+STEPS = 3
+
+
+def examine_gpu(study: Study, device: torch.device | None = None) -> Iterator[Finding]:
+    """Findings (name, verdict, words) on training ``study`` here; each as soon as it is known.
+
+    Nothing of the study is read but its settings and its base model: texts are random tokens of the greatest length
+    that the study allows. ``device`` is the first GPU unless it is given.
+    """
+    device = device or compute_device()
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory / 2**30
+        yield _good(
+            "GPU", f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB; {driver()}; torch {torch.__version__}"
+        )
+        if torch.cuda.device_count() > 1:
+            yield _nccl()
+    else:
+        yield {"name": "GPU", "verdict": "bad", "words": f"none is seen: {why_no_gpu()}"}
+    name, revision = study.models.base, study.models.base_revision
+    folder = Path(name).expanduser() if Path(name).expanduser().is_dir() else cached_model(name, revision)
+    if folder is None:
+        yield {
+            "name": "base model",
+            "verdict": "bad",
+            "words": f"{name} is not here yet; fetch it with: modpo prefetch",
+        }
+        return
+    settings = study.alignment.training
+    try:
+        model = attach_adapter(load_base(str(folder), study.models, settings, device), settings, name, 0)
+        engine = PlainEngine(model.to(device), settings, device)
+        examples = longest_examples(settings, engine.adapted.get_base_model().config.vocab_size)
+        gap = verify_tree_scoring(engine, examples, name)
+        yield _good("scoring along a tree", f"as by the model's own forward pass, within {gap:.2g} nats")
+        yield from _longest_pass(engine, settings, examples, device)
+    except ModpoError as error:
+        yield {"name": "training", "verdict": "bad", "words": str(error)}
+
+
+def longest_examples(settings: Training, vocabulary: int) -> list[Example]:
+    """As many pairs as a pass holds at most, each of ``max_length`` tokens, of random tokens."""
+    prompt = max(1, int(settings.max_length * PROMPT_SHARE))
+    pairs = []
+    for number in range(min(settings.micro_batch_size, settings.batch_size)):
+        rng = rng_of("preflight", number)
+        ids = [tuple(int(one) for one in rng.integers(0, vocabulary, size=size)) for size in _sizes(settings, prompt)]
+        pairs.append(Example(f"random {number}", Tree(ids[0], (ids[1], ids[2])), ("a", "b"), ((0, 1),), (0.0, 0.0)))
+    return pairs
+
+
+def _sizes(settings: Training, prompt: int) -> tuple[int, int, int]:
+    return prompt, settings.max_length - prompt, settings.max_length - prompt
+
+
+def _longest_pass(
+    engine: PlainEngine, settings: Training, examples: list[Example], device: torch.device
+) -> Iterator[Finding]:
+    """A few steps of the longest pass; where it does not fit, of what does."""
+    meter = SpeedMeter(cost_of(engine.adapted), peak_flops(device), 1)
+    engine.train(True)
+    tokens = sum(one.tree.tokens for one in examples)
+    speeds: dict[str, float] = {}
+    try:
+        for number in range(STEPS + 1):
+            if number == 1:
+                engine.total(torch.zeros(1, device=device)).tolist()
+                meter.start()
+            pass_gradients(engine, DPO(criteria={"any": 1}), settings, examples, 1.0, last=True)
+            engine.step(settings.learning_rate)
+        speeds = meter.read([one.tree for one in examples] * STEPS)
+    except DoesNotFit as error:
+        yield {"name": "longest pass", "verdict": "bad", "words": str(error)}
+        return
+    split = tokens >= engine.too_many_tokens
+    peak = f", {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB at most" if device.type == "cuda" else ""
+    words = f"{tokens:,} tokens ({len(examples)} pairs of {settings.max_length}){peak}"
+    if split:
+        fits = int(engine.too_many_tokens) // 2
+        words += (
+            f"; too many at once. Set alignment.training.pass_tokens to {fits}, and it is not found out in training"
+        )
+    yield {"name": "longest pass", "verdict": "note" if split else "good", "words": words}
+    use = f", {speeds['flop_use']:.0%} of the card's bf16 peak" if "flop_use" in speeds else ""
+    speed = speeds["tokens_per_second"]
+    yield _good(
+        "speed", f"{speed:,.0f} tokens a second{use}; for the profile: speeds.training_tokens_per_second: {speed:.0f}"
+    )
+
+
+def _nccl() -> Finding:
+    started = time.monotonic()
+    count = torch.cuda.device_count()
+    try:
+        torch.cuda.nccl.all_reduce([torch.ones(1 << 20, device=f"cuda:{number}") for number in range(count)])
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return {"name": "NCCL", "verdict": "bad", "words": f"{count} GPUs do not sum: {error}"}
+    return _good("NCCL", f"{count} GPUs sum 4 MiB ({time.monotonic() - started:.1f} s with its start)")
+
+
+def _good(name: str, words: str) -> Finding:
+    return {"name": name, "verdict": "good", "words": words}
+
+
+def main(arguments: list[str]) -> None:
+    """Print the findings on the study file ``arguments[0]`` as one line of JSON."""
+    study: Any = load_study(arguments[0])
+    print(json.dumps(list(examine_gpu(study))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
