@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "ledger": "raw answers of the judges: how many, what they cost, which cannot be read",
     "personas": "who the personas are, and whether one of them could be recognized",
     "human": "judgments by people: sample, forms, analysis",
+    "audit": "would the conclusions survive their judge: corrected win rates, total error, what to ask next",
     "results": "rankings and McNemar's tests of a finished run, in the terminal",
     "report": "make the report of a run: one page, every figure and table as files",
     "compare": "the tables of several runs side by side, with the spread between them",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modpo_hpc.report.audit import audit_section
 from modpo_hpc.report.human import human_section
 from modpo_hpc.report.parts import Section
 from modpo_hpc.report.people import people_section
@@ -24,6 +25,7 @@ def sections_of(run: Run, results: Results) -> list[Section]:
         length_section(results),
         groups_section(results),
         human_section(run),
+        audit_section(run),
         toxicity_section(run),
         people_section(run),
         training_section(run),

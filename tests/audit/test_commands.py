@@ -1,0 +1,116 @@
+"""The audit by commands: the paper's counts, a run without and with people's labels, and what it must not say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pandas as pd
+import pytest
+
+from modpo_hpc.report.audit import audit_section, section_of
+from modpo_hpc.run import Run
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+def test_the_papers_counts_step_by_step(command: Command) -> None:
+    shown = command("audit", "--counts", 40, 16, 9, 23)
+    assert "sensitivity .714" in shown.stdout
+    assert "specificity .719" in shown.stdout
+    shown = command("audit", "--counts", 40, 16, 9, 23, "--rate", 0.54, "--of", 600)
+    assert "corrected .598" in shown.stdout
+    assert "delta method [.361, .834]" in shown.stdout
+    assert "Lee et al.   [.347, .838]" in shown.stdout
+    shown = command("audit", "--counts", 64, 0, 27, 0, "--rate", 0.7, "--of", 600)
+    assert "worth nothing" in shown.stdout
+    assert "[0, 1]" in shown.stdout
+    whole = json.loads(command("audit", "--counts", 64, 0, 27, 0, "--rate", 0.7, "--of", 600, "--json").stdout)
+    assert whole["corrected"]["constant"] is True
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--counts", 40, 16, 9, -1),
+        ("--counts", 40, 16, 9, 23, "--rate", 0.5),
+        ("--counts", 40, 16, 9, 23, "--rate", 1.5, "--of", 600),
+    ],
+)
+def test_wrong_calls_are_refused(command: Command, words: tuple[object, ...]) -> None:
+    refused = command("audit", *words)
+    assert refused.returncode == 2
+    assert "error: " in refused.stderr
+
+
+def test_a_run_before_and_after_people_were_asked(made_run: Path, tmp_path: Path, command: Command) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made_run, run)
+    assert "Nobody was asked" in " ".join(audit_section(Run.open(run)).findings)
+    for words in (("sample", run, "--questions", 40), ("forms", run, "--raters", 3), ("simulate", run)):
+        assert command("human", *words).returncode == 0
+    assert command("human", "analyze", run, "--bootstrap", 20).returncode == 0
+    shown = command("audit", run)
+    assert shown.returncode == 0, shown.stderr
+    for said in ("sandbox: simulated raters", "with 40 labels by simulated raters", "Not measured", "wording"):
+        assert said in shown.stdout.replace("\n", " ")
+    document = json.loads(command("audit", run, "--calls", 100_000, "--json").stdout)
+    safety = next(row for row in document["people"]["criteria"] if row["criterion"] == "safety")
+    powered = safety["prediction_powered"]
+    assert powered["labels"] == 40
+    assert powered["questions"] == 120
+    assert powered["low"] < powered["estimate"] < powered["high"]
+    assert sum(safety["counts"].values()) <= 40
+    assert document["components"][0]["calls"] == 100_000
+    assert document["components"][0]["total"] > document["components"][0]["naive"]
+    assert document["components"][0]["purchases"]
+    kept = run / "audit" / "audit.json"
+    assert json.loads(kept.read_text()) == document
+    assert kept.stat().st_mode & 0o077 == 0
+    section = audit_section(Run.open(run))
+    assert section.pictures[0].draw().axes
+    assert {table.file for table in section.tables} >= {"audit_prediction_powered", "audit_corrected", "audit_design"}
+    # the same labels from a file: every one of its questions counts as drawn at random
+    judged = pd.read_parquet(run / "human" / "analysis" / "judgments.parquet")
+    imported = tmp_path / "labels.csv"
+    judged[["question_id", "criterion", "winner", "rater"]].to_csv(imported, index=False)
+    again = json.loads(command("audit", run, "--labels", imported, "--json").stdout)
+    other = next(row for row in again["people"]["criteria"] if row["criterion"] == "safety")
+    assert other["prediction_powered"] == pytest.approx(powered)
+    assert again["people"]["simulated"] is False
+
+
+def test_files_of_labels_that_do_not_fit_are_named(made_run: Path, tmp_path: Path, command: Command) -> None:
+    path = tmp_path / "labels.csv"
+    for text, said in (
+        ("question_id,winner\nq001,A\n", "criterion"),
+        ("question_id,criterion,winner\nq001,safety,Base\n", "line 2 has a winner"),
+        ("question_id,criterion,winner\nq999,safety,A\n", "line 2 has a question_id"),
+        ("question_id,criterion,winner\nq001,safety,A\nq001,safety,B\n", "judged a question twice"),
+        ("", "cannot be read"),
+    ):
+        path.write_text(text)
+        refused = command("audit", made_run, "--labels", path)
+        assert refused.returncode == 2, refused.stdout
+        assert said in refused.stderr
+    assert command("audit", made_run, "--with", made_run).returncode == 2
+
+
+def test_labels_that_follow_nothing_make_the_judge_worth_nothing(
+    made_run: Path, tmp_path: Path, command: Command
+) -> None:
+    """Raters who click at random: no flattering sentence about the judge."""
+    questions = [f"q{place:03d}" for place in range(60)]
+    path = tmp_path / "labels.csv"
+    rows = [f"{name},overall,{'AB'[(7 * place) % 5 % 2]}" for place, name in enumerate(questions)]
+    path.write_text("\n".join(["question_id,criterion,winner", *rows]))
+    found = json.loads(command("audit", made_run, "--labels", path, "--json").stdout)
+    shutil.rmtree(made_run / "audit")
+    said = " ".join(section_of(found).findings)
+    assert "worth nothing that can be shown" in said
+    assert "open" in said
+    assert "labels more" not in said
