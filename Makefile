@@ -7,7 +7,7 @@ EPITOME ?=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test test-all lint clean help bench-kill bench-finding bench-rewards bench-stats bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file
+.PHONY: demo test test-all lint clean help bench-kill bench-finding bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -44,6 +44,9 @@ bench-finding: $(VENV)/installed  ## the paper's finding in the sandbox, five se
 
 bench-kill: $(VENV)/installed  ## ten kills of a whole run, then every table byte for byte
 	$(BIN)/python tests/bench/kill.py --kills 10
+
+bench-audit: $(VENV)/installed  ## coverage and width of the audit's intervals where the truth is known
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.audit
 
 bench-train: $(VENV)/tested  ## a DPO pair here and in TRL, Joint-Loss DPO here and padded; EPITOME=FILE
 	EPITOME=$(EPITOME) $(BIN)/python -m tests.bench.train

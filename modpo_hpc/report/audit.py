@@ -64,8 +64,9 @@ def people_findings(people: Document | None) -> list[str]:
             found.append(f"{name}: {row['labels']} labels by {whose} are too few for an interval.")
             continue
         sentence = (
-            f"{name}: the judge gives {people['a']} {formats.percent(powered['naive'])} against {people['b']}; with "
-            f"{powered['labels']} labels by {whose} it is {_share(powered, 'estimate')}"
+            f"{name}: the judge gives {people['a']} {formats.percent(powered['naive'])} of its votes against "
+            f"{people['b']}; by the label of {whose}, {powered['labels']} of them known, it is preferred on "
+            f"{_share(powered, 'estimate')} of the questions"
         )
         half = "above" if powered["low"] > 0.5 else "below" if powered["high"] < 0.5 else ""
         sentence += f", {half} one half. " if half else ", so that which of the two is preferred is open. "
@@ -181,7 +182,7 @@ def _people_tables(people: Document) -> list[Shown]:
         for row in people["criteria"]
         if (one := row["corrected"])
     ]
-    headings = ("labels", "judge", "labels alone", "prediction-powered", "correlation", "worth in labels")
+    headings = ("labels", "judge's votes", "labels alone", "prediction-powered", "correlation", "worth in labels")
     others = ("sensitivity", "specificity", "judge", "corrected (Lee et al.)", "delta method")
     return [
         Shown(
@@ -246,8 +247,7 @@ def _judge_table(document: Document) -> Shown:
             formats.title(row["criterion"]),
             row["judge"],
             _share(row, "first_share", "first_low", "first_high"),
-            f"{_decimals(row['length_slope'], 2)} ({_decimals(row['length_low'], 2)} to "
-            f"{_decimals(row['length_high'], 2)})",
+            _slope(row),
         ]
         for row in document["judges"]
     ]
@@ -290,6 +290,13 @@ def _share(row: Document, value: str, low: str = "low", high: str = "high") -> s
     if row[value] is None:
         return ""
     return f"{formats.percent(row[value])} ({formats.interval(row[low], row[high])})"
+
+
+def _slope(row: Document) -> str:
+    if row["length_slope"] is None:
+        return ""
+    slope, low, high = (_decimals(row[name], 2) for name in ("length_slope", "length_low", "length_high"))
+    return f"{slope} ({low} to {high})"
 
 
 def _of(share: Document) -> str:

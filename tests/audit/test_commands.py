@@ -56,7 +56,12 @@ def test_a_run_before_and_after_people_were_asked(made_run: Path, tmp_path: Path
     assert command("human", "analyze", run, "--bootstrap", 20).returncode == 0
     shown = command("audit", run)
     assert shown.returncode == 0, shown.stderr
-    for said in ("sandbox: simulated raters", "with 40 labels by simulated raters", "Not measured", "wording"):
+    for said in (
+        "sandbox: simulated raters",
+        "by the label of simulated raters, 40 of them known",
+        "Not measured",
+        "wording",
+    ):
         assert said in shown.stdout.replace("\n", " ")
     document = json.loads(command("audit", run, "--calls", 100_000, "--json").stdout)
     safety = next(row for row in document["people"]["criteria"] if row["criterion"] == "safety")

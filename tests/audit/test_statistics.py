@@ -1,0 +1,217 @@
+"""Corrections, intervals and components where the truth is known, and against other implementations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from scipy.special import expit
+from scipy.stats import norm, t
+
+from modpo_hpc.audit.correction import Confusion, correct
+from modpo_hpc.audit.judges import fit, judge_aware
+from modpo_hpc.audit.prediction import prediction_powered
+from modpo_hpc.audit.total_error import by_source, purchases, total_errors, unmeasured
+from modpo_hpc.errors import InputError
+from modpo_hpc.evaluation.ballots import Ballots
+from modpo_hpc.study.judging import Judge
+from tests.bench.audit import JUDGES, one_study
+
+PAPER = Confusion(40, 16, 9, 23)
+
+
+def test_the_papers_safety_corrected() -> None:
+    found = correct(PAPER, 0.54, 600)
+    assert round(found.sensitivity.value, 3) == 0.714
+    assert round(found.specificity.value, 3) == 0.719
+    assert round(found.estimate, 2) == 0.60
+    assert (round(found.delta_low, 2), round(found.delta_high, 2)) == (0.36, 0.83)
+    # by the authors' published function, confidence_interval(.54, 23/32, 40/56, 600, 32, 56)
+    assert (found.low, found.high) == pytest.approx((0.34669, 0.83809), abs=1e-5)
+
+
+@pytest.mark.parametrize("counts", [PAPER, Confusion(80, 5, 12, 60), Confusion(30, 1, 2, 40)])
+def test_the_delta_method_by_numerical_derivatives(counts: Confusion) -> None:
+    """The gradient taken by differences instead of by hand."""
+    found = correct(counts, 0.6, 300)
+    shares = np.array([0.6, found.sensitivity.value, found.specificity.value])
+    cases = np.array([300, found.sensitivity.cases, found.specificity.cases])
+
+    def true_rate(p: float, sensitivity: float, specificity: float) -> float:
+        return (p + specificity - 1) / (sensitivity + specificity - 1)
+
+    steps = 1e-6 * np.eye(3)
+    gradient = np.array([(true_rate(*(shares + step)) - true_rate(*(shares - step))) / 2e-6 for step in steps])
+    error = math.sqrt(float(gradient**2 @ (shares * (1 - shares) / cases)))
+    assert found.estimate == pytest.approx(true_rate(*shares))
+    assert found.delta_high == pytest.approx(min(found.estimate + norm.ppf(0.975) * error, 1), abs=1e-5)
+
+
+def test_a_judge_that_knows_nothing_corrects_nothing() -> None:
+    constant = correct(Confusion(64, 0, 27, 0), 0.9, 600)
+    assert constant.constant
+    for counts in (
+        Confusion(64, 0, 27, 0),
+        Confusion(20, 20, 20, 20),
+        Confusion(10, 30, 30, 10),
+        Confusion(9, 3, 0, 0),
+    ):
+        found = correct(counts, 0.9, 600)
+        assert not found.informative
+        assert (found.low, found.high) == (0, 1)
+    with pytest.raises(InputError, match="no rate"):
+        correct(PAPER, 1.2, 600)
+    with pytest.raises(InputError, match="negative"):
+        Confusion(1, 2, -3, 4)
+
+
+def test_prediction_powered_as_ppi_python() -> None:
+    """Numbers of ppi-python 0.2.3: ppi_mean_pointestimate, and ppi_mean_ci at half widths freed of z and ddof."""
+    k = np.arange(200)
+    votes = ((k * 37) % 51) / 50
+    people = ((k * 11) % 7 < 3 + (votes > 0.5) * 2).astype(float)
+    labelled = k % 4 == 0
+    found = prediction_powered(people[labelled], votes, labelled, np.full(200, 0.25))
+    assert found is not None
+    assert found.classical == pytest.approx(0.56)
+    assert found.estimate == pytest.approx(0.55690438, abs=2e-4)
+    theirs = (0.69070168 - 0.42310708) / 2 / norm.ppf(0.975)
+    ours = (found.high - found.low) / 2 / t.ppf(0.975, 48) * math.sqrt(48 / 50)
+    assert ours == pytest.approx(theirs, rel=0.005)
+
+
+def test_too_few_labels_give_no_interval_and_a_constant_judge_leaves_people_alone() -> None:
+    rng = np.random.default_rng(1)
+    labelled = np.arange(100) < 9
+    assert prediction_powered(np.ones(9), rng.random(100), labelled, np.full(100, 0.09)) is None
+    labelled = np.arange(100) < 30
+    labels = rng.integers(0, 2, 30).astype(float)
+    found = prediction_powered(labels, np.full(100, 0.8), labelled, np.full(100, 0.3))
+    assert found is not None
+    assert found.constant
+    assert (found.power, found.worth) == (0, 0)
+    assert found.estimate == found.classical == pytest.approx(labels.mean())
+
+
+def test_intervals_hold_the_truth_where_the_judge_alone_does_not() -> None:
+    """A lenient judge on top of a known truth; 93 to 97% within what 250 studies can tell (three standard errors)."""
+    rng = np.random.default_rng(3)
+    difference = rng.normal(0.2, 1, 4000)
+    label = (difference > 0).astype(float)
+    made = [one_study(difference, label, JUDGES["lenient"], 50, rng) for _ in range(250)]
+    share = float(label.mean())
+    coverage = {way: np.mean([one[way][0] <= share <= one[way][1] for one in made]) for way in made[0]}
+    assert coverage["judge alone"] < 0.1
+    for way in ("labels alone", "PPI++", "PPI++, active"):
+        assert 0.95 - 0.041 <= coverage[way] <= 0.95 + 0.041, way
+    for way in ("sensitivity, delta", "sensitivity, Lee"):
+        assert coverage[way] >= 0.95 - 0.041, way
+    widths = {way: np.mean([one[way][1] - one[way][0] for one in made]) for way in made[0]}
+    assert widths["PPI++"] < 0.9 * widths["labels alone"]
+
+
+def crossed(
+    rng: np.random.Generator,
+    questions: int,
+    personas: int,
+    of_question: float,
+    of_persona: float,
+    judges: tuple[float, ...] = (0.0,),
+) -> Ballots:
+    """Votes of one pair with normal effects of questions, personas and (as given) judges behind them."""
+    behind = of_question * rng.normal(size=(questions, 1)) + of_persona * rng.normal(size=(1, personas))
+    votes = np.concatenate(
+        [np.where(behind + lean + rng.normal(size=behind.shape) > 0, 1, -1) for lean in judges], axis=1
+    )
+    names = tuple(f"judge{number}" for number in range(len(judges))) if len(judges) > 1 else ()
+    shape = (1, 1, questions, personas * len(judges))
+    return Ballots(
+        "phase",
+        ("A", "B"),
+        ("safety",),
+        tuple(f"q{number}" for number in range(questions)),
+        tuple(f"p{number}" for number in range(personas)),
+        votes.reshape(shape).astype(np.int8),
+        np.ones(shape, dtype=np.int8),
+        names,
+    )
+
+
+@pytest.mark.parametrize(("of_question", "of_persona"), [(1.0, 0.2), (0.3, 0.6), (0.8, 0.8)])
+def test_the_total_error_is_that_of_studies_done_again(of_question: float, of_persona: float) -> None:
+    rng = np.random.default_rng(5)
+    found = [total_errors(crossed(rng, 60, 15, of_question, of_persona), [Judge()])[0] for _ in range(300)]
+    spread = np.std([one.difference for one in found])
+    assert math.sqrt(np.mean([one.total**2 for one in found])) == pytest.approx(spread, rel=0.12)
+    assert np.mean([one.naive for one in found]) < 0.7 * spread
+
+
+def test_calls_buy_what_is_dear() -> None:
+    rng = np.random.default_rng(6)
+    for effects, best in (((1.2, 0.1), "questions"), ((0.1, 1.2), "personas")):
+        errors = total_errors(crossed(rng, 60, 15, *effects), [Judge()])
+        listed = purchases(errors, 900)
+        assert listed[0].factor == best
+        assert listed[0].error < errors[0].total
+        assert {one.factor: one.levels for one in listed} == {"questions": 60, "personas": 15}
+        assert purchases(errors, 1) == []
+    panel = total_errors(crossed(rng, 60, 15, 0.3, 0.1, (1.0, -0.6)), [Judge(kind="openai", model=m) for m in "ab"])
+    assert purchases(panel, 1800)[0].factor == "judges"
+
+
+def test_what_a_study_cannot_know_is_named_and_what_its_panel_shows_is_measured() -> None:
+    rng = np.random.default_rng(7)
+    alone = total_errors(crossed(rng, 40, 10, 0.5, 0.3), [Judge(kind="openai", model="one")])
+    assert set(unmeasured(alone)) == {"judges", "wording", "judge sampling", "seed"}
+    ballots = crossed(rng, 40, 10, 0.5, 0.3, (0.9, -0.3, 0.3))
+    model = {"kind": "openai", "model": "one"}
+    panels = (
+        ([Judge(**{**model, "model": name}) for name in "abc"], "judges"),
+        ([Judge(**model, scene=scene) for scene in ("One.", "Two.", "Three.")], "wording"),
+        ([Judge(**model, sampling_seed=seed) for seed in range(3)], "judge sampling"),
+    )
+    for judges, measured in panels:
+        found = total_errors(ballots, judges)
+        assert set(unmeasured(found)) == {"judges", "wording", "judge sampling", "seed"} - {measured}
+        assert by_source(found)[measured] > 0.1
+    seeds = total_errors(ballots, panels[0][0], [crossed(rng, 40, 10, 0.5, 0.3, (0.9, -0.3, 0.3)) for _ in range(2)])
+    assert "seed" not in unmeasured(seeds)
+
+
+def test_judges_that_agree_give_the_abilities_of_logistic_regression() -> None:
+    rng = np.random.default_rng(8)
+    true = np.array([0.8, 0.1, -0.3, -0.6])
+    a, b = np.triu_indices(4, 1)
+    won = rng.binomial(400, expit(true[a] - true[b])).astype(float)
+    ability, discrimination = fit(np.column_stack([won, won]), np.full((6, 2), 400.0), 4)
+    design = np.zeros((6, 3))
+    for row, (one, other) in enumerate(zip(a, b, strict=True)):
+        for policy, sign in ((one, 1), (other, -1)):
+            if policy < 3:
+                design[row, policy] += sign
+            else:
+                design[row] -= sign
+    counts = np.column_stack([won + 0.5, 400 - won + 0.5])
+    theirs = sm.GLM(counts, design, family=sm.families.Binomial()).fit().params
+    assert ability[:3] == pytest.approx(theirs, abs=1e-3)
+    assert discrimination == pytest.approx([1, 1], abs=1e-3)
+
+
+def test_a_judge_that_clicks_at_random_is_found_out() -> None:
+    rng = np.random.default_rng(9)
+    true, sharp = np.array([1.0, 0.0, -1.0]), np.array([1.5, 1.0, 0.0])
+    a, b = np.triu_indices(3, 1)
+    chance = expit((true[a] - true[b])[:, None, None, None] * sharp[None, None, :, None])
+    votes = np.where(rng.random((3, 80, 3, 8)) < chance, 1, -1).reshape(1, 3, 80, 24).astype(np.int8)
+    ballots = Ballots(
+        "phase", ("A", "B", "C"), ("safety",), tuple(map(str, range(80))), tuple(map(str, range(8))), votes,
+        np.ones_like(votes), ("sharp", "fair", "random"),
+    )  # fmt: skip
+    found = judge_aware(ballots, 0, rng, draws=40)
+    assert found.discrimination[2] < 0.4 < found.discrimination[1] < found.discrimination[0]
+    ratio = found.discrimination[0] / found.discrimination[1]
+    assert ratio == pytest.approx(1.5, rel=0.25)
+    assert (found.ability_low < found.ability).all()
+    assert list(np.argsort(-found.ability)) == [0, 1, 2]
