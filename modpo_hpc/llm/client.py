@@ -31,6 +31,7 @@ DRAIN_SECONDS = 0.25
 GRACE_SECONDS = 15.0
 MOST_GIVEN_UP, MOST_GIVEN_UP_SHARE = 10, 0.02
 MOST_REFUSED = 50
+MOST_PROBES = 6
 _REJECTIONS = 6
 
 
@@ -294,7 +295,7 @@ class Client:
         was_on = self._outage.is_on
         if failure.kind != "lost":
             self._outage.failed(now, self._rng)
-        if self.failures["malformed"] >= retry.OUTAGE_AFTER and not self._outage.answered:
+        if failure.kind == "malformed" and self._outage.probes > MOST_PROBES and not self._outage.answered:
             self._end(self._failure(f"this is no endpoint of the kind that is expected: {failure.detail}"))
         if failure.after is not None:
             self._outage.next_probe = max(self._outage.next_probe, now + min(failure.after, retry.LONGEST_RETRY_AFTER))

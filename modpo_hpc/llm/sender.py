@@ -106,7 +106,7 @@ class Sender:
             return Failed("timeout", f"no answer within {self._timeout:g} s", charged=True)
         except (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError) as error:
             return Failed("connection", f"{type(error).__name__}: {error}")
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             return Failed("connection", f"{type(error).__name__}: {error}", charged=True)
         except Exception as error:
             return Failed("malformed", f"{type(error).__name__}: {error}"[:300], charged=True)
