@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,9 +58,21 @@ def reward_pair(question: str, response: str) -> tuple[str, str]:
 JudgingOrder = Literal["shared_prefix", "criteria_last"]
 
 
+_CONTROL = re.compile(
+    r"<(?=\|[^<>|\s]{1,40}\|>|/?s>|/?(?:start|end)_of_(?:turn|text|image)>|/?(?:bos|eos|pad|unk|think|tool_call)>|/?<SYS>>"
+    r"|｜[^<>\s]{1,40}｜>)|\[(?=/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])"
+)
+"""The first character of what chat templates have for control strings: Llama, Qwen, Gemma, Mistral, DeepSeek, Phi."""
+
+
+def without_control_strings(text: str) -> str:
+    """``text`` with a space in every control string of chat models, so that no tokenizer makes control of it."""
+    return _CONTROL.sub(r"\g<0> ", text)
+
+
 def quoted(text: str) -> str:
-    """``text`` with "| " before every line, so that nothing in it can pass for a line of ours."""
-    return "\n".join(f"| {line}" for line in text.splitlines()) or "| "
+    """``text`` with "| " before every line, so that nothing in it can pass for a line of ours, or for control."""
+    return "\n".join(f"| {line}" for line in without_control_strings(text).splitlines()) or "| "
 
 
 def judging_prompt(
@@ -100,7 +113,8 @@ def harm_prompt(tokenizer: Any, question: str, answer: str) -> list[int]:
 def repair_messages(first: Sequence[dict[str, str]], answer: str, problem: str) -> list[dict[str, str]]:
     """The conversation that asks once more after an answer that could not be read, and says what was wrong."""
     again = f"That answer cannot be used: {problem}. Give the JSON object in the form asked for, and nothing else."
-    return [*first, {"role": "assistant", "content": answer or "(nothing)"}, {"role": "user", "content": again}]
+    said = without_control_strings(answer) or "(nothing)"
+    return [*first, {"role": "assistant", "content": said}, {"role": "user", "content": again}]
 
 
 @lru_cache(maxsize=1024)

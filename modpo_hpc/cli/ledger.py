@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from modpo_hpc.judging.audit import Account
+    from modpo_hpc.judging.inspect import Inspection
 
 LAST_WORD = (
     "Tables are made from these answers: after a change of the parser, modpo rerun DIR STAGE makes them anew without "
@@ -19,19 +20,60 @@ LAST_WORD = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("folder", metavar="DIR", type=Path, help="run directory, or folder of a shared ledger")
+    parser.add_argument(
+        "--verdict",
+        nargs=2,
+        metavar=("QUESTION", "PERSONA"),
+        help="show the prompt, the raw answer and the repairs behind the verdicts of a persona on a question",
+    )
+    parser.add_argument("--pair", nargs=2, metavar=("A", "B"), help="of this pair of policies only")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the account; 1 if anything in it is damaged or kept twice."""
+    """Show the account, or a verdict; 1 if anything in the ledger is damaged or kept twice."""
     from modpo_hpc.judging.audit import audit
 
+    if arguments.verdict:
+        return _show_verdict(arguments)
     accounts = [audit(ledger) for ledger in find_ledgers(arguments.folder)]
     if arguments.json:
         print(json.dumps({"ledgers": [account.as_json() for account in accounts]}, indent=1))
     else:
         print("\n".join([*map(render, accounts), LAST_WORD]))
-    return 1 if any(account.repeated for account in accounts) else 0
+    return 1 if any(account.repeated or account.torn for account in accounts) else 0
+
+
+def _show_verdict(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.judging.inspect import inspect
+    from modpo_hpc.run import Run
+
+    pair = dict(zip(("policy_a", "policy_b"), arguments.pair, strict=True)) if arguments.pair else {}
+    found = inspect(Run.open(arguments.folder), *arguments.verdict, pair)
+    if arguments.json:
+        print(json.dumps({"verdicts": [one.as_json() for one in found]}, indent=1))
+    else:
+        print("\n\n".join(map(render_verdict, found)))
+    return 0
+
+
+def render_verdict(one: Inspection) -> str:
+    """A judgment in words: what was asked, what came back, what was made of it."""
+    row = one.rows[0]
+    lines = [
+        f"{row['policy_a']} (A) against {row['policy_b']} (B), phase {row['phase']}, question {row['question_id']}, "
+        f"persona {row['persona_id']}; shown first: {row['first']}",
+        "",
+        one.prompt,
+    ]
+    for number, answer in enumerate(one.answers):
+        heading = "answer" if number == 0 else f"repair {number}"
+        tokens = f"{answer.usage['read']} tokens read, {answer.usage['written']} written"
+        lines += ["", f"{heading} of {answer.model} ({tokens}, {answer.tries} tries, key {answer.key}):"]
+        lines.append(answer.text if answer.text is not None else f"(refused: {answer.refusal})")
+        lines += [f"  read as {name}: {opinion}" for name, opinion in answer.opinions.items()]
+    lines += ["", *(f"in the table: {row['criterion']}: {row['winner']}" for row in one.rows)]
+    return "\n".join(lines)
 
 
 def find_ledgers(folder: Path) -> list[Path]:

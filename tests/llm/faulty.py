@@ -144,7 +144,11 @@ def running(endpoint: Endpoint) -> Iterator[Endpoint]:
                 answer = await endpoint.reply(prompt)
                 writer.write(answer)
                 await writer.drain()
-                if not answer.startswith(b"HTTP/1.1 ") or b"content-length: 500\r\n" in answer or b"\r\n\r\n" not in answer:
+                if (
+                    not answer.startswith(b"HTTP/1.1 ")
+                    or b"content-length: 500\r\n" in answer
+                    or b"\r\n\r\n" not in answer
+                ):
                     break
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass

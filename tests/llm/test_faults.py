@@ -24,7 +24,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judged(folder: Path, endpoint: Endpoint, **settings: Any) -> tuple[int, float, float]:
-    """Extra calls, dollars spent, and the most that one call may cost; the table is that of an endpoint that is well."""
+    """Extra calls, dollars spent, the most that a call may cost; the table is that of an endpoint that is well."""
     judge = Judge(
         kind="openai",
         model="m",
