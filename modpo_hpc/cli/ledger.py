@@ -49,7 +49,8 @@ def _show_verdict(arguments: argparse.Namespace) -> int:
     from modpo_hpc.run import Run
 
     pair = dict(zip(("policy_a", "policy_b"), arguments.pair, strict=True)) if arguments.pair else {}
-    found = inspect(Run.open(arguments.folder), *arguments.verdict, pair)
+    question, persona = arguments.verdict
+    found = inspect(Run.open(arguments.folder), question, persona, pair)
     if arguments.json:
         print(json.dumps({"verdicts": [one.as_json() for one in found]}, indent=1))
     else:
