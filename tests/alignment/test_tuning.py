@@ -52,8 +52,8 @@ def test_without_a_search_there_are_no_trials(tmp_path: Path, model_folder: Path
 
 
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, model_folder: Path) -> None:
-    study = study_of(model_folder, tmp_path / "posts.csv", {"processes": 2})
-    with pytest.raises(InputError, match="name a configuration in deepspeed"):
+    study = study_of(model_folder, tmp_path / "posts.csv", {"processes": 2, "gradient_cosine": True})
+    with pytest.raises(InputError, match="gradient_cosine is measured in one process"):
         parse_study(study, "test")
     study = study_of(model_folder, tmp_path / "posts.csv")
     study["alignment"]["policies"]["DPO"]["training"] = {"bta": 1}

@@ -79,6 +79,7 @@ SHARDED = ["alignment.training.deepspeed=configs/deepspeed/zero2.json"]
         ("verdicts", {"nodes": 2}, OVER_RAY, "ray", 1),
         ("rankings", {"launcher": "ray"}, OVER_RAY, "ray", 1),
         ("policies", {"nodes": 2, "gpus": 4}, SHARDED, "srun", 4),
+        ("policies", {"nodes": 2, "gpus": 4}, [], "srun", 4),
         ("policies", {"gpus": 4}, SHARDED, "python", 1),
         ("policies", {"launcher": "srun", "gpus": 4}, SHARDED, "srun", 4),
     ],
@@ -105,7 +106,6 @@ def test_a_launcher_for_all_stages_is_taken_by_those_that_can() -> None:
         ("verdicts", {"nodes": 2}, [], ("Ray cluster would idle", "judge.executor")),
         ("answers", {"launcher": "ray"}, OVER_RAY, ("launcher (of stage answers)", "'ray'", "Take python")),
         ("verdicts", {"launcher": "srun"}, [], ("cannot start such a shard", "Take ray")),
-        ("policies", {"nodes": 2}, [], ("DeepSpeed", "alignment.training.deepspeed")),
     ],
 )
 def test_nodes_that_would_idle_or_do_the_same_twice_are_refused(
