@@ -12,7 +12,7 @@ from modpo_hpc.run import Run, Shard
 
 def judge(run: Run, shard: Shard) -> None:
     study = run.study
-    phase, policy_a, policy_b = verdict_shard(study, shard.id)
+    phase, policy_a, policy_b = verdict_shard(shard.id)
     asked = study.judging.phases[phase].criteria_of_calls
     calls = [load_criteria(study.criteria.files, names) for names in asked]
     answers = {policy: answers_of(run, policy) for policy in (policy_a, policy_b)}

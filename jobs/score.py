@@ -1,4 +1,4 @@
-"""Score the responses: every response by every criterion's reward model, of the fold that did not see the question."""
+"""Score the responses: every response by a criterion's reward models, of the fold that did not see the question."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from modpo_hpc.rewards.loading import folds_of
 from modpo_hpc.rewards.records import SCORES, read_texts
 from modpo_hpc.rewards.scoring import score_block
 from modpo_hpc.run import Run, Shard
+from modpo_hpc.stages.stage import before_dot
 
 
 def score(run: Run, shard: Shard) -> None:
-    """Raw rewards, and the same on the study's scale."""
+    """Raw rewards by one criterion, and the same on the study's scale."""
+    criterion = before_dot(shard.id)
     texts = read_texts(run)
     scale_of = scales(run.table("rewards").to_pandas(), run.study.rewards.scale)
     question_of = {one: question for question, ids in texts.responses_of.items() for one in ids}
@@ -24,13 +26,12 @@ def score(run: Run, shard: Shard) -> None:
             "reward": scale_of[criterion, part].apply(raw),
             "reward_raw": raw,
         }
-        for response, criterion, part, raw in score_block(
-            run, shard, texts.questions, texts.responses, question_of, unseen_by
+        for response, _, part, raw in score_block(
+            run, shard, [criterion], texts.questions, texts.responses, question_of, unseen_by
         )
     ]
     place = {one: at for at, one in enumerate(question_of)}
-    order = {criterion: at for at, criterion in enumerate(run.study.criteria.rank)}
-    shard.write_table(sorted(rows, key=lambda row: (place[row["response_id"]], order[row["criterion"]])), SCORES)
+    shard.write_table(sorted(rows, key=lambda row: place[row["response_id"]]), SCORES)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ def score_answers(run: Run, shard: Shard) -> None:
     question_of = {str(at): one["question_id"] for at, one in enumerate(answers)}
     scale_of = scales(run.table("rewards").to_pandas(), run.study.rewards.scale)
     order = {criterion: at for at, criterion in enumerate(run.study.criteria.rank)}
-    scored = score_block(run, shard, questions, texts, question_of, dict.fromkeys(texts, "final"))
+    scored = score_block(
+        run, shard, run.study.criteria.rank, questions, texts, question_of, dict.fromkeys(texts, "final")
+    )
     rows = [
         {
             "policy": answers[int(answer)]["policy"],

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import json
 
-from modpo_hpc.models import BASE, MODELS_FILE, REWARD, SANDBOX, TOXICITY_MODEL, locate_model
+from modpo_hpc.models import locate_model, source_file
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.sandbox.language_model import teach_language_model
+from modpo_hpc.stages.texts import BASE, REWARD, SANDBOX
 
 
 def teach(run: Run, shard: Shard) -> None:
-    """Make DIR/models/base and DIR/models/reward (sandbox), or fetch the models named, once for all tasks."""
-    models = run.study.models
-    posts = run.table("questions", ["text", "split"]).to_pylist()
-    training_posts = [post["text"] for post in posts if post["split"] == "train"]
-    sources = {}
-    if models.base == SANDBOX:
-        with shard.directory(BASE) as folder:
-            instruction, seed = run.study.generation.instruction, run.seed("models", BASE)
-            teach_language_model(folder, training_posts, instruction, models.teach_steps, seed, shard)
-        sources[BASE] = {"sandbox": BASE}
+    """Make DIR/models/base or DIR/models/reward (sandbox), or fetch the model named, once for all tasks."""
+    role, models = shard.id, run.study.models
+    if role == BASE:
+        source = _base(run, shard) if models.base == SANDBOX else locate_model(models.base, models.base_revision)
+    elif role == REWARD:
+        source = (
+            _reward(run, shard) if models.reward == SANDBOX else locate_model(models.reward, models.reward_revision)
+        )
     else:
-        sources[BASE] = locate_model(models.base, models.base_revision)
-    if models.reward == SANDBOX:
-        with shard.directory(REWARD) as folder:
-            make_encoder(folder, training_posts, run.seed("models", REWARD))
-        sources[REWARD] = {"sandbox": REWARD}
-    else:
-        sources[REWARD] = locate_model(models.reward, models.reward_revision)
-    for name, backend in run.study.toxicity.backends.items():
-        if backend.has_model:
-            sources[f"{TOXICITY_MODEL}.{name}"] = locate_model(backend.model_name, backend.revision)
-    with shard.file(MODELS_FILE) as stream:
-        json.dump(sources, stream, indent=1)
+        backend = run.study.toxicity.backends[role.partition(".")[2]]
+        source = locate_model(backend.model_name, backend.revision)
+    with shard.file(source_file(role)) as stream:
+        json.dump(source, stream, indent=1)
+
+
+def _base(run: Run, shard: Shard) -> dict[str, str]:
+    with shard.directory(BASE) as folder:
+        instruction, steps = run.study.generation.instruction, run.study.models.teach_steps
+        teach_language_model(folder, _posts(run), instruction, steps, run.seed("models", BASE), shard)
+    return {"sandbox": BASE}
+
+
+def _reward(run: Run, shard: Shard) -> dict[str, str]:
+    with shard.directory(REWARD) as folder:
+        make_encoder(folder, _posts(run), run.seed("models", REWARD))
+    return {"sandbox": REWARD}
+
+
+def _posts(run: Run) -> list[str]:
+    table = run.table("questions", ["text", "split"]).to_pylist()
+    return [post["text"] for post in table if post["split"] == "train"]
 
 
 if __name__ == "__main__":

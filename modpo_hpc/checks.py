@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ def check_inputs(study: Study) -> list[str]:
     _check_criteria(study)
     for judge in study.judges:
         judge_kind(judge.kind)
+    _check_models(study)
     return [*_check_questions(study), *_check_surveys(study)]
 
 
@@ -79,7 +81,60 @@ def _check_criteria(study: Study) -> None:
     from modpo_hpc.judging.criteria import load_criteria
 
     judged = [name for phase in study.judging.phases.values() for name in phase.criteria]
-    load_criteria(study.criteria.files, list(dict.fromkeys([*study.criteria.rank, *judged])))
+    asked = list(dict.fromkeys([*study.criteria.rank, *judged]))
+    load_criteria(study.criteria.files, asked)
+    if any(judge.kind == "rules" for judge in study.judges):
+        from modpo_hpc.sandbox.judge import CRITERIA
+
+        if unknown := [name for name in asked if name not in CRITERIA]:
+            raise InputError(
+                "the rule judge has no rules for this criterion",
+                field="criteria",
+                value=unknown[0],
+                remedy=f"It knows {', '.join(CRITERIA)}. For others choose a judge that is a language model.",
+            )
+
+
+def _check_models(study: Study) -> None:
+    """Folders of models are there and are models, and the base model has the modules that adapters go to."""
+    for field, name in (("models.base", study.models.base), ("models.reward", study.models.reward)):
+        folder = Path(name).expanduser()
+        if name.startswith(("/", ".", "~")) and not folder.is_dir():
+            raise InputError(
+                "there is no such folder",
+                file=folder,
+                field=field,
+                remedy="Correct the path, or give a name on the hub.",
+            )
+        if folder.is_dir() and not (folder / "config.json").is_file():
+            raise InputError(
+                "this folder holds no model (it has no config.json)",
+                file=folder,
+                field=field,
+                remedy="Give the folder of a downloaded model, with its config.json and weights.",
+            )
+    if modules := _modules_of(Path(study.models.base).expanduser()):
+        for policy in study.alignment.trained:
+            targets = study.alignment.training_of(policy).lora_targets
+            if absent := [target for target in targets if not any(name.endswith(f".{target}") for name in modules)]:
+                known = sorted({name.rpartition(".")[2] for name in modules})
+                raise InputError(
+                    "the base model has no module of this name",
+                    file=study.models.base,
+                    field=f"lora_targets (of policy {policy})",
+                    value=absent[0],
+                    remedy=f"Set alignment.training.lora_targets to some of: {', '.join(known[:12])}.",
+                )
+
+
+def _modules_of(folder: Path) -> set[str]:
+    """Names of the modules with weights, from the headers of the safetensors files; empty where there are none."""
+    names: set[str] = set()
+    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        with open(file, "rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        names |= {name.removesuffix(".weight") for name in header if name.endswith(".weight")}
+    return names
 
 
 def _check_questions(study: Study) -> list[str]:

@@ -11,11 +11,8 @@ import httpx
 
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.run import Run
+from modpo_hpc.stages.texts import BASE, REWARD, SANDBOX
 from modpo_hpc.study import Study
-
-SANDBOX = "sandbox"
-BASE, REWARD, TOXICITY_MODEL = "base", "reward", "toxicity"
-MODELS_FILE = "models.json"
 
 _TEXT_FILES = ("*.json", "*.model", "*.txt", "*.jinja")
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -52,10 +49,7 @@ def locate_model(name: str, revision: str | None) -> dict[str, Any]:
 
 def auxiliary_model_path(run: Run, role: str) -> str | None:
     """Folder of another model that the stage ``models`` has fetched for ``role``; None if it has fetched none."""
-    file = run.folder("models") / MODELS_FILE
-    if not file.exists() or role not in json.loads(file.read_text(encoding="utf-8")):
-        return None
-    return _model_path(run, role)
+    return _model_path(run, role) if role in run.shard_ids("models") else None
 
 
 def hub_models(study: Study) -> list[tuple[str, str | None]]:
@@ -95,10 +89,15 @@ def cached_model(name: str, revision: str | None) -> Path | None:
     return None
 
 
+def source_file(role: str) -> str:
+    """The file below DIR/models that says where the model for ``role`` is."""
+    return f"{role}.json"
+
+
 def _model_path(run: Run, role: str) -> str:
-    run.require("models")
+    run.require("models", [role])
     folder = run.folder("models")
-    source = json.loads((folder / MODELS_FILE).read_text(encoding="utf-8"))[role]
+    source = json.loads((folder / source_file(role)).read_text(encoding="utf-8"))
     if "sandbox" in source:
         return str(folder / source["sandbox"])
     if "folder" in source:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+import subprocess
 import sys
 import time
 import uuid
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc import __version__
+import modpo_hpc
 
 
 def new_provenance(name: str) -> dict[str, Any]:
@@ -24,7 +27,7 @@ def new_provenance(name: str) -> dict[str, Any]:
     return {
         "id": identity,
         "created": time.time(),
-        "modpo_hpc": __version__,
+        "modpo_hpc": modpo_hpc.__version__,
         "python": platform.python_version(),
         "machine": platform.platform(),
         "command": sys.argv,
@@ -53,3 +56,27 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "absent"
     return found
+
+
+@cache
+def code_identity() -> dict[str, str]:
+    """Which software this is: version of the package, digest of its source, and of a checkout commit and changes."""
+    root = Path(modpo_hpc.__file__).parent
+    total = hashlib.sha256()
+    for path in sorted([*root.rglob("*.py"), *(root.parent / "jobs").glob("*.py")]):
+        total.update(path.name.encode() + path.read_bytes())
+    found = {"version": modpo_hpc.__version__, "digest": total.hexdigest()[:12]}
+    if (root.parent / ".git").exists():
+        commit = _git(root.parent, "rev-parse", "--short=12", "HEAD")
+        if commit:
+            changed = _git(root.parent, "status", "--porcelain", "--untracked-files=no", "--", "modpo_hpc", "jobs")
+            found |= {"commit": commit, "changed": "yes" if changed else "no"}
+    return found
+
+
+def _git(folder: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

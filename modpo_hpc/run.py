@@ -1,29 +1,29 @@
-"""The run directory: one study, frozen, and what has been made of it so far."""
+"""The run directory: the results of a study, and of the studies that it followed before."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
 from modpo_hpc import shards
+from modpo_hpc.core import studies
+from modpo_hpc.core.declared import Declaration, UndeclaredError, declared_study
+from modpo_hpc.core.identity import Elsewhere, Inventory, MadeFrom, inputs_of
+from modpo_hpc.core.markers import read_lines
+from modpo_hpc.core.studies import PROVENANCE_FILE, STUDY_FILE
 from modpo_hpc.errors import IncompleteError, InputError, Interrupted
-from modpo_hpc.pipeline import Stage, stage_named
-from modpo_hpc.provenance import new_provenance, package_versions
+from modpo_hpc.pipeline import ALL, Stage, stage_named
+from modpo_hpc.provenance import code_identity, new_provenance, package_versions
 from modpo_hpc.seeds import seed_of
-from modpo_hpc.study import Study, differences, load_study
+from modpo_hpc.study import Study, differences, load_frozen_study
 from modpo_hpc.study.evaluation import sandbox_mark
-from modpo_hpc.summaries import MarkerSummary, read_summary, summarise_markers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STUDY_FILE, PROVENANCE_FILE = "study.yaml", "run.json"
 IMPORTABLE_PARTS = {"posts": "questions", "personas": "personas"}
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class Run:
     """A run directory that exists. ``Run.open`` reads one, ``Run.create`` makes one or joins the same one."""
 
     def __init__(self, root: Path, study: Study, provenance: Mapping[str, Any]) -> None:
-        self.root, self.study, self.provenance = root, study, provenance
+        self.root, self.study, self.full_study, self.provenance = root, study, study, provenance
         self._shard_ids: dict[str, tuple[str, ...]] = {}
 
     @classmethod
@@ -49,40 +49,42 @@ class Run:
                 file=root,
                 remedy="Start a run with: modpo run STUDY --run DIR",
             )
-        provenance = json.loads((root / PROVENANCE_FILE).read_text()) if (root / PROVENANCE_FILE).exists() else {}
-        return cls(root, load_study(root / STUDY_FILE), provenance)
+        return cls(root, load_frozen_study(root / STUDY_FILE), _provenance(root))
 
     @classmethod
     def create(cls, root: str | Path, study: Study) -> Run:
-        """The run of ``study`` in ``root``: a new one, or the one that is there if its study is the same.
+        """The run in ``root``, which follows ``study`` from now on: a new one, or the one that is there.
+
+        What was made from another study and does not fit any more stays in its place until something new takes it.
 
         Raises:
-            InputError: the folder holds a run of another study (the differences are named), or other files.
+            InputError: the folder holds other files, somebody works on the run by another study, or another study
+                was begun here in this very moment.
         """
         run = cls.envisage(root, study)
         if not (run.root / STUDY_FILE).exists():
             run._write()
+        elif differences(cls.open(root).study, study):
+            studies.follow(run.root, study)
         return run
 
     @classmethod
     def envisage(cls, root: str | Path, study: Study) -> Run:
-        """The run of ``study`` in ``root`` as it is, or as :meth:`create` would make it; nothing is written.
+        """The run of ``study`` in ``root`` as :meth:`create` would make it or have it follow; nothing is written.
 
         Raises:
-            InputError: as :meth:`create`.
+            InputError: the folder holds other files.
         """
         root = Path(root).resolve()
         if (root / STUDY_FILE).exists():
-            run = cls.open(root)
-            if changed := differences(run.study, study):
-                shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
-                raise InputError(
-                    f"this run was started with another study ({shown})",
-                    file=root / STUDY_FILE,
-                    remedy="Give the study that the run was started with, or another --run folder.",
-                )
-            return run
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            return cls(root, study, _provenance(root))
+        try:
+            taken = root.exists() and (not root.is_dir() or any(root.iterdir()))
+        except OSError as error:
+            raise InputError(
+                f"this folder cannot be read: {error.strerror}", file=root, remedy="Give a folder that you may use."
+            ) from None
+        if taken:
             raise InputError(
                 "this place is taken by something that is no run",
                 file=root,
@@ -91,17 +93,33 @@ class Run:
         return cls(root, study, new_provenance(root.name))
 
     def _write(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.root.chmod(0o700)
-        with shards.atomic_file(self.root / PROVENANCE_FILE, "w") as stream:
-            json.dump({**self.provenance, "versions": package_versions()}, stream, indent=1)
-        with shards.atomic_file(self.root / STUDY_FILE, "w") as stream:
-            stream.write(self._study_text())
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+        except OSError as error:
+            raise InputError(
+                f"this folder cannot be made: {error.strerror}", file=self.root, remedy="Give a place that you may use."
+            ) from None
+        provenance = {**self.provenance, "versions": package_versions(), "code": code_identity()}
+        if not studies.begin(self.root, self.study, provenance):
+            other = Run.open(self.root)
+            if differences(other.study, self.study):
+                raise InputError(
+                    "another study was begun in this folder in this very moment",
+                    file=self.root,
+                    remedy="Give one of the two another --run folder, or type this again to have the run follow it.",
+                )
+            self.provenance = other.provenance
 
     @property
     def logs(self) -> Path:
         """Folder of the logs of this run: ``<logs>/<stage>/<shard>/attempt_<n>.out``."""
         return Path(self.provenance.get("logs", self.root / "logs"))
+
+    @property
+    def reuse(self) -> tuple[str, ...]:
+        """Runs, and folders of runs, that this one takes results from."""
+        return studies.reused(self.root)
 
     def folder(self, stage: str) -> Path:
         """Folder of what ``stage`` makes."""
@@ -110,51 +128,56 @@ class Run:
     def shard_ids(self, stage: str) -> tuple[str, ...]:
         """The shards of ``stage`` in their canonical order."""
         if stage not in self._shard_ids:
-            self._shard_ids[stage] = stage_named(stage).shards(self.study)
+            self._shard_ids[stage] = stage_named(stage).shards(self.full_study)
         return self._shard_ids[stage]
 
-    def inputs(self, stage: str, digests: Mapping[str, str] | None = None) -> str:
-        """Hash of all that a shard of ``stage`` starts from: settings, recipe version, bytes of its needs.
+    def inventory(self, elsewhere: Elsewhere | None = None) -> Inventory:
+        """The results of this run as they are now; see :class:`modpo_hpc.core.identity.Inventory`."""
+        return Inventory(self, elsewhere)
 
-        ``digests`` gives the digests of the needs to one who has them already.
+    def inputs(self, stage: str, shard: str) -> str:
+        """Hash of what ``shard`` of ``stage`` is made from now.
+
+        Raises:
+            IncompleteError: a shard that it reads is missing or stale.
         """
-        definition = stage_named(stage)
-        parts = [stage, definition.version, self._study_as_frozen]
-        parts += [f"{need}={(digests or {}).get(need) or self.digest(need)}" for need in definition.needs]
-        return f"{seed_of(*parts):016x}"
+        made_from = self.inventory().made_from(stage, shard)
+        self.refuse_lacking(stage, shard, made_from)
+        return inputs_of(made_from.hash, shard)
 
-    @cached_property
-    def _study_as_frozen(self) -> str:
-        """The file as it was written: fields that a later version adds do not make old results stale."""
-        path = self.root / STUDY_FILE
-        return path.read_text(encoding="utf-8") if path.exists() else self._study_text()
+    def refuse_lacking(self, stage: str, shard: str, made_from: MadeFrom) -> None:
+        """Refuse to go on where something that ``shard`` reads is missing or stale.
 
-    def _study_text(self) -> str:
-        text: str = yaml.safe_dump(self.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        return text
+        Raises:
+            IncompleteError: names it, and the command that makes it.
+        """
+        for need, absent in made_from.lacking.items():
+            shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
+            raise IncompleteError(
+                f"{self.root}: {stage} {shard} needs {need}, of which {len(absent)} shards are missing or stale "
+                f"({shown}). Make them with: modpo rerun {self.root} {need}"
+            )
+
+    def only_declared(self, stage: str, shard: str) -> Run:
+        """This run as the recipe of ``shard`` may see it: the fields, stages and shards that its stage declares."""
+        return DeclaredRun(self, stage_named(stage), shard)
 
     def digest(self, stage: str) -> str:
-        """Hash of what ``stage`` made, over its finished shards."""
-        folder = self.folder(stage)
-        if kept := read_summary(folder, self.shard_ids(stage)):
-            return kept.digest
-        markers = (shards.read_marker(folder, shard) for shard in self.shard_ids(stage))
+        """Hash of what ``stage`` made, over its finished shards, fresh or not."""
+        markers = (shards.read_marker(self.folder(stage), shard) for shard in self.shard_ids(stage))
         return shards.digest(marker for marker in markers if marker is not None)
-
-    def summary(self, stage: str) -> MarkerSummary:
-        """What the markers of ``stage`` come to; kept for the next one who asks when the stage is complete."""
-        return summarise_markers(self.folder(stage), self.shard_ids(stage))
 
     def done(self, stage: str) -> dict[str, shards.Marker]:
         """The finished shards of ``stage``: those whose marker was written from the present inputs."""
-        folder, inputs = self.folder(stage), self.inputs(stage)
-        found = {shard: shards.read_marker(folder, shard) for shard in self.shard_ids(stage)}
-        return {shard: marker for shard, marker in found.items() if marker is not None and marker.fits(inputs)}
+        inventory, folder = self.inventory(), self.folder(stage)
+        fresh = [shard for shard in self.shard_ids(stage) if inventory.fresh(stage, shard)]
+        found = {shard: shards.read_marker(folder, shard) for shard in fresh}
+        return {shard: marker for shard, marker in found.items() if marker is not None}
 
     def imported(self, stage: str) -> bool:
         """Whether something of ``stage`` was brought in, not made here; what an import leaves empty does not count."""
-        markers = (shards.read_marker(self.folder(stage), shard) for shard in self.shard_ids(stage))
-        return any(one is not None and one.inputs == shards.IMPORTED and one.outputs for one in markers)
+        lines = read_lines(self.root / stage, self.shard_ids(stage)).values()
+        return any(one.inputs == shards.IMPORTED and one.outputs for one in lines)
 
     @property
     def sandbox_mark(self) -> str | None:
@@ -164,17 +187,19 @@ class Run:
 
     def missing(self, stage: str) -> list[str]:
         """The shards of ``stage`` that still have to be made."""
-        done = self.done(stage)
-        return [shard for shard in self.shard_ids(stage) if shard not in done]
+        return self.inventory().missing(stage)
 
     def made(self, stage: str) -> bool:
         """Whether ``stage`` is finished and its shards made something: an import leaves what nothing needs empty."""
-        wanted, done = self.shard_ids(stage), self.done(stage)
-        return bool(wanted) and len(done) == len(wanted) and all(marker.outputs for marker in done.values())
+        wanted, inventory = self.shard_ids(stage), self.inventory()
+        return bool(wanted) and all(
+            inventory.fresh(stage, shard) and (line := inventory.line(stage, shard)) and line.outputs
+            for shard in wanted
+        )
 
     def table_path(self, stage: str, shard: str) -> Path:
         """Path of the main table of a shard."""
-        return self.folder(stage) / f"{stage if self.shard_ids(stage) == (shard,) else shard}.parquet"
+        return self.folder(stage) / f"{stage if (shard,) == ALL else shard}.parquet"
 
     def table(
         self,
@@ -186,15 +211,20 @@ class Run:
 
         Raises:
             IncompleteError: a shard is missing.
+            InputError: the bytes of a file are not those that its shard wrote.
         """
         # Commands that only look at markers start without the third of a second that this import takes.
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         wanted = self.shard_ids(stage) if shard_ids is None else tuple(shard_ids)
         self.require(stage, wanted)
-        paths = [self.table_path(stage, shard) for shard in wanted]
-        return pa.concat_tables([pq.read_table(path, columns=columns, partitioning=None) for path in paths])
+        return pa.concat_tables([self._verified(stage, shard, columns) for shard in wanted])
+
+    def _verified(self, stage: str, shard: str, columns: Sequence[str] | None) -> pa.Table:
+        path, folder = self.table_path(stage, shard), self.folder(stage)
+        marker = shards.read_marker(folder, shard)
+        output = marker.outputs.get(path.name) if marker is not None else None
+        return shards.read_verified(path, output, columns, f"modpo rerun {self.root} {stage} {shard}")
 
     def require(self, stage: str, shard_ids: Sequence[str] | None = None) -> None:
         """Refuse to go on when ``stage`` (or one of ``shard_ids``) is not finished.
@@ -217,6 +247,76 @@ class Run:
         return seed_of(self.study.seed, stage, *item)
 
 
+class DeclaredRun(Run):
+    """A run as one recipe sees it. What its stage does not declare is refused: nobody would know that it counts."""
+
+    def __init__(self, run: Run, stage: Stage, shard: str) -> None:
+        super().__init__(run.root, run.full_study, run.provenance)
+        item = stage.item(shard)
+        self._run, self._stage = run, stage
+        self._needs = stage.needs_of_item(run.full_study, item)
+        self.study = declared_study(run.full_study, Declaration(stage.name, stage.fields_of_item(item)[1]))
+
+    def folder(self, stage: str) -> Path:
+        """As :meth:`Run.folder`. Raises UndeclaredError."""
+        if stage != self._stage.name:
+            self._declared(stage)
+        return super().folder(stage)
+
+    def shard_ids(self, stage: str) -> tuple[str, ...]:
+        """Of a stage that is read in part: the shards that are read."""
+        chosen = self._needs.get(stage)
+        return super().shard_ids(stage) if chosen is None else chosen
+
+    def table(
+        self, stage: str, columns: Sequence[str] | None = None, shard_ids: Sequence[str] | None = None
+    ) -> pa.Table:
+        """As :meth:`Run.table`; without ``shard_ids``, the declared shards. Raises UndeclaredError, too."""
+        self._declared(stage, shard_ids or ())
+        return super().table(stage, columns, shard_ids)
+
+    def require(self, stage: str, shard_ids: Sequence[str] | None = None) -> None:
+        """As :meth:`Run.require`. Raises UndeclaredError, too."""
+        self._declared(stage, shard_ids or ())
+        super().require(stage, shard_ids)
+
+    def made(self, stage: str) -> bool:
+        """As :meth:`Run.made`. Raises UndeclaredError."""
+        self._declared(stage)
+        return self._run.made(stage)
+
+    def missing(self, stage: str) -> list[str]:
+        """As :meth:`Run.missing`. Raises UndeclaredError."""
+        self._declared(stage)
+        return self._run.missing(stage)
+
+    def _declared(self, stage: str, shard_ids: Sequence[str] = ()) -> None:
+        if stage not in self._needs:
+            raise UndeclaredError(
+                f"the recipe of stage {self._stage.name} reads stage {stage}, which is not among its needs. Add it to "
+                f"them in modpo_hpc/stages, and raise the version."
+            )
+        chosen = self._needs[stage]
+        if chosen is not None and (others := [one for one in shard_ids if one not in chosen]):
+            raise UndeclaredError(
+                f"the recipe of stage {self._stage.name} reads shard {others[0]} of stage {stage}, which is not among "
+                f"its needs. Add it to `needs_of` in modpo_hpc/stages, and raise the version."
+            )
+
+
+def _provenance(root: Path) -> dict[str, Any]:
+    path = root / PROVENANCE_FILE
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(
+            f"this file is damaged: {error}", file=path, remedy="Remove it; it says only where the run comes from."
+        ) from None
+    return found
+
+
 class Shard:
     """One attempt at one shard, as its recipe sees it: outputs, scratch, progress, the wish to stop."""
 
@@ -228,8 +328,9 @@ class Shard:
         scratch: Path,
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
+        made_from: str = "",
     ) -> None:
-        self.run, self.stage, self.id, self.scratch = run, stage, shard, scratch
+        self.run, self.stage, self.id, self.scratch, self.made_from = run, stage, shard, scratch, made_from
         self.outputs: dict[str, shards.Output] = {}
         self.metrics: dict[str, float] = {}
         self._should_stop, self._on_progress = should_stop, on_progress
@@ -242,11 +343,11 @@ class Shard:
     @property
     def cpus(self) -> int:
         """Threads of this shard's arithmetic."""
-        return self.stage.resources(self.run.study).cpus
+        return self.stage.resources(self.run.full_study).cpus
 
     def block(self, items: Sequence[T]) -> list[T]:
         """The part of ``items`` that falls to this shard, whose id ends in its block number."""
-        index, blocks = int(self.id.rpartition(".")[2]), self.stage.blocks(self.run.study)
+        index, blocks = int(self.id.rpartition(".")[2]), self.stage.blocks(self.run.full_study)
         return list(items[index * len(items) // blocks : (index + 1) * len(items) // blocks])
 
     def write_table(

@@ -7,6 +7,7 @@ dies is either invisible to readers (temporary names, the scratch folder) or com
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,13 +15,16 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from modpo_hpc.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 IMPORTED = "imported"
 """``Marker.inputs`` of what was brought in from outside: it rests on nothing here, and so is never stale."""
@@ -39,7 +43,11 @@ class Output:
 
 @dataclass(frozen=True)
 class Marker:
-    """The manifest of a finished shard."""
+    """The manifest of a finished shard.
+
+    ``made_from`` names the document in ``DIR/made_from`` that says what ``inputs`` is the hash of, ``code`` the
+    software that made it, ``source`` the run that it was taken from, if it was not made here.
+    """
 
     stage: str
     shard: str
@@ -52,6 +60,9 @@ class Marker:
     attempt: int
     versions: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    made_from: str = ""
+    code: dict[str, str] = field(default_factory=dict)
+    source: str = ""
 
     def fits(self, inputs: str) -> bool:
         """Whether the shard is done: made from these ``inputs``, or imported."""
@@ -69,18 +80,39 @@ def marker_path(stage_folder: Path, shard: str) -> Path:
 
 
 def read_marker(stage_folder: Path, shard: str) -> Marker | None:
-    """The marker of ``shard``, or None if it is not finished."""
+    """The marker of ``shard``, or None if it is not finished.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return read_marker_file(marker_path(stage_folder, shard))
+
+
+def read_marker_file(path: Path) -> Marker | None:
+    """The marker in the file ``path``; None if there is none. Raises as :func:`read_marker`."""
     try:
-        raw = json.loads(marker_path(stage_folder, shard).read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
-    raw["outputs"] = {name: Output(**output) for name, output in raw["outputs"].items()}
-    return Marker(**raw)
+    try:
+        raw = json.loads(content)
+        raw["outputs"] = {name: Output(**output) for name, output in raw["outputs"].items()}
+        return Marker(**raw)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"this marker is damaged ({len(content)} bytes; {error})",
+            file=path,
+            remedy=f"A full or failing disk does that. Remove the file; the shard {path.stem} is then made again.",
+        ) from None
 
 
 def write_marker(stage_folder: Path, marker: Marker) -> None:
     """Write ``marker`` atomically: from this instant the shard is done."""
-    path = marker_path(stage_folder, marker.shard)
+    write_marker_file(marker_path(stage_folder, marker.shard), marker)
+
+
+def write_marker_file(path: Path, marker: Marker) -> None:
+    """Write ``marker`` atomically to the file ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, "w") as stream:
         json.dump(asdict(marker), stream, indent=1, sort_keys=True)
@@ -147,6 +179,34 @@ def describe_output(path: Path, rows: int | None = None) -> Output:
         while block := stream.read(1 << 20):
             total.update(block)
     return Output(path.stat().st_size, total.hexdigest(), rows)
+
+
+_verified: dict[Path, tuple[int, int, int]] = {}
+
+
+def read_verified(path: Path, output: Output | None, columns: Sequence[str] | None, remedy: str) -> pa.Table:
+    """The table in ``path``, whose bytes are those that its shard wrote (``output``).
+
+    Raises:
+        InputError: they are not: a disk, a copy or a person changed them.
+    """
+    import pyarrow.parquet as pq
+
+    found = path.stat()
+    state = (found.st_ino, found.st_mtime_ns, found.st_size)
+    if output is None or _verified.get(path) == state:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != output.sha256:
+        raise InputError(
+            "the bytes of this file are not those that its shard wrote",
+            file=path,
+            remedy=f"A failing disk, or a change by hand? Make it again: {remedy}",
+        )
+    _verified[path] = state
+    import pyarrow as pa
+
+    return pq.read_table(pa.BufferReader(content), columns=columns)
 
 
 class Journal:
@@ -249,5 +309,9 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network filesystems know no fsync of a folder; the file itself is on disk, and has its name.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES):
+            raise
     finally:
         os.close(descriptor)

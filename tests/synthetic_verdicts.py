@@ -180,7 +180,7 @@ def fill(run: Run, stage: str, tables: Mapping[str, tuple[pa.Table | list[dict[s
             shards.Marker(
                 stage,
                 shard_id,
-                run.inputs(stage),
+                _made_from(run, stage, shard_id),
                 shard.outputs,
                 started=1.0,
                 seconds=2.0,
@@ -236,3 +236,8 @@ def judged_run(
         made[shard_id] = (table.filter(mine), VERDICTS)
     fill(run, "verdicts", made)
     return run
+
+
+def _made_from(run: Run, stage: str, shard: str) -> str:
+    """What stands in the marker: posts and personas count as made here, all else as brought in."""
+    return run.inputs(stage, shard) if stage in ("questions", "personas") else shards.IMPORTED

@@ -40,7 +40,7 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
     """
     from transformers import AutoTokenizer
 
-    policy = run.study.alignment.trained[policy_name]
+    policy = run.study.alignment.trained_policy(policy_name)
     criteria = tuple(policy.criteria)
     tokenizer = AutoTokenizer.from_pretrained(base_model_path(run))
     table = run.table("responses", ["question_id", "response_id", "text", "finish_reason"]).to_pandas()

@@ -69,7 +69,7 @@ def main(request_file: Path) -> int:
     torch.set_num_threads(request.threads)
     try:
         aligned = align_policy(
-            Run.open(request.run),
+            Run.open(request.run).only_declared("policies", request.policy),
             request.policy,
             Training.model_validate(request.settings),
             Path(request.scratch),

@@ -12,6 +12,17 @@ def add_study(parser: argparse.ArgumentParser, words: str = "study file, for ins
     add_overrides(parser)
 
 
+def add_reuse(parser: argparse.ArgumentParser) -> None:
+    """``--reuse RUN``, any number of times."""
+    parser.add_argument(
+        "--reuse",
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="take over what this run (or a folder of runs) has made from the same; MODPO_REUSE names more",
+    )
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """``--set KEY=VALUE``, any number of times."""
     parser.add_argument(

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "triage": "why shards failed, by root cause, and the command that mends each",
     "rerun": "make exactly these shards again: on Slurm, on this machine, or here in the foreground",
     "cancel": "take jobs of a run out of the queue",
+    "explain": "what a result was made from, and what changed if it is stale",
     "verify": "every output of a run against its manifest, byte for byte",
     "doctor": "whether this machine and this cluster can carry out a study",
     "prefetch": "models of a study into the cache, for compute nodes without internet",

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modpo_hpc.cli.arguments import add_study
+from modpo_hpc.cli.arguments import add_reuse, add_study
 
 NATURAL_WIDTH = 150
 
 if TYPE_CHECKING:
+    from modpo_hpc.core.changes import Change
     from modpo_hpc.launch.estimate import Counts, StagePlan
     from modpo_hpc.launch.profile import Profile
     from modpo_hpc.launch.state import Snapshot
+    from modpo_hpc.run import Run
     from modpo_hpc.study import Study
 
 
@@ -23,12 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", metavar="DIR", help="take off what is done in this run; its finished shards give the times"
     )
+    add_reuse(parser)
     parser.add_argument("--profile", metavar="P", default="gpu", help="cluster profile (default: gpu)")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.checks import cautions, check_inputs, without_absent_inputs
+    from modpo_hpc.core.changes import changes
+    from modpo_hpc.core.reuse import check_reuse
+    from modpo_hpc.errors import InputError
     from modpo_hpc.evaluation.non_inferiority import power_sentences
     from modpo_hpc.launch.estimate import assumptions
     from modpo_hpc.launch.profile import load_profile
@@ -38,23 +46,34 @@ def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.study.evaluation import sandbox_mark
 
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
+    if arguments.reuse and not arguments.run:
+        raise InputError(
+            "results are taken into a run, and none is named",
+            field="--reuse",
+            remedy="Name the run with --run; it need not be there yet.",
+        )
     snapshot = take_snapshot(Run.envisage(arguments.run, study)) if arguments.run else None
+    found = changes(snapshot.run, [Path(one) for one in check_reuse(arguments.reuse)]) if snapshot else []
     planned, assumed = without_absent_inputs(study)
     accounts = check_inputs(planned)
     counts = count_questions(planned, snapshot)
-    rows = query(study, profile, counts, snapshot)
+    rows = query(study, profile, counts, snapshot, found)
     assumed += [*assumptions(study, profile), *power_sentences(study, counts.test)]
     warned = cautions(planned, snapshot.run if snapshot else None)
     mark = snapshot.run.sandbox_mark if snapshot else sandbox_mark(study.simulated)
     if arguments.json:
-        print(json.dumps(as_json(study, mark, profile, counts, rows, assumed, warned, accounts)))
+        print(json.dumps(as_json(study, mark, profile, counts, rows, assumed, warned, accounts, found)))
     else:
         render(study, mark, profile, counts, rows, assumed, warned, accounts)
+        if snapshot is not None:
+            render_changes(snapshot.run, found)
     return 0
 
 
-def query(study: Study, profile: Profile, counts: Counts, snapshot: Snapshot | None) -> list[StagePlan]:
-    """The rows of the plan, with what is done in the run of ``snapshot`` taken off."""
+def query(
+    study: Study, profile: Profile, counts: Counts, snapshot: Snapshot | None, found: Sequence[Change] = ()
+) -> list[StagePlan]:
+    """The rows of the plan, less what the run of ``snapshot`` has or can take from elsewhere."""
     from modpo_hpc.launch.estimate import plan_stages
     from modpo_hpc.pipeline import STAGES
 
@@ -62,7 +81,7 @@ def query(study: Study, profile: Profile, counts: Counts, snapshot: Snapshot | N
     seconds: dict[str, list[float]] = {}
     if snapshot is not None:
         for name in left:
-            left[name] = len(snapshot.incomplete(name))
+            left[name] = sum(one.stage == name and one.fate in ("again", "new") for one in found)
             seconds[name] = [marker.seconds for marker in snapshot.survey[name].markers.values()]
     return plan_stages(study, profile, counts, left, seconds)
 
@@ -108,6 +127,7 @@ def as_json(
     assumed: list[str],
     cautions: list[str],
     accounts: list[str],
+    found: Sequence[Change] = (),
 ) -> dict[str, Any]:
     """The plan as plain data."""
     total = totals(rows)
@@ -121,6 +141,7 @@ def as_json(
         "cautions": cautions,
         "packs": {row.stage: pack for row, pack in _packs(rows, profile)},
         "accounts": accounts,
+        "changes": [asdict(one) for one in found],
         "total": {**total, "price_of_gpus": total["gpu_hours"] * profile.prices.gpu_hour},
     }
 
@@ -218,6 +239,26 @@ def _packs(rows: list[StagePlan], profile: Profile) -> list[tuple[StagePlan, int
         if pack > 1 and pack != row.allocation.pack and row.allocation.launcher == "python":
             found.append((row, pack))
     return found
+
+
+def render_changes(the_run: Run, found: Sequence[Change]) -> None:
+    """Print what becomes of the results that the run has: how many shards stay, which are made again, and why."""
+    from modpo_hpc.core.changes import FATES, causes, counted
+
+    count = counted(found)
+    if not set(count) - {"new"}:
+        return
+    print(f"\nWhat becomes of {the_run.root}:")
+    for fate, number in count.items():
+        print(f"  {number:>6,} shards {FATES[fate]}")
+    for why, mine in causes(found).items():
+        print(f"  made again, because of {why}:" if not why.startswith("they") else f"  made again, since {why}:")
+        for stage in dict.fromkeys(one.stage for one in mine):
+            shards = [one.shard for one in mine if one.stage == stage]
+            shown = ", ".join(shards[:4]) + (f" and {len(shards) - 4} more" if len(shards) > 4 else "")
+            print(f"    {stage}: {shown}")
+    if count.get("again"):
+        print("  One that reads what is made again stays after all if that comes out the same, byte for byte.")
 
 
 def _resources(row: StagePlan) -> str:

@@ -73,6 +73,10 @@ class _Lines:
             return
         if task.state == "blocked":
             return
+        if task.state == "taken":
+            self._before[stage] = self._before.get(stage, len(self._run.done(stage)) - 1) + 1
+            print(f"{time.strftime('%H:%M:%S')} {stage} {task.shard} was made before and is taken over", flush=True)
+            return
         note = f"log {task.log}"
         if task.state == "done":
             self._made[stage] += 1
@@ -114,7 +118,7 @@ class _Bars:
         if task.state == "running" and task.stage not in self._since:
             self._since[task.stage] = time.monotonic()
             self._bars.start_task(row)
-        if task.state == "done":
+        if task.state in ("done", "taken"):
             self._bars.advance(row)
 
     def stop(self) -> None:

@@ -139,12 +139,11 @@ def here(the_run: Run, chosen: Chosen, again: bool) -> int:
     import os
 
     from modpo_hpc.launch.attempts import claim_attempt, recorded
-    from modpo_hpc.launch.entry import inputs_of_finished_needs, run_shard
-    from modpo_hpc.pipeline import stage_named
+    from modpo_hpc.launch.entry import run_shard
 
     for stage, shards in chosen.items():
         for shard in shards:
-            inputs_of_finished_needs(the_run, stage_named(stage))
+            the_run.inputs(stage, shard)
             number, log = claim_attempt(the_run.logs, stage, shard)
             log.write_text(f"ran in the foreground of a terminal, process {os.getpid()}; nothing was kept here\n")
             with recorded(log, stage, shard, number, redirect=False):
@@ -156,24 +155,21 @@ def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool)
     """The shards by the local executor."""
     from modpo_hpc.cli.progress import follow
     from modpo_hpc.cli.run import conclude
-    from modpo_hpc.launch.entry import inputs_of_finished_needs
     from modpo_hpc.launch.local import Capacity, LocalExecutor
     from modpo_hpc.pipeline import STAGES
 
     stages = tuple(stage for stage in STAGES if stage.name in chosen)
+    inventory = the_run.inventory()
     for stage in stages:
-        for need in stage.needs:
-            if need not in chosen:
-                the_run.require(need)
-    if again:
-        for stage in stages:
-            inputs_of_finished_needs(the_run, stage)
-        _forget(the_run, chosen)
+        for shard in chosen[stage.name]:
+            made_from = inventory.made_from(stage.name, shard)
+            if not set(made_from.lacking) & set(chosen):
+                the_run.refuse_lacking(stage.name, shard, made_from)
     wanted = [(stage, shard) for stage, shards in chosen.items() for shard in shards]
     started = time.monotonic()
     with follow(the_run, stages) as progress:
         executor = LocalExecutor(the_run, Capacity.of_this_machine(jobs), progress.changed)
-        failed = executor.run(stages, only=wanted)
+        failed = executor.run(stages, only=wanted, again=again)
     return conclude(the_run, failed, time.monotonic() - started)
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from modpo_hpc.cli.arguments import add_study
+from modpo_hpc.cli.arguments import add_reuse, add_study
 
 if TYPE_CHECKING:
     from modpo_hpc.launch.local import Task
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", required=True, metavar="DIR", help="run directory; the same command again goes on in it"
     )
+    add_reuse(parser)
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--until", metavar="STAGE", help="stop after this stage")
     some.add_argument("--only", metavar="STAGE", help="this stage alone; what it needs must be there")
@@ -31,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.checks import cautions, check_inputs
     from modpo_hpc.cli.progress import follow
     from modpo_hpc.errors import InputError
+    from modpo_hpc.launch.following import follow_study
     from modpo_hpc.launch.local import Capacity, LocalExecutor
     from modpo_hpc.pipeline import STAGES, stage_named, with_needs
     from modpo_hpc.run import Run
@@ -48,10 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(account)
     for caution in cautions(study, Run.envisage(arguments.run, study)):
         print(caution, file=sys.stderr)
-    the_run = Run.create(arguments.run, study)
+    the_run = follow_study(arguments.run, study, arguments.reuse)
     if arguments.only:
-        for need in stages[0].needs:
-            the_run.require(need)
+        inventory = the_run.inventory()
+        for shard in the_run.shard_ids(arguments.only):
+            the_run.refuse_lacking(arguments.only, shard, inventory.made_from(arguments.only, shard))
     started = time.monotonic()
     with follow(the_run, stages) as progress:
         executor = LocalExecutor(the_run, Capacity.of_this_machine(arguments.jobs), progress.changed)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modpo_hpc.cli.arguments import add_study, quoted
+from modpo_hpc.cli.arguments import add_reuse, add_study, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", required=True, metavar="P", help="cluster profile: a file, or a name of slurm/profiles"
     )
+    add_reuse(parser)
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--until", metavar="STAGE", help="this stage and what it needs")
     some.add_argument("--only", metavar="STAGE", help="this stage alone; what it needs must be done or queued")
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return dry_run(envisaged, profile, stages)
     require_slurm()
-    outcome = submit(arguments.run, study, profile, stages, show=not arguments.json)
+    outcome = submit(arguments.run, study, profile, stages, show=not arguments.json, reuse=arguments.reuse)
     if arguments.json:
         rows = [{"stage": one.stage, "job": one.job, "shards": len(one.shards)} for one in outcome.submitted]
         print(json.dumps(rows))
@@ -74,8 +75,16 @@ def chosen_stages(until: str | None, only: str | None) -> tuple[Stage, ...]:
     return with_needs(until) if until else STAGES
 
 
-def submit(folder: str | Path, study: Study, profile: Profile, stages: Sequence[Stage], show: bool = True) -> Outcome:
+def submit(
+    folder: str | Path,
+    study: Study,
+    profile: Profile,
+    stages: Sequence[Stage],
+    show: bool = True,
+    reuse: Sequence[str] = (),
+) -> Outcome:
     """Hand in what is missing of ``stages`` and neither done nor queued."""
+    from modpo_hpc.launch.following import follow_study
     from modpo_hpc.launch.repair import missing_work, plan_repair
     from modpo_hpc.launch.slurm import check_with_slurm
     from modpo_hpc.launch.state import take_snapshot
@@ -86,7 +95,7 @@ def submit(folder: str | Path, study: Study, profile: Profile, stages: Sequence[
     envisaged = take_snapshot(Run.envisage(folder, study))
     work = plan_repair(envisaged, missing_work(envisaged, stages)).work
     check_with_slurm(envisaged.run, profile, work)
-    with transaction(Run.create(folder, study)) as snapshot:
+    with transaction(follow_study(folder, study, reuse)) as snapshot:
         planned = plan_repair(snapshot, missing_work(snapshot, stages))
         asked = {*snapshot.journal.goal, *(stage.name for stage in stages)}
         if asked != set(snapshot.journal.goal):

@@ -9,8 +9,9 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 
 from modpo_hpc.data.questions import study_questions
-from modpo_hpc.models import TOXICITY_MODEL, auxiliary_model_path
+from modpo_hpc.models import auxiliary_model_path
 from modpo_hpc.run import Run, Shard
+from modpo_hpc.stages.texts import TOXICITY_MODEL
 from modpo_hpc.study.toxicity import ToxicityBackend
 
 SCHEMA = pa.schema(

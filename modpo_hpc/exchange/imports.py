@@ -77,7 +77,7 @@ def unneeded(given: Collection[str], study: Study) -> list[str]:
     idle: list[str] = []
     at_work = [stage for stage in STAGES if stage.shards(study)]
     for stage in reversed(STAGES):
-        users = [other.name for other in at_work if stage.name in other.needs]
+        users = [other.name for other in at_work if stage.name in other.needed_stages(study)]
         if stage.name not in given and users and all(user in given or user in idle for user in users):
             idle.append(stage.name)
     return idle[::-1]

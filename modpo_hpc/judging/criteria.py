@@ -46,8 +46,9 @@ def load_criteria(files: Sequence[Path], names: Sequence[str]) -> tuple[Criterio
 
 def _read(file: Path) -> list[Criterion]:
     try:
-        path = file if file.is_file() else resource(str(file))
-    except InputError as error:
+        path = file if file.is_absolute() else resource(str(file))
+        path.stat()
+    except (InputError, OSError) as error:
         raise InputError(
             "there is no such file of criteria",
             file=file,

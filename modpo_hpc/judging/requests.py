@@ -13,10 +13,10 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.judging.assignments import first_shown, response_order
 from modpo_hpc.judging.tables import RankingPlace, VerdictPlace
 from modpo_hpc.judging.tasks import Criterion, Persona, Request, Task
-from modpo_hpc.pipeline import phase_pairs
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
-from modpo_hpc.study import Study
+from modpo_hpc.stages.judgments import verdict_item
+from modpo_hpc.stages.stage import before_dot
 
 T = TypeVar("T")
 _IMPORTANCE = "importance_"
@@ -56,16 +56,9 @@ def judging_personas(run: Run) -> list[Persona]:
     return [personas[position] for position in sorted(chosen)]
 
 
-def verdict_shard(study: Study, shard: str) -> tuple[str, str, str]:
+def verdict_shard(shard: str) -> tuple[str, str, str]:
     """Phase, policy A and policy B of a shard of the stage ``verdicts``."""
-    wanted = shard.rpartition(".")[0]
-    for phase in study.judging.phases:
-        for policy_a, policy_b in phase_pairs(study, phase):
-            if wanted == f"{phase}.{policy_a}.{policy_b}":
-                return phase, policy_a, policy_b
-    raise InputError(
-        "the study has no such pair of policies", field="shard", value=shard, remedy="See: modpo status DIR"
-    )
+    return verdict_item(before_dot(shard))
 
 
 def responses_by_question(run: Run) -> dict[str, list[tuple[str, str]]]:

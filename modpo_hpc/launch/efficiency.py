@@ -13,6 +13,7 @@ from modpo_hpc.launch.fields import count_of, instant, megabytes_of, seconds_of
 from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS, Profile
 from modpo_hpc.launch.sacct import SACCT_SECONDS, start_of
 from modpo_hpc.launch.state import Snapshot
+from modpo_hpc.shards import read_marker
 
 USAGE_FIELDS = (
     "JobID", "State", "ElapsedRaw", "TotalCPU", "MaxRSS", "ReqMem", "TimelimitRaw", "Submit", "Start", "AllocTRES",
@@ -117,7 +118,9 @@ def efficiencies(snapshot: Snapshot, usage: Sequence[Usage], gpu_hour: float) ->
         submissions = [one for one in snapshot.journal.submissions if one.stage == stage]
         jobs = {job: one for one in submissions for job in one.jobs().values()}
         lives = [life for job in jobs for life in by_job.get(job, []) if life.seconds]
-        markers = [marker for shard, marker in snapshot.survey[stage].markers.items() if states[shard].state == "done"]
+        folder = snapshot.run.folder(stage)
+        done = [read_marker(folder, shard) for shard, one in states.items() if one.state == "done"]
+        markers = [marker for marker in done if marker is not None]
         peaks = [peak for marker in markers if (peak := marker.metrics.get("peak_memory_gb"))]
         if not submissions or not (lives or markers):
             continue

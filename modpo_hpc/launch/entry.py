@@ -22,11 +22,14 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from modpo_hpc import shards
+from modpo_hpc.core import studies
+from modpo_hpc.core.identity import MadeFrom, inputs_of, recipe_of_lab
+from modpo_hpc.core.reuse import keep_made_from, set_aside, shelves_of, take
 from modpo_hpc.device import require_promised_gpus
-from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.errors import InputError
 from modpo_hpc.launch.attempts import is_log, slurm_job
 from modpo_hpc.pipeline import Stage, stage_named
-from modpo_hpc.provenance import package_versions
+from modpo_hpc.provenance import code_identity, package_versions
 from modpo_hpc.resources import resource
 from modpo_hpc.run import Run, Shard
 
@@ -54,24 +57,39 @@ def run_shard(run_dir: str, stage: str, shard: str, again: bool = False) -> bool
             value=shard,
             remedy=f"Its {len(run.shard_ids(stage))} shards are listed by: modpo status {run.root} --shards {stage}",
         )
-    inputs = inputs_of_finished_needs(run, definition)
-    folder = run.folder(stage)
-    present = shards.read_marker(folder, shard)
-    if not again and present is not None and present.fits(inputs):
-        _say(f"{stage} {shard}: already done")
-        return False
     if rank_in_job() > 0:
         return _follow(run, definition, shard)
-    attempt = int(os.environ.get("MODPO_ATTEMPT", "1"))
+    with studies.at_work(run.root):
+        inventory, shelves = run.inventory(), shelves_of(run)
+        made_from = inventory.made_from(stage, shard)
+        run.refuse_lacking(stage, shard, made_from)
+        if not again and inventory.fresh(stage, shard):
+            _say(f"{stage} {shard}: already done")
+            return False
+        if not again and (found := take(run, stage, shard, inventory, shelves)):
+            _say(f"{stage} {shard}: taken from {'what was set aside' if found.aside else found.run}")
+            return True
+        if not inventory.fresh(stage, shard) and set_aside(run, stage, shard):
+            _say(f"{stage} {shard}: what was made from something else is set aside")
+        keep_made_from(run.root, made_from)
+        _make(run, definition, shard, made_from)
+    return True
+
+
+def _make(run: Run, stage: Stage, shard: str, made_from: MadeFrom) -> None:
+    folder, inputs = run.folder(stage.name), inputs_of(made_from.hash, shard)
     started, clock, cpu = time.time(), time.monotonic(), time.process_time()
-    _fix_arithmetic(definition.resources(run.study).cpus)
+    attempt = int(os.environ.get("MODPO_ATTEMPT", "1"))
+    _fix_arithmetic(stage.resources(run.study).cpus)
     with shards.scratch_folder(folder, shard, inputs) as scratch, _stop_flag() as should_stop:
-        work = Shard(run, definition, shard, scratch, should_stop, _heartbeat(scratch, stage, shard))
-        _say(f"{stage} {shard}: attempt {attempt} starts")
-        require_promised_gpus(stage, run.study, definition.resources(run.study).gpus)
-        recipe(definition)(run, work)
+        seen = run.only_declared(stage.name, shard)
+        beat = _heartbeat(scratch, stage.name, shard)
+        work = Shard(seen, stage, shard, scratch, should_stop, beat, made_from.hash)
+        _say(f"{stage.name} {shard}: attempt {attempt} starts")
+        require_promised_gpus(stage.name, run.study, stage.resources(run.study).gpus)
+        recipe(stage)(seen, work)
         marker = shards.Marker(
-            stage=stage,
+            stage=stage.name,
             shard=shard,
             inputs=inputs,
             outputs=work.outputs,
@@ -82,11 +100,12 @@ def run_shard(run_dir: str, stage: str, shard: str, again: bool = False) -> bool
             attempt=attempt,
             versions=package_versions(),
             metrics={**work.metrics, **_usage(cpu)},
+            made_from=made_from.hash,
+            code=code_identity(),
         )
         shards.write_marker(folder, marker)
         shards.discard_scratch(folder, shard, scratch)
-    _say(f"{stage} {shard}: done, {marker.rows} rows in {marker.seconds:.1f} s")
-    return True
+    _say(f"{stage.name} {shard}: done, {marker.rows} rows in {marker.seconds:.1f} s")
 
 
 def rank_in_job() -> int:
@@ -103,7 +122,8 @@ def _follow(run: Run, stage: Stage, shard: str) -> bool:
         return False
     _fix_arithmetic(stage.resources(run.study).cpus)
     with tempfile.TemporaryDirectory() as scratch, _stop_flag() as should_stop:
-        recipe(stage)(run, Shard(run, stage, shard, Path(scratch), should_stop))
+        seen = run.only_declared(stage.name, shard)
+        recipe(stage)(seen, Shard(seen, stage, shard, Path(scratch), should_stop))
     return True
 
 
@@ -112,8 +132,7 @@ def recipe(stage: Stage) -> Callable[[Run, Shard], None]:
 
     A script of the same name in the folder that ``MODPO_JOBS`` names takes its place: a lab's own way of one step.
     """
-    own = Path(os.environ.get("MODPO_JOBS", "")) / f"{stage.verb}.py"
-    path = own.resolve() if os.environ.get("MODPO_JOBS") and own.is_file() else resource(f"jobs/{stage.verb}.py")
+    path = recipe_of_lab(stage) or resource(f"jobs/{stage.verb}.py")
     module = _load(path, f"modpo_hpc.jobs.{stage.verb}")
     function: Callable[[Run, Shard], None] = getattr(module, stage.verb)
     return function
@@ -134,26 +153,6 @@ def _load(path: Path, name: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def inputs_of_finished_needs(run: Run, stage: Stage) -> str:
-    """Hash of what a shard of ``stage`` starts from now.
-
-    Raises:
-        IncompleteError: a stage that it needs is not finished, or stale.
-    """
-    needs = [stage_named(need) for need in stage.needs]
-    names = dict.fromkeys(name for need in needs for name in (*need.needs, need.name))
-    found = {name: run.summary(name) for name in names}
-    digests = {name: summary.digest for name, summary in found.items()}
-    for need in needs:
-        if not found[need.name].complete(run.inputs(need.name, digests)):
-            missing = run.missing(need.name)
-            raise IncompleteError(
-                f"{run.root}: {stage.name} needs {need.name}, of which {len(missing)} shards are missing or stale "
-                f"({', '.join(missing[:5])}). Make them with: modpo rerun {run.root} {need.name}"
-            )
-    return run.inputs(stage.name, digests)
 
 
 def _usage(cpu_before: float) -> dict[str, float]:

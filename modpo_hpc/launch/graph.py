@@ -37,13 +37,9 @@ class Work:
 Waits = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]
 
 
-def whole_stages(order: Sequence[Stage], shards: Mapping[str, Sequence[str]]) -> Needs:
-    """A shard reads every shard of every stage that its own needs; of one without shards here, what that one needs."""
-    of_stage = {
-        stage.name: {need: frozenset(shards[need]) for need in _needs(stage, {one: len(shards[one]) for one in shards})}
-        for stage in order
-    }
-    return lambda stage, _: of_stage[stage]
+def required(stage: str, reads: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
+    """Of what a shard of ``stage`` reads, that without which it cannot begin."""
+    return {need: shards for need, shards in reads.items() if need not in stage_named(stage).reads_too}
 
 
 def plan_work(
@@ -89,7 +85,7 @@ def _waits_for(
     alive: Mapping[str, Mapping[str, str]],
     incomplete: Mapping[str, Collection[str]],
 ) -> Waits:
-    if unmet := unmet_needs(reads, wanted, alive, incomplete):
+    if unmet := unmet_needs(required(stage, reads), wanted, alive, incomplete):
         need, lacking = next(iter(unmet.items()))
         shown = ", ".join(sorted(lacking)[:5])
         raise IncompleteError(
@@ -155,11 +151,3 @@ def downstream(stage: str, order: Sequence[Stage]) -> list[str]:
         if found & set(one.needs):
             found.add(one.name)
     return [one.name for one in order if one.name in found and one.name != stage]
-
-
-def _needs(stage: Stage, shard_counts: Mapping[str, int]) -> list[str]:
-    """What ``stage`` waits for: its needs, and what they need where they have no shards in this study."""
-    needs: list[str] = []
-    for need in stage.needs:
-        needs += [need] if shard_counts[need] else _needs(stage_named(need), shard_counts)
-    return list(dict.fromkeys(needs))

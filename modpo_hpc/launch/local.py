@@ -22,6 +22,8 @@ from typing import Literal
 
 import psutil
 
+from modpo_hpc.core import studies
+from modpo_hpc.core.reuse import shelves_of, take
 from modpo_hpc.errors import ModpoError
 from modpo_hpc.launch.attempts import claim_attempt, recorded
 from modpo_hpc.pipeline import Stage, stage_named
@@ -32,7 +34,7 @@ PRELOADED = ("pandas", "modpo_hpc.launch.entry")
 PRELOADED_WITH_MODELS = ("torch", "transformers", "peft", "modpo_hpc.launch.preloaded")
 POLL_SECONDS = 0.25
 GRACE_SECONDS = 20.0
-State = Literal["waiting", "running", "done", "failed", "blocked"]
+State = Literal["waiting", "running", "done", "taken", "failed", "blocked"]
 
 
 @dataclass
@@ -63,6 +65,20 @@ class Capacity:
         return cls(max(1, cpus), max(1.0, psutil.virtual_memory().available / 2**30 * 0.9))
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Shards that read the same: all shards of the stages ``whole``, and ``single`` ones of others.
+
+    Those of ``reads_too`` are waited for like ``whole`` ones; where they fail, the shards go on without them.
+    """
+
+    stage: Stage
+    shards: tuple[str, ...]
+    whole: tuple[str, ...]
+    single: tuple[tuple[str, str], ...]
+    reads_too: tuple[str, ...]
+
+
 class LocalExecutor:
     """Runs the missing shards of ``stages`` of one run; ``on_change`` hears of every change of a task."""
 
@@ -71,52 +87,115 @@ class LocalExecutor:
         self.tasks: list[Task] = []
         self.running: list[Task] = []
         self._waiting: list[Task] = []
-        self._unfinished: Counter[str] = Counter()
-        self._broken: set[str] = set()
+        self._open: set[tuple[str, str]] = set()
+        self._open_in: Counter[str] = Counter()
+        self._broken: set[tuple[str, str]] = set()
+        self._again = False
         self._context = multiprocessing.get_context("forkserver")
 
-    def run(self, stages: Sequence[Stage], only: Iterable[tuple[str, str]] | None = None) -> list[Task]:
+    def run(
+        self, stages: Sequence[Stage], only: Iterable[tuple[str, str]] | None = None, again: bool = False
+    ) -> list[Task]:
         """Make what is missing of ``stages`` (or, of it, the (stage, shard) pairs in ``only``); returns what failed.
 
-        A failed shard stops what needs its stage, and nothing else. A stop (Ctrl-C, SIGTERM) lets every running
-        shard end its batch and save its state.
+        A shard starts as soon as the shards that it reads are done. A failed one stops what reads it, and nothing
+        else. With ``again``, finished shards are made anew. A stop (Ctrl-C, SIGTERM) lets every running shard end its
+        batch and save its state.
         """
-        wanted = None if only is None else set(only)
-        remaining = [stage.name for stage in stages]
+        self._again = again
+        groups = self._groups(stages, None if only is None else set(only))
         with_models = any(stage.uses_models for stage in stages)
         self._context.set_forkserver_preload([*PRELOADED, *(PRELOADED_WITH_MODELS if with_models else ())])
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            while remaining or self._waiting or self.running:
-                self._collect()
-                for name in list(remaining):
-                    needs = stage_named(name).needs
-                    if not any(need in remaining or self._unfinished[need] for need in needs):
-                        remaining.remove(name)
-                        self._plan(name, wanted)
-                    elif self._broken.intersection(needs):
-                        remaining.remove(name)
-                        self._plan(name, wanted, state="blocked")
-                self._start()
-                self._pause()
+            with studies.at_work(self._run.root):
+                changed = True
+                while groups or self._waiting or self.running:
+                    if changed:
+                        groups = self._advance(groups)
+                    self._start()
+                    self._pause()
+                    changed = self._collect()
         except (KeyboardInterrupt, SystemExit):
             self._stop()
             raise
         return [task for task in self.tasks if task.state in ("failed", "blocked")]
 
-    def _plan(self, name: str, wanted: set[tuple[str, str]] | None, state: State = "waiting") -> None:
-        resources = stage_named(name).resources(self._run.study)
-        missing = self._run.shard_ids(name) if state == "blocked" else self._run.missing(name)
-        tasks = [Task(name, shard, resources, state) for shard in missing if wanted is None or (name, shard) in wanted]
-        self.tasks += tasks
-        self._unfinished[name] += len(tasks)
-        if state == "waiting":
-            self._waiting += tasks
-        elif tasks:
-            self._broken.add(name)
-        for task in tasks:
-            self._on_change(task)
+    def _groups(self, stages: Sequence[Stage], only: set[tuple[str, str]] | None) -> list[_Group]:
+        found: dict[tuple[str, str], list[str]] = {}
+        for stage in stages:
+            for shard in self._run.shard_ids(stage.name):
+                if only is None or (stage.name, shard) in only:
+                    found.setdefault((stage.name, stage.item(shard)), []).append(shard)
+                    self._open.add((stage.name, shard))
+                    self._open_in[stage.name] += 1
+        groups = []
+        for (name, item), shards in found.items():
+            stage = stage_named(name)
+            needs = stage.needs_of_item(self._run.full_study, item)
+            whole = tuple(need for need, chosen in needs.items() if chosen is None and need not in stage.reads_too)
+            single = tuple((need, shard) for need, chosen in needs.items() for shard in chosen or ())
+            groups.append(_Group(stage, tuple(shards), whole, single, stage.reads_too))
+        return groups
+
+    def _advance(self, groups: list[_Group]) -> list[_Group]:
+        """Plan the groups of which everything is there, block those that never will be; returns the others."""
+        moved = True
+        while moved:
+            moved, left = False, []
+            for group in groups:
+                if self._broken and self._reads_broken(group):
+                    self._block(group)
+                    moved = True
+                elif self._ready(group):
+                    moved |= self._plan(group)
+                else:
+                    left.append(group)
+            groups = left
+        return groups
+
+    def _ready(self, group: _Group) -> bool:
+        hopeless = Counter(stage for stage, _ in self._broken)
+        if any(self._open_in[stage] > hopeless[stage] for stage in group.reads_too):
+            return False
+        return not any(self._open_in[stage] for stage in group.whole) and self._open.isdisjoint(group.single)
+
+    def _reads_broken(self, group: _Group) -> bool:
+        return any(stage in group.whole for stage, _ in self._broken) or not self._broken.isdisjoint(group.single)
+
+    def _plan(self, group: _Group) -> bool:
+        """Put what is missing of ``group`` on the list; returns whether something is there already."""
+        name, finished = group.stage.name, False
+        shelves = shelves_of(self._run)
+        inventory = self._run.inventory(shelves)
+        resources = group.stage.resources(self._run.study)
+        for shard in group.shards:
+            task = Task(name, shard, resources)
+            if not self._again and inventory.fresh(name, shard):
+                self._close(name, shard)
+                finished = True
+            elif not self._again and take(self._run, name, shard, inventory, shelves) is not None:
+                self._close(name, shard)
+                task.state, finished = "taken", True
+                self._tell(task)
+            else:
+                self._waiting.append(task)
+                self._tell(task)
+        return finished
+
+    def _block(self, group: _Group) -> None:
+        for shard in group.shards:
+            self._broken.add((group.stage.name, shard))
+            self._tell(Task(group.stage.name, shard, group.stage.resources(self._run.study), "blocked"))
+
+    def _tell(self, task: Task) -> None:
+        self.tasks.append(task)
+        self._on_change(task)
+
+    def _close(self, stage: str, shard: str) -> None:
+        self._open.discard((stage, shard))
+        self._open_in[stage] -= 1
 
     def _start(self) -> None:
         cpus = self.capacity.cpus - sum(task.resources.cpus for task in self.running)
@@ -134,7 +213,7 @@ class LocalExecutor:
             attempt, task.log = claim_attempt(self._run.logs, task.stage, task.shard)
             task.process = self._context.Process(
                 target=_child,
-                args=(str(self._run.root), task.stage, task.shard, str(task.log), attempt),
+                args=(str(self._run.root), task.stage, task.shard, str(task.log), attempt, self._again),
                 daemon=False,
             )
             task.process.start()
@@ -143,7 +222,8 @@ class LocalExecutor:
             self._on_change(task)
         self._waiting = passed_over
 
-    def _collect(self) -> None:
+    def _collect(self) -> bool:
+        """Take note of what has ended; returns whether anything has."""
         ended = [task for task in self.running if task.process is not None and task.process.exitcode is not None]
         self.running = [task for task in self.running if task not in ended]
         for task in ended:
@@ -154,10 +234,11 @@ class LocalExecutor:
             task.process.close()
             task.process = None
             if task.state == "done":
-                self._unfinished[task.stage] -= 1
+                self._close(task.stage, task.shard)
             else:
-                self._broken.add(task.stage)
+                self._broken.add((task.stage, task.shard))
             self._on_change(task)
+        return bool(ended)
 
     def _pause(self) -> None:
         sentinels = [task.process.sentinel for task in self.running if task.process is not None]
@@ -191,7 +272,7 @@ def _die_with_the_executor() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _child(run_dir: str, stage: str, shard: str, log: str, attempt: int) -> None:
+def _child(run_dir: str, stage: str, shard: str, log: str, attempt: int, again: bool) -> None:
     """A shard's process: its output to its log, its life bound to the executor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_the_executor, daemon=True).start()
@@ -199,7 +280,7 @@ def _child(run_dir: str, stage: str, shard: str, log: str, attempt: int) -> None
 
     try:
         with recorded(Path(log), stage, shard, attempt):
-            run_shard(run_dir, stage, shard)
+            run_shard(run_dir, stage, shard, again)
     except ModpoError as error:
         print(f"error: {error}", flush=True)
         sys.exit(error.exit_code)

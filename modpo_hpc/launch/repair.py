@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster
-from modpo_hpc.launch.graph import Needs, Work, downstream, plan_work, unmet_needs, whole_stages
+from modpo_hpc.launch.graph import Needs, Work, downstream, plan_work, required, unmet_needs
 from modpo_hpc.launch.squeue import NEVER_SATISFIED
 from modpo_hpc.launch.state import Snapshot
 from modpo_hpc.launch.submissions import Submission, record_cancel
-from modpo_hpc.pipeline import STAGES, Stage
+from modpo_hpc.pipeline import STAGES, Stage, stage_named
 
 WAITS_FOR_OTHERS = ("Dependency", NEVER_SATISFIED)
 
@@ -25,8 +25,20 @@ class Repair:
 
 
 def needs_of(snapshot: Snapshot) -> Needs:
-    """What each shard of the run reads."""
-    return whole_stages(STAGES, {stage: tuple(states) for stage, states in snapshot.shards.items()})
+    """What each shard of the run reads: single shards where its stage says which, else whole stages."""
+    study = snapshot.run.full_study
+    whole = {stage: frozenset(states) for stage, states in snapshot.shards.items()}
+    known: dict[tuple[str, str], dict[str, frozenset[str]]] = {}
+
+    def needs(name: str, shard: str) -> dict[str, frozenset[str]]:
+        stage = stage_named(name)
+        key = name, stage.item(shard)
+        if key not in known:
+            chosen = stage.needs_of_item(study, key[1])
+            known[key] = {need: whole[need] if some is None else frozenset(some) for need, some in chosen.items()}
+        return known[key]
+
+    return needs
 
 
 def missing_work(snapshot: Snapshot, stages: Sequence[Stage]) -> dict[str, list[str]]:
@@ -82,7 +94,7 @@ def plan_repair(
         waiting = {shard: job for shard, job in jobs if latest[shard] == job and _waits(snapshot, job)}
         kept = {}
         for shard in dict.fromkeys([*waiting, *orphans.get(stage.name, ())]):
-            if not unmet_needs(needs(stage.name, shard), everything, alive, incomplete):
+            if not unmet_needs(required(stage.name, needs(stage.name, shard)), everything, alive, incomplete):
                 kept[shard] = waiting.get(shard)
         # An array goes as a whole: Slurm knows one dependency for all of it.
         left = {array_of(job) for shard, job in waiting.items() if shard not in kept}

@@ -124,7 +124,7 @@ class Submitter:
             if work.after_ended:
                 waits = ",".join(filter(None, (waits, dependency(work.after_ended, known, "afterany"))))
             blocks = split(work.shards, self._array_size * allocation.pack)
-            throttles = share_throttle(allocation.throttle, len(blocks))
+            throttles = share_throttle(throttle_of(work, plan, allocation), len(blocks))
             for block, throttle in zip(blocks, throttles, strict=True):
                 for part in self._hand_in(work, block, allocation, throttle, waits, make_room):
                     new.setdefault(work.stage, []).append(part)
@@ -266,6 +266,12 @@ def _script(run: Run, profile: Profile, submission: Submission, allocation: Allo
     count = submission.elements if submission.elements > 1 else None
     text: str = _make_sbatch_string(command, submission.folder, map_count=count, **known)
     return text
+
+
+def throttle_of(work: Work, plan: Sequence[Work], allocation: Allocation) -> int:
+    """What the shards of ``work`` may run at once, so that all of its stage in ``plan`` keep to the throttle."""
+    together = sum(len(one.shards) for one in plan if one.stage == work.stage)
+    return max(1, math.ceil(allocation.throttle * len(work.shards) / max(1, together)))
 
 
 def sbatch_header(

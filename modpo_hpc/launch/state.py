@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from modpo_hpc import shards
+from modpo_hpc.core.markers import MarkerLine
 from modpo_hpc.launch.attempts import Attempt, attempts_at, this_node
 from modpo_hpc.launch.cluster import ClusterFacts, ask_facts
 from modpo_hpc.launch.commands import QUICK_SECONDS, SlurmError, available
@@ -26,14 +26,14 @@ SILENT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class StageSurvey:
-    """The markers of one stage and the inputs that a fresh one has."""
+    """The markers of one stage, and which of them are of shards that are done."""
 
-    markers: dict[str, shards.Marker]
-    inputs: str
+    markers: dict[str, MarkerLine]
+    done: frozenset[str]
 
     def fresh(self, shard: str) -> bool:
         """Whether ``shard`` is done."""
-        return shard in self.markers and self.markers[shard].fits(self.inputs)
+        return shard in self.done
 
 
 @dataclass(frozen=True)
@@ -136,21 +136,12 @@ def unseen_jobs(
 
 
 def survey(run: Run) -> dict[str, StageSurvey]:
-    """Every marker of the run, read once, and the inputs of every stage."""
-    found: dict[str, StageSurvey] = {}
-    digests: dict[str, str] = {}
+    """Every marker of the run, read once, and which of the results fit what they are made from now."""
+    inventory, found = run.inventory(), {}
     for stage in STAGES:
-        folder = run.folder(stage.name)
-        try:
-            present = {entry.name for entry in os.scandir(folder / shards.MARKERS)}
-        except FileNotFoundError:
-            present = set()
-        markers = {}
-        for shard in run.shard_ids(stage.name):
-            if f"{shard}.json" in present and (marker := shards.read_marker(folder, shard)) is not None:
-                markers[shard] = marker
-        digests[stage.name] = shards.digest(markers.values())
-        found[stage.name] = StageSurvey(markers, run.inputs(stage.name, digests))
+        lines = inventory.lines(stage.name)
+        done = frozenset(shard for shard in lines if inventory.fresh(stage.name, shard))
+        found[stage.name] = StageSurvey(lines, done)
     return found
 
 

@@ -39,6 +39,7 @@ def plan_batches(encoded: Mapping[str, Encoded], part_of: Mapping[str, str], tok
 def score_block(
     run: Run,
     shard: Shard,
+    criteria: Sequence[str],
     questions: Mapping[str, str],
     texts: Mapping[str, str],
     question_of: Mapping[str, str],
@@ -46,14 +47,14 @@ def score_block(
 ) -> Iterator[tuple[str, str, str, float]]:
     """(text, criterion, part, raw reward) for the batches of this shard.
 
-    The texts are read and batched once for all criteria; one model is in memory at a time. A batch that an earlier
-    attempt scored is not scored again.
+    The texts are read and batched once for all of ``criteria``; one model is in memory at a time. A batch that an
+    earlier attempt scored is not scored again.
 
     Raises:
         IncompleteError: the weights of a model are gone.
     """
-    criteria, precision = run.study.criteria.rank, run.study.rewards.precision
-    tokenizer = load_tokenizer(run.folder("rewards") / f"{criteria[0]}.final")
+    precision = run.study.rewards.precision
+    tokenizer = load_tokenizer(run.folder("rewards") / f"{criteria[0]}.fold0")
     encoded = encode_responses(tokenizer, questions, texts, question_of)
     batches = shard.block(plan_batches(encoded, part_of, run.study.rewards.score_tokens))
     parts = sorted({batch.part for batch in batches})

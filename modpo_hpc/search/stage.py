@@ -10,6 +10,7 @@ from typing import Protocol
 from optuna.distributions import BaseDistribution
 
 from modpo_hpc import shards
+from modpo_hpc.core.identity import inputs_of
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.search.plan import Objective, SearchPlan, Trial
 from modpo_hpc.search.search import Search
@@ -38,11 +39,11 @@ def item_of(shard: Shard) -> str:
 def run_trial(run: Run, shard: Shard, search: Searched, space: Mapping[str, BaseDistribution], do: Objective) -> Trial:
     """The trial that ``shard`` stands for, computed by ``do`` unless another worker has done so.
 
-    All trials of an item share one journal. The search belongs to the present inputs of the stage, and to no others.
+    All trials of an item share one journal. The search belongs to what its trials are made from, and to nothing else.
     """
     stage, item = shard.stage.name, item_of(shard)
     plan = SearchPlan(
-        name=f"{item} {run.inputs(stage)}",
+        name=f"{item} {shard.made_from}",
         space=space,
         trials=search.trials,
         seed=run.seed(stage, item),
@@ -62,5 +63,5 @@ def folder_of_trial(run: Run, shard: Shard, number: int) -> Iterator[Path]:
     if name == shard.id:
         yield shard.scratch
         return
-    with shards.scratch_folder(run.folder(shard.stage.name), name, run.inputs(shard.stage.name)) as folder:
+    with shards.scratch_folder(run.folder(shard.stage.name), name, inputs_of(shard.made_from, name)) as folder:
         yield folder

@@ -105,9 +105,16 @@ class Alignment(Section):
         """The policies that are trained, by name."""
         return {name: policy for name, policy in self.policies.items() if isinstance(policy, Trained)}
 
+    def trained_policy(self, name: str) -> Trained:
+        """The policy ``name``, which is trained. Raises KeyError: it is not, or there is none."""
+        policy = self.policies[name]
+        if not isinstance(policy, Trained):
+            raise KeyError(name)
+        return policy
+
     def training_of(self, policy: str, **overrides: Any) -> Training:
         """The settings of the trained ``policy``: the shared ones, its own overrides, then ``overrides``."""
-        own = self.trained[policy].training
+        own = self.trained_policy(policy).training
         return Training.model_validate({**self.training.model_dump(), **own, **overrides})
 
     @field_validator("policies", mode="before")

@@ -34,7 +34,54 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     raw = _read(path)
     for override in overrides:
         _apply(raw, override)
-    return parse_study(raw, source=path)
+    return anchored(parse_study(raw, source=path), path.parent)
+
+
+def load_frozen_study(path: Path) -> Study:
+    """The study that a run keeps in ``path``: its paths are whole, so that it means the same in every folder.
+
+    Raises:
+        InputError: the file is damaged, or was written by a version with other fields.
+    """
+    return parse_study(_read(path), source=path)
+
+
+def anchored(study: Study, folder: Path) -> Study:
+    """``study`` with every path made whole: as seen from here, else from the ``folder`` of the study file.
+
+    What is in neither place stays as it is: a name on the hub, or a file that the project ships.
+    """
+
+    def place(name: str) -> str:
+        path = Path(name).expanduser()
+        for base in (Path.cwd(), folder):
+            found = (base / path).resolve()
+            if found.exists() and not _is_shipped(path, found):
+                return str(found)
+        return name
+
+    raw = study.model_dump(mode="json")
+    raw["criteria"]["files"] = [place(one) for one in raw["criteria"]["files"]]
+    trained = [
+        raw["alignment"]["training"],
+        *(one.get("training", {}) for one in raw["alignment"]["policies"].values()),
+    ]
+    for settings in trained:
+        if settings.get("deepspeed"):
+            settings["deepspeed"] = place(settings["deepspeed"])
+    for section, field in ((raw["models"], "base"), (raw["models"], "reward")):
+        if section[field] != "sandbox" and Path(place(section[field])).is_dir():
+            section[field] = place(section[field])
+    for backend in raw["toxicity"]["backends"].values():
+        if backend.get("model") and Path(place(backend["model"])).is_dir():
+            backend["model"] = place(backend["model"])
+    return Study.model_validate(raw)
+
+
+def _is_shipped(path: Path, found: Path) -> bool:
+    with suppress(InputError):
+        return not path.is_absolute() and shipped(str(path)).resolve() == found
+    return False
 
 
 def parse_study(raw: Mapping[str, Any], source: str | Path) -> Study:
@@ -78,9 +125,25 @@ def differences(ours: Study, theirs: Study) -> list[str]:
 _MISSING = object()
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key may stand once: of two, plain YAML takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (str, int, float, bool)) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key!r} stands here a second time", problem_mark=key_node.start_mark
+                )
+            if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, (str, int, float, bool)):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
         raise InputError(
             "there is no such study file",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from modpo_hpc.prompts import SCENE
-from modpo_hpc.section import Section
+from modpo_hpc.section import InputPath, Section, no_repeats
 from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.serving import Serving
 
@@ -58,7 +58,7 @@ class Judge(Endpoint):
     )
     scene: str = Field(SCENE, min_length=1, description="what the judge is told of the replies before it")
     repair_rounds: int = Field(1, ge=0, le=5, description="times to ask again after an answer that cannot be read")
-    ledger: Path | None = Field(None, description="folder of raw answers that studies share; DIR/ledger if empty")
+    ledger: InputPath | None = Field(None, description="folder of raw answers that studies share; DIR/ledger if empty")
     structured: Literal["json_schema", "json_object", "none"] = Field(
         "json_schema", description="form of the answer to ask the endpoint for; weaker ones are fallen back to"
     )
@@ -106,6 +106,8 @@ class Phase(Section):
         """The criteria of each call on a comparison."""
         return (self.criteria,) if self.calls == "together" else tuple((one,) for one in self.criteria)
 
+    _no_repeats = field_validator("policies", "criteria")(no_repeats)
+
 
 class Judging(Section):
     """Test personas judge every pair of policies."""
@@ -124,3 +126,5 @@ class Criteria(Section):
         Path("configs/criteria/gricean.yaml"),
     )
     rank: tuple[str, ...] = Field(min_length=1, description="criteria that training personas rank by")
+
+    _no_repeats = field_validator("rank")(no_repeats)

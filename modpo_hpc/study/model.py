@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
-from modpo_hpc.section import Section
+from modpo_hpc.section import NAME, Section
 from modpo_hpc.study.alignment import Alignment
 from modpo_hpc.study.data import Data, Models, Personas
 from modpo_hpc.study.evaluation import Resources, SimulatedPart, Statistics
@@ -69,6 +69,42 @@ class Study(Section):
         if self.statistics.reference in policies:
             return self.statistics.reference
         return next((name for name in policies if self.alignment.policies[name].method == "base"), policies[0])
+
+    @model_validator(mode="after")
+    def _names_are_safe(self) -> Study:
+        phases = self.judging.phases
+        named = {
+            "alignment.policies": [*self.alignment.policies],
+            "judging.phases": [*phases],
+            "toxicity.backends": [*self.toxicity.backends],
+            "criteria.rank": [*self.criteria.rank],
+            **{f"judging.phases.{name}.criteria": [*one.criteria] for name, one in phases.items()},
+        }
+        for field, names in named.items():
+            for name in names:
+                if not NAME.fullmatch(name):
+                    raise ValueError(
+                        f"{field}: the name {name!r} becomes a part of file names; it holds letters, digits, '_' and "
+                        f"'-' only, at most 80, and begins with a letter or digit"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_are_known(self) -> Study:
+        from modpo_hpc.pipeline import STAGES  # the stages are functions of the study
+
+        known = {stage.name: stage for stage in STAGES}
+        for section in ("shards", "resources"):
+            for name in getattr(self, section):
+                if name not in known:
+                    raise ValueError(f"{section} names {name!r}, which is no stage ({', '.join(known)})")
+        for name, blocks in self.shards.items():
+            if not known[name].in_blocks:
+                cut = ", ".join(one.name for one in STAGES if one.in_blocks)
+                raise ValueError(f"shards.{name}: this stage is not cut into blocks of questions; these are: {cut}")
+            if blocks < 1:
+                raise ValueError(f"shards.{name} is {blocks}; a stage is cut into one block at least")
+        return self
 
     @model_validator(mode="after")
     def _names_agree(self) -> Study:

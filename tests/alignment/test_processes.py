@@ -185,7 +185,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_the_model_is_loaded(
     run = started_run(tmp_path / "run", study_of(model_folder, tmp_path / "posts.csv"))
     scratch = run.folder("policies") / ".work" / "DPO"
     scratch.mkdir(parents=True)
-    (scratch / "inputs").write_text(run.inputs("policies"))
+    (scratch / "inputs").write_text(run.inputs("policies", "DPO"))
     checkpoint = start_checkpoint(scratch / "checkpoints", 4)
     finish_checkpoint(checkpoint, layout(2), "a plan", Position(step=4))
     monkeypatch.setattr("modpo_hpc.alignment.policy.make_engine", lambda *_: pytest.fail("the model was loaded"))

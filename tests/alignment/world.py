@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 
 from modpo_hpc import shards
 from modpo_hpc.launch.entry import run_shard
-from modpo_hpc.models import BASE, MODELS_FILE, REWARD, locate_model
+from modpo_hpc.models import locate_model, source_file
 from modpo_hpc.run import Run
+from modpo_hpc.stages.stage import before_dot
+from modpo_hpc.stages.texts import BASE, REWARD
 from modpo_hpc.study import parse_study
 
 CRITERIA = ("empathy", "safety", "manner")
@@ -84,8 +86,10 @@ def started_run(folder: Path, study: dict[str, Any], questions: int = 40) -> Run
     run_shard(str(folder), "questions", "all")
     sources = {BASE: locate_model(study["models"]["base"], None), REWARD: locate_model(study["models"]["reward"], None)}
     run.folder("models").mkdir()
-    (run.folder("models") / MODELS_FILE).write_text(json.dumps(sources))
-    finish(run, "models", "all")
+    for role, source in sources.items():
+        (run.folder("models") / source_file(role)).write_text(json.dumps(source))
+    for role in sources:
+        finish(run, "models", role)
     fill_tables(run, np.random.default_rng(6))
     return run
 
@@ -133,7 +137,8 @@ def fill_tables(run: Run, rng: np.random.Generator) -> None:
         for row in responses
         for criterion in CRITERIA
     ]
-    write(run, "scores", scores)
+    for shard in run.shard_ids("scores"):
+        write_shard(run, "scores", shard, [row for row in scores if row["criterion"] == before_dot(shard)])
 
 
 def write(run: Run, stage: str, rows: list[dict[str, Any]]) -> None:
@@ -152,5 +157,5 @@ def write_shard(run: Run, stage: str, shard: str, rows: list[dict[str, Any]], li
 
 def finish(run: Run, stage: str, shard: str) -> None:
     """Mark a shard whose files the test has made itself as finished."""
-    marker = shards.Marker(stage, shard, run.inputs(stage), {}, time.time(), 0.0, "here", None, 1)
+    marker = shards.Marker(stage, shard, shards.IMPORTED, {}, time.time(), 0.0, "here", None, 1)
     shards.write_marker(run.folder(stage), marker)

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from modpo_hpc import shards
+from modpo_hpc.core.markers import STILL_SECONDS
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
-from modpo_hpc.summaries import STILL_SECONDS
 
 STATUS_BOUND, HELP_BOUND = 1.0, 0.3
 MAX_ARRAY_SIZE = 401
@@ -47,9 +47,11 @@ def make_run(folder: Path, wanted: int, share: float) -> Run:
     study = load_study(REPOSITORY / "configs" / "demo.yaml", [f"shards.responses={wanted}"])
     run = Run.create(folder, study)
     for stage in ("questions", "personas", "models", "responses"):
-        ids, inputs = run.shard_ids(stage), run.inputs(stage)
+        ids = run.shard_ids(stage)
+        inventory = run.inventory()
         for number, shard in enumerate(ids[: max(1, round(len(ids) * share))]):
             output = {f"{shard}.parquet": shards.Output(10_000, f"{number:064x}", 100)}
+            inputs = inventory.inputs(stage, shard) or ""
             marker = shards.Marker(stage, shard, inputs, output, time.time() - 9, 8.0, "n1", None, 1)
             shards.write_marker(run.folder(stage), marker)
     return run

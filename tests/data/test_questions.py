@@ -110,15 +110,16 @@ def test_a_study_file_that_is_no_study(modpo, tmp_path: Path) -> None:
     assert_refused(prepare(modpo, tmp_path, study=str(tmp_path / "none.yaml")), tmp_path, "none.yaml")
 
 
-def test_another_study_in_the_same_run_is_refused_with_the_difference(modpo, tmp_path: Path) -> None:
+def test_a_run_follows_another_study_and_keeps_what_it_had(modpo, tmp_path: Path) -> None:
     source = tmp_path / "posts.csv"
     source.write_text(ENOUGH)
     assert prepare(modpo, tmp_path, f"data.epitome={source}", "data.test_size=8").returncode == 0
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    result = prepare(modpo, tmp_path, f"data.epitome={source}", "data.test_size=9")
-    assert result.returncode == 2
-    assert "data.test_size: 8 -> 9" in result.stderr
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    table = tmp_path / "run" / "questions" / "questions.parquet"
+    before = table.read_bytes()
+    assert prepare(modpo, tmp_path, f"data.epitome={source}", "data.test_size=9").returncode == 0
+    assert table.read_bytes() != before
+    assert prepare(modpo, tmp_path, f"data.epitome={source}", "data.test_size=8").returncode == 0
+    assert table.read_bytes() == before
 
 
 def test_a_folder_that_is_no_run_is_left_alone(modpo, tmp_path: Path) -> None:

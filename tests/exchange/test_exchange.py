@@ -481,8 +481,8 @@ def trained(files: Path, tmp_path: Path, study: Study) -> Run:
     place = run.folder("models") / "base"
     base.save_pretrained(place)
     tokenizer.save_pretrained(place)
-    (run.folder("models") / "models.json").write_text(json.dumps({"base": {"sandbox": "base"}}))
-    done("models", "all", run, place / "config.json")
+    (run.folder("models") / "base.json").write_text(json.dumps({"sandbox": "base"}))
+    done("models", "base", run, place / "config.json")
     adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
     for policy in ("DPO_Empathy", "MODPO_Empathy"):
         folder = run.folder("policies") / policy / "adapter"
@@ -493,7 +493,7 @@ def trained(files: Path, tmp_path: Path, study: Study) -> Run:
 
 def done(stage: str, shard: str, run: Run, output: Path) -> None:
     outputs = {output.name: shards.describe_output(output)}
-    marker = shards.Marker(stage, shard, run.inputs(stage), outputs, 0.0, 0.0, "here", None, 1)
+    marker = shards.Marker(stage, shard, shards.IMPORTED, outputs, 0.0, 0.0, "here", None, 1)
     shards.write_marker(run.folder(stage), marker)
 
 

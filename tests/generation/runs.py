@@ -9,8 +9,9 @@ from typing import Any
 
 from modpo_hpc import shards
 from modpo_hpc.launch.entry import run_shard
-from modpo_hpc.models import BASE, MODELS_FILE, REWARD, locate_model
+from modpo_hpc.models import locate_model, source_file
 from modpo_hpc.run import Run
+from modpo_hpc.stages.texts import BASE, REWARD
 from modpo_hpc.study import parse_study
 
 WORDS = "today my chest felt heavy again and i could not say why so i stayed in bed until noon"
@@ -53,14 +54,16 @@ def started_run(folder: Path, study: dict[str, Any]) -> Run:
     run_shard(str(folder), "questions", "all")
     sources = {BASE: locate_model(run.study.models.base, None), REWARD: locate_model(run.study.models.reward, None)}
     run.folder("models").mkdir()
-    (run.folder("models") / MODELS_FILE).write_text(json.dumps(sources))
-    finish_by_hand(run, "models", "all")
+    for role, source in sources.items():
+        (run.folder("models") / source_file(role)).write_text(json.dumps(source))
+    for role in sources:
+        finish_by_hand(run, "models", role)
     return run
 
 
 def finish_by_hand(run: Run, stage: str, shard: str) -> None:
     """Mark a shard whose files the test has made itself as finished."""
-    marker = shards.Marker(stage, shard, run.inputs(stage), {}, time.time(), 0.0, "here", None, 1)
+    marker = shards.Marker(stage, shard, shards.IMPORTED, {}, time.time(), 0.0, "here", None, 1)
     shards.write_marker(run.folder(stage), marker)
 
 

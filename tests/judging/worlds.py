@@ -70,7 +70,8 @@ def world(folder: Path, encoder: bool = False, **settings: Any) -> Run:
     posts["split"] = ["train"] * data.sandbox_train + ["test"] * data.sandbox_test
     put(run, "questions", "all", posts.to_dict("records"), questions.SCHEMA)
     put(run, "personas", "all", [persona_row(run, number) for number in range(run.study.personas.select)])
-    put(run, "models", "all", [{"nothing": 0}])
+    for role in run.shard_ids("models"):
+        put(run, "models", role, [{"nothing": 0}])
     if encoder:
         make_encoder_of(run, posts["text"].tolist())
     train = posts[posts["split"] == "train"]["question_id"]
@@ -102,19 +103,20 @@ def world(folder: Path, encoder: bool = False, **settings: Any) -> Run:
 
 def make_encoder_of(run: Run, texts: list[str]) -> None:
     """A reward model to start from, beside the table that stands for the stage ``models``."""
-    from modpo_hpc.models import MODELS_FILE, REWARD
+    from modpo_hpc.models import source_file
     from modpo_hpc.sandbox.encoder import make_encoder
+    from modpo_hpc.stages.texts import REWARD
 
     (run.folder("models") / REWARD).mkdir()
     make_encoder(run.folder("models") / REWARD, [*texts, *MOVES], 3)
-    (run.folder("models") / MODELS_FILE).write_text(json.dumps({REWARD: {"sandbox": REWARD}}))
+    (run.folder("models") / source_file(REWARD)).write_text(json.dumps({"sandbox": REWARD}))
 
 
 def put(run: Run, stage: str, shard: str, rows: list[dict[str, Any]], schema: pa.Schema | None = None) -> None:
     """Write the main table and the marker of a shard."""
     work = Shard(run, stage_named(stage), shard, run.root)
     work.write_table(rows, schema or pa.Table.from_pylist(rows).schema)
-    marker = shards.Marker(stage, shard, run.inputs(stage), work.outputs, 0.0, 0.0, "here", None, 1)
+    marker = shards.Marker(stage, shard, _made_from(run, stage, shard), work.outputs, 0.0, 0.0, "here", None, 1)
     shards.write_marker(run.folder(stage), marker)
 
 
@@ -138,3 +140,8 @@ def request(task: str = "judge", texts: tuple[str, ...] = ("One.", "Two."), pers
     """One request."""
     who = Persona(persona, f"A person called {persona}.", {"empathy": 4})
     return Request(task, who, CRITERIA, "q0", "I feel low.", texts)  # type: ignore[arg-type]
+
+
+def _made_from(run: Run, stage: str, shard: str) -> str:
+    """What stands in the marker: posts and personas count as made here, all else as brought in."""
+    return run.inputs(stage, shard) if stage in ("questions", "personas") else shards.IMPORTED

@@ -32,7 +32,7 @@ def test_a_plan_counts_calls_and_takes_off_what_is_done(tmp_path: Path, capsys: 
     assert plan["verdicts"]["calls_left"] == (21 + 6) * 200 * 50
     assert plan["verdicts"]["workload"]["items"] == 2 * 27 * 200 * 50
     run = Run.create(tmp_path / "run", load_study(DEMO))
-    marker = shards.Marker("personas", "all", run.inputs("personas"), {}, 0.0, 7.0, "h", None, 1)
+    marker = shards.Marker("personas", "all", run.inputs("personas", "all"), {}, 0.0, 7.0, "h", None, 1)
     shards.write_marker(run.folder("personas"), marker)
     again = planned(capsys, "--run", str(run.root))
     assert again["personas"]["left"] == 0

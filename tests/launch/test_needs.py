@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import random
-import time
 from pathlib import Path
 
 import pytest
 
-from modpo_hpc import shards, summaries
-from modpo_hpc.errors import IncompleteError
+from modpo_hpc import shards
+from modpo_hpc.core import markers
+from modpo_hpc.core.markers import MarkerLine, line_of, read_lines
+from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch.entry import recipe, run_shard
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
 from modpo_hpc.shards import IMPORTED, Marker, Output, marker_path, write_marker
 from modpo_hpc.study import load_study
-from modpo_hpc.summaries import MarkerSummary, summarise_markers
 from tests.conftest import REPOSITORY
 from tests.slurm import fates
 from tests.slurm.fates import write_recipes
 
-IDS = ("0", "1", "2")
-TICKS = 0.06
-"""More than one tick of the clock with which this machine's filesystem stamps a change."""
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summaries, "STILL_SECONDS", TICKS / 2)
+IDS = tuple(str(number) for number in range(20))
 
 
 def mark(folder: Path, shard: str, content: str = "a", inputs: str = "x") -> None:
@@ -37,60 +31,51 @@ def mark(folder: Path, shard: str, content: str = "a", inputs: str = "x") -> Non
 
 def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every marker that is read from now on."""
-    read, reader = [], shards.read_marker
+    read, reader = [], shards.read_marker_file
 
-    def counting(folder: Path, shard: str) -> Marker | None:
-        read.append(shard)
-        return reader(folder, shard)
+    def counting(path: Path) -> Marker | None:
+        read.append(path.stem)
+        return reader(path)
 
-    monkeypatch.setattr(shards, "read_marker", counting)
+    monkeypatch.setattr(shards, "read_marker_file", counting)
     return read
 
 
-def by_reading(folder: Path) -> MarkerSummary:
-    markers = [marker for shard in IDS if (marker := shards.read_marker(folder, shard))]
-    inputs = tuple(sorted({marker.inputs for marker in markers}))
-    return MarkerSummary(shards.digest(markers), inputs, len(IDS) - len(markers))
+def by_reading(folder: Path) -> dict[str, MarkerLine]:
+    return {shard: line_of(marker) for shard in IDS if (marker := shards.read_marker(folder, shard))}
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_summary_never_hides_a_change(tmp_path: Path, seed: int) -> None:
-    """Markers are added, replaced and taken away at random, with and without pauses."""
+@pytest.mark.parametrize("still_seconds", [0.0, 3.0])
+def test_what_is_kept_of_the_markers_never_hides_a_change(
+    tmp_path: Path, seed: int, still_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Markers are added, replaced and taken away at random, at any time before and after they are looked at."""
+    monkeypatch.setattr(markers, "STILL_SECONDS", still_seconds)
+    monkeypatch.setattr(markers, "KEPT_FROM", 1)
     chance = random.Random(seed)
-    for _ in range(40):
+    for number in range(60):
         shard = chance.choice(IDS)
         if chance.random() < 0.2:
             marker_path(tmp_path, shard).unlink(missing_ok=True)
         else:
             mark(tmp_path, shard, chance.choice("abc"), chance.choice(("x", "y", IMPORTED)))
+        if (tmp_path / shards.MARKERS).exists():  # the clock of the folder stands where the test puts it
+            os.utime(tmp_path / shards.MARKERS, (number, number))
         for _ in range(chance.randrange(3)):
-            time.sleep(chance.choice((0, 0, TICKS)))
-            assert summarise_markers(tmp_path, IDS) == by_reading(tmp_path)
-    assert summarise_markers(tmp_path, ("0",)) != summarise_markers(tmp_path, IDS)
+            assert read_lines(tmp_path, IDS) == by_reading(tmp_path)
 
 
-def test_a_summary_is_kept_only_of_a_complete_stage_that_has_been_still(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = counted_reads(monkeypatch)
-    for shard in IDS[:2]:
+def test_markers_that_did_not_change_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for shard in IDS:
         mark(tmp_path, shard)
-    time.sleep(TICKS)
-    for _ in range(2):
-        assert not summarise_markers(tmp_path, IDS).complete("x")
-    assert len(read) == 6, "incomplete: read every time"
-    mark(tmp_path, "2", inputs=IMPORTED)
-    monkeypatch.setattr(summaries, "STILL_SECONDS", 60)
-    summarise_markers(tmp_path, IDS)
-    summarise_markers(tmp_path, IDS)
-    assert len(read) == 12, "just changed: read every time"
-    monkeypatch.setattr(summaries, "STILL_SECONDS", TICKS / 2)
-    time.sleep(TICKS)
-    for _ in range(5):
-        summary = summarise_markers(tmp_path, IDS)
-        assert summary.complete("x")
-        assert not summary.complete("y")
-    assert len(read) == 15, "still: read once more, then never"
+    read = counted_reads(monkeypatch)
+    for _ in range(4):
+        assert len(read_lines(tmp_path, IDS)) == len(IDS)
+    assert len(read) == len(IDS)
+    mark(tmp_path, "7", "b")
+    assert read_lines(tmp_path, IDS)["7"] != read_lines(tmp_path, IDS)["8"]
+    assert len(read) <= len(IDS) + 2, "only what is new is read"
 
 
 def test_a_stage_behind_many_shards_reads_each_of_their_markers_once(
@@ -103,21 +88,30 @@ def test_a_stage_behind_many_shards_reads_each_of_their_markers_once(
     study = load_study(REPOSITORY / "configs" / "demo.yaml", [f"shards.responses={many}", f"shards.rankings={many}"])
     run = Run.create(tmp_path / "run", study)
     for stage in ("questions", "personas", "models"):
-        run_shard(str(run.root), stage, "all")
+        for shard in run.shard_ids(stage):
+            run_shard(str(run.root), stage, shard)
     for shard in run.shard_ids("responses"):
-        write_marker(
-            run.folder("responses"), Marker("responses", shard, run.inputs("responses"), {}, 0, 1, "h", None, 1)
-        )
-    time.sleep(TICKS)
+        inputs = run.inputs("responses", shard)
+        write_marker(run.folder("responses"), Marker("responses", shard, inputs, {}, 0, 1, "h", None, 1))
     read = counted_reads(monkeypatch)
     for shard in run.shard_ids("rankings"):
         run_shard(str(run.root), "rankings", shard)
-    assert len(read) < 4 * many, "one look at each marker, and one at the shard's own"
+    assert len([one for one in read if one.isdigit()]) < (markers.KEPT_FROM + 4) * many, "not every one for each"
     marker_path(run.folder("responses"), "7").unlink()
     with pytest.raises(
-        IncompleteError, match=r"rankings needs responses, of which 1 shards are missing or stale \(7\)"
+        IncompleteError, match=r"rankings 0 needs responses, of which 1 shards are missing or stale \(7\)"
     ):
         run_shard(str(run.root), "rankings", "0")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"stage": "questions"}', b"\x00" * 64])
+def test_a_damaged_marker_is_named_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    mark(tmp_path, "0")
+    marker_path(tmp_path, "0").write_bytes(content)
+    for look in (lambda: shards.read_marker(tmp_path, "0"), lambda: read_lines(tmp_path, IDS)):
+        with pytest.raises(InputError, match="Remove the file") as error:
+            look()
+        assert error.value.file == marker_path(tmp_path, "0")
 
 
 def test_a_recipe_is_that_of_the_folder_that_is_named_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

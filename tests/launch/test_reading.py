@@ -17,7 +17,7 @@ from modpo_hpc.launch.attempts import Attempt
 from modpo_hpc.launch.profile import Profile, allocate
 from modpo_hpc.launch.slurm import SubmitLimit, refusal
 from modpo_hpc.launch.state import ShardState, reconcile
-from modpo_hpc.pipeline import STAGES
+from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
 from tests.launch import fake_slurm
@@ -244,7 +244,9 @@ def test_dependencies_name_an_array_only_if_all_of_it_is_waited_for() -> None:
 
 
 def test_work_is_refused_when_what_it_needs_is_nowhere() -> None:
-    needs = graph.whole_stages(STAGES, {stage.name: ("0", "1") for stage in STAGES})
+    def needs(stage: str, _: str) -> dict[str, tuple[str, ...]]:
+        return dict.fromkeys(stage_named(stage).needs, ("0", "1"))
+
     with pytest.raises(IncompleteError, match="rankings needs responses"):
         graph.plan_work(STAGES, {"rankings": ["0"]}, {}, {"responses": ["1"]}, needs)
     (work,) = graph.plan_work(STAGES, {"rankings": ["0"]}, {"responses": {"1": "9_1"}}, {"responses": ["1"]}, needs)

@@ -88,7 +88,7 @@ def test_arrays_are_fed_under_a_limit_of_submitted_jobs(desk: Desk) -> None:
     assert code == 0
     assert "complete" in output
     assert "modpo results" in output
-    assert len(made) == 1 + 1 + 1 + 3 + 2
+    assert len(made) == 1 + 1 + 2 + 3 + 2
 
 
 def _needs(stage: str) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class Desk:
         run = self.run
         for shard in names or run.shard_ids(stage):
             output = {f"{shard}.x": shards.Output(1, shard)}
-            marker = shards.Marker(stage, shard, run.inputs(stage), output, 0.0, 1.0, "n1", None, 1)
+            marker = shards.Marker(stage, shard, run.inputs(stage, shard), output, 0.0, 1.0, "n1", None, 1)
             shards.write_marker(run.folder(stage), marker)
             self.slurm.end(self.job(stage, shard), "COMPLETED")
 
@@ -293,10 +293,16 @@ def test_a_limit_on_submitted_jobs_is_called_so_and_what_can_never_run_makes_roo
 
 
 def test_an_array_larger_than_the_limit_is_halved_until_it_fits(desk: Desk) -> None:
-    desk.slurm.limit = 4
+    desk.slurm.limit = 5
     code, output = desk.submit("--until", "responses")
     assert code == 3, output
-    assert sorted(desk.held_by()) == [("models", "all"), ("questions", "all"), ("responses", "0"), ("responses", "1")]
+    assert sorted(desk.held_by()) == [
+        ("models", "base"),
+        ("models", "reward"),
+        ("questions", "all"),
+        ("responses", "0"),
+        ("responses", "1"),
+    ]
     desk.finish("questions")
     assert desk.submit("--until", "responses")[0] == 0
     assert sorted(shard for stage, shard in desk.held_by() if stage == "responses") == ["0", "1", "2"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from modpo_hpc import shards
+from modpo_hpc.core.identity import inputs_of
 from modpo_hpc.data.questions import SCHEMA as QUESTIONS
 from modpo_hpc.generation.records import RESPONSES
 from modpo_hpc.judging.tables import PAIRS
@@ -105,10 +106,10 @@ def pair_rows(criterion: str, responses: list[dict[str, Any]]) -> list[dict[str,
 def write(run: Run, stage: str, shard: str, fill: Callable[[Shard], object]) -> None:
     """Make a shard as the entry does, with ``fill`` for its recipe."""
     folder = run.folder(stage)
-    with shards.scratch_folder(folder, shard, run.inputs(stage)) as scratch:
+    with shards.scratch_folder(folder, shard, shards.IMPORTED) as scratch:
         work = Shard(run, stage_named(stage), shard, scratch)
         fill(work)
-        marker = shards.Marker(stage, shard, run.inputs(stage), work.outputs, 0.0, 0.0, "test", None, 1)
+        marker = shards.Marker(stage, shard, shards.IMPORTED, work.outputs, 0.0, 0.0, "test", None, 1)
         shards.write_marker(folder, marker)
 
 
@@ -119,7 +120,8 @@ def make_world(folder: Path, rewards: dict[str, Any] | None = None, questions: i
     responses = response_rows(asked)
     write(run, "questions", "all", lambda shard: shard.write_table(asked, QUESTIONS))
     write(run, "personas", "all", lambda _: None)
-    write(run, "models", "all", lambda shard: recipe_of_small_models(run, shard, asked))
+    for role in run.shard_ids("models"):
+        write(run, "models", role, lambda shard: recipe_of_small_models(run, shard, asked))
     for block in run.shard_ids("responses"):
         write(run, "responses", block, lambda shard: shard.write_table(_quarter(responses, shard.id), RESPONSES))
     for block in run.shard_ids("rankings"):
@@ -133,15 +135,16 @@ def make_world(folder: Path, rewards: dict[str, Any] | None = None, questions: i
 def recipe_of_small_models(run: Run, shard: Shard, questions: list[dict[str, Any]]) -> None:
     import json
 
-    from modpo_hpc.models import MODELS_FILE, REWARD
+    from modpo_hpc.models import source_file
     from modpo_hpc.sandbox.encoder import make_encoder
+    from modpo_hpc.stages.texts import REWARD
 
-    with shard.directory(REWARD) as folder:
-        make_encoder(
-            folder, [f"{one['text']} {' '.join(' '.join(pair) for pair in WORDS.values())}" for one in questions], 3
-        )
-    with shard.file(MODELS_FILE) as stream:
-        json.dump({REWARD: {"sandbox": REWARD}, "base": {"sandbox": "base"}}, stream)
+    if shard.id == REWARD:
+        texts = [f"{one['text']} {' '.join(' '.join(pair) for pair in WORDS.values())}" for one in questions]
+        with shard.directory(REWARD) as folder:
+            make_encoder(folder, texts, 3)
+    with shard.file(source_file(shard.id)) as stream:
+        json.dump({"sandbox": shard.id}, stream)
 
 
 def make_stages(run: Run, *stages: str) -> None:
@@ -153,8 +156,11 @@ def make_stages(run: Run, *stages: str) -> None:
 
 def attempt(run: Run, stage: str, shard: str, should_stop: Callable[[], bool]) -> None:
     """One attempt at a shard that may be asked to stop at any batch."""
-    with shards.scratch_folder(run.folder(stage), shard, run.inputs(stage)) as scratch:
-        recipe(stage_named(stage))(run, Shard(run, stage_named(stage), shard, scratch, should_stop))
+    made_from = run.inventory().made_from(stage, shard)
+    with shards.scratch_folder(run.folder(stage), shard, inputs_of(made_from.hash, shard)) as scratch:
+        seen = run.only_declared(stage, shard)
+        work = Shard(seen, stage_named(stage), shard, scratch, should_stop, made_from=made_from.hash)
+        recipe(stage_named(stage))(seen, work)
 
 
 def _quarter(rows: list[dict[str, Any]], block: str) -> list[dict[str, Any]]:

@@ -1,14 +1,13 @@
-"""Stand-in: a reward that is drawn, not learned, for every response by every criterion."""
+"""Stand-in: a reward that is drawn, not learned, for every response by one criterion."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
 
-from modpo_hpc.data.questions import study_questions
-from modpo_hpc.generation.plan import response_requests
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.seeds import rng_of
+from modpo_hpc.stages.stage import before_dot
 
 SCHEMA = pa.schema(
     [
@@ -22,13 +21,12 @@ SCHEMA = pa.schema(
 
 
 def score(run: Run, shard: Shard) -> None:
-    requests = shard.block(response_requests(run, study_questions(run, "train")))
-    criteria = run.study.criteria.rank
-    rewards = rng_of("stand-in scores", run.study.seed, shard.id).normal(size=len(requests) * len(criteria))
+    responses = shard.block(run.table("responses", ["question_id", "response_id"]).to_pylist())
+    rewards = rng_of("stand-in scores", run.study.seed, shard.id).normal(size=len(responses))
     table = {
-        "question_id": [one.question_id for one in requests for _ in criteria],
-        "response_id": [one.id for one in requests for _ in criteria],
-        "criterion": list(criteria) * len(requests),
+        "question_id": [one["question_id"] for one in responses],
+        "response_id": [one["response_id"] for one in responses],
+        "criterion": [before_dot(shard.id)] * len(responses),
         "reward": rewards,
         "reward_raw": np.round(rewards, 6),
     }

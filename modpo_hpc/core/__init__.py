@@ -1,0 +1,1 @@
+"""Careful work in general: what a shard is made from, where its results are, and what was read."""

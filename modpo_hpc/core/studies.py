@@ -1,0 +1,130 @@
+"""Which study a run follows: the present one, those before it, and who works on the run while it would change."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modpo_hpc import shards
+from modpo_hpc.errors import InputError
+from modpo_hpc.study import Study, differences, load_frozen_study
+
+STUDY_FILE, PROVENANCE_FILE = "study.yaml", "run.json"
+HISTORY, REUSE_FILE, LOCK = "studies", "reuse.json", ".at_work"
+
+
+def study_text(study: Study) -> str:
+    """``study`` as the YAML file that a run keeps."""
+    text: str = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def begin(root: Path, study: Study, provenance: Mapping[str, Any]) -> bool:
+    """Make ``root`` a run of ``study``; False if somebody else has just begun one there."""
+    mine = root / f".{STUDY_FILE}.{os.getpid()}.{time.monotonic_ns()}"
+    with shards.atomic_file(mine, "w") as stream:
+        stream.write(study_text(study))
+    try:
+        with _lock(root, fcntl.LOCK_EX):
+            if (root / STUDY_FILE).exists():
+                return False
+            with shards.atomic_file(root / PROVENANCE_FILE, "w") as stream:
+                json.dump(provenance, stream, indent=1)
+            os.replace(mine, root / STUDY_FILE)
+        return True
+    finally:
+        mine.unlink(missing_ok=True)
+
+
+def follow(root: Path, study: Study) -> None:
+    """Have the run follow ``study``; the one before goes to ``DIR/studies``.
+
+    Raises:
+        InputError: a command makes results of the present study right now.
+    """
+    with alone(root, "the study of a run changes only while nobody works on it"):
+        before = load_frozen_study(root / STUDY_FILE)
+        if not differences(before, study):
+            return
+        keep_in_history(root)
+        with shards.atomic_file(root / STUDY_FILE, "w") as stream:
+            stream.write(study_text(study))
+
+
+def keep_in_history(root: Path) -> Path:
+    """Copy the present study to ``DIR/studies/NNNN.yaml``, unless it is the last one there."""
+    folder = root / HISTORY
+    folder.mkdir(exist_ok=True, mode=0o700)
+    text = (root / STUDY_FILE).read_text(encoding="utf-8")
+    known = history(root)
+    if known and known[-1].read_text(encoding="utf-8") == text:
+        return known[-1]
+    path = folder / f"{len(known) + 1:04d}.yaml"
+    with shards.atomic_file(path, "w") as stream:
+        stream.write(text)
+    return path
+
+
+def history(root: Path) -> list[Path]:
+    """The studies that the run followed before, oldest first."""
+    return sorted((root / HISTORY).glob("[0-9]*.yaml"))
+
+
+@contextmanager
+def at_work(root: Path) -> Iterator[None]:
+    """While the block runs, the run keeps the study that it follows; any number of commands may work at once."""
+    with _lock(root, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def alone(root: Path, why: str) -> Iterator[None]:
+    """While the block runs, nobody else works on the run.
+
+    Raises:
+        InputError: somebody does.
+    """
+    try:
+        with _lock(root, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+    except BlockingIOError:
+        raise InputError(
+            f"a modpo command works on this run right now, and {why}",
+            file=root,
+            remedy="Wait until it has ended, or stop it (Ctrl-C in its terminal); what is done is kept.",
+        ) from None
+
+
+def remember_reuse(root: Path, places: Sequence[str]) -> None:
+    """Write down that the run takes results from ``places``, too (absolute paths)."""
+    if places:
+        with shards.atomic_file(root / REUSE_FILE, "w") as stream:
+            json.dump(list(dict.fromkeys([*reused(root), *places])), stream, indent=1)
+
+
+def reused(root: Path) -> tuple[str, ...]:
+    """What :func:`remember_reuse` wrote down."""
+    path = root / REUSE_FILE
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return ()
+    except ValueError as error:
+        raise InputError(
+            f"this file is damaged: {error}", file=path, remedy="Remove it, and give --reuse again."
+        ) from None
+
+
+@contextmanager
+def _lock(root: Path, how: int) -> Iterator[None]:
+    with open(root / LOCK, "a") as stream:
+        fcntl.flock(stream, how)
+        yield

@@ -1,0 +1,179 @@
+"""Stages that judge and count: rankings, pairs, verdicts, toxicity, statistics, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import combinations
+from typing import Any
+
+from modpo_hpc.core.contents import hash_of
+from modpo_hpc.stages.stage import Needs, Stage, before_dot, blocks_of, fields, whole
+from modpo_hpc.stages.texts import REWARD, TOXICITY_MODEL, answers_of_policy
+from modpo_hpc.study import Study
+
+
+def _definitions(study: Study, names: Sequence[str]) -> dict[str, Any]:
+    """Criterion -> hash of its words, whatever file they are in."""
+    from modpo_hpc.judging.criteria import load_criteria
+
+    return {f"criterion {one.name}": hash_of(asdict(one)) for one in load_criteria(study.criteria.files, names)}
+
+
+RANKINGS = Stage(
+    "rankings",
+    "rank",
+    ("questions", "personas", "responses"),
+    blocks_of("rankings"),
+    reads=fields(
+        "seed",
+        "data.use_train",
+        "criteria.rank",
+        "ranking.personas_per_question",
+        "panel",
+        "-criteria.files",
+        "-judge",
+        "-models.dtype",
+    ),
+    contents=lambda study, _: _definitions(study, study.criteria.rank),
+    asks_judges=True,
+    in_blocks=True,
+    on_ray=True,
+)
+
+PAIRS = Stage(
+    "pairs",
+    "vote",
+    ("questions", "models", "responses", "rankings"),
+    lambda study: study.criteria.rank,
+    item=lambda shard: shard,
+    reads=fields(
+        "seed",
+        "data.use_train",
+        "ranking.weights",
+        "rewards.loss",
+        "rewards.compare_losses",
+        "rewards.overlong",
+        "rewards.search.trials",
+        "rewards.search.max_length",
+        "rewards.settings.max_length",
+        "-rewards",
+    ),
+    needs_of=lambda study, _: {"questions": None, "models": (REWARD,), "responses": None, "rankings": None},
+    uses_models=True,
+)
+
+
+def phase_pairs(study: Study, phase: str) -> tuple[tuple[str, str], ...]:
+    """Every pair (A, B) of the policies of ``phase``, in the order of the study."""
+    return tuple(combinations(study.judging.phases[phase].policies, 2))
+
+
+def _verdicts(study: Study) -> tuple[str, ...]:
+    blocks = range(VERDICTS.blocks(study))
+    return tuple(
+        f"{phase}.{a}.{b}.{block}"
+        for phase in study.judging.phases
+        for a, b in phase_pairs(study, phase)
+        for block in blocks
+    )
+
+
+def verdict_item(item: str) -> tuple[str, str, str]:
+    """Phase, policy A and policy B of an item of the stage ``verdicts``; names hold no dots."""
+    phase, policy_a, policy_b = item.split(".")
+    return phase, policy_a, policy_b
+
+
+def _needs_of_verdicts(study: Study, item: str) -> Needs:
+    _, policy_a, policy_b = verdict_item(item)
+    answers = (*answers_of_policy(study, policy_a), *answers_of_policy(study, policy_b))
+    return {"questions": None, "personas": None, "answers": answers}
+
+
+def _criteria_of_phase(study: Study, item: str) -> dict[str, Any]:
+    return _definitions(study, study.judging.phases[verdict_item(item)[0]].criteria)
+
+
+VERDICTS = Stage(
+    "verdicts",
+    "judge",
+    ("questions", "personas", "answers"),
+    _verdicts,
+    item=before_dot,
+    reads=lambda item: (
+        "seed",
+        "data.use_test",
+        f"judging.phases.{verdict_item(item)[0]}.criteria",
+        f"judging.phases.{verdict_item(item)[0]}.calls",
+        f"-judging.phases.{verdict_item(item)[0]}",
+        "judging.personas_per_question",
+        "judging.early_stop",
+        "judging.forced_choice",
+        "panel",
+        "-criteria.files",
+        "-judge",
+        "-models.dtype",
+    ),
+    needs_of=_needs_of_verdicts,
+    contents=_criteria_of_phase,
+    asks_judges=True,
+    in_blocks=True,
+    default_blocks=1,
+    on_ray=True,
+)
+
+
+def _toxicity(study: Study) -> tuple[str, ...]:
+    return tuple(f"{backend}.{policy}" for backend in study.toxicity.backends for policy in study.alignment.policies)
+
+
+def _needs_of_toxicity(study: Study, item: str) -> Needs:
+    backend, _, policy = item.partition(".")
+    model = {"models": (f"{TOXICITY_MODEL}.{backend}",)} if study.toxicity.backends[backend].has_model else {}
+    return {"questions": None, "answers": answers_of_policy(study, policy), **model}
+
+
+TOXICITY = Stage(
+    "toxicity",
+    "toxicity",
+    ("questions", "models", "answers"),
+    _toxicity,
+    item=lambda shard: shard,
+    reads=lambda item: (
+        f"toxicity.backends.{item.partition('.')[0]}",
+        "toxicity.threshold",
+        "-judge",  # the ledger that services share
+        "data.use_test",
+        "seed",
+    ),
+    needs_of=_needs_of_toxicity,
+)
+
+STATISTICS = Stage(
+    "statistics",
+    "stats",
+    ("questions", "personas", "answers", "verdicts"),
+    whole,
+    reads=fields(
+        "name", "seed", "data.use_test", "judging", "statistics", "criteria", "simulated", "panel",
+        "alignment.policies", "generation", "models.base", "models.reward", "-judge", "-alignment",
+    ),
+    asks_judges=True,
+)  # fmt: skip
+
+REPORT = Stage(
+    "report",
+    "report",
+    ("statistics", "toxicity", "answer_scores"),
+    whole,
+    reads=fields(
+        "name", "seed", "data", "personas", "models", "generation", "criteria", "ranking", "rewards", "alignment",
+        "judging", "statistics", "toxicity", "simulated", "panel", "-judge", "-resources", "-shards",
+    ),
+    reads_too=(
+        "questions", "personas", "models", "responses", "rankings", "pairs", "reward_trials", "rewards", "scores",
+        "policy_trials", "policies", "soups", "answers", "verdicts",
+    ),
+    asks_judges=True,
+)  # fmt: skip

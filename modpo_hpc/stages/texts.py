@@ -1,0 +1,169 @@
+"""Stages of what people and models wrote: questions, personas, models, responses, answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modpo_hpc.core.contents import file_hash, folder_hash
+from modpo_hpc.stages.stage import Needs, Stage, before_dot, blocks_of, fields, whole
+from modpo_hpc.study import Study
+
+BASE, REWARD, TOXICITY_MODEL = "base", "reward", "toxicity"
+SANDBOX = "sandbox"
+SAMPLED = (
+    "seed",
+    "generation.instruction",
+    "generation.engine",
+    "generation.server.command",
+    "generation.server.adapter_arguments",
+    "-generation.server",
+    "models.dtype",
+    "models.quantization",
+    "-models.attention",
+)
+"""What every text of a model rests on, besides how it is sampled."""
+
+
+def _posts(study: Study, _: str) -> dict[str, Any]:
+    data = study.data
+    return {name: file_hash(path) for name, path in (("data.epitome", data.epitome), ("data.file", data.file)) if path}
+
+
+QUESTIONS = Stage(
+    "questions",
+    "prepare",
+    (),
+    whole,
+    reads=fields(
+        "seed",
+        "data.id_column",
+        "data.text_column",
+        "data.min_characters",
+        "data.max_characters",
+        "data.min_words",
+        "data.test_size",
+        "data.sandbox_train",
+        "data.sandbox_test",
+        "-data",
+    ),
+    contents=_posts,
+)
+
+
+def _surveys(study: Study, _: str) -> dict[str, Any]:
+    personas = study.personas
+    columns = {"columns": file_hash(personas.columns)} if personas.columns else {}
+    return {**{f"surveys.{name}": file_hash(path) for name, path in personas.surveys.items()}, **columns}
+
+
+PERSONAS = Stage(
+    "personas",
+    "personas",
+    (),
+    whole,
+    reads=fields(
+        "seed",
+        "personas.quality_floor",
+        "personas.select",
+        "personas.quota",
+        "personas.train",
+        "personas.test",
+        "personas.rarest_in_test",
+        "-personas",
+    ),
+    contents=_surveys,
+)
+
+
+def _models(study: Study) -> tuple[str, ...]:
+    """The base model, the encoder of the reward models, and each model that looks for toxicity."""
+    toxic = (f"{TOXICITY_MODEL}.{name}" for name, one in study.toxicity.backends.items() if one.has_model)
+    return (BASE, REWARD, *toxic)
+
+
+def _fields_of_model(role: str) -> tuple[str, ...]:
+    if role == BASE:
+        return ("seed", "models.base", "models.base_revision", "models.teach_steps", "generation.instruction")
+    if role == REWARD:
+        return ("seed", "models.reward", "models.reward_revision")
+    return (f"toxicity.backends.{role.partition('.')[2]}",)
+
+
+def model_name(study: Study, role: str) -> str:
+    """The name on the hub, folder or ``sandbox`` that plays ``role``."""
+    if role in (BASE, REWARD):
+        return study.models.base if role == BASE else study.models.reward
+    return study.toxicity.backends[role.partition(".")[2]].model_name
+
+
+def _needs_of_model(study: Study, role: str) -> Needs:
+    return {"questions": None} if model_name(study, role) == SANDBOX else {}
+
+
+def _folder_of_model(study: Study, role: str) -> dict[str, Any]:
+    found = folder_hash(model_name(study, role))
+    return {} if found == "absent" else {f"folder of {role}": found}
+
+
+MODELS = Stage(
+    "models",
+    "teach",
+    ("questions",),
+    _models,
+    item=lambda shard: shard,
+    reads=_fields_of_model,
+    needs_of=_needs_of_model,
+    contents=_folder_of_model,
+    uses_models=True,
+)
+
+RESPONSES = Stage(
+    "responses",
+    "generate",
+    ("questions", "models"),
+    blocks_of("responses"),
+    reads=fields(*SAMPLED, "generation.responses", "generation.responses_per_question", "data.use_train"),
+    needs_of=lambda study, _: {"questions": None, "models": (BASE,)},
+    in_blocks=True,
+    uses_models=True,
+)
+
+
+def _answers(study: Study) -> tuple[str, ...]:
+    blocks = range(ANSWERS.blocks(study))
+    return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in blocks)
+
+
+def answers_of_policy(study: Study, policy: str) -> tuple[str, ...]:
+    """The shards of the stage ``answers`` that hold what ``policy`` says."""
+    return tuple(f"{policy}.{block}" for block in range(ANSWERS.blocks(study)))
+
+
+def _needs_of_answers(study: Study, policy: str) -> Needs:
+    one = study.alignment.policies[policy]
+    if one.is_remote:
+        return {"questions": None}
+    return {"questions": None, "models": (BASE,), **({one.stage: (policy,)} if one.stage else {})}
+
+
+ANSWERS = Stage(
+    "answers",
+    "answer",
+    ("questions", "models", "policies", "soups"),
+    _answers,
+    item=before_dot,
+    reads=lambda policy: (
+        *SAMPLED,
+        "generation.answers",
+        f"alignment.policies.{policy}.method",
+        f"generation.remote.{policy}",
+        "-generation.remote",
+        f"-alignment.policies.{policy}",
+        "-judge",  # the ledger that remote answers share
+        "data.use_test",
+    ),
+    needs_of=_needs_of_answers,
+    in_blocks=True,
+    default_blocks=1,
+    uses_models=True,
+)

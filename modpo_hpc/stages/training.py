@@ -1,0 +1,239 @@
+"""Stages that train: reward models and their search, scores, policies and their search, soups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modpo_hpc.core.contents import configuration_hash
+from modpo_hpc.stages.stage import Needs, Shards, Stage, before_dot, fields
+from modpo_hpc.stages.texts import BASE, REWARD, answers_of_policy
+from modpo_hpc.study import Study
+from modpo_hpc.study.rewards import LOSSES
+
+TRAINING_TEXTS = ("seed", "data.use_train")
+
+
+def _reward_trials(study: Study) -> tuple[str, ...]:
+    """By trial, then by criterion: the trials that a later one learns from are long finished when it starts."""
+    trials = range(study.rewards.search.trials)
+    return tuple(f"{criterion}.{trial}" for trial in trials for criterion in study.criteria.rank)
+
+
+def trials_of(stage: Stage, study: Study, item: str) -> tuple[str, ...]:
+    """The shards of a stage of trials that search for ``item``."""
+    return tuple(shard for shard in stage.shards(study) if before_dot(shard) == item)
+
+
+REWARD_TRIALS = Stage(
+    "reward_trials",
+    "tune_reward",
+    ("questions", "models", "responses", "pairs"),
+    _reward_trials,
+    item=before_dot,
+    # the number of trials is no part of a trial: what trial 7 draws follows from its number and the waves before it
+    reads=fields(
+        *TRAINING_TEXTS, "rewards.loss", "rewards.patience", "rewards.warmup", "rewards.max_grad_norm",
+        "rewards.held_out", "rewards.overlong", "rewards.precision", "rewards.score_tokens", "rewards.search.startup",
+        "rewards.search.wave", "rewards.search.prune_after", "rewards.search.learning_rate",
+        "rewards.search.weight_decay", "rewards.search.dropout", "rewards.search.batch_size",
+        "rewards.search.max_length", "rewards.search.epochs", "-rewards",
+    ),
+    needs_of=lambda study, criterion: {
+        "questions": None, "models": (REWARD,), "responses": None, "pairs": (criterion,)
+    },
+    uses_models=True,
+)  # fmt: skip
+
+
+def reward_parts(study: Study) -> tuple[str, ...]:
+    """The models of one criterion: a fold's, a point of the learning curve (per cent), the other loss, the final."""
+    rewards = study.rewards
+    folds = [f"fold{fold}" for fold in range(rewards.folds)]
+    curve = [f"curve{100 * share:g}" for share in rewards.learning_curve]
+    other = [loss for loss in LOSSES if rewards.compare_losses and loss != rewards.loss]
+    return (*folds, *curve, *other, "final")
+
+
+def _reward_models(study: Study) -> tuple[str, ...]:
+    return tuple(f"{criterion}.{part}" for criterion in study.criteria.rank for part in reward_parts(study))
+
+
+def scoring_models(study: Study, criterion: str) -> tuple[str, ...]:
+    """The models of ``criterion`` that score responses, each those of its own fold."""
+    return tuple(f"{criterion}.fold{fold}" for fold in range(study.rewards.folds))
+
+
+REWARDS = Stage(
+    "rewards",
+    "train_reward",
+    ("questions", "models", "responses", "pairs", "reward_trials"),
+    _reward_models,
+    item=before_dot,
+    reads=fields(
+        *TRAINING_TEXTS, "rewards.loss", "rewards.settings", "rewards.warmup", "rewards.max_grad_norm",
+        "rewards.folds", "rewards.overlong", "rewards.precision", "rewards.score_tokens", "rewards.search.trials",
+        "-rewards",
+    ),
+    needs_of=lambda study, criterion: {
+        "questions": None, "models": (REWARD,), "responses": None, "pairs": (criterion,),
+        "reward_trials": trials_of(REWARD_TRIALS, study, criterion),
+    },
+    uses_models=True,
+)  # fmt: skip
+
+
+def _scores(study: Study) -> tuple[str, ...]:
+    blocks = range(SCORES.blocks(study))
+    return tuple(f"{criterion}.{block}" for criterion in study.criteria.rank for block in blocks)
+
+
+def scores_of(study: Study, criterion: str) -> tuple[str, ...]:
+    """The shards of the stage ``scores`` that hold the rewards by ``criterion``."""
+    return tuple(f"{criterion}.{block}" for block in range(SCORES.blocks(study)))
+
+
+SCORES = Stage(
+    "scores",
+    "score",
+    ("questions", "responses", "rewards"),
+    _scores,
+    item=before_dot,
+    reads=fields(
+        *TRAINING_TEXTS, "rewards.scale", "rewards.folds", "rewards.precision", "rewards.score_tokens", "-rewards"
+    ),
+    needs_of=lambda study, criterion: {
+        "questions": None, "responses": None, "rewards": scoring_models(study, criterion)
+    },
+    in_blocks=True,
+    default_blocks=1,
+    uses_models=True,
+)  # fmt: skip
+
+
+def policies_made_by(stage: str) -> Shards:
+    """The policies of the study whose adapters are made by ``stage``."""
+    return lambda study: tuple(name for name, policy in study.alignment.policies.items() if policy.stage == stage)
+
+
+def _policy_trials(study: Study) -> tuple[str, ...]:
+    trials = range(study.alignment.search.trials)
+    return tuple(f"{policy}.{trial}" for policy in study.alignment.trained for trial in trials)
+
+
+def _material_of(study: Study, policy: str) -> dict[str, tuple[str, ...] | None]:
+    one = study.alignment.trained_policy(policy)
+    scores = tuple(shard for criterion in one.margin_criteria for shard in scores_of(study, criterion))
+    return {
+        "questions": None, "models": (BASE,), "responses": None, "pairs": tuple(one.criteria),
+        **({"scores": scores} if scores else {}),
+    }  # fmt: skip
+
+
+def _settings_of(study: Study, policy: str) -> dict[str, Any]:
+    settings = study.alignment.training_of(policy)
+    configuration = {"DeepSpeed configuration": configuration_hash(settings.deepspeed)} if settings.deepspeed else {}
+    return {"settings": settings.model_dump(mode="json"), **configuration, **_method_from_outside(study, policy)}
+
+
+def _method_from_outside(study: Study, policy: str) -> dict[str, Any]:
+    """The file of a method that is not the package's own: that has no version of ours."""
+    one = study.alignment.policies[policy]
+    return {} if type(one).__module__.startswith("modpo_hpc.methods.") else {"file of the method": one.file_sha256[:16]}
+
+
+def _reads_of_policy(policy: str) -> tuple[str, ...]:
+    return (
+        *TRAINING_TEXTS,
+        "generation.instruction",
+        "models.dtype",
+        "models.quantization",
+        "simulated",
+        f"alignment.policies.{policy}",
+        "-alignment.training",
+        "-alignment.search",
+        "-models",
+        "-resources",
+    )
+
+
+POLICY_TRIALS = Stage(
+    "policy_trials",
+    "tune_policy",
+    ("questions", "models", "responses", "pairs", "scores"),
+    _policy_trials,
+    item=before_dot,
+    reads=lambda policy: (
+        *_reads_of_policy(policy),
+        *(
+            f"alignment.search.{name}"
+            for name in (
+                "startup", "wave", "prune_after", "learning_rate", "beta", "lora_rank", "lora_alpha", "lora_dropout",
+                "micro_batch_size", "accumulation", "epochs",
+            )
+        ),
+    ),
+    needs_of=_material_of,
+    contents=_settings_of,
+    uses_models=True,
+)  # fmt: skip
+
+
+def _needs_of_policy(study: Study, policy: str) -> Needs:
+    return {**_material_of(study, policy), "policy_trials": trials_of(POLICY_TRIALS, study, policy)}
+
+
+POLICIES = Stage(
+    "policies",
+    "align",
+    ("questions", "models", "responses", "pairs", "scores", "policy_trials"),
+    policies_made_by("policies"),
+    item=lambda shard: shard,
+    reads=lambda policy: (*_reads_of_policy(policy), "alignment.search.trials"),
+    needs_of=_needs_of_policy,
+    contents=_settings_of,
+    uses_models=True,
+    in_ranks=True,
+)
+
+SOUPS = Stage(
+    "soups",
+    "merge",
+    ("policies",),
+    policies_made_by("soups"),
+    item=lambda shard: shard,
+    reads=fields("alignment.policies.{item}", "simulated"),
+    needs_of=lambda study, soup: {"policies": tuple(study.alignment.policies[soup].made_of)},
+    contents=_method_from_outside,
+    uses_models=True,
+)
+
+
+def _answer_scores(study: Study) -> tuple[str, ...]:
+    if not study.rewards.score_answers:
+        return ()
+    return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in range(1))
+
+
+ANSWER_SCORES = Stage(
+    "answer_scores",
+    "score_answers",
+    ("questions", "answers", "rewards"),
+    _answer_scores,
+    item=before_dot,
+    reads=fields(
+        "seed", "data.use_test", "criteria.rank", "rewards.scale", "rewards.folds", "rewards.precision",
+        "rewards.score_tokens", "-rewards",
+    ),
+    needs_of=lambda study, policy: {
+        "questions": None,
+        "answers": answers_of_policy(study, policy),
+        "rewards": tuple(
+            shard
+            for criterion in study.criteria.rank
+            for shard in (*scoring_models(study, criterion), f"{criterion}.final")
+        ),
+    },
+    in_blocks=True,
+    default_blocks=1,
+    uses_models=True,
+)  # fmt: skip
