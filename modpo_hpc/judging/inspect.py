@@ -104,7 +104,7 @@ def _inspection(run: Run, shard: str, rows: list[dict[str, Any]], key: bytes) ->
 def _requests(run: Run, shard: str, row: dict[str, Any]) -> list[Request]:
     """What this persona was asked about this question, a request for each call."""
     study = run.study
-    phase, policy_a, policy_b = verdict_shard(study, shard)
+    phase, policy_a, policy_b = verdict_shard(shard)
     calls = [load_criteria(study.criteria.files, names) for names in study.judging.phases[phase].criteria_of_calls]
     questions = [one for one in study_questions(run, "test") if one.question_id == row["question_id"]]
     answers = {policy: answers_of(run, policy) for policy in (policy_a, policy_b)}
