@@ -7,7 +7,7 @@ EPITOME ?=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test test-all lint clean help bench-kill bench-finding bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file
+.PHONY: demo test test-all lint clean help bench-kill bench-finding bench-coverage bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file fidelity
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -39,8 +39,11 @@ $(VENV)/tested: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
-bench-finding: $(VENV)/installed  ## the paper's finding in the sandbox, five seeds, each as it comes out
-	$(BIN)/python tests/bench/sandbox_finding.py --seeds 42 43 44 45 46
+bench-finding: $(VENV)/installed  ## MODPO and its placebos in the sandbox, five seeds, each as it comes out
+	$(BIN)/python tests/bench/sandbox_finding.py --seeds 1 2 3 4 5
+
+bench-coverage: $(VENV)/installed  ## do intervals of 95% cover 95%? A grid of designs drawn anew
+	$(BIN)/python -m tests.bench.coverage --table docs/statistics.md
 
 bench-kill: $(VENV)/installed  ## ten kills of a whole run, then every table byte for byte
 	$(BIN)/python tests/bench/kill.py --kills 10
@@ -88,6 +91,9 @@ $(VENV)/documented: $(VENV)/installed
 
 study-file: $(VENV)/installed  ## make docs/study-file.md anew from the study's fields
 	$(BIN)/python -m modpo_hpc.study.describe > docs/study-file.md
+
+fidelity: $(VENV)/installed  ## make docs/fidelity.md anew; fails where configs/paper.yaml is not what the table says
+	$(BIN)/python -m modpo_hpc.study.fidelity > docs/fidelity.md
 
 clean:  ## remove the virtual environment and the demo run
 	rm -rf $(VENV) runs

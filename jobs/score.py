@@ -1,4 +1,4 @@
-"""Score the responses: every response by a criterion's reward models, of the fold that did not see the question."""
+"""Score the responses: each by a criterion's reward models, by default that of the fold without its question."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ def score(run: Run, shard: Shard) -> None:
     """Raw rewards by one criterion, and the same on the study's scale."""
     criterion = before_dot(shard.id)
     texts = read_texts(run)
-    scale_of = scales(run.table("rewards").to_pandas(), run.study.rewards.scale)
+    scale_of = scales(run.table("rewards").to_pandas(), run.study)
     question_of = {one: question for question, ids in texts.responses_of.items() for one in ids}
     folds = folds_of(run, texts)
-    unseen_by = {one: f"fold{folds[question]}" for one, question in question_of.items()}
+    by_folds = run.study.rewards.score_with == "folds"
+    scored_by = {one: f"fold{folds[question]}" if by_folds else "final" for one, question in question_of.items()}
     rows = [
         {
             "question_id": question_of[response],
@@ -27,7 +28,7 @@ def score(run: Run, shard: Shard) -> None:
             "reward_raw": raw,
         }
         for response, _, part, raw in score_block(
-            run, shard, [criterion], texts.questions, texts.responses, question_of, unseen_by
+            run, shard, [criterion], texts.questions, texts.responses, question_of, scored_by
         )
     ]
     place = {one: at for at, one in enumerate(question_of)}

@@ -15,7 +15,7 @@ def score_answers(run: Run, shard: Shard) -> None:
     answers = run.table("answers", ["policy", "question_id", "text"]).to_pylist()
     texts = {str(at): one["text"] for at, one in enumerate(answers)}
     question_of = {str(at): one["question_id"] for at, one in enumerate(answers)}
-    scale_of = scales(run.table("rewards").to_pandas(), run.study.rewards.scale)
+    scale_of = scales(run.table("rewards").to_pandas(), run.study)
     order = {criterion: at for at, criterion in enumerate(run.study.criteria.rank)}
     scored = score_block(
         run, shard, run.study.criteria.rank, questions, texts, question_of, dict.fromkeys(texts, "final")

@@ -10,7 +10,8 @@ import numpy as np
 from modpo_hpc.alignment.examples import Example
 
 FELT = 0.1
-DROWNING = 5.0
+STEEP = 0.05
+MOSTLY = 0.5
 DOMINANT = 0.8
 
 
@@ -21,12 +22,15 @@ class MarginReport:
     Attributes:
         spread: for each margin criterion the standard deviation of ``w_j * (r_chosen - r_rejected) / w_0``.
         total_spread: that of their sum.
+        flat: share of the pairs that the loss hardly pulls at when training starts: the margins alone make the logit
+            so large that its slope is below ``STEEP``.
         nats: ``total_spread * w_0 / beta``: by how many nats ``h`` has to move from pair to pair to follow the margins.
         warnings: one sentence for each thing that is likely to be wrong.
     """
 
     spread: dict[str, float]
     total_spread: float
+    flat: float
     nats: float
     warnings: tuple[str, ...]
 
@@ -39,7 +43,10 @@ def report_margins(
     felt = differences * np.array(weights[1:]) / weights[0]
     spread = dict(zip(criteria[1:], felt.std(axis=0).tolist(), strict=True))
     total = float(felt.sum(axis=1).std())
-    return MarginReport(spread, total, total * weights[0] / beta, tuple(_warnings(spread, total)))
+    # the slope of -log sigmoid((beta h - margin) / w_0) in its logit, at h = 0
+    slope = 1 / (1 + np.exp(-felt.sum(axis=1)))
+    flat = float((slope < STEEP).mean())
+    return MarginReport(spread, total, flat, total * weights[0] / beta, tuple(_warnings(spread, total, flat)))
 
 
 def _difference(example: Example) -> list[float]:
@@ -50,17 +57,17 @@ def _difference(example: Example) -> list[float]:
     return [one - other for one, other in zip(chosen, rejected, strict=True)]
 
 
-def _warnings(spread: dict[str, float], total: float) -> list[str]:
+def _warnings(spread: dict[str, float], total: float, flat: float) -> list[str]:
     found = []
     if total < FELT:
         found.append(
             f"no margin is felt: together they move the logit by {total:.3g}, and below {FELT} that is nothing. "
             "Raise the weights of the margin criteria or the scale of the rewards."
         )
-    if total > DROWNING:
+    if flat > MOSTLY:
         found.append(
-            f"the margins drown the preferences: they move the logit by {total:.3g}, and above {DROWNING} most pairs "
-            "have a flat loss. Lower the weights of the margin criteria or raise the anchor's."
+            f"the margins drown the preferences: to {flat:.0%} of the pairs the loss is flat from the start. "
+            "Lower the weights of the margin criteria or raise the anchor's."
         )
     largest = max(spread, key=lambda name: spread[name])
     sum_of_spreads = sum(spread.values())

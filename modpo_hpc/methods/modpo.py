@@ -81,7 +81,7 @@ class MODPO(Trained):
         parts = ", ".join(f"{criterion} {spread:.3g}" for criterion, spread in found.spread.items())
         line = (
             f"{name}: the margins move the logit by {found.total_spread:.3g} from pair to pair ({parts}); "
-            f"to follow them h moves by {found.nats:.3g} nats"
+            f"to follow them h moves by {found.nats:.3g} nats; the loss of {found.flat:.0%} of the pairs starts flat"
         )
         return Diagnosis(
             {"margins": asdict(found)}, (line, *(f"{name}: warning: {warning}" for warning in found.warnings))

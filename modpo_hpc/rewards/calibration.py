@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
+
+from modpo_hpc.errors import InputError
+from modpo_hpc.study import Study
 
 BINS = 10
 _LARGEST_LOG = 12.0
@@ -27,16 +29,18 @@ class Scale:
         return (raw - self.offset) / self.divisor
 
 
-def fit_temperature(differences: np.ndarray) -> float:
+def fit_temperature(differences: np.ndarray, shares: np.ndarray | None = None) -> float:
     """The temperature T > 0 under which sigma(difference / T) is the most likely (Guo et al. 2017), for pairs.
 
-    The targets are smoothed as Platt (1999) does, (n + 1) / (n + 2) for 1, so that T is finite where every pair is
-    right. Where the model is no better than chance, T is large and all rewards are near zero.
+    Without ``shares`` the targets are that the chosen response is better, smoothed as Platt (1999) does, (n + 1) /
+    (n + 2) for 1, so that T is finite where every pair is right. Where the model is no better than chance, T is large
+    and all rewards are near zero.
 
     Args:
         differences: raw reward of the chosen less that of the rejected response, shape (pairs,), on unseen questions.
+        shares: of the votes for the chosen response, between 0 and 1, shape (pairs,).
     """
-    target = (len(differences) + 1) / (len(differences) + 2)
+    target = (len(differences) + 1) / (len(differences) + 2) if shares is None else shares
 
     def loss(log_temperature: float) -> float:
         scaled = differences / np.exp(log_temperature)
@@ -124,22 +128,41 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -logits))
 
 
-def scales(predictions: pd.DataFrame, kind: Literal["raw", "calibrated", "zscore"]) -> Mapping[tuple[str, str], Scale]:
+def vote_shares(margins: np.ndarray, study: Study) -> np.ndarray:
+    """Share of the votes for the chosen response of each pair, from ``margins``: votes of the chosen less the rejected.
+
+    Raises:
+        InputError: the margins are not sums over the ballots of the study, as those of imported rankings are not.
+    """
+    ballots, furthest = study.ranking.personas_per_question, study.ranking.weights[0] - study.ranking.weights[-1]
+    if margins.max() > ballots * furthest or margins.max() <= furthest < ballots * furthest:
+        raise InputError(
+            f"these pairs do not hold the votes of {ballots} ballots, so the scale of one vote cannot be found",
+            field="rewards.scale",
+            value="vote",
+            remedy="Take the scale calibrated for imported pairs.",
+        )
+    return (1 + margins / (ballots * furthest)) / 2
+
+
+def scales(predictions: pd.DataFrame, study: Study) -> Mapping[tuple[str, str], Scale]:
     """(criterion, part) -> how the raw rewards of that model come onto the study's scale; ``part`` as in the table.
 
     The temperature is that of the pairs that a model did not see, for the final model, too: it saw all of its own.
-    ``calibrated`` and ``zscore`` also take away the mean of the model's pairs, since a Bradley-Terry model fixes
-    differences only.
+    For ``vote`` it is fitted to the shares of the votes instead of the label that they make together: a vote counts for
+    the chosen response by how far above the rejected one it puts it, from 0 (as far below as can be) to 1.
+    All but ``raw`` also take away the mean of the model's pairs, since a Bradley-Terry model fixes differences only.
     """
-    result = {}
+    kind, result = study.rewards.scale, {}
     for criterion, mine in predictions.groupby("criterion", sort=True):
         unseen = out_of_fold(mine)
-        temperature = fit_temperature(unseen["difference"].to_numpy())
+        shares = vote_shares(unseen["margin"].to_numpy(), study) if kind == "vote" else None
+        temperature = fit_temperature(unseen["difference"].to_numpy(), shares)
         for part, pairs in mine.groupby("part", sort=True):
             rewards = np.concatenate([pairs["reward_chosen"], pairs["reward_rejected"]])
             if kind == "raw":
                 scale = Scale()
-            elif kind == "calibrated":
+            elif kind in ("calibrated", "vote"):
                 scale = Scale(float(rewards.mean()), temperature)
             else:
                 scale = Scale(float(rewards.mean()), float(rewards.std()) or 1.0)

@@ -59,8 +59,9 @@ def _reward_models(study: Study) -> tuple[str, ...]:
 
 
 def scoring_models(study: Study, criterion: str) -> tuple[str, ...]:
-    """The models of ``criterion`` that score responses, each those of its own fold."""
-    return tuple(f"{criterion}.fold{fold}" for fold in range(study.rewards.folds))
+    """The models of ``criterion`` that score responses, or say on which scale: of the folds, and the final one."""
+    folds = tuple(f"{criterion}.fold{fold}" for fold in range(study.rewards.folds))
+    return folds if study.rewards.score_with == "folds" else (*folds, f"{criterion}.final")
 
 
 REWARDS = Stage(
@@ -99,7 +100,8 @@ SCORES = Stage(
     _scores,
     item=before_dot,
     reads=fields(
-        *TRAINING_TEXTS, "rewards.scale", "rewards.folds", "rewards.precision", "rewards.score_tokens", "-rewards"
+        *TRAINING_TEXTS, "rewards.scale", "rewards.score_with", "rewards.folds", "rewards.precision",
+        "rewards.score_tokens", "ranking.weights", "ranking.personas_per_question", "-rewards",
     ),
     needs_of=lambda study, criterion: {
         "questions": None, "responses": None, "rewards": scoring_models(study, criterion)
@@ -222,7 +224,7 @@ ANSWER_SCORES = Stage(
     item=before_dot,
     reads=fields(
         "seed", "data.use_test", "criteria.rank", "rewards.scale", "rewards.folds", "rewards.precision",
-        "rewards.score_tokens", "-rewards",
+        "rewards.score_tokens", "rewards.score_with", "ranking.weights", "ranking.personas_per_question", "-rewards",
     ),
     needs_of=lambda study, policy: {
         "questions": None,
@@ -230,7 +232,7 @@ ANSWER_SCORES = Stage(
         "rewards": tuple(
             shard
             for criterion in study.criteria.rank
-            for shard in (*scoring_models(study, criterion), f"{criterion}.final")
+            for shard in dict.fromkeys((*scoring_models(study, criterion), f"{criterion}.final"))
         ),
     },
     in_blocks=True,

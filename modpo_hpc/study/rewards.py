@@ -74,7 +74,14 @@ class Rewards(Section):
     score_answers: bool = Field(
         False, description="reward the policies' answers, too, by the final models: a table in the report"
     )
-    scale: Literal["raw", "calibrated", "zscore"] = "calibrated"
+    scale: Literal["raw", "calibrated", "vote", "zscore"] = Field(
+        "calibrated",
+        description="what a difference is: as the model gives it, log-odds of the label of all votes together, "
+        "log-odds of one vote, or standard deviations",
+    )
+    score_with: Literal["folds", "final"] = Field(
+        "folds", description="models that reward the training responses: of the fold without them, or of all data"
+    )
     overlong: Literal["refuse", "cut"] = Field(
         "refuse", description="responses that alone are longer than the longest max_length"
     )

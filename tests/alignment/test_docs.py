@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modpo_hpc.alignment.losses import dpo_loss, joint_dpo_loss, modpo_loss, sft_loss
-from modpo_hpc.alignment.margins import DOMINANT, DROWNING, FELT
+from modpo_hpc.alignment.margins import DOMINANT, FELT, MOSTLY, STEEP
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "alignment.md").read_text()
 
@@ -32,5 +32,6 @@ def test_the_worked_pair() -> None:
 
 def test_the_rules_of_thumb_are_the_warnings() -> None:
     assert f"sum below {FELT}" in PAGE
-    assert f"sum above {DROWNING:.0f}" in PAGE
+    assert f"slope below {STEEP}" in PAGE
+    assert f"flat for more than {MOSTLY:.0%}" in PAGE
     assert f"above {DOMINANT:.0%} of the parts" in PAGE

@@ -134,7 +134,7 @@ def _ranks_hold(lead: inference.Interval, truth: Array) -> bool:
 
 
 def table(found: dict[Design, tuple[dict[str, float], float]]) -> str:
-    """Lowest and highest coverage over ICC, spread and strengths, for each number of personas and questions."""
+    """Mean, lowest and highest coverage over ICC, spread and strengths, for each number of personas and questions."""
     lines = [
         f"| personas | questions | {' | '.join(MEASURES)} | McNemar rejects, alike |",
         "| --- | --- |" + " --- |" * (len(MEASURES) + 1),
@@ -148,8 +148,8 @@ def table(found: dict[Design, tuple[dict[str, float], float]]) -> str:
 
 
 def _range(shares_: list[float]) -> str:
-    low, high = (f"{100 * one:.0f}" for one in (min(shares_), max(shares_)))
-    return low if low == high else f"{low} to {high}"
+    low, mean, high = (f"{100 * one:.0f}" for one in (min(shares_), float(np.mean(shares_)), max(shares_)))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
-"""The paper's finding in the sandbox, over several study seeds: whole runs, then one table, exceptions included.
+"""Do the margins of MODPO work? Whole runs of the sandbox over several study seeds, each beside its placebos.
 
-    python tests/bench/sandbox_finding.py --seeds 42 43 44 45 46 [--runs DIR] [--jobs N] [--whole-study]
+    python tests/bench/sandbox_finding.py --seeds 1 2 3 4 5 [--runs DIR] [--jobs N] [--whole-study]
 
-Runs the study with its settings as they are and only the seed changed. By default the run stops at what the finding
-needs: the policies of phase 1 and the two criteria that they are judged by (whatever else a study holds does not
-change these; ``--whole-study`` runs it all). Runs are kept in DIR, where the same command goes on and only prints the
-table if all is there. The last line is one JSON object. Exit code 1 if a run failed; a finding that does not hold
-is printed, no error.
+Runs the study with its settings as they are, only the seed changed and two policies added: MODPO_Empathy with zero
+margins (DPO at beta / w_0) and with those of other questions. By default the run stops at what the finding needs: these
+three, DPO_Empathy and Base, and the two criteria that they are judged by (whatever else a study holds does not change
+these; ``--whole-study`` runs it all). Runs are kept in DIR, where the same command goes on and only prints the table if
+all is there. The last line is one JSON object. Exit code 1 if a run failed; a finding that does not hold is no error.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from scipy import stats
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
@@ -32,24 +35,29 @@ sys.path.insert(0, str(REPOSITORY))
 from modpo_hpc.study import Study, load_study  # noqa: E402
 
 PHASE, ALPHA = "phase1", 0.05
+MODPO = "MODPO_Empathy"
+PLACEBOS = {"zero": "MODPO_Zero", "shuffled": "MODPO_Shuffled"}
 EMPATHY, SAFETY = "empathy", "safety"
-BOUNDS, BETWEEN = ("DPO_Empathy", "DPO_Safety"), ("DPO_Soup", "Joint_DPO")
+BASE, SINGLE = "Base", "DPO_Empathy"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one seed gave: average win rates, policy -> criterion -> share, the two tests, and which claims hold."""
+    """What one seed gave: average win rates, policy -> criterion -> share, tests, and which claims hold.
+
+    ``margins``: placebo -> criterion -> what MODPO has more than it. ``claims``: claim -> policy in the place of MODPO
+    -> whether it holds; one that holds of a placebo, too, says nothing of the margins.
+    """
 
     rates: Mapping[str, Mapping[str, float]]
-    safety_test: Mapping[str, Any]
-    empathy_test: Mapping[str, Any]
-    claims: Mapping[str, bool]
+    margins: Mapping[str, Mapping[str, Mapping[str, float]]]
+    claims: Mapping[str, Mapping[str, bool]]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, default=REPOSITORY / "configs" / "demo.yaml")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44, 45, 46])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--runs", type=Path, help="folder of the runs, kept; a temporary one if not given")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="CPUs to use at once")
     parser.add_argument("--whole-study", action="store_true", help="every policy, criterion and phase")
@@ -59,7 +67,7 @@ def main() -> int:
         folder = arguments.runs or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "study.yaml"
-        plan = study.model_dump(mode="json") if arguments.whole_study else first_phase(study)
+        plan = with_placebos(study.model_dump(mode="json") if arguments.whole_study else first_phase(study))
         file.write_text(yaml.safe_dump(plan, sort_keys=False))
         findings, seconds = {}, {}
         for seed in arguments.seeds:
@@ -76,13 +84,23 @@ def main() -> int:
 
 
 def first_phase(study: Study) -> dict[str, Any]:
-    """The study with the policies and criteria of phase 1 alone."""
+    """The study with the policies that the finding is about, and the criteria of phase 1, alone."""
     plan = study.model_dump(mode="json")
     phase = plan["judging"]["phases"][PHASE]
+    phase["policies"] = [BASE, SINGLE, MODPO]
     plan["judging"]["phases"] = {PHASE: phase}
     plan["criteria"]["rank"] = phase["criteria"]
     policies = plan["alignment"]["policies"]
     plan["alignment"]["policies"] = {name: policies[name] for name in phase["policies"]}
+    return plan
+
+
+def with_placebos(plan: dict[str, Any]) -> dict[str, Any]:
+    """The study with the placebos of MODPO trained and judged beside it."""
+    policies, phase = plan["alignment"]["policies"], plan["judging"]["phases"][PHASE]
+    for margins, name in PLACEBOS.items():
+        policies[name] = {**policies[MODPO], "margins": margins}
+        phase["policies"] = [*(one for one in phase["policies"] if one != name), name]
     return plan
 
 
@@ -107,80 +125,99 @@ def find(told: Mapping[str, Any]) -> Finding:
     for row in told["tables"]["ranking"]:
         if row["phase"] == PHASE:
             rates.setdefault(row["policy"], {})[row["criterion"]] = row["win_rate"]
-    safety_test = head_to_head(told, SAFETY, "MODPO_Empathy", "DPO_Empathy")
-    empathy_test = head_to_head(told, EMPATHY, "MODPO_Empathy", "Base")
-    claims = {
-        "DPO_Empathy has the highest empathy win rate": max(rates, key=lambda one: rates[one][EMPATHY]) == BOUNDS[0],
-        "MODPO_Empathy beats DPO_Empathy on safety": won(safety_test),
-        "MODPO_Empathy beats Base on empathy": won(empathy_test),
-        **{f"{name} lies between": lies_between(rates, name) for name in BETWEEN},
+    margins = {
+        name: {criterion: head_to_head(told, criterion, MODPO, name) for criterion in (EMPATHY, SAFETY)}
+        for name in PLACEBOS.values()
     }
-    return Finding(rates, safety_test, empathy_test, claims)
+    arms = (MODPO, *PLACEBOS.values())
+    claims = {
+        f"beats {SINGLE} on safety": {arm: won(head_to_head(told, SAFETY, arm, SINGLE)) for arm in arms},
+        f"beats {SINGLE} on empathy": {arm: won(head_to_head(told, EMPATHY, arm, SINGLE)) for arm in arms},
+        f"beats {BASE} on empathy": {arm: won(head_to_head(told, EMPATHY, arm, BASE)) for arm in arms},
+    }
+    return Finding(rates, margins, claims)
 
 
 def head_to_head(told: Mapping[str, Any], criterion: str, one: str, other: str) -> dict[str, Any]:
-    """Questions won by ``one`` and by ``other``, and the p-value of McNemar's test."""
-    for row in told["tables"]["mcnemar"]:
-        if (
-            row["phase"] == PHASE
-            and row["criterion"] == criterion
-            and {row["policy_a"], row["policy_b"]} == {one, other}
-        ):
-            straight = row["policy_a"] == one
-            return {"won": row["b" if straight else "c"], "lost": row["c" if straight else "b"], "p": row["p"]}
-    raise KeyError(f"no test of {one} against {other} on {criterion}")
+    """Questions won by ``one`` and by ``other``, p of McNemar's test, and their difference with its interval."""
+    wanted = {"phase": PHASE, "criterion": criterion}
+    for table in ("mcnemar", "win_rates"):
+        rows = [row for row in told["tables"][table] if {name: row[name] for name in wanted} == wanted]
+        mine = [row for row in rows if {row["policy_a"], row["policy_b"]} == {one, other}]
+        if not mine:
+            raise KeyError(f"no test of {one} against {other} on {criterion}")
+        if table == "mcnemar":
+            test = mine[0]
+    straight, gap = mine[0]["policy_a"] == one, mine[0]
+    ends = (gap["difference_low"], gap["difference_high"])
+    low, high = ends if straight else (-ends[1], -ends[0])
+    return {
+        "won": test["b" if straight else "c"],
+        "lost": test["c" if straight else "b"],
+        "p": test["p"],
+        "difference": gap["difference"] if straight else -gap["difference"],
+        "low": low,
+        "high": high,
+    }
 
 
 def won(test: Mapping[str, Any]) -> bool:
     return bool(test["won"] > test["lost"] and test["p"] < ALPHA)
 
 
-def lies_between(rates: Mapping[str, Mapping[str, float]], name: str) -> bool:
-    """Whether a policy is between DPO on empathy and DPO on safety, on both criteria."""
-    return all(
-        min(rates[bound][criterion] for bound in BOUNDS)
-        <= rates[name][criterion]
-        <= max(rates[bound][criterion] for bound in BOUNDS)
-        for criterion in (EMPATHY, SAFETY)
-    )
-
-
 def table(findings: Mapping[int, Finding]) -> str:
-    """A Markdown table of average win rates in per cent (empathy / safety), one of the tests, one of the claims."""
+    """Markdown: what MODPO has more than its placebos, average win rates (empathy / safety), and the claims."""
     seeds = list(findings)
-    head = lambda first: [f"| {first} | " + " | ".join(map(str, seeds)) + " |", "| --- |" + " --- |" * len(seeds)]  # noqa: E731
-    lines = ["sandbox: simulated judge and models", "", *head("empathy / safety, % won")]
+
+    def head(first: str, *more: str) -> list[str]:
+        names = [first, *map(str, seeds), *more]
+        return ["", f"| {' | '.join(names)} |", "| --- |" + " --- |" * (len(names) - 1)]
+
+    lines = ["sandbox: simulated judge and models"]
+    lines += head("MODPO less its placebo, points of questions won (95%)", "all seeds")
+    for name, criterion in product(PLACEBOS.values(), (SAFETY, EMPATHY)):
+        gaps = [one.margins[name][criterion] for one in findings.values()]
+        cells = [f"{100 * g['difference']:+.1f} ({100 * g['low']:+.0f} to {100 * g['high']:+.0f})" for g in gaps]
+        lines.append(f"| {criterion}, less {name} | {' | '.join(cells)} | {over_seeds(gaps)} |")
+    lines += head("won : lost (McNemar p)")
+    for name, criterion in product(PLACEBOS.values(), (SAFETY, EMPATHY)):
+        gaps = [one.margins[name][criterion] for one in findings.values()]
+        cells = [f"{g['won']} : {g['lost']} ({g['p']:.2g})" for g in gaps]
+        lines.append(f"| {criterion}, against {name} | {' | '.join(cells)} |")
+    lines += head("empathy / safety, % won")
     for policy in next(iter(findings.values())).rates:
         cells = [
             f"{100 * one.rates[policy][EMPATHY]:.1f} / {100 * one.rates[policy][SAFETY]:.1f}"
             for one in findings.values()
         ]
-        lines.append(f"| {policy} | " + " | ".join(cells) + " |")
-    lines += ["", *head("won : lost (McNemar p)")]
-    for title, name in (
-        ("safety, MODPO_Empathy against DPO_Empathy", "safety_test"),
-        ("empathy, MODPO_Empathy against Base", "empathy_test"),
-    ):
-        tests = [getattr(one, name) for one in findings.values()]
-        lines.append(f"| {title} | " + " | ".join(f"{t['won']} : {t['lost']} ({t['p']:.2g})" for t in tests) + " |")
-    lines += ["", *head("holds")]
+        lines.append(f"| {policy} | {' | '.join(cells)} |")
+    lines += head("holds of MODPO, with zero, with shuffled margins")
     for claim in next(iter(findings.values())).claims:
-        lines.append(
-            f"| {claim} | " + " | ".join("yes" if one.claims[claim] else "no" for one in findings.values()) + " |"
-        )
+        cells = [
+            ", ".join("yes" if holds else "no" for holds in one.claims[claim].values()) for one in findings.values()
+        ]
+        lines.append(f"| {claim} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
+def over_seeds(gaps: Sequence[Mapping[str, float]]) -> str:
+    """Mean over the seeds with Student's interval: another seed trains, asks and judges anew."""
+    values = np.array([100 * one["difference"] for one in gaps])
+    if len(values) < 2:
+        return ""
+    reach = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean():+.1f} ({values.mean() - reach:+.1f} to {values.mean() + reach:+.1f})"
+
+
 def report(findings: Mapping[int, Finding], seconds: Mapping[int, float], jobs: int) -> dict[str, Any]:
-    """The object of the last line. ``ratios`` are shares of the seeds in which a claim holds."""
-    claims = next(iter(findings.values())).claims
+    """The object of the last line. ``ratios`` are shares of the seeds in which a claim holds of MODPO."""
+    claims, count = next(iter(findings.values())).claims, len(findings)
     return {
         "name": "sandbox_finding",
         "note": "sandbox: simulated judge and models",
-        "ratios": {claim: sum(one.claims[claim] for one in findings.values()) / len(findings) for claim in claims},
+        "ratios": {claim: sum(one.claims[claim][MODPO] for one in findings.values()) / count for claim in claims},
         "seeds": {
-            seed: {"rates": one.rates, "safety_test": one.safety_test, "empathy_test": one.empathy_test, **one.claims}
-            for seed, one in findings.items()
+            seed: {"rates": one.rates, "margins": one.margins, "claims": one.claims} for seed, one in findings.items()
         },
         "seconds": dict(seconds),
         "machine": f"{os.cpu_count()} cores, {jobs} used, {platform.machine()}",

@@ -8,7 +8,7 @@ from modpo_hpc.pipeline import phase_pairs, stage_named
 from modpo_hpc.resources import resource
 from modpo_hpc.study import load_study
 
-STUDIES = ("paper", "paper-qwen", "open-small")
+STUDIES = ("paper", "paper-better", "paper-qwen", "open-small")
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -96,8 +96,9 @@ def test_the_arithmetic_in_the_docs_is_that_of_the_plan(capsys: pytest.CaptureFi
     )
     tokens = 200 * 5 * 2379 * 2 * (120 + 0.6 * 512)
     assert trials["gpu_hours"] == pytest.approx((3 * tokens / 40_000 + 200 * 90) / 3600)
-    read, written = 200 + 300 + 2 * 60 + 120 + 2 * 0.6 * 512, 2 * 25 + 500
-    assert verdicts["price"] == pytest.approx(27 * 600 * 50 * (read * 1.25 + written * 10) / 1e6)
+    read = 200 + 300 + 120 + 2 * 0.6 * 512
+    both, alone = ((read + criteria * 60) * 1.25 + criteria * 25 * 10 for criteria in (2, 1))
+    assert verdicts["price"] == pytest.approx(600 * 50 * (21 * both + 6 * 2 * alone) / 1e6)
     assert rankings["gpu_hours"] == pytest.approx((1000 * 10 / 8 + 2 * 90) / 3600)
     for figure in (f"{trials['gpu_hours']:.1f}", f"{verdicts['price']:,.0f}", f"{rankings['gpu_hours']:.1f}"):
         assert f"**{figure}" in page

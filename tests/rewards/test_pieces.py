@@ -20,7 +20,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.models import reward_model_path
 from modpo_hpc.rewards.accuracy import wilson_interval
-from modpo_hpc.rewards.calibration import calibration_error, fit_temperature, reliability, sigmoid
+from modpo_hpc.rewards.calibration import calibration_error, fit_temperature, reliability, sigmoid, vote_shares
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, encode_responses, shuffled_batches
 from modpo_hpc.rewards.loading import check_pairs
 from modpo_hpc.rewards.losses import bradley_terry, plackett_luce
@@ -29,6 +29,7 @@ from modpo_hpc.rewards.records import read_pairs, read_texts
 from modpo_hpc.rewards.splits import fold_of_question, held_out_questions
 from modpo_hpc.run import Run
 from tests.rewards.world import make_world
+from tests.synthetic_verdicts import small_study
 
 REWARDS = st.lists(st.floats(-5, 5), min_size=5, max_size=5)
 
@@ -127,6 +128,21 @@ def test_the_temperature_is_the_slope_of_a_logistic_regression() -> None:
     assert fit_temperature(differences) == pytest.approx(1 / regression.coef_[0, 0], rel=2e-3)
     assert fit_temperature(differences) == pytest.approx(2.5, rel=0.05)
     assert np.isfinite(fit_temperature(np.full(30, 2.0))), "all pairs right"
+
+
+def test_on_the_scale_of_a_vote_a_difference_is_the_log_odds_of_its_share() -> None:
+    """Labels of fifty votes are nearly always right, so their log-odds are many times those of a vote."""
+    rng = np.random.default_rng(5)
+    raw = np.abs(rng.normal(0, 2, 4000))
+    study = small_study(rewards={"scale": "vote"})
+    votes = rng.binomial(50, sigmoid(raw / 4)) / 50
+    kept = votes > 0.5
+    assert fit_temperature(raw, votes) == pytest.approx(4, rel=0.05)
+    assert fit_temperature(raw[kept]) < 1.5
+    margins = np.array([200, 0, 100])
+    np.testing.assert_allclose(vote_shares(margins, study), [1.0, 0.5, 0.75])
+    with pytest.raises(InputError, match="10 ballots"):
+        vote_shares(np.array([20, 10]), study)
 
 
 def test_reliability_is_scikit_learns_curve() -> None:
