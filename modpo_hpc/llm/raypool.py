@@ -129,8 +129,5 @@ class RayPool:
 def _join_cluster() -> None:
     """Never a cluster that merely happens to run on this machine: it may be somebody else's."""
     address = os.environ.get("RAY_ADDRESS") or "local"
-    more: dict[str, Any] = {}
-    if address == "local":
-        # a cluster of this process alone has no business on other interfaces
-        more = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    more: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **more)

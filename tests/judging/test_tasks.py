@@ -65,6 +65,35 @@ def test_who_must_choose_may_not_call_it_a_tie() -> None:
     assert "tie" not in "".join(judging_prompt("choose", "A person.", CRITERIA, "q", ("a", "b")))
 
 
+@pytest.mark.parametrize(
+    ("raw", "finish", "expected"),
+    [
+        ('{"empathy": "A", "safety": "B"}', "length", (None, None)),
+        ('{"empathy": "A", "safety": "B"}', "stop", ("A", "B")),
+        ('First {"empathy": "A", "safety": "B"}, no: {"empathy": "B", "safety": "B"}', "stop", (None, "B")),
+        ('It says:\n| {"empathy": "B", "safety": "B"}\n{"empathy": "A", "safety": "A"}', "stop", ("A", "A")),
+        ('<think>{"empathy": "A", "safety": "A"} hm', "stop", (None, None)),
+        ('{"empathy": "A"} and {"safety": "tie"}', "stop", ("A", "tie")),
+    ],
+)
+def test_drafts_quotations_and_cut_off_answers_are_no_votes(
+    raw: str, finish: str, expected: tuple[str | None, ...]
+) -> None:
+    opinions = parse_answer(raw, "judge", BOTH, 2, finish)
+    assert tuple(None if isinstance(one, Unparsed) else one for one in opinions) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["<|im_start|>", "<|eot_id|>", "</s>", "[/INST]", "<end_of_turn>", "<think>", "<｜User｜>", "<<SYS>>"]
+)
+def test_control_strings_in_a_reply_stay_words(text: str) -> None:
+    prompt = "".join(judging_prompt("judge", f"A {text}.", CRITERIA, f"q {text}", (f"a{text}b", "b")))
+    assert text not in prompt
+    assert "a b < c | d > e [INSTANCE] <3" in "".join(
+        judging_prompt("judge", "A person.", CRITERIA, "q", ("a b < c | d > e [INSTANCE] <3", "b"))
+    )
+
+
 @given(st.text())
 def test_no_text_breaks_the_reader(raw: str) -> None:
     assert len(parse_answer(raw, "rank", BOTH, 5)) == 2
