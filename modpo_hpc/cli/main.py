@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "human": "judgments by people: sample, forms, analysis",
     "audit": "would the conclusions survive their judge: corrected win rates, total error, what to ask next",
     "results": "rankings and McNemar's tests of a finished run, in the terminal",
+    "cases": "the single cases behind a number: question, answers, verdicts, raw answers",
     "report": "make the report of a run: one page, every figure and table as files",
     "compare": "the tables of several runs side by side, with the spread between them",
 }

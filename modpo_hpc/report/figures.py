@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 
-from modpo_hpc.report import findings, formats, labels
+from modpo_hpc.report import findings, formats, labels, matrices
+from modpo_hpc.report.parts import Matrix
 from modpo_hpc.report.results import Results
 from modpo_hpc.report.style import COLOURS, canvas, look, panels, quiet_grid
 
@@ -43,44 +45,36 @@ def trade_off(results: Results, phase: str, x: str, y: str) -> Figure:
 
 def head_to_head(results: Results, phase: str, criterion: str) -> Figure:
     """Win rate of row against column, policies ordered best to worst."""
-    order = results.order(phase, criterion)
-    values = np.full((len(order), len(order)), np.nan)
-    for row in results.rows("win_rates", phase=phase, criterion=criterion):
-        a, b = order.index(row["policy_a"]), order.index(row["policy_b"])
-        values[a, b], values[b, a] = 100 * row["win_rate_a"], 100 * row["win_rate_b"]
-    figure, axes = canvas(1.9 + 0.58 * len(order), 1.5 + 0.48 * len(order))
-    image = axes.imshow(values, cmap="PuOr_r", vmin=0, vmax=100, aspect="auto")
-    for (up, across), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            ink = "white" if value < 18 or value > 82 else "black"
-            axes.text(across, up, f"{value:.0f}", ha="center", va="center", size=8, color=ink)
-    _name_cells(axes, order)
+    matrix = matrices.win_rates(results, phase, criterion)
+    figure, axes = canvas(1.9 + 0.58 * len(matrix.names), 1.5 + 0.48 * len(matrix.names))
+    _draw(axes, matrix)
     axes.set_title(f"{formats.title(criterion)}: win rate of row against column (%)")
-    outline: Any = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.03).outline
+    scale = ScalarMappable(Normalize(0, 100), matrices.RATES)
+    outline: Any = figure.colorbar(scale, ax=axes, shrink=0.9, pad=0.03).outline
     outline.set_visible(False)
     return figure
 
 
 def significance(results: Results, phase: str, criterion: str) -> Figure:
     """p-value of McNemar's test of row against column, coloured by who wins where it is significant."""
-    order = results.order(phase, criterion)
-    winner, text = np.full((len(order), len(order)), np.nan), {}
+    matrix = matrices.p_values(results, phase, criterion)
+    figure, axes = canvas(1.6 + 0.58 * len(matrix.names), 1.75 + 0.48 * len(matrix.names))
+    _draw(axes, matrix)
     correction = results.summary["settings"]["correction"]
-    column = "p" if correction == "none" else f"p_{correction}"
-    for row in results.rows("mcnemar", phase=phase, criterion=criterion):
-        a, b = order.index(row["policy_a"]), order.index(row["policy_b"])
-        direction = np.sign(row["b"] - row["c"]) * row["significant"]
-        winner[a, b], winner[b, a] = direction, -direction
-        text[a, b] = text[b, a] = formats.p_value(row[column])
-    figure, axes = canvas(1.6 + 0.58 * len(order), 1.75 + 0.48 * len(order))
-    colours = ListedColormap(["#7fb3d5", "#f2f2f2", "#f5b041"])
-    axes.imshow(winner, cmap=colours, norm=BoundaryNorm([-1.5, -0.5, 0.5, 1.5], 3), aspect="auto")
-    for (up, across), value in text.items():
-        axes.text(across, up, value, ha="center", va="center", size=8)
-    _name_cells(axes, order)
     axes.set_title(f"{formats.title(criterion)}: p of McNemar's test,\n{findings.CORRECTION_NAMES[correction]}")
     axes.set_xlabel("orange: row wins, blue: column wins,\ngrey: no difference shown", size=7.5)
     return figure
+
+
+def _draw(axes: Axes, matrix: Matrix) -> None:
+    """The cells of ``matrix`` with their names on both sides."""
+    image = np.ones((len(matrix.names), len(matrix.names), 3))
+    for (row, column), tile in matrix.tiles.items():
+        up, across = matrix.names.index(row), matrix.names.index(column)
+        image[up, across] = to_rgb(tile.background)
+        axes.text(across, up, tile.text, ha="center", va="center", size=8, color=tile.ink)
+    axes.imshow(image, aspect="auto")
+    _name_cells(axes, matrix.names)
 
 
 def ranking(results: Results, phase: str) -> Figure:

@@ -9,12 +9,17 @@ from collections.abc import Iterator, Sequence
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from modpo_hpc.report import latex, page, style
+from modpo_hpc.report import cases_page, latex, page, style
 from modpo_hpc.report.parts import Picture, Section, Shown
 
 
-def files_of(title: str, sections: Sequence[Section], mark: str | None) -> Iterator[tuple[str, bytes]]:
-    """Every file of a report with these ``sections``, its name and its bytes; the page comes last."""
+def files_of(
+    title: str, sections: Sequence[Section], mark: str | None, cases: str | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Every file of a report with these ``sections``, its name and its bytes; the page comes last.
+
+    ``cases`` is the page of single cases, to which the matrices of ``sections`` link.
+    """
     svgs = {}
     for picture in (picture for section in sections for picture in section.pictures):
         figure = drawn(picture, mark)
@@ -26,6 +31,8 @@ def files_of(title: str, sections: Sequence[Section], mark: str | None) -> Itera
     for shown in (shown for section in sections for shown in section.tables):
         yield f"tables/{shown.file}.csv", as_csv(shown, mark).encode()
         yield f"tables/{shown.file}.tex", latex.booktabs(shown, mark).encode()
+    if cases is not None:
+        yield cases_page.PAGE, cases.encode()
     yield PAGE, page.render(title, sections, svgs, mark).encode()
 
 

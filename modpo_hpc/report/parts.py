@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
+from modpo_hpc.report.style import ink_on
+
 
 @dataclass(frozen=True)
 class Column:
@@ -33,10 +35,33 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """A cell of a matrix: what it shows, on which colour, what it means in a sentence, and the cases behind it."""
+
+    text: str
+    background: str
+    told: str
+    link: str
+
+    @property
+    def ink(self) -> str:
+        return ink_on(self.background)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Row against column: names in the order of rows and columns, and (row, column) -> cell."""
+
+    names: tuple[str, ...]
+    tiles: Mapping[tuple[str, str], Tile]
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure, the name of its files, and how it is drawn.
 
-    A ``wide`` one takes the width of the page; ``folded`` ones are opened by a click, all of a section at once.
+    A ``wide`` one takes the width of the page; ``folded`` ones are opened by a click, all of a section at once. One
+    with a ``matrix`` stands in the page as a table of links in place of the drawing.
     """
 
     name: str
@@ -44,6 +69,7 @@ class Picture:
     draw: Callable[[], Figure]
     wide: bool = False
     folded: bool = False
+    matrix: Matrix | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-from modpo_hpc.report import figures, findings, formats
+from modpo_hpc.report import figures, findings, formats, matrices
 from modpo_hpc.report.parts import Column, Picture, Section, Shown, numbers, text
 from modpo_hpc.report.results import Results
 
@@ -52,13 +52,18 @@ def _pictures(results: Results, phase: str) -> list[Picture]:
         pictures += [
             Picture(
                 f"{phase}_{criterion}_head_to_head",
-                f"Head to head under {name}, best policy first.",
+                f"Head to head under {name}: share of the questions (%) that the row wins against the column, best "
+                "policy first. A cell opens the cases behind it.",
                 partial(figures.head_to_head, results, phase, criterion),
+                matrix=matrices.win_rates(results, phase, criterion),
             ),
             Picture(
                 f"{phase}_{criterion}_significance",
-                f"Significance under {name}: {findings.test_note(results)}.",
+                f"p-values under {name}: {findings.test_note(results)}, "
+                f"{findings.CORRECTION_NAMES[results.summary['settings']['correction']]}. Orange: the row wins; blue: the "
+                "column wins; grey: no difference is shown. A cell opens the cases behind it.",
                 partial(figures.significance, results, phase, criterion),
+                matrix=matrices.p_values(results, phase, criterion),
             ),
         ]
     return pictures
