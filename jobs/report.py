@@ -10,6 +10,7 @@ from modpo_hpc.report.cases_page import cases_page
 from modpo_hpc.report.contents import sections_of
 from modpo_hpc.report.files import files_of
 from modpo_hpc.report.results import read_results
+from modpo_hpc.report.summary import title_of
 from modpo_hpc.run import Run, Shard
 
 
@@ -18,7 +19,7 @@ def report(run: Run, shard: Shard) -> None:
     sections = sections_of(run, results)
     total = sum(3 * len(section.pictures) + 2 * len(section.tables) for section in sections) + 2
     cases = cases_page(run, texts=texts_are_invented(run))
-    for number, (name, content) in enumerate(files_of(run.study.name, sections, results.mark, cases), start=1):
+    for number, (name, content) in enumerate(files_of(title_of(run), sections, results.mark, cases), start=1):
         with shard.file(name, "wb") as stream:
             stream.write(content)
         shard.progress(number, total, "files")

@@ -11,6 +11,7 @@ from modpo_hpc.report.results import Results
 from modpo_hpc.report.rewards import rewards_section
 from modpo_hpc.report.robustness import certainty_section, groups_section, length_section
 from modpo_hpc.report.study import cost_section, provenance_section, study_section
+from modpo_hpc.report.summary import summary_section
 from modpo_hpc.report.toxicity import toxicity_section
 from modpo_hpc.report.training import training_section
 from modpo_hpc.run import Run
@@ -19,7 +20,7 @@ from modpo_hpc.run import Run
 def sections_of(run: Run, results: Results) -> list[Section]:
     """The sections in the order of reading."""
     sections = [
-        study_section(run, results),
+        summary_section(run, results),
         *(phase_section(results, phase) for phase in results.phases),
         certainty_section(results),
         length_section(results),
@@ -30,6 +31,7 @@ def sections_of(run: Run, results: Results) -> list[Section]:
         people_section(run),
         training_section(run),
         rewards_section(run),
+        study_section(run, results),
         cost_section(run),
         provenance_section(run),
     ]

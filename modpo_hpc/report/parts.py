@@ -74,7 +74,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report under a heading."""
+    """A part of the report under a heading. ``paste`` holds texts that are to be copied as they are, by their name."""
 
     anchor: str
     heading: str
@@ -83,6 +83,7 @@ class Section:
     findings: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     tables: Sequence[Shown] = ()
+    paste: Mapping[str, str] = field(default_factory=dict)
 
 
 def text(heading: str) -> Column:

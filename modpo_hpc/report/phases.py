@@ -31,6 +31,7 @@ def phase_section(results: Results, phase: str) -> Section:
 
 def _pictures(results: Results, phase: str) -> list[Picture]:
     criteria = results.phases[phase]["criteria"]
+    corrected = findings.CORRECTION_NAMES[results.summary["settings"]["correction"]]
     pictures = [
         Picture(
             f"{phase}_{x}_{y}",
@@ -59,8 +60,7 @@ def _pictures(results: Results, phase: str) -> list[Picture]:
             ),
             Picture(
                 f"{phase}_{criterion}_significance",
-                f"p-values under {name}: {findings.test_note(results)}, "
-                f"{findings.CORRECTION_NAMES[results.summary['settings']['correction']]}. Orange: the row wins; blue: the "
+                f"p-values under {name}: {findings.test_note(results)}, {corrected}. Orange: the row wins; blue: the "
                 "column wins; grey: no difference is shown. A cell opens the cases behind it.",
                 partial(figures.significance, results, phase, criterion),
                 matrix=matrices.p_values(results, phase, criterion),

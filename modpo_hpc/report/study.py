@@ -12,6 +12,7 @@ from modpo_hpc.pipeline import STAGES
 from modpo_hpc.report import findings, formats
 from modpo_hpc.report.parts import Section, Shown, numbers, text
 from modpo_hpc.report.results import Results
+from modpo_hpc.report.summary import methods_paragraph
 from modpo_hpc.run import Run
 from modpo_hpc.study import Study
 from modpo_hpc.study.evaluation import SANDBOX_MARK
@@ -25,8 +26,9 @@ def study_section(run: Run, results: Results) -> Section:
     policies = study.alignment.policies
     trained = sum(policy.stage is not None for policy in policies.values())
     sentences = [
-        f"{trained} policies are aligned from {_model(study.models.base)} and compared with each other: for each test "
-        "question the personas of the test set say which of two answers they prefer, and the majority decides.",
+        f"{len(policies)} policies answer: {trained} of them are aligned from {_model(study.models.base)}, "
+        f"{len(policies) - trained} answer as they are. For each test question the personas of the test set say which "
+        "of two answers they prefer, and the majority decides.",
         f"To align them, {study.ranking.personas_per_question} training personas ranked "
         f"{study.generation.responses_per_question} responses to every training question by "
         f"{_listed(study.criteria.rank)}; the best and the worst by their votes are the preference pairs.",
@@ -37,10 +39,11 @@ def study_section(run: Run, results: Results) -> Section:
     columns = [text("Policy"), text("Method"), text("Criteria and weights (anchor first), or sources")]
     return Section(
         "study",
-        "The study",
+        "How it was done",
         facts=_facts(study, results),
         findings=sentences,
         tables=[Shown("The policies", columns, rows, "policies")],
+        paste={"The methods as a paragraph": methods_paragraph(run, results)},
     )
 
 

@@ -22,7 +22,7 @@ from modpo_hpc.report import matrices, style
 from modpo_hpc.report.cases import Comparison, Vote, raw_answers, read_cases, select
 from modpo_hpc.report.results import read_results
 from modpo_hpc.run import Run
-from tests.report.test_browser import CHROMIUM
+from tests.machine import CHROMIUM
 from tests.synthetic_verdicts import small_run, small_study
 
 VALUE = {"A": 1, "B": -1}
@@ -128,7 +128,7 @@ def test_no_cell_of_a_heatmap_is_hard_to_read(reported: Run) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium")
+@pytest.mark.skipif(CHROMIUM.missing, reason=CHROMIUM.reason)
 @pytest.mark.parametrize("pair", [("Base", "DPO_Empathy"), ("DPO_Empathy", "Base")])
 def test_the_page_opens_the_cases_of_a_cell(reported: Run, tmp_path: Path, pair: tuple[str, str]) -> None:
     theirs = margins(reported, "phase1", "safety", *pair)
@@ -148,9 +148,8 @@ def test_the_page_opens_the_cases_of_a_cell(reported: Run, tmp_path: Path, pair:
 
 def dom(address: str, folder: Path) -> str:
     """The page as the browser has made it when its script says that it is ready."""
-    assert CHROMIUM is not None
     options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}")
-    words: list[Any] = [CHROMIUM, *options, "--virtual-time-budget=20000", "--dump-dom", address]
+    words: list[Any] = ["chromium", *options, "--virtual-time-budget=20000", "--dump-dom", address]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert 'data-ready="yes"' in done.stdout, done.stderr[-1000:]
     shutil.rmtree(folder / "profile", ignore_errors=True)

@@ -1,0 +1,134 @@
+"""The first screen: what was asked, three findings with their uncertainty, and what they do not show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modpo_hpc import __version__
+from modpo_hpc.report import findings, formats
+from modpo_hpc.report.parts import Section
+from modpo_hpc.report.results import Results
+from modpo_hpc.run import Run
+from modpo_hpc.study.evaluation import SANDBOX_MARK
+
+
+def title_of(run: Run) -> str:
+    """What the page is called."""
+    policies = {name for phase in run.study.judging.phases.values() for name in phase.policies}
+    return f"{formats.title(run.study.name)}: {len(policies)} policies compared"
+
+
+def summary_section(run: Run, results: Results) -> Section:
+    """The question, the findings of the first phase in plain words, and their limits."""
+    phase = next(iter(results.phases))
+    size = results.phases[phase]
+    criteria = _listed([formats.title(name) for name in size["criteria"]])
+    personas = f"{run.study.judging.personas_per_question} personas"
+    lead = (
+        f"The question: which of {len(size['policies'])} policies answers best by {criteria}, in the eyes of "
+        f"{personas} who compare every pair of them on {size['questions']:,} questions?"
+    )
+    found = [
+        _first(results, phase, size["criteria"][0]),
+        _against_baseline(run, results, phase),
+        _front(results, phase),
+    ]
+    limits = f"What this does not show. {' '.join(_limits(run, results))}"
+    return Section("summary", "What was asked, and what was found", lead, findings=[*filter(None, found), limits])
+
+
+def methods_paragraph(run: Run, results: Results) -> str:
+    """The methods as a paper states them, with the settings of this run and how to cite the software."""
+    study, settings = run.study, results.summary["settings"]
+    phases = "; ".join(
+        f"{name}: {len(one['policies'])} policies, {one['pairs']} pairs, {_listed(one['criteria'])}, "
+        f"{one['questions']} questions"
+        for name, one in results.phases.items()
+    )
+    judges = _listed([judge.model for judge in study.judges])
+    return (
+        f"From {study.models.base} we drew {study.generation.responses_per_question} responses to each training "
+        f"question. {study.ranking.personas_per_question} of {study.personas.train} training personas, played by "
+        f"{judges}, ranked them by {_listed(study.criteria.rank)}; ranks counted {list(study.ranking.weights)}, and "
+        f"the best and the worst response by votes made a preference pair. On these pairs we trained the policies "
+        f"({_listed(list(study.alignment.policies))}; beta {study.alignment.training.beta:g}, LoRA of rank "
+        f"{study.alignment.training.lora_rank}, {study.alignment.training.epochs} epochs, seed {study.seed}). "
+        f"{study.judging.personas_per_question} test personas compared every pair of policies on each test question "
+        f"({phases}), half of them in either order; the majority decides a question. We report "
+        f"{findings.test_note(results)}, significant {findings.correction_note(results)}, and "
+        f"{settings['confidence']:.0%} intervals from {settings['draws']:,} draws of questions "
+        f"and personas. Software: modpo-hpc {__version__}, after "
+        f"Beikzadeh et al. (2026), arXiv 2602.16053."
+    )
+
+
+def _first(results: Results, phase: str, criterion: str) -> str:
+    ranked = results.rows("ranking", phase=phase, criterion=criterion)
+    ahead = [row for row in ranked if row["rank_low"] == 1]
+    first, name = ranked[0], formats.title(criterion)
+    if len(ahead) == len(ranked):
+        return f"By {name} no policy is shown to be preferred to another: each of them may come first."
+    rate = f"{formats.percent(first['win_rate'])} of the questions ({_interval(results, first, '')})"
+    others = f"; {_listed([row['policy'] for row in ahead[1:]])} may be as good" if ahead[1:] else ""
+    return f"By {name}, {first['policy']} is preferred most often: on average it wins {rate} against another{others}."
+
+
+def _against_baseline(run: Run, results: Results, phase: str) -> str:
+    policies = results.phases[phase]["policies"]
+    base = next((name for name in policies if run.study.alignment.policies[name].is_baseline), None)
+    best = next((name for name in results.by_policy(phase) if name != base), None)
+    if base is None or best is None:
+        return ""
+    parts = []
+    for criterion in results.phases[phase]["criteria"]:
+        for row in results.rows("win_rates", phase=phase, criterion=criterion):
+            if {row["policy_a"], row["policy_b"]} == {base, best}:
+                side, other = ("a", "b") if row["policy_a"] == best else ("b", "a")
+                parts.append(
+                    f"{formats.percent(row[f'win_rate_{side}'])} by {formats.title(criterion)} "
+                    f"({_interval(results, row, f'{side}_')}) against {formats.percent(row[f'win_rate_{other}'])}"
+                )
+    return f"Beside the model as it was before ({base}), {best}, the best on average, wins {_listed(parts)}."
+
+
+def _front(results: Results, phase: str) -> str:
+    rows = results.rows("pareto", phase=phase)
+    front = [row["policy"] for row in rows if row["on_front"]]
+    shares = _listed(
+        [f"{row['policy']} ({formats.percent(row['front_probability'], 0)})" for row in rows if row["on_front"]]
+    )
+    if len(front) == 1:
+        start = f"{front[0]} is ahead by every criterion at once, so that nothing has to be traded"
+    else:
+        start = f"There is no one best: {_listed(front)} each give up one criterion for another (the Pareto front)"
+    return f"{start}. With other questions and personas drawn, they are on it in these shares of the draws: {shares}."
+
+
+def _limits(run: Run, results: Results) -> list[str]:
+    if results.mark == SANDBOX_MARK:
+        yield_first = ["This is the sandbox: invented people, small models, a judge of written rules; nothing is said "
+                       "about people or real models."]  # fmt: skip
+    elif results.mark:
+        yield_first = [f"A part is simulated ({results.mark.removeprefix('sandbox: ')})."]
+    else:
+        yield_first = []
+    judges = _listed([judge.model for judge in run.study.judges])
+    people = (run.root / "human" / "analysis" / "summary.json").exists()
+    return [
+        *yield_first,
+        f"The votes are those of {judges} playing personas, not of people"
+        + ("; what people said stands under Judgments by people." if people else ", who were not asked."),
+        f"The intervals are of other questions and personas, not of another training run (seed {run.study.seed} alone) "
+        "or another judge.",
+    ]
+
+
+def _interval(results: Results, row: dict[str, Any], prefix: str) -> str:
+    confidence = results.summary["settings"]["confidence"]
+    bounds = formats.interval(row[f"{prefix}low"], row[f"{prefix}high"])
+    return f"{confidence:.0%} interval {bounds}" if bounds else "no interval"
+
+
+def _listed(items: list[str] | tuple[str, ...]) -> str:
+    named = list(items)
+    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
