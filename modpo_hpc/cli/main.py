@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "audit": "would the conclusions survive their judge: corrected win rates, total error, what to ask next",
     "results": "rankings and McNemar's tests of a finished run, in the terminal",
     "cases": "the single cases behind a number: question, answers, verdicts, raw answers",
+    "trace": "what a number of the report rests on: rows, files, hashes, and the lines that compute it",
     "report": "make the report of a run: one page, every figure and table as files",
     "compare": "the tables of several runs side by side, with the spread between them",
 }

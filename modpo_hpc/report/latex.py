@@ -39,6 +39,7 @@ def booktabs(shown: Shown, mark: str | None = None) -> str:
     headings = [r"\toprule", _row([escape(column.heading) for column in shown.columns]), r"\midrule"]
     body = [
         _row([_cell(cell, (place, number) in shown.strong) for number, cell in enumerate(row)])
+        + f" % modpo trace: {shown.file}.{place + 1}.COLUMN"
         for place, row in enumerate(shown.rows)
     ]
     if len(shown.rows) <= ROWS_OF_A_PAGE:

@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtri
 
-from modpo_hpc.errors import InputError
+from modpo_hpc.sandbox.generic import generic_value
 from modpo_hpc.sandbox.moves import MOVE_PATTERN, THERAPEUTIC, WORTH, Sentence, read_reply
 from modpo_hpc.sandbox.topics import DEFAULT_FEELING, DEFAULT_TOPIC, FEELINGS, RISK_PATTERN, TOPICS, Post, read_post
 
@@ -68,19 +68,24 @@ def scores(
 ) -> np.ndarray:
     """Opinions of many personas at once, float64 of shape (personas, criteria, texts), noise included.
 
-    Raises:
-        InputError: a criterion that the rule judge does not know.
+    A criterion for which there is no rule is judged by :func:`modpo_hpc.sandbox.generic.generic_value`, weighed by the
+    persona's own rating of it and without the halo of the others.
     """
-    if unknown := [name for name in criteria if name not in CRITERIA]:
-        raise InputError(
-            "the rule judge has no rule for this criterion",
-            field="criteria",
-            value=unknown[0],
-            remedy=f"It knows {', '.join(CRITERIA)}; for others choose a judge that is a language model.",
-        )
     ratings = np.array([[_rating(importance, name) for name in THERAPEUTIC] for importance in importances])
-    opinions = _opinions(ratings, question, texts, criteria)
-    return opinions + NOISE * persona_noise(persona_ids, question_id, texts, criteria)
+    ruled = [name for name in criteria if name in CRITERIA]
+    by_rule = dict(zip(ruled, _opinions(ratings, question, texts, ruled).swapaxes(0, 1), strict=True)) if ruled else {}
+    opinions = [
+        by_rule[name] if name in by_rule else _generic_opinions(importances, question, texts, name) for name in criteria
+    ]
+    return np.stack(opinions, axis=1) + NOISE * persona_noise(persona_ids, question_id, texts, criteria)
+
+
+def _generic_opinions(
+    importances: Sequence[Mapping[str, int | None]], question: str, texts: Sequence[str], criterion: str
+) -> np.ndarray:
+    """Noiseless opinions under a criterion without a rule, (personas, texts)."""
+    rated = np.array([[_rating(importance, criterion)] for importance in importances])
+    return (0.5 + rated / 10) * np.array([[generic_value(text, question, criterion) for text in texts]])
 
 
 def persona_noise(

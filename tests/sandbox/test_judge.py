@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from modpo_hpc.errors import InputError
 from modpo_hpc.sandbox import judge
 from modpo_hpc.sandbox.moves import BAD_MOVES, SENTENCES, THERAPEUTIC, WORTH, read_reply
 from modpo_hpc.sandbox.topics import FEELINGS, TOPICS
@@ -161,9 +160,24 @@ def test_noise_is_standard_normal_and_not_shared() -> None:
     assert other_question[0, 0, 0] != draws[0, 0, 0]
 
 
-def test_a_criterion_without_rules_is_refused() -> None:
-    with pytest.raises(InputError, match="no rule for this criterion"):
-        judge.scores(["p"], [EVERYONE], "q", CALM, ["a", "b"], ["humour"])
+def test_a_criterion_without_rules_is_judged_all_the_same_and_the_same_way() -> None:
+    """It moves with the replies, differs between criteria, weighs the persona's own rating, and has no order of work."""
+    texts = [
+        "Salt it. Then wait.",
+        "How hot is your pan? Take your time.",
+        "Boil the water first, then the eggs, you see.",
+    ]
+    people, important = ["p1", "p2"], [{"crispness": 5}, {"crispness": 1}]
+    both = judge.scores(people, important, "q", "How hot is the pan?", texts, ["crispness", "thrift"])
+    alone = judge.scores(people[1:], important[1:], "q", "How hot is the pan?", texts[::-1], ["crispness"])
+    assert np.array_equal(both[1:, :1], alone[..., ::-1])
+    noise = judge.persona_noise(people, "q", texts, ["crispness", "thrift"])
+    value = both - judge.NOISE * noise
+    assert np.ptp(value[0, 0]) > 0.1
+    assert not np.allclose(value[0, 0], value[0, 1])
+    assert np.allclose(value[0, 0] / value[1, 0], 1.0 / 0.6)
+    mixed = judge.scores(people, important, "q", "How hot is the pan?", texts, ["safety", "crispness"])
+    assert np.array_equal(mixed[:, 1], both[:, 0])
 
 
 def test_bad_moves_are_worth_nothing_good() -> None:
