@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 COMMANDS: dict[str, str] = {
+    "new": "a study of your own from your posts and criteria: writes its files, shows rows, prompts and what to type",
     "run": "run a study on this machine",
     "plan": "what a study will take: shards, calls, GPU-hours, price, time, disk",
     "submit": "hand a study to a Slurm cluster: what is missing, with its dependencies",

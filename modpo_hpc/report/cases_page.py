@@ -31,7 +31,6 @@ def cases_page(run: Run, texts: bool) -> str:
     head = {
         "study": run.study.name,
         "mark": run.sandbox_mark,
-        "run": run.root.name,
         "questions": [one.question_id for one in questions],
         "personas": [{"id": name, **(told if texts else {})} for name, told in groups.items()],
         "kinds": KINDS,

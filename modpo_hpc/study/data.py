@@ -8,6 +8,9 @@ from pydantic import Field
 
 from modpo_hpc.section import InputPath, Section
 
+INVENTED = "invented"
+"""Label of a population of people who do not exist: what is made with them carries the mark."""
+
 
 class Data(Section):
     """Seeker posts. With neither ``epitome`` nor ``file``, the sandbox invents them."""

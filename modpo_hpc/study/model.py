@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from modpo_hpc.section import NAME, Section
 from modpo_hpc.study.alignment import Alignment
-from modpo_hpc.study.data import Data, Models, Personas
+from modpo_hpc.study.data import INVENTED, Data, Models, Personas
 from modpo_hpc.study.evaluation import Resources, SimulatedPart, Statistics
 from modpo_hpc.study.generation import Generation
 from modpo_hpc.study.human import Human
@@ -59,7 +59,7 @@ class Study(Section):
             "judge": any(one.kind == "rules" for one in self.judges),
             "models": "sandbox" in (self.models.base, self.models.reward),
             "posts": self.data.epitome is None and self.data.file is None,
-            "personas": not self.personas.surveys,
+            "personas": not self.personas.surveys or INVENTED in self.personas.surveys,
         }
         return tuple(part for part, played in parts.items() if played)
 

@@ -161,7 +161,7 @@ def test_noise_is_standard_normal_and_not_shared() -> None:
 
 
 def test_a_criterion_without_rules_is_judged_all_the_same_and_the_same_way() -> None:
-    """It moves with the replies, differs between criteria, weighs the persona's own rating, and has no order of work."""
+    """It moves with the replies, differs between criteria, weighs the persona's rating, and knows no order."""
     texts = [
         "Salt it. Then wait.",
         "How hot is your pan? Take your time.",

@@ -1,0 +1,215 @@
+"""The files of a new study in any field: posts, criteria, people, and the study that names them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modpo_hpc.data.files import read_csv, read_text, write_csv
+from modpo_hpc.errors import InputError
+from modpo_hpc.personas.columns import plain
+from modpo_hpc.seeds import rng_of
+from modpo_hpc.shards import atomic_file
+from modpo_hpc.study.data import INVENTED
+
+PEOPLE = 12
+POSTS_OF_A_TRIAL = 200
+_GROUPS = {"age_group": ("age", "old"), "gender": ("gender", "sex"), "ethnicities": ("ethnicity", "background")}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a new study is made from. ``criteria`` is name -> definition; without ``survey`` the people are invented."""
+
+    name: str
+    posts: Path
+    id_column: str
+    text_column: str
+    criteria: Mapping[str, str]
+    scene: str
+    instruction: str
+    survey: Path | None = None
+    model: str = "sandbox"
+    judge: Mapping[str, Any] | None = None
+
+
+def write_draft(draft: Draft, folder: Path) -> Path:
+    """Write the study into ``folder`` and return its file.
+
+    Raises:
+        InputError: the folder holds files, or the posts, criteria or survey are wrong; nothing is written then.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError("this folder holds files already", file=folder, remedy="Give a new or empty folder.")
+    if not draft.criteria:
+        raise InputError("a study needs a criterion", field="criteria", remedy='Give one: "name: what is better".')
+    for name in draft.criteria:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise InputError(
+                "a criterion's name has small letters, digits and _ alone", field="criteria", value=name,
+                remedy="Rename it.",
+            )  # fmt: skip
+    posts = _posts(draft)
+    people = read_csv(draft.survey).header if draft.survey else _headers(draft.criteria)
+    columns = _columns(people, draft)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "posts.csv", posts, ("id", "text"))
+    survey = draft.survey.resolve() if draft.survey else folder.resolve() / "invented-people.csv"
+    if draft.survey is None:
+        _write(survey, _invented_people(draft.criteria), people)
+    criteria = {name: {"title": name.replace("_", " ").capitalize(), "definition": text, "source": "own"}
+                for name, text in draft.criteria.items()}  # fmt: skip
+    _yaml(folder / "criteria.yaml", {"criteria": criteria})
+    _yaml(folder / "columns.yaml", columns)
+    _yaml(folder / "study.yaml", _study(draft, folder.resolve(), survey, len(posts)))
+    return folder / "study.yaml"
+
+
+def _posts(draft: Draft) -> list[dict[str, str]]:
+    if draft.posts.suffix == ".jsonl":
+        rows = _json_lines(draft.posts, draft.text_column)
+    elif draft.posts.is_dir():
+        from datasets import load_dataset
+
+        found = load_dataset(str(draft.posts), split="train")
+        if draft.text_column not in found.column_names:
+            raise InputError(
+                f"this dataset has no column {draft.text_column!r}", file=draft.posts, field="text column",
+                remedy=f"Its columns are: {', '.join(found.column_names)}.",
+            )  # fmt: skip
+        rows = [dict(one) for one in found]
+    else:
+        needed = (draft.text_column, *([draft.id_column] if draft.id_column else []))
+        rows = [row for _, row in read_csv(draft.posts, needed).rows]
+    return [
+        {"id": str(row[draft.id_column]) if draft.id_column else f"post{number}", "text": str(row[draft.text_column])}
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _json_lines(path: Path, column: str) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"line {number}, column {error.colno}: this is no JSON ({error.msg})", file=path, remedy="Mend it."
+            ) from error
+        if not isinstance(row, dict) or column not in row:
+            raise InputError(f"line {number} has no {column!r}", file=path, field=column, remedy="Add it.")
+        rows.append(row)
+    return rows
+
+
+def _headers(criteria: Iterable[str]) -> list[str]:
+    return [
+        "How old are you?",
+        "What is your gender?",
+        *(f"How important: {one.replace('_', ' ')}" for one in criteria),
+    ]
+
+
+def _invented_people(criteria: Iterable[str]) -> list[dict[str, str]]:
+    names, rng = list(criteria), rng_of("invented people")
+    headers = _headers(names)
+    cells = [
+        [str(rng.integers(18, 80)), ("woman", "man")[number % 2], *(str(rng.integers(1, 6)) for _ in names)]
+        for number in range(2 * PEOPLE)
+    ]
+    return [dict(zip(headers, row, strict=True)) for row in cells]
+
+
+def _columns(headers: Sequence[str], draft: Draft) -> dict[str, Any]:
+    """A mapping of the survey: groups and ratings by the words of the headers, all else told as it was answered."""
+    fields: dict[str, Any] = {}
+    lines: dict[str, Any] = {}
+    for header in headers:
+        words = set(plain(header).split())
+        name = next((group for group, marks in _GROUPS.items() if words & set(marks) and group not in fields), None)
+        name = name or next((f"importance_{c}" for c in draft.criteria if set(c.split("_")) <= words), None)
+        kind = "one" if name in ("age_group", "gender") else "rating" if name and "_" in name[:11] else "several"
+        name = name or "told_" + re.sub(r"\W+", "_", plain(header))[:40]
+        kind = "several" if name == "ethnicities" else kind
+        fields[name] = {"kind": kind, "question": header, "phrases": [plain(header)], "optional": True}
+        lines[name] = header
+    for group in _GROUPS:
+        fields.setdefault(group, {"kind": "several" if group == "ethnicities" else "one", "question": group,
+                                  "phrases": [f"no column of {group}"], "optional": True})  # fmt: skip
+    return {
+        "fields": fields,
+        "answers": {
+            "missing": ["n/a", "no answer"],
+            "agreement": {},
+            "trust": {},
+            "rating": {1: ["not important"], 2: ["a little important"], 3: ["somewhat important"], 4: ["important"],
+                       5: ["very important"]},
+            "gender": {"Female": ["female", "woman", "girl"], "Male": ["male", "man", "boy"],
+                       "Non-binary": ["non binary"]},
+            "ethnicity": {},
+            "nothing": ["none"],
+        },
+        "persona": {
+            "opening": "You are this person. This is how you described yourself.",
+            "sections": [{"title": "What you said", "lines": lines}],
+        },
+    }  # fmt: skip
+
+
+def _study(draft: Draft, folder: Path, survey: Path, posts: int) -> dict[str, Any]:
+    criteria = list(draft.criteria)
+    policies: dict[str, Any] = {"Base": {"method": "base"}, "SFT": {"method": "sft", "criteria": {criteria[0]: 1.0}},
+                                "DPO": {"method": "dpo", "criteria": {criteria[0]: 1.0}}}  # fmt: skip
+    if len(criteria) > 1:
+        policies["MODPO"] = {"method": "modpo", "criteria": {one: round(1 / len(criteria), 4) for one in criteria}}
+    used = min(posts, POSTS_OF_A_TRIAL)
+    test = max(4, used // 4)
+    study: dict[str, Any] = {
+        "name": draft.name,
+        "data": {"file": str(folder / "posts.csv"), "id_column": "id", "text_column": "text",
+                 "test_size": max(4, posts // 4), "use_train": used - test, "use_test": test},
+        "personas": {"surveys": {"people" if draft.survey else INVENTED: str(survey)},
+                     "columns": str(folder / "columns.yaml"), "select": PEOPLE, "train": PEOPLE // 2,
+                     "test": PEOPLE // 2, "quality_floor": 0.0},
+        "models": {"base": draft.model, "reward": "sandbox" if draft.model == "sandbox" else "FacebookAI/roberta-base"},
+        "generation": {"instruction": draft.instruction},
+        "criteria": {"files": [str(folder / "criteria.yaml")], "rank": criteria},
+        "judge": {**(draft.judge or {"kind": "rules", "model": "rules"}), "scene": draft.scene},
+        "ranking": {"personas_per_question": PEOPLE // 2},
+        "alignment": {"policies": policies},
+        "judging": {"personas_per_question": PEOPLE // 2,
+                    "phases": {"main": {"policies": list(policies), "criteria": criteria}}},
+        "human": {"title": "Which answer is better?"},
+        "toxicity": {"backends": {}},
+    }  # fmt: skip
+    if draft.model == "sandbox":
+        study["models"]["teach_steps"] = 100
+        study["generation"] |= {"responses": {"max_tokens": 40, "batch_size": 64},
+                                "answers": {"max_tokens": 40, "batch_size": 64}}  # fmt: skip
+        study["rewards"] = {
+            "folds": 2,
+            "overlong": "cut",
+            "search": {"trials": 1, "learning_rate": [2.0e-3, 2.0e-3], "dropout": [0.0, 0.0], "batch_size": [16],
+                       "max_length": [96], "epochs": [2, 2]},
+        }  # fmt: skip
+        study["alignment"]["training"] = {"beta": 1.0, "learning_rate": 1.0e-3, "epochs": 2, "batch_size": 16,
+                                          "micro_batch_size": 16, "max_length": 512}  # fmt: skip
+    return study
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
+    with atomic_file(path, "w") as stream:
+        write_csv(stream, columns, rows)
+
+
+def _yaml(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic_file(path, "w") as stream:
+        yaml.safe_dump(dict(content), stream, sort_keys=False, allow_unicode=True, width=110)

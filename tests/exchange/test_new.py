@@ -1,0 +1,102 @@
+"""A study of another field from a file of posts and a sentence a criterion: what is written is a study that goes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from modpo_hpc.data.files import read_csv
+from modpo_hpc.personas import records
+from modpo_hpc.study import load_study
+
+CRITERIA = ("--criterion", "clarity=It can be followed at the stove.", "--criterion", "thrift=It wastes nothing.")
+POSTS = [(f"c{number}", f'How long, "roughly", do I cook {number + 2} eggs,\nand why?') for number in range(60)]
+
+
+@pytest.fixture
+def posts(tmp_path: Path) -> Path:
+    with open(tmp_path / "cook.csv", "w", newline="") as stream:
+        csv.writer(stream).writerows([("id", "question"), *POSTS])
+    return tmp_path / "cook.csv"
+
+
+def test_a_study_of_cooking_is_written_shown_and_planned(posts: Path, tmp_path: Path, modpo) -> None:
+    made = modpo(
+        "new", tmp_path / "cook", "--posts", posts, "--text-column", "question", "--id-column", "id", *CRITERIA
+    )
+    assert made.returncode == 0, made.stderr
+    assert "60 rows read from 120 lines (60 rows run over several lines); dropped 0; 60 posts kept" in made.stdout
+    assert made.stdout.count("It can be followed at the stove.") == made.stdout.count("--- the judge reads:") == 4
+    assert "eggs" in made.stdout
+    assert [tuple(row.values()) for _, row in read_csv(tmp_path / "cook" / "posts.csv").rows] == POSTS
+    study = load_study(tmp_path / "cook" / "study.yaml")
+    assert study.simulated == ("judge", "models", "personas")
+    people = records.build(study.personas, study.seed).personas
+    assert {row["split"] for row in people} == {"train", "test"}
+    assert all(row["importance_clarity"] in range(1, 6) for row in people)
+    planned = modpo("plan", tmp_path / "cook" / "study.yaml", "--json")
+    assert json.loads(planned.stdout)["questions"] == {"train": 45, "test": 15}, planned.stderr
+    again = modpo("new", tmp_path / "cook", "--posts", posts, "--text-column", "question", *CRITERIA)
+    assert again.returncode == 2
+    assert "holds files already" in again.stderr
+
+
+def test_posts_may_be_json_lines_or_a_dataset(tmp_path: Path, modpo) -> None:
+    lines = tmp_path / "cook.jsonl"
+    lines.write_text("".join(json.dumps({"question": text}) + "\n" for _, text in POSTS))
+    made = modpo("new", tmp_path / "one", "--posts", lines, "--text-column", "question", *CRITERIA)
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "dataset").mkdir()
+    lines.rename(tmp_path / "dataset" / "train.jsonl")
+    made = modpo("new", tmp_path / "two", "--posts", tmp_path / "dataset", "--text-column", "question", *CRITERIA)
+    assert made.returncode == 0, made.stderr
+    texts = [text for _, text in POSTS]
+    for name in ("one", "two"):
+        assert [row["text"] for _, row in read_csv(tmp_path / name / "posts.csv").rows] == texts
+
+
+def test_a_survey_of_ones_own_gives_groups_and_ratings(posts: Path, tmp_path: Path, modpo) -> None:
+    survey = tmp_path / "people.csv"
+    with open(survey, "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(
+            ("Your age", "Gender", "How important is clarity?", "How important is thrift?", "Favourite dish")
+        )
+        writer.writerows((20 + n, ("woman", "man")[n % 2], 1 + n % 5, 5 - n % 5, f"dish {n}") for n in range(14))
+    made = modpo(
+        "new", tmp_path / "own", "--posts", posts, "--text-column", "question", "--id-column", "id", "--survey", survey,
+        *CRITERIA,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    study = load_study(tmp_path / "own" / "study.yaml")
+    assert "personas" not in study.simulated
+    people = records.build(study.personas, study.seed).personas
+    for row in people:
+        assert "dish" in row["text"]
+        assert row["importance_clarity"] + row["importance_thrift"] == 6
+    assert {row["gender"] for row in people} == {"Female", "Male"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--text-column", "body", *CRITERIA), "no column 'body'"),
+        (("--text-column", "question"), "needs a criterion"),
+        (("--text-column", "question", "--criterion", "clarity"), "a name and a sentence"),
+        (("--text-column", "question", "--criterion", "Much Fun=It is fun."), "small letters"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_written(posts: Path, tmp_path: Path, modpo, words, message: str) -> None:
+    made = modpo("new", tmp_path / "cook", "--posts", posts, *words)
+    assert made.returncode == 2
+    assert message in made.stderr
+    assert not (tmp_path / "cook").exists()
+
+
+def test_what_is_not_given_is_asked_for_by_its_option(tmp_path: Path, modpo) -> None:
+    made = modpo("new", tmp_path / "cook", stdin=-3)
+    assert made.returncode == 2
+    assert "--posts" in made.stderr
