@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
-from modpo_hpc.judging.judges import ledger_folder
-from modpo_hpc.judging.ledger import Ledger
 from modpo_hpc.judging.requests import answers_of
+from modpo_hpc.llm.ledger import Ledger
+from modpo_hpc.llm.store import ledger_folder
 from modpo_hpc.pipeline import phase_pairs
 from modpo_hpc.run import Run
 

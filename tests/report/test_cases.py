@@ -17,7 +17,7 @@ import pytest
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from modpo_hpc.judging.ledger import Entry, Ledger
+from modpo_hpc.llm.ledger import Entry, Ledger
 from modpo_hpc.report import matrices, style
 from modpo_hpc.report.cases import Comparison, Vote, raw_answers, read_cases, select
 from modpo_hpc.report.results import read_results
