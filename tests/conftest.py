@@ -19,6 +19,17 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 EPITOME = REPOSITORY.parent / "shared" / "data" / "epitome" / "explorations-reddit.csv"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file stays on one worker, and so do all tests of Slurm: what they share is made once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            of_slurm = item.path.parent.name == "slurm"
+            item.add_marker(
+                pytest.mark.xdist_group("slurm" if of_slurm else f"{item.path.parent.name} {item.path.stem}")
+            )
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if missing := lacking():
         terminalreporter.section("skipped for want of a program")

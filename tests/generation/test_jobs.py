@@ -93,19 +93,17 @@ def test_a_killed_shard_gives_the_bytes_of_an_undisturbed_one(tiny_model, posts,
         generation={"responses": {"max_tokens": 60, "batch_size": 8}, "answers": {"max_tokens": 12}},
     )
 
-    def command(run: Run) -> list[str]:
-        return [sys.executable, "jobs/generate.py", str(run.root), "--shard", "0"]
-
     def killed_at(run: Run, saved: int) -> bool:
+        command = [sys.executable, "jobs/generate.py", str(run.root), "--shard", "0"]
         journal = run.folder("responses") / ".work/0/completions.jsonl"
         written = lambda: journal.exists() and journal.read_bytes().count(b"\n") >= saved  # noqa: E731
-        return killed_when(subprocess.Popen(command(run)), written)
+        return killed_when(subprocess.Popen(command), written)
 
     calm = started_run(tmp_path / "calm", study)
-    subprocess.run(command(calm), check=True)
+    run_shard(str(calm.root), "responses", "0")
     runs = (started_run(tmp_path / f"killed-{number}", study) for number in range(TRIES))
     killed = next(run for run in runs if killed_at(run, 1) and killed_at(run, 3))
-    subprocess.run(command(killed), check=True)
+    run_shard(str(killed.root), "responses", "0")
     left, right = (run.table_path("responses", "0").read_bytes() for run in (calm, killed))
     assert left == right
 
