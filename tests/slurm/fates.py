@@ -25,7 +25,7 @@ def make(run: Run, shard: Shard) -> None:
     fate, _, argument = _fate(shard).partition(" ")
     if fate == "raise":
         raise ValueError(f"shard {shard.id} met a wall at step 17 of /some/file_{shard.id}.txt")
-    if fate == "raise-on" and os.environ.get("SLURMD_NODENAME") == argument:
+    if fate in ("raise-on", "raise-twice-on") and os.environ.get("SLURMD_NODENAME") == argument:
         _fallen().joinpath(shard.id).touch()
         raise RuntimeError(f"no module for this CPU on {argument}")
     if fate == "bad-input":
@@ -37,7 +37,8 @@ def make(run: Run, shard: Shard) -> None:
         while len(hoard) < 60:
             hoard.append(b"x" * (20 << 20))
             time.sleep(0.1)
-        _sleep_for_ever()
+        if int(os.environ["SLURM_MEM_PER_NODE"]) < len(hoard) * 20:
+            _sleep_for_ever()  # until Slurm has looked
     if fate == "kill":
         with shard.file("half.txt") as stream:
             stream.write("half a word")
@@ -69,7 +70,7 @@ def write_recipes(folder: Path) -> None:
 def _is_held(shard: Shard) -> bool:
     """Whether a shard waits: until the test has mercy, or until a bad node has failed two others."""
     fate = _fate(shard)
-    return fate == "hold" or (fate.startswith("raise-on") and len(list(_fallen().iterdir())) < 2)
+    return fate == "hold" or (fate.startswith("raise-twice-on") and len(list(_fallen().iterdir())) < 2)
 
 
 def _fate(shard: Shard) -> str:

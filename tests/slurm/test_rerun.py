@@ -17,7 +17,7 @@ def job_of(cluster: Cluster, stage: str, shard: str) -> str:
 def test_a_node_that_fails_every_shard_is_named_and_kept_away_from(cluster: Cluster) -> None:
     """The node fails fast, so it draws one shard after the other while the good ones work."""
     for shard in "01234567":
-        cluster.fate("responses", shard, "raise-on n2")
+        cluster.fate("responses", shard, "raise-twice-on n2")
     cluster.profile({"partition": "cpu", "cpus": 4})
     cluster.submit("--until", "rankings")
     cluster.wait(lambda: cluster.status()["rankings"]["blocked"] == 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from modpo_hpc.launch.submissions import read_journal
 from modpo_hpc.run import Run
 from tests.conftest import REPOSITORY
 from tests.slurm.conftest import Cluster, clustered, start_bed, stop_bed
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 LIMIT = 10
@@ -25,7 +25,7 @@ LIMIT = 10
 @pytest.fixture
 def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cluster]:
     """A cluster that lets a user have ten jobs in the queue."""
-    bed = start_bed("e", enforce_accounts=True, port=31000 + os.getpid() % 400 * 20)
+    bed = start_bed("e", enforce_accounts=True)
     me = getpass.getuser()
     for words in (
         ("add", "account", "lab"),
@@ -40,7 +40,7 @@ def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 def test_out_of_memory_a_lost_node_an_outage_a_limit_and_a_preemption_end_complete(narrow: Cluster) -> None:
     bed = narrow.bed
     narrow.fate("responses", "0", "memory")
-    narrow.fate("responses", "1", "slow 15")
+    narrow.fate("responses", "1", "hold")
     for shard in "4567":
         narrow.fate("responses", shard, "raise-on n2")
     narrow.profile({"partition": "spare", "account": "lab", "cpus": 2, "limits": {"throttle": 6}})
@@ -60,9 +60,10 @@ def test_out_of_memory_a_lost_node_an_outage_a_limit_and_a_preemption_end_comple
         bed._end("slurmctld")
         narrow.wait(lambda: "Slurm is away" in (narrow.folder / "tend.out").read_text())
         bed._spawn("slurmctld", "-D", "-f", str(bed.conf))
+        (narrow.fates / "responses.1").unlink()
         narrow.wait(lambda: narrow.status()["responses"]["done"] >= 4)
         bed._end("slurmd-n3")
-        assert tend.wait(timeout=280) == 0, (narrow.folder / "tend.out").read_text()
+        assert tend.wait(PATIENCE) == 0, (narrow.folder / "tend.out").read_text()
     finally:
         tend.kill()
         log.close()
