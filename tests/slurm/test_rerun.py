@@ -21,6 +21,7 @@ def test_a_node_that_fails_every_shard_is_named_and_kept_away_from(cluster: Clus
     cluster.profile({"partition": "cpu", "cpus": 4})
     cluster.submit("--until", "rankings")
     cluster.wait(lambda: cluster.status()["rankings"]["blocked"] == 2)
+    cluster.wait_until_still()
     failed = {shard: one for shard, one in cluster.shards("responses").items() if one["state"] == "failed"}
     assert len(failed) >= 2
     assert {one["node"] for one in failed.values()} == {"n2"}
