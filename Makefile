@@ -7,13 +7,15 @@ EPITOME ?=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: demo test test-all lint clean help bench-kill bench-finding bench-coverage bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file fidelity
+.PHONY: demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file fidelity
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 demo: $(VENV)/installed  ## the whole study, small, offline; EPITOME=FILE takes the real posts
 	@$(BIN)/modpo run configs/demo.yaml --run $(RUN) $(DEMO_SET)
-	@$(BIN)/modpo results $(RUN)
+
+demo-full: $(VENV)/installed  ## the same with every criterion and policy of the paper, four times the work
+	@$(BIN)/modpo run configs/demo-full.yaml --run $(RUN)-full $(DEMO_SET)
 
 # The checks run beside the tests, whose jobs of Slurm leave a core idle now and then; what they say comes last.
 test: $(VENV)/tested  ## every check, and a test for every contract
@@ -40,7 +42,7 @@ $(VENV)/tested: $(VENV)/installed
 	@touch $@
 
 bench-finding: $(VENV)/installed  ## MODPO and its placebos in the sandbox, five seeds, each as it comes out
-	$(BIN)/python tests/bench/sandbox_finding.py --seeds 1 2 3 4 5
+	$(BIN)/python tests/bench/sandbox_finding.py --study configs/demo-full.yaml --seeds 1 2 3 4 5
 
 bench-coverage: $(VENV)/installed  ## do intervals of 95% cover 95%? A grid of designs drawn anew
 	$(BIN)/python -m tests.bench.coverage --table docs/statistics.md

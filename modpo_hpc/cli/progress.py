@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 import threading
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.5
 WIDTH_OF_BARS = 64
 """What a row takes beside its note, which would otherwise push the bar away."""
+
+
+def purpose(stage: str) -> str:
+    """What a stage does: the first line of its recipe."""
+    from modpo_hpc.pipeline import stage_named
+    from modpo_hpc.resources import resource
+
+    words = ast.get_docstring(ast.parse(resource(f"jobs/{stage_named(stage).verb}.py").read_text(encoding="utf-8")))
+    return (words or "").partition("\n")[0]
 
 
 class Follower(Protocol):
@@ -69,7 +79,9 @@ class _Lines:
                 self._before[stage] = len(self._run.done(stage))
             return
         if task.state == "running":
-            self._since.setdefault(stage, time.monotonic())
+            if stage not in self._since:
+                self._since[stage] = time.monotonic()
+                print(f"{time.strftime('%H:%M:%S')} {stage}: {purpose(stage)}", flush=True)
             return
         if task.state == "blocked":
             return
@@ -117,6 +129,7 @@ class _Bars:
         row = self._rows[task.stage]
         if task.state == "running" and task.stage not in self._since:
             self._since[task.stage] = time.monotonic()
+            self._bars.console.print(f"[bold]{task.stage}[/]: {purpose(task.stage)}", highlight=False)
             self._bars.start_task(row)
         if task.state in ("done", "taken"):
             self._bars.advance(row)

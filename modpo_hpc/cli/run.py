@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from modpo_hpc.cli.arguments import add_reuse, add_study
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         for shard in the_run.shard_ids(arguments.only):
             the_run.refuse_lacking(arguments.only, shard, inventory.made_from(arguments.only, shard))
     started = time.monotonic()
+    for line in what_is_made(the_run, stages):
+        print(line, flush=True)
     with follow(the_run, stages) as progress:
         executor = LocalExecutor(the_run, Capacity.of_this_machine(arguments.jobs), progress.changed)
         failed = executor.run(stages)
@@ -71,8 +74,10 @@ def conclude(the_run: Run, failed: list[Task], seconds: float) -> int:
     broken = [task for task in failed if task.state == "failed"]
     if not broken:
         print(f"done in {duration(seconds)}: {the_run.root}")
-        if (page := the_run.folder("report") / "report.html").exists():
-            print(f"report: {page}")
+        if (page := the_run.folder("report") / "report.html").exists() and not the_run.missing("report"):
+            for line in what_it_shows(the_run):
+                print(line)
+            print(f"report: {page}\ntables: modpo results {the_run.root}")
         return 0
     alike: dict[str, list[Task]] = {}
     for task in broken:
@@ -97,3 +102,39 @@ def conclude(the_run: Run, failed: list[Task], seconds: float) -> int:
     print(f"Again, after the cause is mended: modpo rerun {the_run.root} {broken[0].stage}", file=sys.stderr)
     codes = {task.exit_code for task in broken}
     return codes.pop() or 1 if codes in ({2}, {3}) else 1
+
+
+def what_is_made(the_run: Run, stages: Sequence[Stage]) -> list[str]:
+    """The size of the work before it starts: what there is, how much of it is done, and what it will show."""
+    from modpo_hpc.report import formats
+
+    study = the_run.study
+    total = sum(len(the_run.shard_ids(stage.name)) for stage in stages)
+    done = sum(len(the_run.done(stage.name)) for stage in stages)
+    size = f"{formats.counted(total, 'shard')} of {formats.counted(len(stages), 'stage')}"
+    lines = [
+        f"study {study.name} in {the_run.root}: {size}{f', {done:,} done' * (done > 0)}",
+        f"responses are ranked by {len(study.criteria.rank)} criteria; of the rankings come "
+        f"{len(study.alignment.policies)} policies",
+    ]
+    return lines + [
+        f"{name} will show how often each of {len(phase.policies)} policies wins by "
+        f"{' and '.join(map(formats.title, phase.criteria))}"
+        for name, phase in study.judging.phases.items()
+        if any(stage.name == "statistics" for stage in stages)
+    ]
+
+
+def what_it_shows(the_run: Run) -> list[str]:
+    """The finding of the first phase in two sentences, folded to 100 columns, with the mark of simulated results."""
+    from textwrap import wrap
+
+    from modpo_hpc.report.findings import in_two_sentences, phase_line
+    from modpo_hpc.report.results import read_results
+
+    results = read_results(the_run)
+    phase = next(iter(results.phases))
+    lines = ["", *([results.mark] if results.mark else []), f"{phase}: {phase_line(results, phase)}"]
+    for sentence in in_two_sentences(results, phase, the_run.study.alignment.policies):
+        lines += wrap(sentence, 100, initial_indent="  • ", subsequent_indent="    ", break_on_hyphens=False)
+    return [*lines, ""]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.report import formats
 from modpo_hpc.report.results import Results
+
+if TYPE_CHECKING:
+    from modpo_hpc.methods.method import Method
 
 METHOD_NAMES = {
     "chi2": "chi-squared",
@@ -40,23 +44,52 @@ def phase_findings(results: Results, phase: str) -> list[str]:
     ]
 
 
+def in_two_sentences(results: Results, phase: str, policies: Mapping[str, Method]) -> list[str]:
+    """What a phase comes to: MODPO beside DPO on the same anchor, then beside the base model and its placebos.
+
+    A phase that does not judge these together gets the first two of its findings.
+    """
+    judged = {name: policies[name] for name in results.phases[phase]["policies"]}
+    placebos: dict[str, list[str]] = results.summary.get("placebos", {})
+    for name, policy in judged.items():
+        if policy.method != "modpo" or any(name in others for others in placebos.values()):
+            continue
+        anchor = list(policy.made_of)[:1]
+        rivals = [one for one, other in judged.items() if other.method == "dpo" and list(other.made_of) == anchor]
+        bases = [one for one, other in judged.items() if other.is_baseline]
+        if rivals and bases:
+            beside = [bases[0], *(one for one in placebos.get(name, []) if one in judged)]
+            parts = [
+                f"against {'its placebo ' * (one != bases[0])}{one}: {_differences(results, phase, name, one)}"
+                for one in beside
+            ]
+            return [
+                f"{name} against {rivals[0]}, in points of questions won (95% intervals): "
+                f"{_differences(results, phase, name, rivals[0])}.",
+                f"The same {', and '.join(parts)}.",
+            ]
+    return phase_findings(results, phase)[:2]
+
+
 def placebo_findings(results: Results, phase: str) -> list[str]:
     """For each policy that is judged beside its placebo: what the margins did, which is what is left without it."""
     sentences = []
     for policy, placebos in results.summary.get("placebos", {}).items():
         for placebo in placebos:
-            parts = [
-                f"{formats.title(row['criterion'])} {formats.signed_percent(gap)} "
-                f"({formats.signed_interval(low, high)}{'' if low > 0 or high < 0 else ', not shown to differ from 0'})"
-                for row in results.rows("win_rates", phase=phase)
-                if {row["policy_a"], row["policy_b"]} == {policy, placebo}
-                for gap, low, high in [_turned(row, policy)]
-            ]
-            if parts:
-                sentences.append(
-                    f"{policy} less its placebo {placebo}, in points of questions won: {'; '.join(parts)}."
-                )
+            if parts := _differences(results, phase, policy, placebo):
+                sentences.append(f"{policy} less its placebo {placebo}, in points of questions won: {parts}.")
     return sentences
+
+
+def _differences(results: Results, phase: str, policy: str, other: str) -> str:
+    """What ``policy`` wins more than ``other`` under each criterion of a phase, with intervals; empty if not judged."""
+    return "; ".join(
+        f"{formats.title(row['criterion'])} {formats.signed_percent(gap)} "
+        f"({formats.signed_interval(low, high)}{'' if low > 0 or high < 0 else ', not shown to differ from 0'})"
+        for row in results.rows("win_rates", phase=phase)
+        if {row["policy_a"], row["policy_b"]} == {policy, other}
+        for gap, low, high in [_turned(row, policy)]
+    )
 
 
 def _turned(row: dict[str, Any], first: str) -> tuple[float, float, float]:
