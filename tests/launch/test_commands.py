@@ -28,9 +28,9 @@ def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, dict]:
 
 def test_a_plan_counts_calls_and_takes_off_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = planned(capsys)
-    assert plan["rankings"]["calls_left"] == 800 * 50
-    assert plan["verdicts"]["calls_left"] == (21 + 6) * 200 * 50
-    assert plan["verdicts"]["workload"]["items"] == 2 * 27 * 200 * 50
+    assert plan["rankings"]["calls_left"] == 600 * 50
+    assert plan["verdicts"]["calls_left"] == (28 + 3) * 200 * 50
+    assert plan["verdicts"]["workload"]["items"] == 2 * 31 * 200 * 50
     run = Run.create(tmp_path / "run", load_study(DEMO))
     marker = shards.Marker("personas", "all", run.inputs("personas", "all"), {}, 0.0, 7.0, "h", None, 1)
     shards.write_marker(run.folder("personas"), marker)
