@@ -15,10 +15,11 @@ NATURAL_WIDTH = 150
 
 if TYPE_CHECKING:
     from modpo_hpc.core.changes import Change
-    from modpo_hpc.launch.estimate import Counts, StagePlan
+    from modpo_hpc.launch.estimate import StagePlan
     from modpo_hpc.launch.profile import Profile
     from modpo_hpc.launch.state import Snapshot
     from modpo_hpc.run import Run
+    from modpo_hpc.stages.workload import Counts
     from modpo_hpc.study import Study
 
 
@@ -89,7 +90,7 @@ def query(
 def count_questions(study: Study, snapshot: Snapshot | None) -> Counts:
     """Training and test questions: from the run if they are prepared, else as the study will cut them."""
     from modpo_hpc.data.questions import usable_posts
-    from modpo_hpc.launch.estimate import Counts
+    from modpo_hpc.stages.workload import Counts
 
     data = study.data
     source = data.epitome or data.file

@@ -11,38 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modpo_hpc.launch.profile import Allocation, Profile, allocate
-from modpo_hpc.pipeline import STAGES, phase_pairs, reward_parts
+from modpo_hpc.pipeline import STAGES
+from modpo_hpc.stages.workload import (
+    CRITERION_TOKENS,
+    INSTRUCTION_TOKENS,
+    PERSONA_TOKENS,
+    QUESTION_TOKENS,
+    USED_SHARE_OF_MAX_TOKENS,
+    VERDICT_TOKENS,
+    Counts,
+    Workload,
+    written_by,
+)
 from modpo_hpc.study import Study
 from modpo_hpc.study.judging import Judge
-
-QUESTION_TOKENS, PERSONA_TOKENS, INSTRUCTION_TOKENS = 120, 300, 200
-CRITERION_TOKENS, VERDICT_TOKENS = 60, 25
-USED_SHARE_OF_MAX_TOKENS = 0.6
-BYTES_PER_TOKEN = 4.5
-ADAPTER_BYTES, REWARD_MODEL_BYTES, SANDBOX_SHARE = 90e6, 560e6, 0.01
-ROW_BYTES = 60
-BACKWARD_COST = 3.0
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Questions of the study."""
-
-    train: int
-    test: int
-
-
-@dataclass(frozen=True)
-class Workload:
-    """All the work of one stage. ``seconds`` is what one worker would take for it, without start-up."""
-
-    items: int = 0
-    unit: str = ""
-    tokens_read: float = 0.0
-    tokens_written: float = 0.0
-    calls: int = 0
-    seconds: float = 0.0
-    bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +67,7 @@ def plan_stages(
         ends[stage.name] = begins
         if not shards:
             continue
-        allocation, work = allocate(profile, study, stage), workload(study, profile, counts, stage.name)
+        allocation, work = allocate(profile, study, stage), stage.workload(study, counts, profile.speeds)
         measured = finished_seconds.get(stage.name, [])
         estimate = profile.speeds.startup_seconds + work.seconds / shards
         each = statistics.median(measured) if measured else estimate
@@ -120,80 +102,6 @@ def plan_stages(
     return rows
 
 
-def workload(study: Study, profile: Profile, counts: Counts, stage: str) -> Workload:
-    """The work of all shards of ``stage``."""
-    speeds, generation = profile.speeds, study.generation
-    response = USED_SHARE_OF_MAX_TOKENS * generation.responses.max_tokens
-    answer = USED_SHARE_OF_MAX_TOKENS * generation.answers.max_tokens
-    responses = counts.train * generation.responses_per_question
-    ranked, policies = len(study.criteria.rank), study.alignment.policies
-    weights = SANDBOX_SHARE if "models" in study.simulated else 1.0
-    if stage in ("responses", "answers"):
-        here = [one for one in policies.values() if not one.is_remote]
-        texts = responses if stage == "responses" else counts.test * len(here)
-        written = texts * (response if stage == "responses" else answer)
-        return Workload(
-            texts,
-            "texts",
-            texts * QUESTION_TOKENS,
-            written,
-            0,
-            written / speeds.tokens_per_second,
-            written * BYTES_PER_TOKEN,
-        )
-    if stage == "rankings":
-        calls = counts.train * study.ranking.personas_per_question
-        return _judging(study, profile, calls, ranked, generation.responses_per_question * response)
-    if stage == "verdicts":
-        per_pair = counts.test * study.judging.personas_per_question
-        parts = [
-            _judging(study, profile, len(phase_pairs(study, name)) * per_pair, len(criteria), 2 * answer)
-            for name, phase in study.judging.phases.items()
-            for criteria in phase.criteria_of_calls
-        ]
-        return Workload(
-            sum(one.items for one in parts),
-            parts[0].unit,
-            sum(one.tokens_read for one in parts),
-            sum(one.tokens_written for one in parts),
-            sum(one.calls for one in parts),
-            sum(one.seconds for one in parts),
-            sum(one.bytes for one in parts),
-        )
-    if stage in ("reward_trials", "rewards"):
-        search = study.rewards.search
-        epochs = statistics.mean(search.epochs)
-        models = ranked * (search.trials if stage == "reward_trials" else len(reward_parts(study)))
-        tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response)
-        kept = 0.0 if stage == "reward_trials" else ranked * (study.rewards.folds + 1) * REWARD_MODEL_BYTES * weights
-        return Workload(models, "models", tokens, 0, 0, BACKWARD_COST * tokens / speeds.encoder_tokens_per_second, kept)
-    if stage in ("scores", "answer_scores"):
-        texts, length = (responses, response) if stage == "scores" else (counts.test * len(policies), answer)
-        tokens = texts * ranked * (QUESTION_TOKENS + length)
-        return Workload(
-            texts * ranked,
-            "scores",
-            tokens,
-            0,
-            0,
-            tokens / speeds.encoder_tokens_per_second,
-            texts * ranked * ROW_BYTES,
-        )
-    if stage in ("policies", "policy_trials"):
-        trials = study.alignment.search
-        models = len(study.alignment.trained) * (trials.trials if stage == "policy_trials" else 1)
-        epochs = statistics.mean(trials.epochs) if stage == "policy_trials" else study.alignment.training.epochs
-        tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response)
-        kept = 0.0 if stage == "policy_trials" else models * ADAPTER_BYTES * weights
-        return Workload(models, "policies", tokens, 0, 0, tokens / speeds.training_tokens_per_second, kept)
-    if stage == "toxicity":
-        readers = sum(one.kind == "citizen" for one in study.toxicity.backends.values())
-        texts = readers * counts.test * len(policies)
-        tokens = texts * (QUESTION_TOKENS + answer)
-        return Workload(texts, "texts", tokens, 0, 0, tokens / (BACKWARD_COST * speeds.training_tokens_per_second))
-    return Workload()
-
-
 def assumptions(study: Study, profile: Profile) -> list[str]:
     """What tokens, hours and price rest on, besides the counts; a sentence each."""
     generation, speeds = study.generation, profile.speeds
@@ -223,24 +131,6 @@ def assumptions(study: Study, profile: Profile) -> list[str]:
     return said
 
 
-def _judging(study: Study, profile: Profile, calls: int, criteria: int, shown_tokens: float) -> Workload:
-    read = INSTRUCTION_TOKENS + PERSONA_TOKENS + criteria * CRITERION_TOKENS + QUESTION_TOKENS + shown_tokens
-    judges = study.judges
-    return Workload(
-        items=len(judges) * calls * criteria,
-        unit="judgments",
-        tokens_read=len(judges) * calls * read,
-        tokens_written=sum(_written(judge, calls, criteria) for judge in judges),
-        calls=len(judges) * calls,
-        seconds=len(judges) * calls / profile.speeds.calls_per_second,
-        bytes=len(judges) * calls * criteria * (ROW_BYTES + VERDICT_TOKENS * BYTES_PER_TOKEN),
-    )
-
-
-def _written(judge: Judge, calls: float, criteria: float) -> float:
-    return calls * (criteria * VERDICT_TOKENS + judge.price.thinking)
-
-
 def _paid(study: Study) -> list[Judge]:
     from modpo_hpc.judging.kinds import judge_kind
 
@@ -256,7 +146,7 @@ def _price(study: Study, profile: Profile, work: Workload) -> float:
     price = 0.0
     for judge in _paid(study):
         read, written = _price_of_tokens(judge, profile)
-        tokens = work.tokens_read / judges * read + _written(judge, calls, criteria) * written
+        tokens = work.tokens_read / judges * read + written_by(judge, calls, criteria) * written
         price += _batch_share(judge, profile) * tokens / 1e6
     return price
 

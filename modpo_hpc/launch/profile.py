@@ -175,7 +175,7 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
     Raises:
         InputError: the time limit leaves no room for the signal before its end, or nothing would use all the nodes.
     """
-    base, mine = stage.resources(study), profile.stages.get(stage.name, Placement())
+    base, mine = stage.resources(study), placement_of(profile, stage)
 
     def pick(field: str, default: object = None) -> object:
         for layer in (mine, profile):
@@ -218,15 +218,19 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
     )
 
 
+def placement_of(profile: Profile, stage: Stage) -> Placement:
+    """What ``profile`` says of ``stage``, or of the stage whose place it takes."""
+    named = profile.stages.get(stage.name) or profile.stages.get(stage.placed_like or "")
+    return named or Placement()
+
+
 def _launcher(profile: Profile, nodes: int, study: Study, stage: Stage) -> Launcher:
     """What starts the processes of a shard: what the profile says of the stage, else what fits it on that many nodes.
 
     What the profile says of all stages counts for those that can use it.
     """
     able: Launcher | None = "srun" if stage.in_ranks else "ray" if stage.on_ray else None
-    wish = profile.stages.get(stage.name, Placement()).launcher or (
-        profile.launcher if profile.launcher == able else None
-    )
+    wish = placement_of(profile, stage).launcher or (profile.launcher if profile.launcher == able else None)
     launcher = wish or (able if able and nodes > 1 else "python")
 
     def refuse(problem: str, field: str, value: object, remedy: str) -> InputError:

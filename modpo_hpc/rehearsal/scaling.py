@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from modpo_hpc.pipeline import stage_named
 from modpo_hpc.rehearsal.measure import StageCost
 
 DIMENSIONS = ("questions", "personas", "policies")
-# power of each dimension by which the work of a stage grows; every pair of policies is judged, hence 2
-GROWTH: Mapping[str, tuple[int, int, int]] = {
-    "questions": (1, 0, 0),
-    "personas": (0, 1, 0),
-    "responses": (1, 0, 0),
-    "rankings": (1, 1, 0),
-    "pairs": (1, 1, 0),
-    "scores": (1, 0, 0),
-    "policies": (0, 0, 1),
-    "soups": (0, 0, 1),
-    "answers": (1, 0, 1),
-    "answer_scores": (1, 0, 1),
-    "verdicts": (1, 1, 2),
-    "toxicity": (1, 0, 1),
-    "statistics": (1, 1, 2),
-    "report": (0, 0, 2),
-}
-# power by which the number of shards grows by itself: a policy more is a shard more, a question more is not
-SHARD_GROWTH: Mapping[str, int] = {"policies": 1, "soups": 1, "answers": 1, "toxicity": 1, "verdicts": 2}
 BASE_MEMORY_GB = 0.25
 MEMORY_LIMIT_GB, SECONDS_LIMIT, SHARDS_LIMIT, BYTES_LIMIT = 16.0, 6 * 3600.0, 10_000, 2e11
 
@@ -47,9 +29,10 @@ class Prediction:
 
 def predict(cost: StageCost, dimension: str, factor: int) -> Prediction:
     """Work, memory above an empty process, and bytes grow together; shards grow where the study makes more of them."""
-    power = GROWTH.get(cost.stage, (0, 0, 0))[DIMENSIONS.index(dimension)]
+    growth = stage_named(cost.stage).growth
+    power: int = getattr(growth, dimension)
     more_work = factor**power
-    more_shards = factor ** SHARD_GROWTH.get(cost.stage, 0) if dimension == "policies" else 1
+    more_shards = factor**growth.shards if dimension == "policies" else 1
     each = more_work / more_shards
     memory = BASE_MEMORY_GB + max(0.0, cost.peak_memory_gb - BASE_MEMORY_GB) * each
     own_longest = cost.longest_seconds * (cost.own_seconds / cost.seconds if cost.seconds else 0.0)

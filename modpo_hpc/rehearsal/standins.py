@@ -17,6 +17,7 @@ from modpo_hpc.generation.records import Completion, Request
 from modpo_hpc.resources import shipped
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.sandbox.compose import compose_reply
+from modpo_hpc.search import Trial
 from modpo_hpc.seeds import rng_of
 
 STAND_IN_SECONDS = "stand_in_seconds"
@@ -119,6 +120,25 @@ def drawn_trial(run: Run, criterion: str, number: int) -> dict[str, Any]:
         "losses": losses,
         "training_losses": losses,
     }
+
+
+def drawn_policy_trial(run: Run, policy: str, number: int) -> Trial:
+    """A trial of the search of a policy's settings that was never trained."""
+    search = run.study.alignment.search
+    rng = rng_of("stand-in policy trial", run.study.seed, policy, number)
+    params = {
+        "learning_rate": float(np.exp(rng.uniform(*np.log(search.learning_rate)))),
+        "beta": float(np.exp(rng.uniform(*np.log(search.beta)))),
+        "lora_rank": int(rng.choice(search.lora_rank)),
+        "lora_alpha": int(rng.choice(search.lora_alpha)),
+        "lora_dropout": float(rng.uniform(*search.lora_dropout)),
+        "micro_batch_size": int(rng.choice(search.micro_batch_size)),
+        "gradient_accumulation": int(rng.choice(search.gradient_accumulation)),
+        "epochs": int(rng.integers(search.epochs[0], search.epochs[1] + 1)),
+    }
+    accuracy = float(rng.uniform(0.55, 0.9))
+    facts = {"accuracy": accuracy, "loss": 1 - accuracy, "steps": 100}
+    return Trial(number, params, accuracy, False, {0: accuracy}, facts)
 
 
 def drawn_predictions(run: Run, criterion: str, part: str) -> list[dict[str, Any]]:

@@ -6,8 +6,6 @@ from modpo_hpc.data.questions import EPITOME_POSTS
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.study import Study, parse_study
 
-MEMORY_GB = {"rankings": 2.0, "pairs": 2.0, "verdicts": 2.0, "statistics": 4.0, "report": 2.0}
-
 
 def rehearsed(study: Study, source: str) -> Study:
     """``study`` with stand-ins: the rule judge (for each of a panel), no weights, one CPU a shard.
@@ -31,7 +29,5 @@ def rehearsed(study: Study, source: str) -> Study:
     raw["rewards"]["overlong"] = "cut"
     raw["toxicity"]["backends"] = {name: {"kind": "words"} for name in study.toxicity.backends}
     raw["alignment"]["training"] |= {"deepspeed": None, "processes": None}
-    raw["resources"] = {
-        stage.name: {"cpus": 1, "memory_gb": MEMORY_GB.get(stage.name, 1.0), "minutes": 240} for stage in STAGES
-    }
+    raw["resources"] = {stage.name: {"cpus": 1, "memory_gb": stage.rehearsal_gb, "minutes": 240} for stage in STAGES}
     return parse_study(raw, source)

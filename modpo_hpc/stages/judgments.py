@@ -8,7 +8,8 @@ from itertools import combinations
 from typing import Any
 
 from modpo_hpc.core.contents import hash_of
-from modpo_hpc.stages.stage import Needs, Stage, before_dot, blocks_of, fields, whole
+from modpo_hpc.stages import workload
+from modpo_hpc.stages.stage import Growth, Needs, Stage, before_dot, blocks_of, fields, whole
 from modpo_hpc.stages.texts import REWARD, TOXICITY_MODEL, answers_of_policy
 from modpo_hpc.study import Study
 
@@ -39,6 +40,9 @@ RANKINGS = Stage(
     asks_judges=True,
     in_blocks=True,
     on_ray=True,
+    workload=workload.rankings,
+    growth=Growth(questions=1, personas=1),
+    rehearsal_gb=2.0,
 )
 
 PAIRS = Stage(
@@ -61,6 +65,8 @@ PAIRS = Stage(
     ),
     needs_of=lambda study, _: {"questions": None, "models": (REWARD,), "responses": None, "rankings": None},
     uses_models=True,
+    growth=Growth(questions=1, personas=1),
+    rehearsal_gb=2.0,
 )
 
 
@@ -121,6 +127,9 @@ VERDICTS = Stage(
     in_blocks=True,
     default_blocks=1,
     on_ray=True,
+    workload=workload.verdicts,
+    growth=Growth(questions=1, personas=1, policies=2, shards=2),
+    rehearsal_gb=2.0,
 )
 
 
@@ -148,6 +157,8 @@ TOXICITY = Stage(
         "seed",
     ),
     needs_of=_needs_of_toxicity,
+    workload=workload.toxicity,
+    growth=Growth(questions=1, policies=1, shards=1),
 )
 
 STATISTICS = Stage(
@@ -160,6 +171,8 @@ STATISTICS = Stage(
         "alignment.policies", "generation", "models.base", "models.reward", "-judge", "-alignment",
     ),
     asks_judges=True,
+    growth=Growth(questions=1, personas=1, policies=2),
+    rehearsal_gb=4.0,
 )  # fmt: skip
 
 REPORT = Stage(
@@ -176,4 +189,6 @@ REPORT = Stage(
         "policy_trials", "policies", "soups", "answers", "verdicts",
     ),
     asks_judges=True,
+    growth=Growth(policies=2),
+    rehearsal_gb=2.0,
 )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modpo_hpc.stages.workload import Counts, Speeds, Workload, no_work
 from modpo_hpc.study import Study
 from modpo_hpc.study.evaluation import Resources
 
@@ -30,6 +31,19 @@ def before_dot(shard: str) -> str:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """By which power the work of a stage grows with the questions, the personas and the policies of a study.
+
+    ``shards`` is the power by which the number of its shards grows with the policies; all else makes shards longer.
+    """
+
+    questions: int = 0
+    personas: int = 0
+    policies: int = 0
+    shards: int = 0
+
+
+@dataclass(frozen=True)
 class Stage:
     """A stage makes one kind of record. ``name`` is the noun and the folder, ``verb`` the script in ``jobs/``.
 
@@ -49,6 +63,10 @@ class Stage:
         asks_judges: the judges that are really asked are part of the identity.
         in_blocks: the id of a shard ends in the number of its block of questions.
         default: what a shard takes where the study does not say.
+        placed_like: the stage whose resources and place in a cluster's profile it takes where none are named for it.
+        workload: how much work all its shards are.
+        growth: how that grows with the study.
+        rehearsal_gb: memory of a shard in a rehearsal.
         in_ranks: the recipe may run in several processes at once that make one shard together.
         on_ray: its judges can be asked from all nodes of a Ray cluster.
         uses_models: its processes load torch.
@@ -71,11 +89,15 @@ class Stage:
     in_ranks: bool = False
     on_ray: bool = False
     uses_models: bool = False
+    placed_like: str | None = None
+    workload: Callable[[Study, Counts, Speeds], Workload] = no_work
+    growth: Growth = Growth()
+    rehearsal_gb: float = 1.0
     version: int = 1
 
     def resources(self, study: Study) -> Resources:
         """What one shard takes: the study's word, or the default."""
-        return study.resources.get(self.name, self.default)
+        return study.resources.get(self.name) or study.resources.get(self.placed_like or "") or self.default
 
     def blocks(self, study: Study) -> int:
         """Number of blocks that the questions are cut into."""

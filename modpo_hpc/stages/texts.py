@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from modpo_hpc.core.contents import file_hash, folder_hash
-from modpo_hpc.stages.stage import Needs, Stage, before_dot, blocks_of, fields, whole
+from modpo_hpc.stages import workload
+from modpo_hpc.stages.stage import Growth, Needs, Stage, before_dot, blocks_of, fields, whole
 from modpo_hpc.study import Study
 
 BASE, REWARD, TOXICITY_MODEL = "base", "reward", "toxicity"
@@ -47,6 +48,7 @@ QUESTIONS = Stage(
         "-data",
     ),
     contents=_posts,
+    growth=Growth(questions=1),
 )
 
 
@@ -72,6 +74,7 @@ PERSONAS = Stage(
         "-personas",
     ),
     contents=_surveys,
+    growth=Growth(personas=1),
 )
 
 
@@ -126,6 +129,8 @@ RESPONSES = Stage(
     needs_of=lambda study, _: {"questions": None, "models": (BASE,)},
     in_blocks=True,
     uses_models=True,
+    workload=workload.responses,
+    growth=Growth(questions=1),
 )
 
 
@@ -166,4 +171,6 @@ ANSWERS = Stage(
     in_blocks=True,
     default_blocks=1,
     uses_models=True,
+    workload=workload.answers,
+    growth=Growth(questions=1, policies=1, shards=1),
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from modpo_hpc.core.contents import configuration_hash
-from modpo_hpc.stages.stage import Needs, Shards, Stage, before_dot, fields
+from modpo_hpc.stages import workload
+from modpo_hpc.stages.stage import Growth, Needs, Shards, Stage, before_dot, fields
 from modpo_hpc.stages.texts import BASE, REWARD, answers_of_policy
+from modpo_hpc.stages.workload import Counts, Speeds, Workload
 from modpo_hpc.study import Study
 from modpo_hpc.study.rewards import LOSSES
 
@@ -22,6 +25,10 @@ def _reward_trials(study: Study) -> tuple[str, ...]:
 def trials_of(stage: Stage, study: Study, item: str) -> tuple[str, ...]:
     """The shards of a stage of trials that search for ``item``."""
     return tuple(shard for shard in stage.shards(study) if before_dot(shard) == item)
+
+
+def _work_of_reward_trials(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    return workload.reward_models(study, counts, speeds, len(_reward_trials(study)), 0)
 
 
 REWARD_TRIALS = Stage(
@@ -42,6 +49,9 @@ REWARD_TRIALS = Stage(
         "questions": None, "models": (REWARD,), "responses": None, "pairs": (criterion,)
     },
     uses_models=True,
+    placed_like="rewards",
+    workload=_work_of_reward_trials,
+    growth=Growth(questions=1),
 )  # fmt: skip
 
 
@@ -64,6 +74,12 @@ def scoring_models(study: Study, criterion: str) -> tuple[str, ...]:
     return folds if study.rewards.score_with == "folds" else (*folds, f"{criterion}.final")
 
 
+def _work_of_rewards(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    ranked = len(study.criteria.rank)
+    models = ranked * len(reward_parts(study))
+    return workload.reward_models(study, counts, speeds, models, ranked * (study.rewards.folds + 1))
+
+
 REWARDS = Stage(
     "rewards",
     "train_reward",
@@ -80,6 +96,8 @@ REWARDS = Stage(
         "reward_trials": trials_of(REWARD_TRIALS, study, criterion),
     },
     uses_models=True,
+    workload=_work_of_rewards,
+    growth=Growth(questions=1),
 )  # fmt: skip
 
 
@@ -109,6 +127,10 @@ SCORES = Stage(
     in_blocks=True,
     default_blocks=1,
     uses_models=True,
+    workload=lambda study, counts, speeds: workload.scored(
+        study, counts.train * study.generation.responses_per_question, workload.response_tokens(study), speeds
+    ),
+    growth=Growth(questions=1),
 )  # fmt: skip
 
 
@@ -158,6 +180,11 @@ def _reads_of_policy(policy: str) -> tuple[str, ...]:
     )
 
 
+def _work_of_policy_trials(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    epochs = statistics.mean(study.alignment.search.epochs)
+    return workload.policies(study, counts, speeds, len(_policy_trials(study)), epochs, kept=False)
+
+
 POLICY_TRIALS = Stage(
     "policy_trials",
     "tune_policy",
@@ -170,13 +197,16 @@ POLICY_TRIALS = Stage(
             f"alignment.search.{name}"
             for name in (
                 "startup", "wave", "prune_after", "learning_rate", "beta", "lora_rank", "lora_alpha", "lora_dropout",
-                "micro_batch_size", "accumulation", "epochs",
+                "micro_batch_size", "gradient_accumulation", "epochs",
             )
         ),
     ),
     needs_of=_material_of,
     contents=_settings_of,
     uses_models=True,
+    placed_like="policies",
+    workload=_work_of_policy_trials,
+    growth=Growth(questions=1, policies=1, shards=1),
 )  # fmt: skip
 
 
@@ -195,6 +225,10 @@ POLICIES = Stage(
     contents=_settings_of,
     uses_models=True,
     in_ranks=True,
+    workload=lambda study, counts, speeds: workload.policies(
+        study, counts, speeds, len(study.alignment.trained), study.alignment.training.epochs
+    ),
+    growth=Growth(questions=1, policies=1, shards=1),
 )
 
 SOUPS = Stage(
@@ -207,6 +241,7 @@ SOUPS = Stage(
     needs_of=lambda study, soup: {"policies": tuple(study.alignment.policies[soup].made_of)},
     contents=_method_from_outside,
     uses_models=True,
+    growth=Growth(policies=1, shards=1),
 )
 
 
@@ -238,4 +273,9 @@ ANSWER_SCORES = Stage(
     in_blocks=True,
     default_blocks=1,
     uses_models=True,
+    placed_like="scores",
+    workload=lambda study, counts, speeds: workload.scored(
+        study, counts.test * len(study.alignment.policies), workload.answer_tokens(study), speeds
+    ),
+    growth=Growth(questions=1, policies=1, shards=1),
 )  # fmt: skip

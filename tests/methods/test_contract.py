@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.launch.estimate import Counts, plan_stages
+from modpo_hpc.launch.estimate import plan_stages
 from modpo_hpc.launch.profile import Profile
 from modpo_hpc.methods import METHODS, Trained, known_methods
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.rehearsal.study import rehearsed
 from modpo_hpc.run import Run
+from modpo_hpc.stages.workload import Counts
 from modpo_hpc.study import Study, load_study
 from tests.conftest import REPOSITORY
 from tests.judging.servers import counting_server

@@ -1,0 +1,160 @@
+"""How much work a stage is: counts from the study, tokens by rule of thumb, seconds by the speeds of a cluster."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Protocol
+
+from modpo_hpc.study import Study
+from modpo_hpc.study.judging import Judge
+
+QUESTION_TOKENS, PERSONA_TOKENS, INSTRUCTION_TOKENS = 120, 300, 200
+CRITERION_TOKENS, VERDICT_TOKENS = 60, 25
+USED_SHARE_OF_MAX_TOKENS = 0.6
+BYTES_PER_TOKEN = 4.5
+ADAPTER_BYTES, REWARD_MODEL_BYTES, SANDBOX_SHARE = 90e6, 560e6, 0.01
+ROW_BYTES = 60
+BACKWARD_COST = 3.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Questions of the study."""
+
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """All the work of one stage. ``seconds`` is what one worker would take for it, without start-up."""
+
+    items: int = 0
+    unit: str = ""
+    tokens_read: float = 0.0
+    tokens_written: float = 0.0
+    calls: int = 0
+    seconds: float = 0.0
+    bytes: float = 0.0
+
+
+class Speeds(Protocol):
+    """What one worker does in a second; a profile says it."""
+
+    @property
+    def tokens_per_second(self) -> float: ...
+    @property
+    def training_tokens_per_second(self) -> float: ...
+    @property
+    def encoder_tokens_per_second(self) -> float: ...
+    @property
+    def calls_per_second(self) -> float: ...
+
+
+def no_work(_: Study, __: Counts, ___: Speeds) -> Workload:
+    """Of a stage that takes seconds whatever the study."""
+    return Workload()
+
+
+def response_tokens(study: Study) -> float:
+    """Tokens of a response of the base model."""
+    return USED_SHARE_OF_MAX_TOKENS * study.generation.responses.max_tokens
+
+
+def answer_tokens(study: Study) -> float:
+    """Tokens of an answer of a policy."""
+    return USED_SHARE_OF_MAX_TOKENS * study.generation.answers.max_tokens
+
+
+def responses(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    return _written(counts.train * study.generation.responses_per_question, response_tokens(study), speeds)
+
+
+def answers(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    here = sum(not policy.is_remote for policy in study.alignment.policies.values())
+    return _written(counts.test * here, answer_tokens(study), speeds)
+
+
+def rankings(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    calls = counts.train * study.ranking.personas_per_question
+    shown = study.generation.responses_per_question * response_tokens(study)
+    return _judging(study, speeds, calls, len(study.criteria.rank), shown)
+
+
+def verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    per_pair = counts.test * study.judging.personas_per_question
+    parts = [
+        _judging(study, speeds, pairs * per_pair, len(criteria), 2 * answer_tokens(study))
+        for phase in study.judging.phases.values()
+        for pairs in [len(phase.policies) * (len(phase.policies) - 1) // 2]
+        for criteria in phase.criteria_of_calls
+    ]
+    return Workload(
+        sum(one.items for one in parts),
+        parts[0].unit,
+        sum(one.tokens_read for one in parts),
+        sum(one.tokens_written for one in parts),
+        sum(one.calls for one in parts),
+        sum(one.seconds for one in parts),
+        sum(one.bytes for one in parts),
+    )
+
+
+def reward_models(study: Study, counts: Counts, speeds: Speeds, models: int, kept: int) -> Workload:
+    """``models`` trainings of the encoder, of which ``kept`` are written down."""
+    epochs = statistics.mean(study.rewards.search.epochs)
+    tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response_tokens(study))
+    seconds = BACKWARD_COST * tokens / speeds.encoder_tokens_per_second
+    return Workload(models, "models", tokens, 0, 0, seconds, kept * REWARD_MODEL_BYTES * _size_of_weights(study))
+
+
+def scored(study: Study, texts: int, tokens_of_text: float, speeds: Speeds) -> Workload:
+    """Every criterion's reward of each of ``texts``."""
+    ranked = len(study.criteria.rank)
+    tokens = texts * ranked * (QUESTION_TOKENS + tokens_of_text)
+    seconds = tokens / speeds.encoder_tokens_per_second
+    return Workload(texts * ranked, "scores", tokens, 0, 0, seconds, texts * ranked * ROW_BYTES)
+
+
+def policies(study: Study, counts: Counts, speeds: Speeds, models: int, epochs: float, kept: bool = True) -> Workload:
+    """``models`` trainings of an adapter."""
+    tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response_tokens(study))
+    disk = models * ADAPTER_BYTES * _size_of_weights(study) if kept else 0.0
+    return Workload(models, "policies", tokens, 0, 0, tokens / speeds.training_tokens_per_second, disk)
+
+
+def toxicity(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    readers = sum(one.kind == "citizen" for one in study.toxicity.backends.values())
+    texts = readers * counts.test * len(study.alignment.policies)
+    tokens = texts * (QUESTION_TOKENS + answer_tokens(study))
+    return Workload(texts, "texts", tokens, 0, 0, tokens / (BACKWARD_COST * speeds.training_tokens_per_second))
+
+
+def written_by(judge: Judge, calls: float, criteria: float) -> float:
+    """Tokens that ``judge`` writes in ``calls``, thoughts included."""
+    return calls * (criteria * VERDICT_TOKENS + judge.price.thinking)
+
+
+def _written(texts: int, tokens_of_text: float, speeds: Speeds) -> Workload:
+    written = texts * tokens_of_text
+    seconds = written / speeds.tokens_per_second
+    return Workload(texts, "texts", texts * QUESTION_TOKENS, written, 0, seconds, written * BYTES_PER_TOKEN)
+
+
+def _judging(study: Study, speeds: Speeds, calls: int, criteria: int, shown_tokens: float) -> Workload:
+    read = INSTRUCTION_TOKENS + PERSONA_TOKENS + criteria * CRITERION_TOKENS + QUESTION_TOKENS + shown_tokens
+    judges = study.judges
+    return Workload(
+        items=len(judges) * calls * criteria,
+        unit="judgments",
+        tokens_read=len(judges) * calls * read,
+        tokens_written=sum(written_by(judge, calls, criteria) for judge in judges),
+        calls=len(judges) * calls,
+        seconds=len(judges) * calls / speeds.calls_per_second,
+        bytes=len(judges) * calls * criteria * (ROW_BYTES + VERDICT_TOKENS * BYTES_PER_TOKEN),
+    )
+
+
+def _size_of_weights(study: Study) -> float:
+    return SANDBOX_SHARE if "models" in study.simulated else 1.0
