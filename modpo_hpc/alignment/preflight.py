@@ -57,7 +57,7 @@ def examine_gpu(study: Study, device: torch.device | None = None) -> Iterator[Fi
         yield {
             "name": "base model",
             "verdict": "bad",
-            "words": f"{name} is not here yet; fetch it with: modpo prefetch",
+            "words": f"{name} is not here yet; fetch it with: modpo doctor --fetch",
         }
         return
     settings = study.alignment.training

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modpo_hpc.cli.arguments import add_overrides
+
 if TYPE_CHECKING:
     from modpo_hpc.launch.doctor import Finding
 
@@ -23,10 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STUDY",
         help="train a few steps of the longest pass of STUDY's own model on this machine's GPU",
     )
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument(
+        "--fetch", metavar="STUDY", help="get this study's models into the cache, for nodes without internet; no more"
+    )
+    models.add_argument("--cached", metavar="STUDY", help="say which models of this study are in the cache; no more")
+    add_overrides(parser)
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if study := arguments.fetch or arguments.cached:
+        return look_for_models(study, arguments.overrides, fetch=bool(arguments.fetch))
     from modpo_hpc.launch.commands import SlurmError
     from modpo_hpc.launch.doctor import Finding, examine_cluster, examine_from_a_job, examine_machine, examine_training
     from modpo_hpc.launch.profile import load_profile
@@ -57,3 +67,20 @@ def render(findings: list[Finding]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for one in findings:
         console.print(f"{signs[one.verdict]}  {one.name:<26} {escape(one.words)}")
+
+
+def look_for_models(name: str, overrides: list[str], fetch: bool) -> int:
+    """Models and tokenizers of the study ``name``: into the cache, or only whether they are there."""
+    from modpo_hpc.models import cached_model, fetch_model, hub_models
+    from modpo_hpc.study import load_study
+
+    needed = hub_models(load_study(name, overrides))
+    if not needed:
+        print("nothing to fetch: the models of this study are of the sandbox, in folders, or behind an API")
+        return 0
+    missing = 0
+    for model, revision in needed:
+        where = (fetch_model if fetch else cached_model)(model, revision)
+        missing += where is None
+        print(f"{model}{f' at {revision}' if revision else ''}: {where or 'not in the cache'}")
+    return 3 if missing else 0

@@ -1,17 +1,38 @@
-"""``modpo pack``: a finished run as one file, and the check of such a file anywhere."""
+"""``modpo pack``: a finished run as one file; with ``--verify`` the check of a run, or of such a file anywhere."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modpo_hpc.cli.arguments import quoted
+
+if TYPE_CHECKING:
+    from modpo_hpc.run import Run
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One output that is not as its shard left it."""
+
+    stage: str
+    shard: str
+    file: str
+    problem: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="DIR|FILE", help="run directory to pack; with --verify, the pack to check")
+    parser.add_argument("path", metavar="DIR|FILE", help="run directory to pack; with --verify, what to check")
     parser.add_argument("--to", metavar="FILE", help="where to write the pack; DIR.tar if not given")
-    parser.add_argument("--verify", action="store_true", help="read a pack and hold every file against its manifest")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="hold every file of a run or a pack against its manifest; pack nothing",
+    )
+    parser.add_argument("--stage", metavar="STAGE", help="with --verify: this stage of a run only")
     parser.add_argument(
         "--leave-out", action="append", default=[], metavar="STAGE", help="outputs to leave behind, such as rewards"
     )
@@ -24,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.rehearsal.report import size
     from modpo_hpc.run import Run
 
+    if arguments.verify and Path(arguments.path).is_dir():
+        return verify(Run.open(arguments.path), arguments.stage, arguments.json)
     if arguments.verify:
         target = Path(arguments.path)
         packed = verify_pack(target)
@@ -41,3 +64,52 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.verify:
             print("It holds personas and posts: keep it where only those may read it who may read the run.")
     return 0
+
+
+def verify(the_run: Run, stage: str | None, as_data: bool) -> int:
+    """Every output of a run against its manifest, byte for byte."""
+    from modpo_hpc.pipeline import STAGES, stage_named
+
+    stages = [stage_named(stage).name] if stage else [one.name for one in STAGES]
+    checked, damages = 0, list[Damage]()
+    for name in stages:
+        files, found = query(the_run, name)
+        checked, damages = checked + files, damages + found
+    if as_data:
+        print(json.dumps({"files": checked, "damaged": [asdict(one) for one in damages]}))
+    else:
+        render(the_run, checked, damages)
+    return 1 if damages else 0
+
+
+def query(run: Run, stage: str) -> tuple[int, list[Damage]]:
+    """Number of files that the markers of ``stage`` name, and those that are missing or changed."""
+    from modpo_hpc import shards
+
+    checked, damages = 0, []
+    folder = run.folder(stage)
+    for shard in run.shard_ids(stage):
+        marker = shards.read_marker(folder, shard)
+        for name, output in (marker.outputs if marker else {}).items():
+            checked += 1
+            path = folder / name
+            if not path.exists():
+                damages.append(Damage(stage, shard, str(path), "missing"))
+            elif path.stat().st_size != output.bytes:
+                damages.append(Damage(stage, shard, str(path), f"{path.stat().st_size} bytes, not {output.bytes}"))
+            elif shards.describe_output(path).sha256 != output.sha256:
+                damages.append(Damage(stage, shard, str(path), "other content than when it was made"))
+    return checked, damages
+
+
+def render(run: Run, checked: int, damages: list[Damage]) -> None:
+    """One line a damage, and the commands that mend them."""
+    for one in damages:
+        print(f"{one.stage} {one.shard}: {one.file}: {one.problem}")
+    if not damages:
+        print(f"{checked:,} files are as they were made")
+        return
+    print(f"{len(damages)} of {checked:,} files are damaged. Make their shards again with:")
+    for stage in dict.fromkeys(one.stage for one in damages):
+        names = " ".join(dict.fromkeys(one.shard for one in damages if one.stage == stage))
+        print(f"modpo rerun {quoted(run.root)} {stage} {names}")

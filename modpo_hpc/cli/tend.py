@@ -71,9 +71,11 @@ def tend(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
         except BlockingIOError:
             print(f"another modpo tend is with {the_run.root}")
             return 0
+        full_at: int | None = None
         while True:
             try:
-                found = tend_once(the_run, profile, render_submission)
+                found = tend_once(the_run, profile, render_submission, full_at)
+                full_at = found.in_queue if found.outcome.held_back else None
                 say(found)
                 state = found.state
                 tell(the_run, state, words_of(the_run, found), arguments.mail)
@@ -102,6 +104,8 @@ def _pause(seconds: float, stopped: list[int]) -> bool:
 
 def say(found: Round) -> None:
     """One line a remedy, and one for what could not be handed in yet."""
+    from modpo_hpc.launch.tend import STILL_FULL
+
     clock = time.strftime("%H:%M:%S")
     for stage, change in found.remedies.items():
         mine = [one for one in found.mended if one.state.stage == stage]
@@ -113,7 +117,7 @@ def say(found: Round) -> None:
         asks += [f"not on {', '.join(change.exclude)}" if change.exclude else ""]
         more = ", ".join(filter(None, asks))
         print(f"{clock} {stage}: {len(mine)} again ({causes}){': ' * bool(more)}{more}", flush=True)
-    if found.outcome.held_back:
+    if found.outcome.held_back not in ("", STILL_FULL):
         print(f"{clock} {found.outcome.held_back}", flush=True)
 
 

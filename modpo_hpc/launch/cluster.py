@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from modpo_hpc.launch.commands import NO_JOB, SlurmError, call
+from modpo_hpc.launch.commands import NO_JOB, QUICK_SECONDS, SlurmError, call
 from modpo_hpc.launch.fields import seconds_of
 
 MOMENT = 7.0
@@ -39,7 +39,7 @@ class ClusterFacts:
     max_array_size: int
 
 
-def ask_facts(patience: float = MOMENT, timeout: float = 60) -> ClusterFacts:
+def ask_facts(patience: float = MOMENT, timeout: float = QUICK_SECONDS) -> ClusterFacts:
     """What scontrol says of this cluster.
 
     Raises:
@@ -56,7 +56,7 @@ def read_facts(text: str) -> ClusterFacts:
 
 def partitions() -> dict[str, float]:
     """Partition -> its longest time limit in minutes, infinite where there is none."""
-    return read_partitions(call("sinfo", "--noheader", "--format=%R|%l", patience=MOMENT))
+    return read_partitions(call("sinfo", "--noheader", "--format=%R|%l", timeout=QUICK_SECONDS, patience=MOMENT))
 
 
 def read_partitions(text: str) -> dict[str, float]:

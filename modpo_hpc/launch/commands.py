@@ -16,7 +16,7 @@ PASSING = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
     "Resource temporarily unavailable", "temporarily unable to accept", "Zero Bytes were transmitted",
     "standby mode", "Message connect failure", "Connection reset", "Slurm controller not responding",
-    "Transport endpoint is not connected", "Unspecified error",
+    "Transport endpoint is not connected", "Unspecified error", "is DOWN",
 )  # fmt: skip
 
 
@@ -42,8 +42,8 @@ def available() -> bool:
     return all(shutil.which(command) for command in ("sbatch", "squeue", "scontrol", "scancel", "sinfo"))
 
 
-def require_slurm() -> None:
-    """Refuse to go on without Slurm; a controller that is away for a while is waited for.
+def require_slurm(patience: float | None = None) -> None:
+    """Refuse to go on without Slurm; a controller that is away is waited for, ``patience`` seconds or the usual ones.
 
     Raises:
         InputError: its commands are not here, or what they say is not that of a controller that is away.
@@ -55,7 +55,7 @@ def require_slurm() -> None:
             remedy="Log in to the cluster, or run here with: modpo run. To try one out: slurm/testbed/testbed.py",
         )
     try:
-        call("scontrol", "ping", patience=PATIENCE_SECONDS)
+        call("scontrol", "ping", timeout=QUICK_SECONDS, patience=PATIENCE_SECONDS if patience is None else patience)
     except SlurmSilent:
         raise
     except SlurmError as error:
@@ -96,7 +96,8 @@ def call(*command: str, timeout: float = 60, patience: float = 0.0, text_in: str
             if done.returncode == 0:
                 return done.stdout if text_in is None else done.stdout + done.stderr
             words = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
-        told = f"{command[0]}: {words.splitlines()[-1].removeprefix(f'{command[0]}: ')}"
+        last = [line for line in words.splitlines() if any(one.islower() for one in line)] or [words]
+        told = f"{command[0]}: {last[-1].removeprefix(f'{command[0]}: ')}"
         if not is_passing(words):
             raise SlurmError(told if command[0] != "sbatch" else f"{command[0]}: {words}")
         if waited >= patience:

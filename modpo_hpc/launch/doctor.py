@@ -218,7 +218,7 @@ def _internet() -> Finding:
         return Finding(
             "internet",
             "note",
-            f"{HUB} does not answer ({getattr(error, 'reason', error)}); use modpo prefetch where it does",
+            f"{HUB} does not answer ({getattr(error, 'reason', error)}); use modpo doctor --fetch STUDY where it does",
         )
 
 

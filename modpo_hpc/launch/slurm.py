@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -123,13 +124,14 @@ class Submitter:
             waits = dependency([*work.after_jobs, *_jobs_of(work.after_shards, new)], known)
             if work.after_ended:
                 waits = ",".join(filter(None, (waits, dependency(work.after_ended, known, "afterany"))))
+            if change is not None and change != Change():
+                # Before the first job: a limit may leave the others to a later command, which must not ask less.
+                record_learned(self.run, work.stage, self._lesson(work.stage, change, allocation))
             blocks = split(work.shards, self._array_size * allocation.pack)
             throttles = share_throttle(throttle_of(work, plan, allocation), len(blocks))
             for block, throttle in zip(blocks, throttles, strict=True):
                 for part in self._hand_in(work, block, allocation, throttle, waits, make_room):
                     new.setdefault(work.stage, []).append(part)
-            if change is not None and change != Change():
-                record_learned(self.run, work.stage, self._lesson(work.stage, change, allocation))
         return [one for submissions in new.values() for one in submissions]
 
     def _lesson(self, stage: str, change: Change, allocation: Allocation) -> Learned:
@@ -205,8 +207,8 @@ class Submitter:
         except commands.SlurmSilent:
             raise  # the intent stays open: the next command looks whether Slurm took the job after all
         except commands.SlurmError as error:
-            withdraw(submission)
             record_abandoned(self.run, submission.comment)
+            shutil.rmtree(folder, ignore_errors=True)  # refused for certain: nothing will ask for it
             raise refusal(str(error), work.stage, allocation) from error
         submission = replace(submission, job=job)
         record_submission(self.run, submission)

@@ -34,12 +34,14 @@ ON_SUSPECTS = 2
 ROOM_BYTES = 1e9
 REMEDY = "tend: remedy"
 FEED = "tend: feed"
+STILL_FULL = "the queue is still full"
 State = Literal["going on", "complete", "needs you", "nothing asked for"]
 
 
 @dataclass
 class Round:
-    """What a round found and did. ``left`` are the failures that wait for a person."""
+    """What a round found and did. ``left`` are the failures that wait for a person, ``in_queue`` counts the
+    run's jobs in the queue afterwards."""
 
     state: State
     outcome: Outcome = field(default_factory=Outcome)
@@ -48,23 +50,35 @@ class Round:
     left: list[Failure] = field(default_factory=list)
     done: int = 0
     total: int = 0
+    in_queue: int = 0
 
 
 def tend_once(
-    run: Run, profile: Profile, on_submit: Callable[[Submission], None] = lambda _: None, dry_run: bool = False
+    run: Run,
+    profile: Profile,
+    on_submit: Callable[[Submission], None] = lambda _: None,
+    full_at: int | None = None,
 ) -> Round:
     """Look, and do what can be done now.
+
+    ``full_at`` is the number of jobs in the queue at which the cluster took no more, lately: until there are fewer,
+    it is not asked again.
 
     Raises:
         SlurmSilent: nothing can be told now; nothing was changed.
     """
-    with transaction(run) as snapshot:
+    with transaction(run, patience=cluster.MOMENT) as snapshot:
         found, planned = plan_round(snapshot, cluster.partitions(), profile)
-        if dry_run or not (planned.work or planned.cancel):
+        found.in_queue = sum(line.alive for line in snapshot.queue.values())
+        if not (planned.work or planned.cancel):
+            return found
+        if full_at is not None and found.in_queue >= full_at and not found.remedies:
+            found.outcome.held_back = STILL_FULL
             return found
         check_with_slurm(run, profile, planned.work, found.remedies)
         why = {work.stage: REMEDY if work.stage in found.remedies else FEED for work in planned.work}
         found.outcome = apply(snapshot, profile, planned, found.remedies, on_submit, why)
+        found.in_queue += sum(one.elements for one in found.outcome.submitted) - len(found.outcome.cancelled)
         if found.outcome.submitted:
             found.state = "going on"
         return found

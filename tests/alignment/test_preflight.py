@@ -49,7 +49,7 @@ def test_a_model_that_is_not_here_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     found = list(examine_gpu(load_study(DEMO, ["models.base=nobody/nothing"]), torch.device("cpu")))
     assert found[-1]["verdict"] == "bad"
-    assert "modpo prefetch" in found[-1]["words"]
+    assert "modpo doctor --fetch" in found[-1]["words"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is seen here")

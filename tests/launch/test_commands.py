@@ -117,10 +117,31 @@ def test_verify_finds_a_changed_a_shortened_and_a_missing_file(
     (folder / "1").write_text("WHOLE")
     (folder / "2").write_text("who")
     (folder / "3").unlink()
-    assert main(["verify", str(run.root), "--json"]) == 1
+    assert main(["pack", "--verify", str(run.root), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["files"] == 4
     assert [one["shard"] for one in found["damaged"]] == ["1", "2", "3"]
+
+
+def test_the_help_fits_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 100
+    assert all(any(line.split()[:1] == [name] for line in lines) for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"), [(("ten",), "tend"), (("rerun", "--fai"), "--failed"), (("logs", "run", "respon"), "responses")]
+)
+def test_bash_completes_commands_options_and_stages(
+    words: tuple[str, ...], found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--completion"]) == 0
+    script = capsys.readouterr().out
+    line = f"COMP_WORDS=(modpo {' '.join(words)}); COMP_CWORD={len(words)}; _modpo; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", f"{script}\n{line}"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [found]
 
 
 @pytest.mark.parametrize("name", ["gpu", "gpu-preemptible", "testbed"])
@@ -132,7 +153,7 @@ def test_no_command_imports_torch_ray_or_transformers(tmp_path: Path) -> None:
     """Asked how it is used, every command; and those that plan and watch, at work."""
     run = Run.create(tmp_path / "run", load_study(DEMO))
     calls = [[name, "--help"] for name in COMMANDS]
-    calls += [["plan", DEMO], ["status", str(run.root)], ["triage", str(run.root)], ["verify", str(run.root)]]
+    calls += [["plan", DEMO], ["status", str(run.root)], ["triage", str(run.root)], ["pack", "--verify", str(run.root)]]
     script = (
         "import sys; from modpo_hpc.cli.main import main\n"
         f"for words in {calls!r}:\n"

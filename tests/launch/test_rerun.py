@@ -144,21 +144,21 @@ def test_doctor_without_slurm_names_it_and_ends_badly(
     assert "no Slurm on this machine" in found["Slurm"]["words"]
     assert found["filesystem"]["verdict"] == "good"
     assert found["internet"]["verdict"] == "note"
-    assert "modpo prefetch" in found["internet"]["words"]
+    assert "modpo doctor --fetch" in found["internet"]["words"]
 
 
-def test_prefetch_without_network_names_the_model_and_what_to_do(
+def test_fetching_without_network_names_the_model_and_what_to_do(
     modpo: Modpo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     wanted = ("--set", "models.base=some/model-7B", "--set", "models.reward=some/encoder")
-    done = modpo("prefetch", DEMO, *wanted)
+    done = modpo("doctor", "--fetch", DEMO, *wanted)
     assert done.returncode == 2
     assert "value 'some/model-7B'" in done.stderr
     assert "the network" in done.stderr
     assert "Traceback" not in done.stderr
-    looked = modpo("prefetch", DEMO, *wanted, "--check")
+    looked = modpo("doctor", "--cached", DEMO, *wanted)
     assert looked.returncode == 3
     assert looked.stdout.splitlines() == ["some/model-7B: not in the cache", "some/encoder: not in the cache"]
-    assert "nothing to fetch" in modpo("prefetch", DEMO).stdout
+    assert "nothing to fetch" in modpo("doctor", "--fetch", DEMO).stdout

@@ -78,4 +78,4 @@ def test_a_study_comes_out_of_slurm_byte_for_byte_as_of_this_machine(
     assert len(tables(here)) > 20
     assert (cluster.run_dir / "report" / "report.html").stat().st_size > 10_000
     assert "MODPO_Empathy" in cluster("results", cluster.run_dir)[1]
-    assert cluster("verify", cluster.run_dir)[0] == 0
+    assert cluster("pack", "--verify", cluster.run_dir)[0] == 0
