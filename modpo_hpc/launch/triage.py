@@ -25,7 +25,7 @@ CAUSES: dict[Cause, str] = {
     "oom-gpu": "out of GPU memory",
     "time": "time limit",
     "node": "node failure",
-    "preempted": "preempted too often",
+    "preempted": "preempted too often, or before it could listen",
     "input": "bad input",
     "disk": "disk full or over quota",
     "api": "API",
@@ -81,7 +81,8 @@ NODE = _any_of(
     r"Stale file handle",
     r"Transport endpoint is not connected",
 )
-PREEMPTION = _any_of(r"DUE TO PREEMPTION")
+# The second is what srun says of a task that the stop signal met before its Python could listen.
+PREEMPTION = _any_of(r"DUE TO PREEMPTION", r"User defined signal [12]")
 DISK = _any_of(r"No space left on device", r"Disk quota exceeded", r"\[Errno (?:28|122)\]")
 API = _any_of(
     r"RateLimit",

@@ -100,6 +100,7 @@ def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
         (evidence("NODE_FAIL"), "node"),
         (evidence(error="RuntimeError: CUDA error: uncorrectable ECC error encountered"), "node"),
         (evidence("PREEMPTED"), "preempted"),
+        (evidence(slurm_log="srun: error: n2: task 0: User defined signal 2"), "preempted"),
         (evidence("CANCELLED"), "cancelled"),
         (evidence(error="OSError: [Errno 122] Disk quota exceeded"), "disk"),
         (evidence(error="InputError: no column", outcome="bad input"), "input"),

@@ -16,7 +16,6 @@ from modpo_hpc.launch.submissions import read_journal
 from modpo_hpc.run import Run
 from tests.conftest import REPOSITORY
 from tests.slurm.conftest import Cluster, clustered, start_bed, stop_bed
-from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 LIMIT = 10
@@ -40,38 +39,45 @@ def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 def test_out_of_memory_a_lost_node_an_outage_a_limit_and_a_preemption_end_complete(narrow: Cluster) -> None:
     bed = narrow.bed
     narrow.fate("responses", "0", "memory")
-    narrow.fate("responses", "1", "hold")
-    for shard in "4567":
-        narrow.fate("responses", shard, "raise-on n2")
-    narrow.profile({"partition": "spare", "account": "lab", "cpus": 2, "limits": {"throttle": 6}})
+    for shard in "1234567":
+        narrow.fate("responses", shard, "hold")
+    narrow.profile({"partition": "spare", "account": "lab", "cpus": 2, "limits": {"throttle": 8}})
+    words = ("--hold", "--account=lab", "--partition=cpu", "--exclusive", "--nodes=2", "--output=/dev/null")
+    urgent = narrow.slurm("sbatch", "--parsable", *words, "--wrap=sleep 3").strip()
     narrow.submit("--until", "rankings", "--set", "shards.responses=16", expect=3)
     assert len(narrow.slurm("squeue", "-h", "-r").splitlines()) <= LIMIT
-    log = open(narrow.folder / "tend.out", "w")  # noqa: SIM115 - lives as long as the process
-    tend = subprocess.Popen(
-        [sys.executable, "-m", "modpo_hpc", "tend", str(narrow.run_dir), "--every", "2"],
-        cwd=REPOSITORY,
-        stdout=log,
-        stderr=log,
-    )
+    out = narrow.folder / "tend.out"
+    log = open(out, "w")  # noqa: SIM115 - lives as long as the process
+    words = [sys.executable, "-m", "modpo_hpc", "tend", str(narrow.run_dir), "--every", "2"]
+    tend = subprocess.Popen(words, cwd=REPOSITORY, stdout=log, stderr=log)
     try:
-        narrow.wait(lambda: narrow.shards("responses")["1"]["state"] == "running")
-        urgent = ("sbatch", "--parsable", "--account=lab", "--partition=cpu", "--exclusive", "--nodes=2")
-        narrow.slurm(*urgent, "--time=1", "--output=/dev/null", "--wrap=sleep 3")
+        narrow.wait(lambda: sum(one["state"] == "running" for one in narrow.shards("responses").values()) >= 5)
+        narrow.slurm("scontrol", "release", urgent)
+        narrow.wait(lambda: preempted(narrow))
         bed._end("slurmctld")
-        narrow.wait(lambda: "Slurm is away" in (narrow.folder / "tend.out").read_text())
+        narrow.wait(lambda: "Slurm is away" in out.read_text())
         bed._spawn("slurmctld", "-D", "-f", str(bed.conf))
-        (narrow.fates / "responses.1").unlink()
-        narrow.wait(lambda: narrow.status()["responses"]["done"] >= 4)
-        bed._end("slurmd-n3")
-        assert tend.wait(PATIENCE) == 0, (narrow.folder / "tend.out").read_text()
+        narrow.wait(lambda: narrow.status()["responses"]["running"] >= 3)
+        lost = next(one["node"] for one in narrow.shards("responses").values() if one["state"] == "running")
+        bed._end(f"slurmd-{lost}")
+        narrow.wait(lambda: "again (oom)" in out.read_text())
+        for shard in "1234567":
+            (narrow.fates / f"responses.{shard}").unlink()
+        narrow.wait(lambda: tend.poll() is not None)
     finally:
         tend.kill()
         log.close()
-    said = (narrow.folder / "tend.out").read_text()
-    assert "again (oom)" in said
-    assert "complete" in said
-    assert {stage: one["done"] for stage, one in narrow.status().items() if one["done"]}["rankings"] == 2
-    assert len(attempts_at(Run.open(narrow.run_dir).logs, "responses", "0")) >= 2
+    assert tend.returncode == 0, out.read_text()
+    assert "complete" in out.read_text()
+    done = {stage: one["done"] for stage, one in narrow.status().items()}
+    assert (done["responses"], done["rankings"]) == (16, 2)
+
+
+def preempted(cluster: Cluster) -> bool:
+    """Whether a shard has gone back into the queue because of a more urgent job."""
+    logs = Run.open(cluster.run_dir).logs
+    found = (one for shard in cluster.shards("responses") for one in attempts_at(logs, "responses", shard))
+    return any(one.cause == "preemption" for one in found)
 
 
 def test_several_shards_share_a_job_and_one_that_dies_takes_no_other_with_it(cluster: Cluster) -> None:
