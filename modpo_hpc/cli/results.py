@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from modpo_hpc.core.code import stages_of_different_code
     from modpo_hpc.errors import IncompleteError
     from modpo_hpc.report import terminal
     from modpo_hpc.report.results import as_json, read_completeness, read_results
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(as_json(results), indent=1, allow_nan=False))
         return 0
     terminal.show(results, Console(width=None if sys.stdout.isatty() else terminal.WIDTH))
+    for sentence in stages_of_different_code(opened):
+        print(f"\n{sentence}", file=sys.stderr)
     if (page := opened.folder("report") / "report.html").exists():
         print(f"\nreport: {page}")
     return 0

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from modpo_hpc.core.code import different_code
 from modpo_hpc.launch.state import STATES, ShardState, Snapshot, State
 from modpo_hpc.pipeline import stage_named
 
@@ -70,7 +71,10 @@ def summarise(snapshot: Snapshot, stage: str) -> StageState:
         gpu_hours_wasted=gpu_wasted,
         cpu_hours=cpu,
         newest_failure=max(failures, key=lambda one: one.when or 0.0, default=None),
-        notes=tuple(f"{count} x {note}" if count > 1 else note for note, count in notes.items()),
+        notes=(
+            *(f"{count} x {note}" if count > 1 else note for note, count in notes.items()),
+            *different_code(stage, [line.code for line in done]),
+        ),
         waiting=reasons_of_waiting(list(states.values()), snapshot.taken),
     )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from itertools import chain
 
 from modpo_hpc import shards
+from modpo_hpc.core.code import stages_of_different_code
 from modpo_hpc.methods import Method, Trained
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.report import findings, formats
@@ -114,6 +116,10 @@ def provenance_section(run: Run) -> Section:
         "Python": str(provenance.get("python", "")),
         "Machine": str(provenance.get("machine", "")),
         "Hosts": ", ".join(hosts),
+        "Code": "; ".join(
+            sorted({_code(marker.code) for of_stage in markers.values() for marker in of_stage.values()})
+        ),
+        "Different code": "; ".join(stages_of_different_code(run)) or "no stage mixes results of different code",
         "Packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     rows = [
@@ -129,6 +135,11 @@ def provenance_section(run: Run) -> Section:
         facts=facts,
         tables=[Shown("What every stage made", columns, rows, "provenance", folded=True)],
     )
+
+
+def _code(code: Mapping[str, str]) -> str:
+    commit = f", commit {code['commit']}{' with changes' if code.get('changed') == 'yes' else ''}"
+    return f"{code.get('version', 'unknown')} ({code.get('digest', '?')}{commit if 'commit' in code else ''})"
 
 
 def _simulation_words(mark: str) -> str:
