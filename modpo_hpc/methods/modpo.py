@@ -88,10 +88,10 @@ class MODPO(Trained):
         )
 
     def figures(self, summary: Mapping[str, Any]) -> dict[str, str]:
-        return {"margins felt": f"{summary['margins']['total_spread']:.2f}"} if "margins" in summary else {}
+        return {"margins felt": f"{summary['margins']['total_spread']:.2f}"} if summary.get("margins") else {}
 
     def findings(self, summary: Mapping[str, Any]) -> list[str]:
-        return list(summary["margins"]["warnings"]) if "margins" in summary else []
+        return list(summary["margins"]["warnings"]) if summary.get("margins") else []
 
 
 def _with_margins_of(example: Example, donor: Example) -> Example:

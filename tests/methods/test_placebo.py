@@ -62,6 +62,11 @@ def test_zero_margins_need_no_rewards_and_are_dpo_at_beta_over_the_weight() -> N
     torch.testing.assert_close(losses, expected)
 
 
+def test_a_policy_without_margins_is_reported_without_them() -> None:
+    zero, summary = MODPO(criteria=CRITERIA, margins="zero"), {"margins": None}
+    assert (zero.figures(summary), zero.findings(summary)) == ({}, [])
+
+
 def test_a_study_knows_which_policies_are_placebos_of_which() -> None:
     policies = {
         "Base": {"method": "base"},
