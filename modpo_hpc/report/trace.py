@@ -122,14 +122,13 @@ class Trace:
     files: tuple[tuple[str, str, str, str], ...]
 
 
-def trace(run: Run, wanted: str) -> Trace:
-    """What is behind the cell or the sentence ``wanted``.
+def trace(run: Run, wanted: str, read: tuple[Results, list[Section]] | None = None) -> Trace:
+    """What is behind the cell or the sentence ``wanted``; ``read`` gives results and sections to one who has them.
 
     Raises:
         InputError: the report has no such id.
     """
-    results = read_results(run)
-    sections = sections_of(run, results)
+    results, sections = read or read_report(run)
     for identity, text, section, shown, place in _everything(sections):
         if identity == wanted:
             origins = _origins(run, results, shown, place) if shown is not None and place is not None else ()
@@ -138,6 +137,12 @@ def trace(run: Run, wanted: str) -> Trace:
     raise InputError(
         "the report has no such number", field="ID", value=wanted, remedy=f"List all ids: modpo trace {run.root}"
     )
+
+
+def read_report(run: Run) -> tuple[Results, list[Section]]:
+    """The results of ``run`` and the sections of its report."""
+    results = read_results(run)
+    return results, sections_of(run, results)
 
 
 def all_ids(run: Run) -> list[tuple[str, str]]:

@@ -14,10 +14,8 @@ import pytest
 
 from modpo_hpc.report import formats
 from modpo_hpc.report.results import read_results
-from modpo_hpc.report.trace import LAYOUTS, NUMBER, all_ids, trace
+from modpo_hpc.report.trace import LAYOUTS, NUMBER, all_ids, read_report, trace
 from modpo_hpc.run import Run
-
-SETTINGS_AND_SIZES = ("settings", "phases")
 
 
 def forms(value: float) -> set[str]:
@@ -48,12 +46,13 @@ def test_the_lines_of_every_number_give_the_number(reported: Run) -> None:
     tables = {identity.rsplit(".", 2)[0] for identity in ids if identity.count(".") == 2}
     of_statistics = {one for one in tables if one.removeprefix("phase1_").removeprefix("phase2_") in LAYOUTS}
     assert {"phase1_ranking", "phase2_mcnemar", "phase1_win_rates", "groups", "completeness"} <= of_statistics
+    read = read_report(reported)
     checked = from_verdicts = 0
     for identity in ids:
         table = identity.rsplit(".", 2)[0]
         if table not in of_statistics or (table == "groups" and int(identity.split(".")[1]) % 5):
             continue
-        found = trace(reported, identity)
+        found = trace(reported, identity, read)
         printed = [token.lstrip("+").replace(",", "") for token in NUMBER.findall(found.text.replace("–", " "))]
         values = []
         for origin in found.origins:
