@@ -61,7 +61,7 @@ def without_absent_inputs(study: Study) -> tuple[Study, list[str]]:
 
 
 def cautions(study: Study, run: Run | None = None) -> list[str]:
-    """What to know before ``study`` begins, in sentences: personas that could be recognized by an outside judge.
+    """What to know before ``study`` begins, in sentences: recognizable personas, a judge without rules.
 
     The personas are those of ``run`` where it has them (imported ones too), else those that the surveys will give.
     """
@@ -71,10 +71,10 @@ def cautions(study: Study, run: Run | None = None) -> list[str]:
     outside = [judge.kind for judge in study.judges if judge_kind(judge.kind).texts_leave]
     imported = run is not None and run.imported("personas")
     if not outside or not (study.personas.surveys or imported):
-        return []
+        return _without_rules(study)
     anonymity = anonymity_of_run(run) if run is not None and imported else anonymity_of_study(study)
     found = warning(anonymity, outside[0])
-    return [found] if found else []
+    return [*_without_rules(study), *([found] if found else [])]
 
 
 def _check_criteria(study: Study) -> None:
@@ -83,16 +83,20 @@ def _check_criteria(study: Study) -> None:
     judged = [name for phase in study.judging.phases.values() for name in phase.criteria]
     asked = list(dict.fromkeys([*study.criteria.rank, *judged]))
     load_criteria(study.criteria.files, asked)
-    if any(judge.kind == "rules" for judge in study.judges):
-        from modpo_hpc.sandbox.judge import CRITERIA
 
-        if unknown := [name for name in asked if name not in CRITERIA]:
-            raise InputError(
-                "the rule judge has no rules for this criterion",
-                field="criteria",
-                value=unknown[0],
-                remedy=f"It knows {', '.join(CRITERIA)}. For others choose a judge that is a language model.",
-            )
+
+def _without_rules(study: Study) -> list[str]:
+    """A caution where the rule judge is asked about criteria that it has no rules for."""
+    if not any(judge.kind == "rules" for judge in study.judges):
+        return []
+    from modpo_hpc.sandbox.judge import CRITERIA
+
+    judged = [name for phase in study.judging.phases.values() for name in phase.criteria]
+    unknown = [name for name in dict.fromkeys([*study.criteria.rank, *judged]) if name not in CRITERIA]
+    told = (
+        f"The judge of kind rules has no rules for {', '.join(unknown)}: its opinions of them are simulated and mean "
+    )
+    return [f"{told}nothing. For results choose a judge that is a language model."] if unknown else []
 
 
 def _check_models(study: Study) -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from modpo_hpc import shards
-from modpo_hpc.checks import check_inputs
+from modpo_hpc.checks import cautions, check_inputs
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run, Shard
@@ -182,11 +182,14 @@ def test_models_that_are_not_there_are_named_before_anything_begins(tmp_path: Pa
     check_inputs(load_study(DEMO, [f"models.base={base}", "alignment.training.lora_targets=[c_attn]"]))
 
 
-def test_a_judge_of_rules_is_not_asked_what_it_has_no_rules_for(tmp_path: Path) -> None:
+def test_a_judge_of_rules_says_before_what_it_has_no_rules_for(tmp_path: Path) -> None:
     criteria = tmp_path / "criteria.yaml"
     criteria.write_text("criteria:\n  crispness: {definition: It is crisp.}\n")
     files = f"criteria.files=[{criteria},configs/criteria/therapeutic.yaml,configs/criteria/gricean.yaml]"
     ranked = "criteria.rank=[empathy,active_listening,self_motivated_change,trust_rapport,patient_autonomy,safety,"
     study = load_study(DEMO, [files, f"{ranked}quantity,quality,relation,manner,crispness]"])
-    with pytest.raises(InputError, match="no rules for this criterion"):
-        check_inputs(study)
+    check_inputs(study)
+    (caution,) = cautions(study)
+    assert "no rules for crispness" in caution
+    assert "means nothing" in caution
+    assert cautions(load_study(DEMO)) == []
