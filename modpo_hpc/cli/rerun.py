@@ -182,7 +182,7 @@ def on_slurm(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> i
     from modpo_hpc.launch.transaction import apply, transaction
 
     require_slurm()
-    _choose(take_snapshot(the_run), arguments)  # a call that cannot be meant writes nothing
+    _plan(take_snapshot(the_run), arguments)  # a call that cannot be meant writes nothing
     if arguments.dry_run:
         snapshot = take_snapshot(the_run)
         planned, changes = _plan(snapshot, arguments)

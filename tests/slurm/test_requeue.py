@@ -21,7 +21,7 @@ def wait_until_it_works(cluster: Cluster, shard: str = "0") -> None:
 
 
 def check_whole(cluster: Cluster) -> None:
-    rows = pq.read_table(cluster.run_dir / "responses" / "responses.parquet").to_pylist()
+    rows = pq.read_table(cluster.run_dir / "responses" / "0.parquet").to_pylist()
     assert [row["step"] for row in rows] == list(range(STEPS))
 
 
