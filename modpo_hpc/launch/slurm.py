@@ -35,6 +35,8 @@ from modpo_hpc.shards import atomic_file
 
 EXCLUDED_SECONDS = 86400.0
 """How long a node that failed what it got is kept away from: somebody mends it, and nobody tells us."""
+# A stop signal would end an interpreter that is still starting; Slurm requeues what is preempted and takes no note.
+DEAF_UNTIL_PYTHON_LISTENS = """bash -c 'trap "" USR1 USR2; exec "$@"' -"""
 YOURS = "Yours: sacctmgr show associations user=$USER format=account,partition,qos"
 # sbatch names the limit in a line of its own, above a sentence that is the same for all of them.
 NAMED_LIMIT = re.compile(r"\b(?:Assoc|QOS)\w*Limit\b|\b(?:Assoc|QOS)(?:Max|Grp|Min)\w+")
@@ -265,6 +267,8 @@ def _script(run: Run, profile: Profile, submission: Submission, allocation: Allo
     )
     known = {key: value for key, value in parameters.items() if value is not None or key == "wckey"}
     command = f"{interpreter(allocation, profile)} -u -m modpo_hpc.launch.task {shlex.quote(submission.folder)}"
+    if parameters.get("use_srun", True):
+        command = f"{DEAF_UNTIL_PYTHON_LISTENS} {command}"
     count = submission.elements if submission.elements > 1 else None
     text: str = _make_sbatch_string(command, submission.folder, map_count=count, **known)
     return text

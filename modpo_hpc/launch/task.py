@@ -207,4 +207,7 @@ def _wait_for_the_end() -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    code = main(Path(sys.argv[1]))
+    for number in STOPS:  # an interpreter that ends takes its handlers away: a late signal would turn done into failed
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)

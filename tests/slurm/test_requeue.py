@@ -33,10 +33,10 @@ def test_a_preempted_shard_is_requeued_and_resumes(cluster: Cluster, partition: 
     cluster.submit("--until", "responses", "--set", "shards.responses=1")
     wait_until_it_works(cluster)
     node = cluster.shards("responses")["0"]["node"]
-    cluster.mercy()
     whole_node = f"--partition=cpu --nodelist={node} --cpus-per-task=4 --mem=100 --output=/dev/null --wrap=true"
     hog = cluster.slurm("sbatch", "--parsable", *whole_node.split()).strip()
     cluster.wait(lambda: len(attempts(cluster)) == 2)
+    cluster.mercy()
     cluster.wait(lambda: cluster.status()["responses"]["done"] == 1)
     first, second = attempts(cluster)
     assert (first.outcome, first.cause) == ("interrupted", "preemption")
