@@ -104,7 +104,7 @@ def _print_list(opened: Run, asked: Comparison, kind: str, listed: list[Case], l
     questions = {one.question_id: one.text for one in study_questions(opened, "test")} if texts else {}
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 120
+        console.width = 140
     if opened.sandbox_mark:
         console.print(opened.sandbox_mark, style="bold yellow", markup=False)
     table = Table(
@@ -119,7 +119,7 @@ def _print_list(opened: Run, asked: Comparison, kind: str, listed: list[Case], l
     for case in listed[:limit]:
         orders = [f"{case.margin_where(first=side):+d}" for side in ("A", "B")]
         row = [case.question_id, *(str(case.count[name]) for name in ("A", "B", "tie")), *orders]
-        table.add_row(*row, *([" ".join(questions[case.question_id].split())[:90]] if texts else []))
+        table.add_row(*row, *([" ".join(questions[case.question_id].split())[:56]] if texts else []))
     console.print(table)
     more = f", {limit} shown (--limit)" if len(listed) > limit else ""
     console.print(f"{len(listed)} cases{more}. 'A first': votes for A less votes for B where A was shown first.")

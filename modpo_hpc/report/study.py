@@ -138,8 +138,9 @@ def provenance_section(run: Run) -> Section:
 
 
 def _code(code: Mapping[str, str]) -> str:
-    commit = f", commit {code['commit']}{' with changes' if code.get('changed') == 'yes' else ''}"
-    return f"{code.get('version', 'unknown')} ({code.get('digest', '?')}{commit if 'commit' in code else ''})"
+    changed = " with changes" if code.get("changed") == "yes" else ""
+    commit = f", commit {code['commit']}{changed}" if "commit" in code else ""
+    return f"{code.get('version', 'unknown')} ({code.get('digest', '?')}{commit})"
 
 
 def _simulation_words(mark: str) -> str:

@@ -84,11 +84,12 @@ def _against_baseline(run: Run, results: Results, phase: str) -> str:
         for row in results.rows("win_rates", phase=phase, criterion=criterion):
             if {row["policy_a"], row["policy_b"]} == {base, best}:
                 side, other = ("a", "b") if row["policy_a"] == best else ("b", "a")
+                told = "" if row["separated"] else ", which is not shown to be a difference"
                 parts.append(
                     f"{formats.percent(row[f'win_rate_{side}'])} by {formats.title(criterion)} "
-                    f"({_interval(results, row, f'{side}_')}) against {formats.percent(row[f'win_rate_{other}'])}"
+                    f"({_interval(results, row, f'{side}_')}) against {formats.percent(row[f'win_rate_{other}'])}{told}"
                 )
-    return f"Beside the model as it was before ({base}), {best}, the best on average, wins {_listed(parts)}."
+    return f"Beside the model as it was before ({base}), {best}, which has the highest average, wins {_listed(parts)}."
 
 
 def _front(results: Results, phase: str) -> str:
@@ -98,10 +99,14 @@ def _front(results: Results, phase: str) -> str:
         [f"{row['policy']} ({formats.percent(row['front_probability'], 0)})" for row in rows if row["on_front"]]
     )
     if len(front) == 1:
-        start = f"{front[0]} is ahead by every criterion at once, so that nothing has to be traded"
+        start = f"{front[0]} has the highest average by every criterion at once, so that nothing has to be traded"
     else:
-        start = f"There is no one best: {_listed(front)} each give up one criterion for another (the Pareto front)"
-    return f"{start}. With other questions and personas drawn, they are on it in these shares of the draws: {shares}."
+        start = f"No policy has the highest average by every criterion: {_listed(front)} make up the Pareto front"
+    missed = [
+        row["policy"] for row in rows if not row["on_front"] and row["front_probability"] >= findings.MAY_BE_ON_FRONT
+    ]
+    more = f"; {_listed(missed)} may belong there, too" if missed else ""
+    return f"{start}. With other questions and personas drawn, this holds in these shares of the draws: {shares}{more}."
 
 
 def _limits(run: Run, results: Results) -> list[str]:

@@ -36,6 +36,10 @@ def test_the_findings_say_numbers_of_the_tables_with_their_intervals(reported: R
         assert f"by {criterion} (95% interval" in beside
     for row in results.rows("pareto", phase="phase1"):
         assert (f"{row['policy']} (" in front) == row["on_front"]
+    pair = {"Base", next(iter(results.by_policy("phase1")))}
+    apart = [row["separated"] for row in results.rows("win_rates", phase="phase1") if
+             {row["policy_a"], row["policy_b"]} == pair]  # fmt: skip
+    assert beside.count("not shown to be a difference") == apart.count(False)
     assert "not of people" in limits
     assert "seed 7 alone" in limits
 
