@@ -105,8 +105,9 @@ def render(one: dict[str, Any]) -> None:
 
 
 def _code(code: dict[str, str]) -> str:
-    commit = f", commit {code['commit']}{' with changes' if code.get('changed') == 'yes' else ''}"
-    return f"modpo-hpc {code.get('version', '?')}{commit if 'commit' in code else ''}, code {code.get('digest', '?')}"
+    changed = " with changes" if code.get("changed") == "yes" else ""
+    commit = f", commit {code['commit']}{changed}" if "commit" in code else ""
+    return f"modpo-hpc {code.get('version', '?')}{commit}, code {code.get('digest', '?')}"
 
 
 def _short(value: Any) -> str:
