@@ -57,7 +57,7 @@ def test_a_study_of_tutoring_runs_to_its_report(tmp_path: Path, modpo) -> None:
     assert not OF_CARE.search(run.study.generation.instruction)
 
 
-LEFT_TO_SPEAK = ("prompts.py", "sandbox/", "human/", "exchange/", "report/human", "cli/human.py")
+LEFT_TO_SPEAK = ("prompts.py", "sandbox/", "human/", "exchange/", "report/human", "cli/human.py", "study/fidelity.py")
 
 
 def test_the_library_speaks_of_no_domain() -> None:
