@@ -15,24 +15,10 @@ from modpo_hpc.run import Run, Shard
 
 def stats(run: Run, shard: Shard) -> None:
     study, mark = run.study, run.sandbox_mark
-    verdicts = run.table("verdicts", list(ballots.columns_of(study.panel)))
     questions = [question.question_id for question in study_questions(run, "test")]
     people = {row["persona_id"]: row for row in run.table("personas").to_pylist() if row["split"] == "test"}
     answers = run.table("answers", ["policy", "question_id", "tokens"])
-    phases = [
-        ballots.collect(
-            verdicts,
-            phase,
-            asked.policies,
-            asked.criteria,
-            questions,
-            tuple(people),
-            study.judging.personas_per_question,
-            source=str(run.root),
-            judges=study.panel,
-        )
-        for phase, asked in study.judging.phases.items()
-    ]
+    phases = ballots.collect_phases(run, questions, tuple(people))
     cells = [cell for phase in phases for cell in completeness(phase)]
     shard.write_table([cell.row() for cell in cells], tables.SCHEMAS["completeness"], name="completeness")
     refuse_incomplete(cells, study.statistics.max_missing, str(run.root))

@@ -18,7 +18,7 @@ from modpo_hpc.audit.judges import judge_aware
 from modpo_hpc.audit.prediction import prediction_powered
 from modpo_hpc.audit.total_error import TotalError, by_source, purchases, total_errors, unmeasured
 from modpo_hpc.data.questions import study_questions
-from modpo_hpc.evaluation.ballots import Ballots, collect, columns_of
+from modpo_hpc.evaluation.ballots import Ballots, collect_phases
 from modpo_hpc.evaluation.crossed import components
 from modpo_hpc.evaluation.length_control import length_controlled
 from modpo_hpc.evaluation.phase import answer_lengths
@@ -69,24 +69,9 @@ def ballots_of(run: Run) -> list[Ballots]:
     Raises:
         IncompleteError: the verdicts are not finished.
     """
-    study = run.study
-    verdicts = run.table("verdicts", list(columns_of(study.panel)))
     questions = [question.question_id for question in study_questions(run, "test")]
     personas = [row["persona_id"] for row in run.table("personas").to_pylist() if row["split"] == "test"]
-    return [
-        collect(
-            verdicts,
-            phase,
-            asked.policies,
-            asked.criteria,
-            questions,
-            personas,
-            study.judging.personas_per_question,
-            source=str(run.root),
-            judges=study.panel,
-        )
-        for phase, asked in study.judging.phases.items()
-    ]
+    return collect_phases(run, questions, personas)
 
 
 def keep(run: Run, document: Mapping[str, Any]) -> Path:

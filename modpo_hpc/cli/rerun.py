@@ -259,15 +259,6 @@ def _change(snapshot: Snapshot, stage: str, shards: Sequence[str], arguments: ar
     return Change(memory, hours, memory_gb, round(minutes) if minutes else None, exclude)
 
 
-def _forget(the_run: Run, chosen: Chosen) -> None:
-    """Take the markers away, so that what was done is made again."""
-    from modpo_hpc.shards import marker_path
-
-    for stage, shards in chosen.items():
-        for shard in shards:
-            marker_path(the_run.folder(stage), shard).unlink(missing_ok=True)
-
-
 def _refuse_slurm_options(arguments: argparse.Namespace) -> None:
     from modpo_hpc.errors import InputError
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from modpo_hpc.errors import InputError
+
+if TYPE_CHECKING:
+    from modpo_hpc.run import Run
 
 COLUMNS = ("phase", "policy_a", "policy_b", "question_id", "persona_id", "criterion", "winner", "first")
 JUDGE = "judge"
@@ -57,6 +61,31 @@ class Ballots:
     def cast(self) -> NDArray[np.bool_]:
         """Where there is a parsed verdict."""
         return self.outcomes <= WON_A
+
+
+def collect_phases(run: Run, questions: Sequence[str], personas: Sequence[str]) -> list[Ballots]:
+    """The ballots of every phase of ``run``, as :func:`collect` gathers them.
+
+    Raises:
+        IncompleteError: the verdicts are not finished.
+        InputError: see :func:`collect`.
+    """
+    study = run.study
+    verdicts = run.table("verdicts", list(columns_of(study.panel)))
+    return [
+        collect(
+            verdicts,
+            phase,
+            asked.policies,
+            asked.criteria,
+            questions,
+            personas,
+            study.judging.personas_per_question,
+            source=str(run.root),
+            judges=study.panel,
+        )
+        for phase, asked in study.judging.phases.items()
+    ]
 
 
 def collect(

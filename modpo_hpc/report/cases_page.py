@@ -27,7 +27,7 @@ def cases_page(run: Run, texts: bool) -> str:
     """
     groups = persona_groups(run)
     questions = study_questions(run, "test")
-    phases = _ballots(run, [one.question_id for one in questions], list(groups))
+    phases = ballots.collect_phases(run, [one.question_id for one in questions], list(groups))
     head = {
         "study": run.study.name,
         "mark": run.sandbox_mark,
@@ -60,25 +60,6 @@ def cases_page(run: Run, texts: bool) -> str:
 def link_to(asked: Comparison) -> str:
     """Where the report finds the cases of one cell in the page beside it."""
     return f"{PAGE}#phase={asked.phase}&criterion={asked.criterion}&a={asked.a}&b={asked.b}"
-
-
-def _ballots(run: Run, questions: list[str], personas: list[str]) -> list[ballots.Ballots]:
-    study = run.study
-    verdicts = run.table("verdicts", list(ballots.columns_of(study.panel)))
-    return [
-        ballots.collect(
-            verdicts,
-            phase,
-            asked.policies,
-            asked.criteria,
-            questions,
-            personas,
-            study.judging.personas_per_question,
-            source=str(run.root),
-            judges=study.panel,
-        )
-        for phase, asked in study.judging.phases.items()
-    ]
 
 
 def _bytes_of(one: ballots.Ballots) -> bytes:
