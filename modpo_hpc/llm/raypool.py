@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from modpo_hpc.llm.endpoints import Address
 from modpo_hpc.llm.outcomes import Api, Call, Failed
@@ -56,14 +57,8 @@ class RayPool:
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
             _join_cluster()
-        actor_class: Any = ray.remote(_Actor)
-        self._class = actor_class.options(
-            max_concurrency=_CONCURRENT_METHODS,
-            num_cpus=0,
-            num_gpus=gpus if ray.cluster_resources().get("GPU") else 0,
-            scheduling_strategy="SPREAD",
-        )
-        self._actors: list[Any] = [self._start() for _ in range(actors)]
+        self._gpus = gpus if ray.cluster_resources().get("GPU") else 0
+        self._actors: list[Any] = [self._start(worker) for worker in range(actors)]
         self._with: list[set[int]] = [set() for _ in range(actors)]
         self._drains: dict[Any, int] = {}
         self._feeds: dict[Any, int] = {}
@@ -101,8 +96,16 @@ class RayPool:
         if self._started_ray:
             ray.shutdown()
 
-    def _start(self) -> Any:
-        return self._class.remote(self._make_address, self._timeout)
+    def _start(self, worker: int) -> Any:
+        """Ray spreads what needs a GPU. Actors that need nothing it puts on nodes by chance, so they are dealt out."""
+        strategy: Any = "SPREAD"
+        if not self._gpus:
+            nodes = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])
+            strategy = NodeAffinitySchedulingStrategy(nodes[worker % len(nodes)], soft=True)
+        actor_class: Any = ray.remote(_Actor)
+        return actor_class.options(
+            max_concurrency=_CONCURRENT_METHODS, num_cpus=0, num_gpus=self._gpus, scheduling_strategy=strategy
+        ).remote(self._make_address, self._timeout)
 
     def _listen(self, worker: int) -> None:
         self._drains[self._actors[worker].drain.remote()] = worker
@@ -115,7 +118,7 @@ class RayPool:
         ]
         self._with[worker] = set()
         ray.kill(self._actors[worker])
-        self._actors[worker] = self._start()
+        self._actors[worker] = self._start(worker)
         self._listen(worker)
         return lost
 

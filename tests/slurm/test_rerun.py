@@ -52,12 +52,13 @@ def test_what_is_stale_is_handed_in_again_in_its_order(cluster: Cluster) -> None
     cluster.wait(lambda: cluster.status()["responses"]["done"] == 2)
     cluster.fate("questions", "all", "otherwise")
     assert cluster("rerun", cluster.run_dir, "questions", "all")[0] == 0
-    cluster.wait(lambda: [cluster.status()[stage]["stale"] for stage in ("models", "responses")] == [1, 2])
+    cluster.wait(lambda: [cluster.status()[stage]["stale"] for stage in ("models", "responses")] == [2, 2])
     code, output = cluster("rerun", cluster.run_dir, "--stale")
     assert code == 0, output
     line = next(line for line in output.splitlines() if line.startswith("responses"))
     waits = line.partition("  after ")[2].split(", ")
-    assert cluster.shards("models")["all"]["job"] in waits, "beside it perhaps a job that Slurm has not quite ended"
+    models = {one["job"].partition("_")[0] for one in cluster.shards("models").values()}
+    assert models <= set(waits), "beside them perhaps a job that Slurm has not quite ended"
     cluster.wait(lambda: cluster.status()["responses"]["done"] == 2)
     assert len([one for one in read_journal(Run.open(cluster.run_dir)).submissions if one.stage == "questions"]) == 2
 
@@ -75,8 +76,8 @@ def test_a_rerun_or_a_submit_elsewhere_is_refused_and_the_queue_left_alone(clust
     assert code == 2
     assert "no such partition" in output
     other = cluster.submit("--set", "name=other", "--set", "seed=3", expect=2)
-    assert "study.yaml" in other
-    assert "seed: 42 -> 3" in other
+    assert "present study" in other
+    assert f"modpo cancel {cluster.run_dir}" in other
     assert sorted(cluster.slurm("squeue", "-h", "-r", "-o", "%i").split()) == before
 
 

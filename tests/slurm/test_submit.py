@@ -28,7 +28,8 @@ def test_submitting_again_joins_what_is_queued_and_hands_in_the_rest(cluster: Cl
     assert '"questions"' not in output
     responses = cluster.shards("responses")
     assert {one["state"] for one in responses.values()} == {"queued"}
-    assert f"afterok:{first}" in cluster.slurm("scontrol", "show", "job", cluster.shards("models")["all"]["job"])
+    for model in cluster.shards("models").values():
+        assert f"afterok:{first}" in cluster.slurm("scontrol", "show", "job", model["job"])
     assert cluster.submit("--until", "responses", "--json").strip() == "[]"
 
 
@@ -145,10 +146,21 @@ def test_a_wrong_profile_is_refused_before_anything_is_queued(
     assert not cluster.run_dir.exists()
 
 
-def test_a_run_directory_of_another_study_is_refused(cluster: Cluster) -> None:
+def test_a_run_follows_another_study_only_when_nothing_of_the_present_one_is_queued(cluster: Cluster) -> None:
+    cluster.fate("questions", "all", "hold")
     cluster.submit("--until", "questions")
+    queued = queue(cluster)
     output = cluster.submit("--set", "seed=7", expect=2)
-    assert "seed: 42 -> 7" in output
+    assert "questions" in output
+    assert f"modpo cancel {cluster.run_dir}" in output
+    assert queue(cluster) == queued
+    assert Run.open(cluster.run_dir).study.seed == 42
+    cluster.mercy()
+    cluster.wait(lambda: cluster.status()["questions"]["done"] == 1)
+    cluster.wait_until_empty()
+    cluster.submit("--until", "questions", "--set", "seed=7")
+    assert Run.open(cluster.run_dir).study.seed == 7
+    cluster.wait(lambda: cluster.status()["questions"]["done"] == 1)
 
 
 def test_a_stage_alone_needs_what_it_rests_on(cluster: Cluster) -> None:
