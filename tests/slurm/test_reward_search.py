@@ -66,6 +66,6 @@ def check_search(run: Run, folder: Path) -> None:
         names = ("learning_rate", "weight_decay", "dropout", "batch_size", "max_length", "epochs")
         again = Attempt(best["trial"], {name: best[name] for name in names}, lambda *_: None)
         place = Workplace(folder / f"again-{criterion}")
-        place.folder.mkdir()
+        place.scratch.mkdir()
         data = load_trial_data(run, criterion)
         assert train_trial(data, run.study.rewards, again, best["seed"], place) == best["accuracy"]
