@@ -1,7 +1,8 @@
 """The local executor: shards in processes of their own, as many at once as the machine holds.
 
 Every shard runs in a fresh process forked from a server that has imported the heavy packages once, so a shard starts
-in milliseconds and one that dies takes nothing with it. Shards start as soon as the stages that they need are done.
+in milliseconds and one that dies takes nothing with it. A shard may start as soon as what it reads is done; among those
+that may, the one goes first behind which the most stages wait in a row, so that no core is idle at the end.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Task:
     stage: str
     shard: str
     resources: Resources
+    ahead: int = 0
+    """Stages that wait in a row for it."""
     state: State = "waiting"
     log: Path | None = None
     exit_code: int | None = None
@@ -77,6 +80,7 @@ class _Group:
     whole: tuple[str, ...]
     single: tuple[tuple[str, str], ...]
     reads_too: tuple[str, ...]
+    ahead: int
 
 
 class LocalExecutor:
@@ -131,13 +135,17 @@ class LocalExecutor:
                     self._open.add((stage.name, shard))
                     self._open_in[stage.name] += 1
         groups = []
-        for (name, item), shards in found.items():
+        behind: Counter[object] = Counter()
+        for (name, item), shards in reversed(found.items()):
             stage = stage_named(name)
             needs = stage.needs_of_item(self._run.full_study, item)
             whole = tuple(need for need, chosen in needs.items() if chosen is None and need not in stage.reads_too)
             single = tuple((need, shard) for need, chosen in needs.items() for shard in chosen or ())
-            groups.append(_Group(stage, tuple(shards), whole, single, stage.reads_too))
-        return groups
+            ahead = max(behind[name], *(behind[name, shard] for shard in shards))
+            for need in (*whole, *single, *stage.reads_too):
+                behind[need] = max(behind[need], ahead + 1)
+            groups.append(_Group(stage, tuple(shards), whole, single, stage.reads_too, ahead))
+        return groups[::-1]
 
     def _advance(self, groups: list[_Group]) -> list[_Group]:
         """Plan the groups of which everything is there, block those that never will be; returns the others."""
@@ -153,6 +161,7 @@ class LocalExecutor:
                 else:
                     left.append(group)
             groups = left
+        self._waiting.sort(key=lambda task: -task.ahead)
         return groups
 
     def _ready(self, group: _Group) -> bool:
@@ -171,7 +180,7 @@ class LocalExecutor:
         inventory = self._run.inventory(shelves)
         resources = group.stage.resources(self._run.study)
         for shard in group.shards:
-            task = Task(name, shard, resources)
+            task = Task(name, shard, resources, group.ahead)
             if not self._again and inventory.fresh(name, shard):
                 self._close(name, shard)
                 finished = True
@@ -187,7 +196,7 @@ class LocalExecutor:
     def _block(self, group: _Group) -> None:
         for shard in group.shards:
             self._broken.add((group.stage.name, shard))
-            self._tell(Task(group.stage.name, shard, group.stage.resources(self._run.study), "blocked"))
+            self._tell(Task(group.stage.name, shard, group.stage.resources(self._run.study), state="blocked"))
 
     def _tell(self, task: Task) -> None:
         self.tasks.append(task)

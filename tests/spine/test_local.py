@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from modpo_hpc.run import Run
 from tests.conftest import REPOSITORY
 from tests.waiting import PATIENCE, wait_until
 
@@ -67,6 +68,18 @@ def test_a_failed_shard_stops_what_needs_it_and_nothing_else(modpo, recipes: Pat
     assert "responses 1 done" in again.stdout
     assert "responses 0" not in again.stdout
     assert modpo("run", "configs/demo.yaml", "--run", run, "--until", "rankings").returncode == 0
+
+
+def test_what_most_waits_for_goes_first(recipes: Path, tmp_path: Path, modpo) -> None:
+    """Behind the base model wait responses and rankings, behind personas rankings, behind the reward model nothing."""
+    (recipes / "generate.py").write_text(QUICK.format(verb="generate"))
+    run = tmp_path / "run"
+    assert modpo("run", "configs/demo.yaml", "--run", run, "--until", "rankings", "--jobs", "1").returncode == 0
+    started = {
+        one: Run.open(run).done(one[0])[one[1]].started
+        for one in (("questions", "all"), ("models", "base"), ("personas", "all"), ("models", "reward"))
+    }
+    assert sorted(started, key=lambda one: started[one]) == list(started)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
