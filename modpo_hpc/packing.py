@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from modpo_hpc import shards
+from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.markers import MARKERS, marker_path
 from modpo_hpc.errors import IncompleteError, InputError, ModpoError
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.run import Run
@@ -57,7 +58,7 @@ def pack(run: Run, target: Path, leave_out: tuple[str, ...] = (), partial: bool 
     files = [*_own_files(run), *expected]
     manifest: dict[str, str] = {}
     total = 0
-    with shards.atomic_file(target) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with atomic_file(target) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(files):
             path = run.root / name
             if not path.is_file():
@@ -151,12 +152,12 @@ def _own_files(run: Run) -> Iterator[str]:
             yield str(name)
     for stage in STAGES:
         for shard in run.done(stage.name):
-            yield str(shards.marker_path(run.folder(stage.name), shard).relative_to(run.root))
+            yield str(marker_path(run.folder(stage.name), shard).relative_to(run.root))
 
 
 def _is_marker(inside: str) -> bool:
     parts = inside.split("/")
-    return len(parts) == 3 and parts[1] == shards.MARKERS
+    return len(parts) == 3 and parts[1] == MARKERS
 
 
 def _entry(name: str, size: int) -> tarfile.TarInfo:

@@ -8,11 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from modpo_hpc import shards
 from modpo_hpc.core import studies
+from modpo_hpc.core.atomic import atomic_file, atomic_folder
 from modpo_hpc.core.declared import Declaration, UndeclaredError, declared_study
 from modpo_hpc.core.identity import Elsewhere, Inventory, MadeFrom, inputs_of
-from modpo_hpc.core.markers import read_lines
+from modpo_hpc.core.journal import Journal
+from modpo_hpc.core.marker_index import read_lines
+from modpo_hpc.core.markers import (
+    IMPORTED,
+    Marker,
+    Output,
+    describe_output,
+    digest,
+    marker_path,
+    read_marker,
+    read_verified,
+)
 from modpo_hpc.core.studies import PROVENANCE_FILE, STUDY_FILE
 from modpo_hpc.errors import IncompleteError, InputError, Interrupted
 from modpo_hpc.pipeline import ALL, Stage, stage_named
@@ -164,20 +175,20 @@ class Run:
 
     def digest(self, stage: str) -> str:
         """Hash of what ``stage`` made, over its finished shards, fresh or not."""
-        markers = (shards.read_marker(self.folder(stage), shard) for shard in self.shard_ids(stage))
-        return shards.digest(marker for marker in markers if marker is not None)
+        markers = (read_marker(self.folder(stage), shard) for shard in self.shard_ids(stage))
+        return digest(marker for marker in markers if marker is not None)
 
-    def done(self, stage: str) -> dict[str, shards.Marker]:
+    def done(self, stage: str) -> dict[str, Marker]:
         """The finished shards of ``stage``: those whose marker was written from the present inputs."""
         inventory, folder = self.inventory(), self.folder(stage)
         fresh = [shard for shard in self.shard_ids(stage) if inventory.fresh(stage, shard)]
-        found = {shard: shards.read_marker(folder, shard) for shard in fresh}
+        found = {shard: read_marker(folder, shard) for shard in fresh}
         return {shard: marker for shard, marker in found.items() if marker is not None}
 
     def imported(self, stage: str) -> bool:
         """Whether something of ``stage`` was brought in, not made here; what an import leaves empty does not count."""
         lines = read_lines(self.root / stage, self.shard_ids(stage)).values()
-        return any(one.inputs == shards.IMPORTED and one.outputs for one in lines)
+        return any(one.inputs == IMPORTED and one.outputs for one in lines)
 
     @property
     def sandbox_mark(self) -> str | None:
@@ -222,9 +233,9 @@ class Run:
 
     def _verified(self, stage: str, shard: str, columns: Sequence[str] | None) -> pa.Table:
         path, folder = self.table_path(stage, shard), self.folder(stage)
-        marker = shards.read_marker(folder, shard)
+        marker = read_marker(folder, shard)
         output = marker.outputs.get(path.name) if marker is not None else None
-        return shards.read_verified(path, output, columns, f"modpo rerun {self.root} {stage} {shard}")
+        return read_verified(path, output, columns, f"modpo rerun {self.root} {stage} {shard}")
 
     def require(self, stage: str, shard_ids: Sequence[str] | None = None) -> None:
         """Refuse to go on when ``stage`` (or one of ``shard_ids``) is not finished.
@@ -234,7 +245,7 @@ class Run:
         """
         folder = self.folder(stage)
         wanted = self.shard_ids(stage) if shard_ids is None else shard_ids
-        absent = [shard for shard in wanted if not shards.marker_path(folder, shard).exists()]
+        absent = [shard for shard in wanted if not marker_path(folder, shard).exists()]
         if absent:
             shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
             raise IncompleteError(
@@ -331,7 +342,7 @@ class Shard:
         made_from: str = "",
     ) -> None:
         self.run, self.stage, self.id, self.scratch, self.made_from = run, stage, shard, scratch, made_from
-        self.outputs: dict[str, shards.Output] = {}
+        self.outputs: dict[str, Output] = {}
         self.metrics: dict[str, float] = {}
         self._should_stop, self._on_progress = should_stop, on_progress
 
@@ -359,7 +370,7 @@ class Shard:
 
         table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
         path = self.run.table_path(self.stage.name, self.id) if name is None else self.folder / f"{name}.parquet"
-        with shards.atomic_file(path) as stream:
+        with atomic_file(path) as stream:
             pq.write_table(table, stream, compression="zstd", write_statistics=False)
         self._register(path, table.num_rows)
 
@@ -367,7 +378,7 @@ class Shard:
     def file(self, name: str, mode: str = "w") -> Iterator[IO[Any]]:
         """A stream to the file ``name`` below the stage's folder, there when the block ends well."""
         path = self.folder / name
-        with shards.atomic_file(path, mode) as stream:
+        with atomic_file(path, mode) as stream:
             yield stream
         self._register(path)
 
@@ -375,14 +386,14 @@ class Shard:
     def directory(self, name: str) -> Iterator[Path]:
         """A folder to fill; it stands as ``name`` below the stage's folder when the block ends well."""
         path = self.folder / name
-        with shards.atomic_folder(path) as temporary:
+        with atomic_folder(path) as temporary:
             yield temporary
         for file in sorted(one for one in path.rglob("*") if one.is_file()):
             self._register(file)
 
-    def journal(self, name: str = "rows.jsonl") -> shards.Journal:
+    def journal(self, name: str = "rows.jsonl") -> Journal:
         """Rows that an earlier attempt wrote, and a way to add to them."""
-        return shards.Journal(self.scratch / name)
+        return Journal(self.scratch / name)
 
     def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
         """Say how far this shard is; ``metrics`` (loss, accuracy, ...) are shown beside it."""
@@ -398,4 +409,4 @@ class Shard:
             raise Interrupted(f"{self.stage.name} {self.id}: asked to stop; the next attempt goes on from here")
 
     def _register(self, path: Path, rows: int | None = None) -> None:
-        self.outputs[str(path.relative_to(self.folder))] = shards.describe_output(path, rows)
+        self.outputs[str(path.relative_to(self.folder))] = describe_output(path, rows)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modpo_hpc import shards
+from modpo_hpc.core.markers import IMPORTED, Marker, write_marker
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study import Study
@@ -175,9 +175,9 @@ def fill(run: Run, stage: str, tables: Mapping[str, tuple[pa.Table | list[dict[s
     for shard_id, (rows, schema) in tables.items():
         shard = Shard(run, stage_named(stage), shard_id, run.root / ".scratch")
         shard.write_table(rows, schema)
-        shards.write_marker(
+        write_marker(
             run.folder(stage),
-            shards.Marker(
+            Marker(
                 stage,
                 shard_id,
                 _made_from(run, stage, shard_id),
@@ -240,4 +240,4 @@ def judged_run(
 
 def _made_from(run: Run, stage: str, shard: str) -> str:
     """What stands in the marker: posts and personas count as made here, all else as brought in."""
-    return run.inputs(stage, shard) if stage in ("questions", "personas") else shards.IMPORTED
+    return run.inputs(stage, shard) if stage in ("questions", "personas") else IMPORTED

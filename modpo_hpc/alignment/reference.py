@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from modpo_hpc import shards
 from modpo_hpc.alignment.engine import Engine
 from modpo_hpc.alignment.trees import Tree, pack
+from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.markers import describe_output
 from modpo_hpc.errors import ModpoError
 from modpo_hpc.training import Watch
 
@@ -89,7 +90,7 @@ class ReferenceCache:
 
     def add(self, trees: Sequence[Tree], values: Sequence[LogProbs]) -> None:
         """Store the log-probs of ``trees`` as one file."""
-        with shards.atomic_file(self.folder / f"{_chunk_name(trees)}.json", "w") as stream:
+        with atomic_file(self.folder / f"{_chunk_name(trees)}.json", "w") as stream:
             json.dump({tree_key(tree): list(value) for tree, value in zip(trees, values, strict=True)}, stream)
         self._refresh()
 
@@ -160,11 +161,11 @@ def _chunk_name(trees: Sequence[Tree]) -> str:
 def _file_hash(file: Path, memory: Path) -> str:
     resolved, state = file.resolve(), file.stat()
     if state.st_size < 1 << 26:
-        return shards.describe_output(file).sha256
+        return describe_output(file).sha256
     note = (
         memory / f"{hashlib.sha256(f'{resolved}|{state.st_size}|{state.st_mtime_ns}'.encode()).hexdigest()[:32]}.sha256"
     )
     if not note.exists():
-        with shards.atomic_file(note, "w") as stream:
-            stream.write(shards.describe_output(file).sha256)
+        with atomic_file(note, "w") as stream:
+            stream.write(describe_output(file).sha256)
     return note.read_text()

@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from modpo_hpc import shards
 from modpo_hpc.alignment.processes import MEETING_FILE, Seat, processes_of, seat_of
 from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, Request
+from modpo_hpc.core.atomic import atomic_file, atomic_folder
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
@@ -66,7 +66,7 @@ def train_policy(
     )
     if seat and seat.rank > 0:
         return None
-    with shards.atomic_folder(result) as folder:
+    with atomic_folder(result) as folder:
         write_policy(folder, aligned)
     return result
 
@@ -97,7 +97,7 @@ def _in_processes(
     folder.mkdir(parents=True)
     threads = max(1, resources.cpus // processes)
     request = Request(str(run.root), policy, settings.model_dump(mode="json"), str(workplace.scratch), threads)
-    with shards.atomic_file(folder / "request.json", "w") as stream:
+    with atomic_file(folder / "request.json", "w") as stream:
         json.dump(asdict(request), stream)
     (folder / ALIVE).touch()
     with tempfile.TemporaryDirectory(prefix="modpo-") as here:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc import shards
+from modpo_hpc.core.atomic import atomic_file, atomic_folder
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
 from modpo_hpc.study.alignment import Training
 
@@ -45,7 +45,7 @@ class ParentWatch:
 
     def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
         if self._rank == 0:
-            with shards.atomic_file(self._folder / PROGRESS, "w", durable=False) as stream:
+            with atomic_file(self._folder / PROGRESS, "w", durable=False) as stream:
                 json.dump({"done": done, "total": total, "unit": unit, **metrics}, stream)
 
     def check(self) -> None:
@@ -76,13 +76,13 @@ def main(request_file: Path) -> int:
             ParentWatch(folder, rank),
         )
         if rank == 0:
-            with shards.atomic_folder(folder / RESULT) as result:
+            with atomic_folder(folder / RESULT) as result:
                 write_policy(result, aligned)
     except Interrupted:
         return Interrupted.exit_code
     except ModpoError as error:
         if rank == 0:
-            with shards.atomic_file(folder / ERROR, "w") as stream:
+            with atomic_file(folder / ERROR, "w") as stream:
                 json.dump({"input": _input_fields(error), "message": str(error)}, stream, default=str)
         return error.exit_code
     except Exception:

@@ -17,6 +17,7 @@ from modpo_hpc.audit.correction import Confusion, correct
 from modpo_hpc.audit.judges import judge_aware
 from modpo_hpc.audit.prediction import prediction_powered
 from modpo_hpc.audit.total_error import TotalError, by_source, purchases, total_errors, unmeasured
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.evaluation.ballots import Ballots, collect_phases
 from modpo_hpc.evaluation.crossed import components
@@ -28,7 +29,6 @@ from modpo_hpc.human.labels import HumanLabels, as_shares
 from modpo_hpc.human.measures import agreement
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
-from modpo_hpc.shards import atomic_file
 
 Rows = list[dict[str, Any]]
 

@@ -81,10 +81,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from modpo_hpc.audit.run import audit, finite, keep
+    from modpo_hpc.core.markers import marker_path
     from modpo_hpc.report import terminal
     from modpo_hpc.report.audit import section_of
     from modpo_hpc.run import Run
-    from modpo_hpc.shards import marker_path
 
     opened = Run.open(arguments.run)
     others = [Run.open(place) for place in arguments.others]

@@ -33,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from modpo_hpc.core.atomic import atomic_file
     from modpo_hpc.errors import InputError
     from modpo_hpc.report import cases
     from modpo_hpc.report.cases_page import cases_page
     from modpo_hpc.run import Run
-    from modpo_hpc.shards import atomic_file
 
     opened = Run.open(arguments.run)
     if arguments.limit < 1:

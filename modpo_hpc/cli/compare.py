@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from modpo_hpc import shards
+    from modpo_hpc.core.atomic import atomic_file
     from modpo_hpc.report import comparison, terminal
     from modpo_hpc.report.files import files_of
     from modpo_hpc.report.results import finite
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     sections = comparison.sections_of(runs)
     if args.out:
         for name, content in files_of("Comparison of runs", sections, mark):
-            with shards.atomic_file(Path(args.out) / name) as stream:
+            with atomic_file(Path(args.out) / name) as stream:
                 stream.write(content)
     if not args.json:
         terminal.show_sections(sections, mark, Console(width=None if sys.stdout.isatty() else terminal.WIDE))

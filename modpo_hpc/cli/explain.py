@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 def explain(the_run: Run, inventory: Inventory, stage: str, shard: str) -> dict[str, Any]:
     """All that is known of how ``shard`` was made, as plain data."""
     from modpo_hpc.core.changes import read_made_from, why_stale
-    from modpo_hpc.shards import IMPORTED, read_marker
+    from modpo_hpc.core.markers import IMPORTED, read_marker
 
     marker = read_marker(the_run.folder(stage), shard)
     now = inventory.made_from(stage, shard)

@@ -134,6 +134,8 @@ def _simulate(run: Run, arguments: argparse.Namespace) -> Shown:
 
 
 def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
+    from modpo_hpc.core.atomic import atomic_file
+    from modpo_hpc.core.markers import marker_path
     from modpo_hpc.errors import IncompleteError
     from modpo_hpc.human import study
     from modpo_hpc.human.analysis import analyze, of_rule, summary_lines
@@ -142,7 +144,6 @@ def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
     from modpo_hpc.human.sample import llm_outcomes
     from modpo_hpc.report.human_figures import panels
     from modpo_hpc.report.style import FORMATS, render
-    from modpo_hpc.shards import atomic_file, marker_path
 
     folder = study.folder_of(run, arguments.round)
     key, sample = study.load_key(folder), study.load_sample(folder)

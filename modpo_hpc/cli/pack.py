@@ -84,12 +84,12 @@ def verify(the_run: Run, stage: str | None, as_data: bool) -> int:
 
 def query(run: Run, stage: str) -> tuple[int, list[Damage]]:
     """Number of files that the markers of ``stage`` name, and those that are missing or changed."""
-    from modpo_hpc import shards
+    from modpo_hpc.core.markers import describe_output, read_marker
 
     checked, damages = 0, []
     folder = run.folder(stage)
     for shard in run.shard_ids(stage):
-        marker = shards.read_marker(folder, shard)
+        marker = read_marker(folder, shard)
         for name, output in (marker.outputs if marker else {}).items():
             checked += 1
             path = folder / name
@@ -97,7 +97,7 @@ def query(run: Run, stage: str) -> tuple[int, list[Damage]]:
                 damages.append(Damage(stage, shard, str(path), "missing"))
             elif path.stat().st_size != output.bytes:
                 damages.append(Damage(stage, shard, str(path), f"{path.stat().st_size} bytes, not {output.bytes}"))
-            elif shards.describe_output(path).sha256 != output.sha256:
+            elif describe_output(path).sha256 != output.sha256:
                 damages.append(Damage(stage, shard, str(path), "other content than when it was made"))
     return checked, damages
 

@@ -164,8 +164,8 @@ class _Bars:
 
 def heartbeat(run: Run, stage: str, shard: str) -> dict[str, Any] | None:
     """What a running shard last said of itself: done, total, unit and its metrics."""
+    from modpo_hpc.core.scratch import SCRATCH
     from modpo_hpc.launch.entry import HEARTBEAT
-    from modpo_hpc.shards import SCRATCH
 
     try:
         state: dict[str, Any] = json.loads((run.folder(stage) / SCRATCH / shard / HEARTBEAT).read_bytes())

@@ -112,10 +112,10 @@ def _run_here(the_run: Run, stages: list[str], jobs: int | None, before: dict[st
 
     from modpo_hpc.cli.progress import follow
     from modpo_hpc.cli.run import conclude
+    from modpo_hpc.core.atomic import atomic_file
     from modpo_hpc.launch.local import Capacity, LocalExecutor
     from modpo_hpc.pipeline import stage_named
     from modpo_hpc.rehearsal.measure import watched
-    from modpo_hpc.shards import atomic_file
 
     # stand-ins load no model, so no process needs torch
     light = [replace(stage_named(name), uses_models=False) for name in stages]

@@ -128,7 +128,7 @@ def choose(
 
 
 def _is_imported(snapshot: Snapshot, stage: str, shard: str) -> bool:
-    from modpo_hpc.shards import IMPORTED, read_marker
+    from modpo_hpc.core.markers import IMPORTED, read_marker
 
     marker = read_marker(snapshot.run.folder(stage), shard)
     return marker is not None and marker.inputs == IMPORTED

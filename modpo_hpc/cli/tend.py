@@ -137,9 +137,9 @@ def words_of(the_run: Run, found: Round) -> str:
 
 def tell(the_run: Run, state: str, words: str, address: str | None) -> None:
     """Tell the user of ``state``, if it is another than the last one; what cannot be delivered stops nothing."""
+    from modpo_hpc.core.atomic import atomic_file
     from modpo_hpc.launch.notices import post, send_mail
     from modpo_hpc.launch.submissions import FOLDER
-    from modpo_hpc.shards import atomic_file
 
     path = the_run.root / FOLDER / LAST_STATE
     try:

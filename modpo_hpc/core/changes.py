@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from modpo_hpc import shards
 from modpo_hpc.core.identity import ABSENT, Inventory
+from modpo_hpc.core.markers import MARKERS, read_marker
 from modpo_hpc.core.reuse import Shelves, made_from_path, shelves_of
 from modpo_hpc.errors import InputError
 from modpo_hpc.pipeline import STAGES
@@ -58,7 +58,7 @@ def changes(run: Run, others: Sequence[Path] = ()) -> list[Change]:
 
 
 def _finished(run: Run, stage: str) -> list[str]:
-    folder = run.folder(stage) / shards.MARKERS
+    folder = run.folder(stage) / MARKERS
     return sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
 
 
@@ -75,7 +75,7 @@ def _change(inventory: Inventory, shelves: Shelves, stage: str, shard: str) -> C
 
 def why_stale(inventory: Inventory, stage: str, shard: str) -> list[str]:
     """What is different between what the result of ``shard`` was made from and what it would be made from now."""
-    marker = shards.read_marker(inventory.run.folder(stage), shard)
+    marker = read_marker(inventory.run.folder(stage), shard)
     now = inventory.made_from(stage, shard)
     before = {} if marker is None else read_made_from(inventory.run.root, marker.made_from)
     if not before:

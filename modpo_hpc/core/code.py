@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from modpo_hpc.core.markers import read_lines
+from modpo_hpc.core.marker_index import read_lines
 from modpo_hpc.pipeline import STAGES
 
 if TYPE_CHECKING:

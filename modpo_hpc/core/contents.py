@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc import shards
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import InputError
 from modpo_hpc.resources import shipped
 
@@ -67,7 +67,7 @@ def _hash_of_file(path: str, signature: tuple[int, int, int]) -> str:
     result = total.hexdigest()[:16]
     if large:
         with suppress(OSError):  # a home that cannot be written costs time, nothing else
-            with shards.atomic_file(_memory(), "w", durable=False) as stream:
+            with atomic_file(_memory(), "w", durable=False) as stream:
                 json.dump({**_remembered(), key: result}, stream)
     return result
 

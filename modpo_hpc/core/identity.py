@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from modpo_hpc.core.contents import file_hash, hash_of
-from modpo_hpc.core.markers import MarkerLine, read_line, read_lines
+from modpo_hpc.core.marker_index import MarkerLine, read_line, read_lines
 from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.study import Study
 

@@ -1,146 +1,157 @@
-"""The markers of a stage, all at once: what each comes to in a line, kept beside them so that 50,000 are read quickly.
+"""Markers: a shard is done when its marker says so.
 
-A marker is a file of its own, written once and replaced whole. What was read of it is kept in one file with its inode,
-time of change and size; the next reader looks at the folder, reads what is new, and takes the rest from there. While
-the folder itself has not changed, not even the single files are looked at.
+Its outputs are written to temporary names in the folder where they belong, flushed to disk and renamed; the marker, a
+small manifest, comes last. Whatever an attempt leaves when it dies is either invisible to readers (temporary names, the
+scratch folder) or complete.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import tempfile
-import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from modpo_hpc import shards
+from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.errors import InputError
 
-FILE = ".markers.json"
-KEPT_FROM = 16
-"""New lines that are worth writing the file again."""
-# The coarsest clock of a filesystem in use ticks once a second (Lustre). Two changes within one tick look like one,
-# so a folder counts as still only when its last change was well before the first marker was read.
-STILL_SECONDS = 3.0
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+IMPORTED = "imported"
+"""``Marker.inputs`` of what was brought in from outside: it rests on nothing here, and so is never stale."""
+MARKERS = "markers"
 
 
-class MarkerLine(NamedTuple):
-    """What is asked of a finished shard most often. ``digest`` stands for the bytes of all its outputs."""
+@dataclass(frozen=True)
+class Output:
+    """One file that a shard made: its size in bytes, SHA-256, and rows if it is a table."""
 
+    bytes: int
+    sha256: str
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Marker:
+    """The manifest of a finished shard.
+
+    ``made_from`` names the document in ``DIR/made_from`` that says what ``inputs`` is the hash of, ``code`` the
+    software that made it, ``source`` the run that it was taken from, if it was not made here.
+    """
+
+    stage: str
+    shard: str
     inputs: str
-    digest: str
-    rows: int
-    outputs: int
+    outputs: dict[str, Output]
     started: float
     seconds: float
-    code: str
+    host: str
+    job: str | None
+    attempt: int
+    versions: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    made_from: str = ""
+    code: dict[str, str] = field(default_factory=dict)
+    source: str = ""
 
-    def fits(self, inputs: str | None) -> bool:
+    def fits(self, inputs: str) -> bool:
         """Whether the shard is done: made from these ``inputs``, or imported."""
-        return self.inputs == shards.IMPORTED or self.inputs == inputs
+        return self.inputs in (inputs, IMPORTED)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all tables of the shard."""
+        return sum(output.rows or 0 for output in self.outputs.values())
 
 
-Signature = tuple[int, int, int]
+def marker_path(stage_folder: Path, shard: str) -> Path:
+    """Where the marker of ``shard`` stands."""
+    return stage_folder / MARKERS / f"{shard}.json"
 
 
-def read_line(stage_folder: Path, shard: str) -> MarkerLine | None:
-    """The line of one marker; None if the shard is not finished."""
-    marker = shards.read_marker(stage_folder, shard)
-    return None if marker is None else line_of(marker)
-
-
-def line_of(marker: shards.Marker) -> MarkerLine:
-    """What ``marker`` comes to."""
-    return MarkerLine(
-        marker.inputs,
-        shards.digest([marker])[:16],
-        marker.rows,
-        len(marker.outputs),
-        marker.started,
-        marker.seconds,
-        str(marker.code.get("digest", "")),
-    )
-
-
-def read_lines(stage_folder: Path, shard_ids: Collection[str]) -> dict[str, MarkerLine]:
-    """Shard -> the line of its marker, of those among ``shard_ids`` that are finished.
+def read_marker(stage_folder: Path, shard: str) -> Marker | None:
+    """The marker of ``shard``, or None if it is not finished.
 
     Raises:
-        InputError: a marker is damaged.
+        InputError: the file is damaged.
     """
-    folder = stage_folder / shards.MARKERS
-    before, clock = _state_of(folder), time.monotonic_ns()
-    if before is None:
-        return {}
-    kept_state, kept = _kept(stage_folder)
-    if kept_state == before:
-        return {one: kept[one][1] for one in shard_ids if one in kept}
-    lines: dict[str, tuple[Signature, MarkerLine]] = {}
-    new = 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            if not name.endswith(".json") or name.startswith("."):
-                continue
-            try:
-                found = entry.stat()
-            except FileNotFoundError:
-                continue
-            shard, signature = name[:-5], (found.st_ino, found.st_mtime_ns, found.st_size)
-            known = kept.get(shard)
-            if known is not None and known[0] == signature:
-                lines[shard] = known
-            elif (line := read_line(stage_folder, shard)) is not None:
-                lines[shard], new = (signature, line), new + 1
-    still = _was_still(stage_folder, before, clock)
-    if new >= KEPT_FROM or (still and len(lines) >= KEPT_FROM and kept_state != before):
-        _keep(stage_folder, before if still else None, lines)
-    wanted = shard_ids if isinstance(shard_ids, (set, frozenset, dict)) else list(shard_ids)
-    return {one: lines[one][1] for one in wanted if one in lines}
+    return read_marker_file(marker_path(stage_folder, shard))
 
 
-def _kept(stage_folder: Path) -> tuple[Signature | None, dict[str, tuple[Signature, MarkerLine]]]:
+def read_marker_file(path: Path) -> Marker | None:
+    """The marker in the file ``path``; None if there is none. Raises as :func:`read_marker`."""
     try:
-        raw = json.loads((stage_folder / shards.SCRATCH / FILE).read_bytes())
-        lines = {name: (tuple(one[:3]), MarkerLine(*one[3:])) for name, one in raw["lines"].items()}
-        return (tuple(raw["folder"]) if raw["folder"] else None), lines
-    except (OSError, ValueError, TypeError, KeyError):
-        return None, {}
-
-
-def _keep(stage_folder: Path, state: Signature | None, lines: dict[str, tuple[Signature, MarkerLine]]) -> None:
-    with suppress(OSError):  # one who may only look at a run looks at every marker
-        path = stage_folder / shards.SCRATCH / FILE
-        path.parent.mkdir(exist_ok=True)
-        with shards.atomic_file(path, "w", durable=False) as stream:
-            json.dump({"folder": state, "lines": {name: [*one[0], *one[1]] for name, one in lines.items()}}, stream)
-
-
-def _state_of(folder: Path) -> Signature | None:
-    """What changes whenever a name in ``folder`` does; None if there is no such folder.
-
-    The folder is opened, not only looked at: on NFS that asks the server instead of a cache.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     try:
-        found = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+        raw = json.loads(content)
+        raw["outputs"] = {name: Output(**output) for name, output in raw["outputs"].items()}
+        return Marker(**raw)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"this marker is damaged ({len(content)} bytes; {error})",
+            file=path,
+            remedy=f"A full or failing disk does that. Remove the file; the shard {path.stem} is then made again.",
+        ) from None
 
 
-def _was_still(stage_folder: Path, before: Signature, clock: int) -> bool:
-    """Whether the markers' folder did not change from well before ``clock`` until now, by the filesystem's own time."""
-    try:
-        (stage_folder / shards.SCRATCH).mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=stage_folder / shards.SCRATCH) as probe:
-            began = os.fstat(probe.fileno()).st_mtime_ns - (time.monotonic_ns() - clock)
-    except OSError:
-        return False
-    still = began - max(before[1:]) > STILL_SECONDS * 1e9
-    return still and _state_of(stage_folder / shards.MARKERS) == before
+def write_marker(stage_folder: Path, marker: Marker) -> None:
+    """Write ``marker`` atomically: from this instant the shard is done."""
+    write_marker_file(marker_path(stage_folder, marker.shard), marker)
+
+
+def write_marker_file(path: Path, marker: Marker) -> None:
+    """Write ``marker`` atomically to the file ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path, "w") as stream:
+        json.dump(asdict(marker), stream, indent=1, sort_keys=True)
+
+
+def digest(markers: Iterable[Marker]) -> str:
+    """One hash for what a set of shards made: changes when a byte of any output changes."""
+    total = hashlib.sha256()
+    for marker in sorted(markers, key=lambda one: one.shard):
+        for name, output in sorted(marker.outputs.items()):
+            total.update(f"{marker.shard}\x1f{name}\x1f{output.sha256}\n".encode())
+    return total.hexdigest()
+
+
+def describe_output(path: Path, rows: int | None = None) -> Output:
+    """Size and hash of the file ``path``."""
+    total = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            total.update(block)
+    return Output(path.stat().st_size, total.hexdigest(), rows)
+
+
+_verified: dict[Path, tuple[int, int, int]] = {}
+
+
+def read_verified(path: Path, output: Output | None, columns: Sequence[str] | None, remedy: str) -> pa.Table:
+    """The table in ``path``, whose bytes are those that its shard wrote (``output``).
+
+    Raises:
+        InputError: they are not: a disk, a copy or a person changed them.
+    """
+    import pyarrow.parquet as pq
+
+    found = path.stat()
+    state = (found.st_ino, found.st_mtime_ns, found.st_size)
+    if output is None or _verified.get(path) == state:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != output.sha256:
+        raise InputError(
+            "the bytes of this file are not those that its shard wrote",
+            file=path,
+            remedy=f"A failing disk, or a change by hand? Make it again: {remedy}",
+        )
+    _verified[path] = state
+    import pyarrow as pa
+
+    return pq.read_table(pa.BufferReader(content), columns=columns)

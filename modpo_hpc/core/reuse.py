@@ -16,9 +16,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modpo_hpc import shards
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.core.identity import Elsewhere, Inventory, MadeFrom
-from modpo_hpc.core.markers import MarkerLine, line_of
+from modpo_hpc.core.marker_index import MarkerLine, line_of
+from modpo_hpc.core.markers import (
+    Marker,
+    Output,
+    describe_output,
+    marker_path,
+    read_marker,
+    read_marker_file,
+    write_marker,
+    write_marker_file,
+)
 from modpo_hpc.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +45,7 @@ VARIABLE = "MODPO_REUSE"
 class Found:
     """A result that can be taken: its marker, the folder that its outputs are below, and the run that made it."""
 
-    marker: shards.Marker
+    marker: Marker
     folder: Path
     run: Path
     aside: bool
@@ -60,15 +70,13 @@ class Shelves(Elsewhere):
                     return Found(marker, folder, root, aside)
         return None
 
-    def _places(
-        self, root: Path, stage: str, shard: str, inputs: str
-    ) -> Iterator[tuple[Path, shards.Marker | None, bool]]:
+    def _places(self, root: Path, stage: str, shard: str, inputs: str) -> Iterator[tuple[Path, Marker | None, bool]]:
         aside = root / ASIDE / stage / inputs
         with suppress(InputError):
-            yield aside, shards.read_marker_file(aside / MARKER), True
+            yield aside, read_marker_file(aside / MARKER), True
         if root != self._root:
             with suppress(InputError):
-                yield root / stage, shards.read_marker(root / stage, shard), False
+                yield root / stage, read_marker(root / stage, shard), False
 
 
 def shelves_of(run: Run) -> Shelves:
@@ -130,7 +138,7 @@ def take(run: Run, stage: str, shard: str, inventory: Inventory, shelves: Shelve
         elif place != folder / name:
             _move(place, folder / name)
     copy_made_from(found.run, run.root, found.marker.made_from)
-    shards.write_marker(folder, found.marker if ours else replace(found.marker, source=str(found.run)))
+    write_marker(folder, found.marker if ours else replace(found.marker, source=str(found.run)))
     if ours:
         shutil.rmtree(found.folder, ignore_errors=True)
     return found
@@ -139,14 +147,14 @@ def take(run: Run, stage: str, shard: str, inventory: Inventory, shelves: Shelve
 def set_aside(run: Run, stage: str, shard: str) -> bool:
     """Move the result of ``shard`` out of its place, marker first, so that nobody reads half of it."""
     folder = run.folder(stage)
-    marker = shards.read_marker(folder, shard)
+    marker = read_marker(folder, shard)
     if marker is None:
         return False
     aside = run.root / ASIDE / stage / marker.inputs
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True, mode=0o700)
-    shards.write_marker_file(aside / MARKER, marker)
-    shards.marker_path(folder, shard).unlink(missing_ok=True)
+    write_marker_file(aside / MARKER, marker)
+    marker_path(folder, shard).unlink(missing_ok=True)
     for name in marker.outputs:
         if (folder / name).exists():  # weights that nobody needs any more may have been removed by hand
             _move(folder / name, aside / name)
@@ -165,7 +173,7 @@ def keep_made_from(root: Path, made_from: MadeFrom) -> None:
     path = made_from_path(root, made_from.hash)
     if not path.exists():
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        with shards.atomic_file(path, "w") as stream:
+        with atomic_file(path, "w") as stream:
             json.dump(made_from.document, stream, indent=1, sort_keys=True, ensure_ascii=False)
 
 
@@ -174,9 +182,9 @@ def made_from_path(root: Path, name: str) -> Path:
     return root / MADE_FROM / f"{name}.json"
 
 
-def _is(path: Path, output: shards.Output) -> bool:
+def _is(path: Path, output: Output) -> bool:
     try:
-        return shards.describe_output(path).sha256 == output.sha256
+        return describe_output(path).sha256 == output.sha256
     except OSError:
         return False
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from modpo_hpc import shards
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import InputError
 from modpo_hpc.study import Study, differences, load_frozen_study
 
@@ -30,13 +30,13 @@ def study_text(study: Study) -> str:
 def begin(root: Path, study: Study, provenance: Mapping[str, Any]) -> bool:
     """Make ``root`` a run of ``study``; False if somebody else has just begun one there."""
     mine = root / f".{STUDY_FILE}.{os.getpid()}.{time.monotonic_ns()}"
-    with shards.atomic_file(mine, "w") as stream:
+    with atomic_file(mine, "w") as stream:
         stream.write(study_text(study))
     try:
         with _lock(root, fcntl.LOCK_EX):
             if (root / STUDY_FILE).exists():
                 return False
-            with shards.atomic_file(root / PROVENANCE_FILE, "w") as stream:
+            with atomic_file(root / PROVENANCE_FILE, "w") as stream:
                 json.dump(provenance, stream, indent=1)
             os.replace(mine, root / STUDY_FILE)
         return True
@@ -55,7 +55,7 @@ def follow(root: Path, study: Study) -> None:
         if not differences(before, study):
             return
         keep_in_history(root)
-        with shards.atomic_file(root / STUDY_FILE, "w") as stream:
+        with atomic_file(root / STUDY_FILE, "w") as stream:
             stream.write(study_text(study))
 
 
@@ -68,7 +68,7 @@ def keep_in_history(root: Path) -> Path:
     if known and known[-1].read_text(encoding="utf-8") == text:
         return known[-1]
     path = folder / f"{len(known) + 1:04d}.yaml"
-    with shards.atomic_file(path, "w") as stream:
+    with atomic_file(path, "w") as stream:
         stream.write(text)
     return path
 
@@ -106,7 +106,7 @@ def alone(root: Path, why: str) -> Iterator[None]:
 def remember_reuse(root: Path, places: Sequence[str]) -> None:
     """Write down that the run takes results from ``places``, too (absolute paths)."""
     if places:
-        with shards.atomic_file(root / REUSE_FILE, "w") as stream:
+        with atomic_file(root / REUSE_FILE, "w") as stream:
             json.dump(list(dict.fromkeys([*reused(root), *places])), stream, indent=1)
 
 

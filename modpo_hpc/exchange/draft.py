@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.data.files import read_csv, read_text, write_csv
 from modpo_hpc.errors import InputError
 from modpo_hpc.personas.columns import plain
 from modpo_hpc.seeds import rng_of
-from modpo_hpc.shards import atomic_file
 from modpo_hpc.study.data import INVENTED
 
 PEOPLE = 12

@@ -11,6 +11,8 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modpo_hpc.core.atomic import atomic_file, atomic_folder
+from modpo_hpc.core.markers import read_marker
 from modpo_hpc.data import authors, files
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import IncompleteError, InputError
@@ -19,7 +21,6 @@ from modpo_hpc.exchange.names import rating_names, their_response_id
 from modpo_hpc.personas.columns import IMPORTANCE
 from modpo_hpc.prompts import answering_messages
 from modpo_hpc.run import Run
-from modpo_hpc.shards import atomic_file, atomic_folder, read_marker
 
 AUTHORS, DATASETS, ADAPTERS = "authors", "datasets", "adapters"
 FORMATS = (AUTHORS, DATASETS, ADAPTERS)

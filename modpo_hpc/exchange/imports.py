@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from modpo_hpc import shards
+from modpo_hpc.core.markers import IMPORTED, Marker, Output, marker_path, write_marker
 from modpo_hpc.data import questions
 from modpo_hpc.data.authors import Persona, Ranked, Response
 from modpo_hpc.data.questions import study_questions
@@ -43,7 +43,7 @@ def bring_in(run: Run, bundle: Bundle) -> dict[str, int]:
     """
     given = _stages_of(bundle, run)
     for name in given:
-        if any(shards.marker_path(run.folder(name), shard).exists() for shard in run.shard_ids(name)):
+        if any(marker_path(run.folder(name), shard).exists() for shard in run.shard_ids(name)):
             raise InputError(
                 f"this run has {name} already",
                 file=run.root,
@@ -250,11 +250,11 @@ def _write(run: Run, stage: str, shard: str, rows: Sequence[Mapping[str, Any]], 
     return len(rows)
 
 
-def _mark(run: Run, stage: str, shard: str, outputs: dict[str, shards.Output], metrics: dict[str, float]) -> None:
-    marker = shards.Marker(
+def _mark(run: Run, stage: str, shard: str, outputs: dict[str, Output], metrics: dict[str, float]) -> None:
+    marker = Marker(
         stage=stage,
         shard=shard,
-        inputs=shards.IMPORTED,
+        inputs=IMPORTED,
         outputs=outputs,
         started=time.time(),
         seconds=0.0,
@@ -263,4 +263,4 @@ def _mark(run: Run, stage: str, shard: str, outputs: dict[str, shards.Output], m
         attempt=1,
         metrics=metrics,
     )
-    shards.write_marker(run.folder(stage), marker)
+    write_marker(run.folder(stage), marker)

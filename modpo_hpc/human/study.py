@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.evaluation.toxicity import answers_of
@@ -25,7 +26,6 @@ from modpo_hpc.human.measures import Labels
 from modpo_hpc.human.sample import Comparison, Sample
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.run import Run
-from modpo_hpc.shards import atomic_file
 from modpo_hpc.study import Study
 
 

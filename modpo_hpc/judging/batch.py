@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from modpo_hpc.core.journal import Journal
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.llm import retry
 from modpo_hpc.llm.budget import Budget, SpendingLimit
@@ -27,7 +28,6 @@ from modpo_hpc.llm.client import Finished, PendingCall
 from modpo_hpc.llm.endpoints import is_loopback
 from modpo_hpc.llm.ledger import Usage
 from modpo_hpc.llm.outcomes import Answered, Hopeless, Outcome, Refused
-from modpo_hpc.shards import Journal
 from modpo_hpc.study.judging import Judge
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from modpo_hpc.core.journal import Journal
 from modpo_hpc.judging.batch import BatchClient, run_batches
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.kinds.chat import chat_api
@@ -12,7 +13,6 @@ from modpo_hpc.judging.opinions import Judgment
 from modpo_hpc.judging.queue import JudgingCall, JudgingQueue
 from modpo_hpc.llm.budget import Budget
 from modpo_hpc.llm.client import Finished
-from modpo_hpc.shards import Journal
 
 POLL_SECONDS = 30.0
 MOST_ROUNDS_WITHOUT_ANSWER = 3

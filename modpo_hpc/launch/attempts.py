@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from modpo_hpc import shards
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import IncompleteError, InputError, Interrupted
 
 NO_ROOM_CODE = 74
@@ -192,5 +192,5 @@ def _in_a_line(error: BaseException) -> str:
 
 
 def _write(record: Path, attempt: Attempt) -> None:
-    with shards.atomic_file(record, "w") as stream:
+    with atomic_file(record, "w") as stream:
         json.dump(asdict(attempt), stream)

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modpo_hpc.core.markers import read_marker
 from modpo_hpc.launch.commands import SlurmError, call
 from modpo_hpc.launch.fields import count_of, instant, megabytes_of, seconds_of
 from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS, Profile
 from modpo_hpc.launch.sacct import SACCT_SECONDS, start_of
 from modpo_hpc.launch.state import Snapshot
-from modpo_hpc.shards import read_marker
 
 USAGE_FIELDS = (
     "JobID", "State", "ElapsedRaw", "TotalCPU", "MaxRSS", "ReqMem", "TimelimitRaw", "Submit", "Start", "AllocTRES",

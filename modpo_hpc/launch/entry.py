@@ -21,10 +21,12 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from modpo_hpc import shards
 from modpo_hpc.core import studies
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.core.identity import MadeFrom, inputs_of, recipe_of_lab
+from modpo_hpc.core.markers import Marker, write_marker
 from modpo_hpc.core.reuse import keep_made_from, set_aside, shelves_of, take
+from modpo_hpc.core.scratch import discard_scratch, scratch_folder
 from modpo_hpc.device import require_promised_gpus
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch.attempts import is_log, slurm_job
@@ -81,14 +83,14 @@ def _make(run: Run, stage: Stage, shard: str, made_from: MadeFrom) -> None:
     started, clock, cpu = time.time(), time.monotonic(), time.process_time()
     attempt = int(os.environ.get("MODPO_ATTEMPT", "1"))
     _fix_arithmetic(stage.resources(run.study).cpus)
-    with shards.scratch_folder(folder, shard, inputs) as scratch, _stop_flag() as should_stop:
+    with scratch_folder(folder, shard, inputs) as scratch, _stop_flag() as should_stop:
         seen = run.only_declared(stage.name, shard)
         beat = _heartbeat(scratch, stage.name, shard)
         work = Shard(seen, stage, shard, scratch, should_stop, beat, made_from.hash)
         _say(f"{stage.name} {shard}: attempt {attempt} starts")
         require_promised_gpus(stage.name, run.study, stage.resources(run.study).gpus)
         recipe(stage)(seen, work)
-        marker = shards.Marker(
+        marker = Marker(
             stage=stage.name,
             shard=shard,
             inputs=inputs,
@@ -103,8 +105,8 @@ def _make(run: Run, stage: Stage, shard: str, made_from: MadeFrom) -> None:
             made_from=made_from.hash,
             code=code_identity(),
         )
-        shards.write_marker(folder, marker)
-        shards.discard_scratch(folder, shard, scratch)
+        write_marker(folder, marker)
+        discard_scratch(folder, shard, scratch)
     _say(f"{stage.name} {shard}: done, {marker.rows} rows in {marker.seconds:.1f} s")
 
 
@@ -201,7 +203,7 @@ def _heartbeat(scratch: Path, stage: str, shard: str) -> Callable[[dict[str, Any
         if now - last < HEARTBEAT_SECONDS and state["done"] < state["total"]:
             return
         last = now
-        with shards.atomic_file(scratch / HEARTBEAT, "w", durable=False) as stream:
+        with atomic_file(scratch / HEARTBEAT, "w", durable=False) as stream:
             json.dump({**state, "at": now, "started": started}, stream)
         extra = "".join(f" {one}" for one in metrics_in_words(state))
         _say(f"{stage} {shard}: {state['done']} of {state['total']} {state['unit']}{extra}")

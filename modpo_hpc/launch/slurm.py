@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch import cluster, commands, squeue
 from modpo_hpc.launch.graph import Work, dependency, share_throttle, split
@@ -31,7 +32,6 @@ from modpo_hpc.launch.submissions import (
 )
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
-from modpo_hpc.shards import atomic_file
 
 EXCLUDED_SECONDS = 86400.0
 """How long a node that failed what it got is kept away from: somebody mends it, and nobody tells us."""

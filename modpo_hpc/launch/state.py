@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from modpo_hpc.core.markers import MarkerLine
+from modpo_hpc.core.marker_index import MarkerLine
 from modpo_hpc.launch.attempts import Attempt, attempts_at, this_node
 from modpo_hpc.launch.cluster import ClusterFacts, ask_facts
 from modpo_hpc.launch.commands import QUICK_SECONDS, SlurmError, available

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from modpo_hpc import shards
+from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.journal import Journal
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.run import Run
 
@@ -185,7 +186,7 @@ def record_goal(run: Run, stages: Sequence[str]) -> None:
 
 def keep_profile(run: Run, profile: Profile) -> None:
     """Keep ``profile`` in the run, so that a rerun uses it without being told."""
-    with shards.atomic_file(run.root / FOLDER / PROFILE, "w") as stream:
+    with atomic_file(run.root / FOLDER / PROFILE, "w") as stream:
         yaml.safe_dump(profile.model_dump(mode="json", exclude_defaults=True), stream, sort_keys=False)
 
 
@@ -263,5 +264,5 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _append(run: Run, row: dict[str, Any]) -> None:
-    with shards.Journal(run.root / FOLDER / JOURNAL) as journal:
+    with Journal(run.root / FOLDER / JOURNAL) as journal:
         journal.append([row])

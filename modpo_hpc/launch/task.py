@@ -141,7 +141,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _made_by(run: Run, stage: str, shard: str, job: str | None) -> bool:
-    from modpo_hpc.shards import read_marker
+    from modpo_hpc.core.markers import read_marker
 
     marker = read_marker(run.folder(stage), shard)
     return marker is not None and marker.job == job

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from modpo_hpc.shards import atomic_file
+from modpo_hpc.core.atomic import atomic_file
 
 SUFFIX = ".jsonl.zst"
 INDEX_SUFFIX = ".index.npy"

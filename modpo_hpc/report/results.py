@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from modpo_hpc import shards
+from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import IncompleteError
 from modpo_hpc.evaluation.tables import PANEL_SCHEMAS, SCHEMAS, Rows
 from modpo_hpc.run import Run
@@ -59,7 +59,7 @@ def read_results(run: Run) -> Results:
     """
     folder = run.folder("statistics")
     if run.missing("statistics"):
-        state = "are older than what they rest on" if shards.read_marker(folder, "all") else "are not made yet"
+        state = "are older than what they rest on" if read_marker(folder, "all") else "are not made yet"
         raise IncompleteError(f"{run.root}: the statistics {state}. Make them with: modpo rerun {run.root} statistics")
     names = [*SCHEMAS, *(PANEL_SCHEMAS if run.study.panel else ())]
     tables = {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in names}

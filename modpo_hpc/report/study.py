@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from itertools import chain
 
-from modpo_hpc import shards
 from modpo_hpc.core.code import stages_of_different_code
+from modpo_hpc.core.markers import Marker, digest, read_marker
 from modpo_hpc.methods import Method, Trained
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.report import findings, formats
@@ -123,9 +123,7 @@ def provenance_section(run: Run) -> Section:
         "Packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     rows = [
-        [name, str(len(of_stage)), shards.digest(of_stage.values())[:16]]
-        for name, of_stage in markers.items()
-        if of_stage
+        [name, str(len(of_stage)), digest(of_stage.values())[:16]] for name, of_stage in markers.items() if of_stage
     ]
     columns = [text("Stage"), *numbers("shards"), text("SHA-256 of the outputs, first 16 digits")]
     return Section(
@@ -193,7 +191,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _markers(run: Run, stage: str) -> dict[str, shards.Marker]:
+def _markers(run: Run, stage: str) -> dict[str, Marker]:
     folder = run.folder(stage)
-    found = {shard: shards.read_marker(folder, shard) for shard in run.shard_ids(stage)}
+    found = {shard: read_marker(folder, shard) for shard in run.shard_ids(stage)}
     return {shard: marker for shard, marker in found.items() if marker is not None}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import InputError
 from modpo_hpc.report import formats
 from modpo_hpc.report.contents import sections_of
@@ -17,7 +18,6 @@ from modpo_hpc.report.parts import Section, Shown
 from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.report.trace_code import code_for
 from modpo_hpc.run import Run
-from modpo_hpc.shards import read_marker
 
 NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?![\w.]*[A-Za-z_])")
 OF_PHASE = ("ranking", "mcnemar", "win_rates", "bradley_terry", "non_inferiority")

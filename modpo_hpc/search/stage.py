@@ -9,8 +9,8 @@ from typing import Protocol
 
 from optuna.distributions import BaseDistribution
 
-from modpo_hpc import shards
 from modpo_hpc.core.identity import inputs_of
+from modpo_hpc.core.scratch import scratch_folder
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.search.plan import Objective, SearchPlan, Trial
 from modpo_hpc.search.search import Search
@@ -63,5 +63,5 @@ def folder_of_trial(run: Run, shard: Shard, number: int) -> Iterator[Path]:
     if name == shard.id:
         yield shard.scratch
         return
-    with shards.scratch_folder(run.folder(shard.stage.name), name, inputs_of(shard.made_from, name)) as folder:
+    with scratch_folder(run.folder(shard.stage.name), name, inputs_of(shard.made_from, name)) as folder:
         yield folder

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc import shards
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import InputError
 
 _STATE, _COMPLETE, _PREFIX = "state.json", "complete", "step-"
@@ -108,12 +108,12 @@ def start_checkpoint(folder: Path, step: int) -> Path:
 def finish_checkpoint(checkpoint: Path, layout: Layout, plan: str, position: Position) -> None:
     """Declare ``checkpoint`` complete, and remove all but the newest two."""
     state = {"layout": asdict(layout), "plan": plan, "position": asdict(position)}
-    with shards.atomic_file(checkpoint / _STATE, "w") as stream:
+    with atomic_file(checkpoint / _STATE, "w") as stream:
         json.dump(state, stream)
     for file in (one for one in checkpoint.rglob("*") if one.is_file()):
         with open(file, "rb") as written:
             os.fsync(written.fileno())
-    with shards.atomic_file(checkpoint / _COMPLETE, "w") as stream:
+    with atomic_file(checkpoint / _COMPLETE, "w") as stream:
         stream.write("complete\n")
     complete = sorted(one for one in checkpoint.parent.glob(f"{_PREFIX}*") if (one / _COMPLETE).exists())
     for old in complete[:-_KEEP]:

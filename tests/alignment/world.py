@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modpo_hpc import shards
+from modpo_hpc.core.markers import IMPORTED, Marker, write_marker
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.models import locate_model, source_file
 from modpo_hpc.run import Run
@@ -157,5 +157,5 @@ def write_shard(run: Run, stage: str, shard: str, rows: list[dict[str, Any]], li
 
 def finish(run: Run, stage: str, shard: str) -> None:
     """Mark a shard whose files the test has made itself as finished."""
-    marker = shards.Marker(stage, shard, shards.IMPORTED, {}, time.time(), 0.0, "here", None, 1)
-    shards.write_marker(run.folder(stage), marker)
+    marker = Marker(stage, shard, IMPORTED, {}, time.time(), 0.0, "here", None, 1)
+    write_marker(run.folder(stage), marker)

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from modpo_hpc.core.markers import Marker
 from modpo_hpc.run import Run
-from modpo_hpc.shards import Marker
 from tests.bench.train_parts import machine
 from tests.changes_of_a_study import CHANGES, StudyChange
 from tests.tiny_study import tiny_study, write_study

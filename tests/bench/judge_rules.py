@@ -22,8 +22,8 @@ from typing import Any
 
 import psutil
 
+from modpo_hpc.core.markers import marker_path
 from modpo_hpc.run import Run
-from modpo_hpc.shards import marker_path
 from tests.judging.servers import REPOSITORY
 from tests.judging.worlds import world
 

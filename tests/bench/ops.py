@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc import shards
-from modpo_hpc.core.markers import STILL_SECONDS
+from modpo_hpc.core.marker_index import STILL_SECONDS
+from modpo_hpc.core.markers import MARKERS, Marker, Output, write_marker
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
 
@@ -50,10 +50,10 @@ def make_run(folder: Path, wanted: int, share: float) -> Run:
         ids = run.shard_ids(stage)
         inventory = run.inventory()
         for number, shard in enumerate(ids[: max(1, round(len(ids) * share))]):
-            output = {f"{shard}.parquet": shards.Output(10_000, f"{number:064x}", 100)}
+            output = {f"{shard}.parquet": Output(10_000, f"{number:064x}", 100)}
             inputs = inventory.inputs(stage, shard) or ""
-            marker = shards.Marker(stage, shard, inputs, output, time.time() - 9, 8.0, "n1", None, 1)
-            shards.write_marker(run.folder(stage), marker)
+            marker = Marker(stage, shard, inputs, output, time.time() - 9, 8.0, "n1", None, 1)
+            write_marker(run.folder(stage), marker)
     return run
 
 
@@ -117,7 +117,7 @@ def bench_submit(folder: Path, tasks: int) -> dict[str, Any]:
     run = Run.open(folder / "array")
     rows = [json.loads(line) for line in (run.root / "slurm" / "submissions.jsonl").read_text().splitlines()]
     arrays = [len(row["shards"]) for row in rows if row["stage"] == "responses"]
-    markers = run.folder("responses") / shards.MARKERS
+    markers = run.folder("responses") / MARKERS
     while not markers.exists() or len(list(markers.glob("*.json"))) < tasks:
         if time.perf_counter() - began > 1800:
             sys.exit("the tasks were not done in half an hour; see modpo triage")

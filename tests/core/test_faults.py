@@ -15,8 +15,9 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from modpo_hpc import shards
 from modpo_hpc.checks import cautions, check_inputs
+from modpo_hpc.core.atomic import atomic_file, atomic_folder
+from modpo_hpc.core.markers import IMPORTED, Marker, write_marker
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run, Shard
@@ -68,9 +69,9 @@ def test_a_filesystem_that_cannot_sync_folders_finishes_its_writes(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with shards.atomic_file(tmp_path / "file", "w") as stream:
+    with atomic_file(tmp_path / "file", "w") as stream:
         stream.write("whole")
-    with shards.atomic_folder(tmp_path / "folder") as folder:
+    with atomic_folder(tmp_path / "folder") as folder:
         (folder / "inside").write_text("whole")
     assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "inside").read_text() == "whole"
 
@@ -80,7 +81,7 @@ def test_a_disk_that_fails_is_not_taken_for_an_odd_filesystem(tmp_path: Path, mo
         raise OSError(errno.EIO, "input/output error")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(OSError, match="input/output"), shards.atomic_file(tmp_path / "file", "w") as stream:
+    with pytest.raises(OSError, match="input/output"), atomic_file(tmp_path / "file", "w") as stream:
         stream.write("lost")
     assert list(tmp_path.iterdir()) == []
 
@@ -90,8 +91,8 @@ def test_no_flipped_bit_passes_a_reader(tmp_path: Path) -> None:
     work = Shard(run, stage_named("questions"), "all", tmp_path)
     rows = [{"question_id": f"q{number}", "text": f"text {number * number}"} for number in range(50)]
     work.write_table(rows, pa.schema([("question_id", pa.string()), ("text", pa.string())]))
-    marker = shards.Marker("questions", "all", shards.IMPORTED, work.outputs, 0.0, 0.0, "here", None, 1)
-    shards.write_marker(run.folder("questions"), marker)
+    marker = Marker("questions", "all", IMPORTED, work.outputs, 0.0, 0.0, "here", None, 1)
+    write_marker(run.folder("questions"), marker)
     path = run.table_path("questions", "all")
     content = path.read_bytes()
     assert run.table("questions").num_rows == 50

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from modpo_hpc import shards
+from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import IncompleteError
 from modpo_hpc.evaluation.tables import SCHEMAS
 from modpo_hpc.launch.entry import run_shard
@@ -60,7 +60,7 @@ def test_the_same_verdicts_give_the_same_bytes(finished: Run, tmp_path: Path) ->
     shutil.copytree(finished.root, copy)
     shutil.rmtree(copy / "statistics")
     run_shard(str(copy), "statistics", "all")
-    before, after = (shards.read_marker(root / "statistics", "all") for root in (finished.root, copy))
+    before, after = (read_marker(root / "statistics", "all") for root in (finished.root, copy))
     assert before is not None
     assert after is not None
     assert before.outputs == after.outputs

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from modpo_hpc import shards
 from modpo_hpc.checks import cautions
+from modpo_hpc.core.markers import IMPORTED, Marker, describe_output, write_marker
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.exchange.bundle import check_bundle, files_in, read_bundle
@@ -492,9 +492,9 @@ def trained(files: Path, tmp_path: Path, study: Study) -> Run:
 
 
 def done(stage: str, shard: str, run: Run, output: Path) -> None:
-    outputs = {output.name: shards.describe_output(output)}
-    marker = shards.Marker(stage, shard, shards.IMPORTED, outputs, 0.0, 0.0, "here", None, 1)
-    shards.write_marker(run.folder(stage), marker)
+    outputs = {output.name: describe_output(output)}
+    marker = Marker(stage, shard, IMPORTED, outputs, 0.0, 0.0, "here", None, 1)
+    write_marker(run.folder(stage), marker)
 
 
 def test_the_lines_of_the_docs_load_what_is_exported(

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc import shards
+from modpo_hpc.core.markers import IMPORTED, Marker, write_marker
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.models import locate_model, source_file
 from modpo_hpc.run import Run
@@ -63,8 +63,8 @@ def started_run(folder: Path, study: dict[str, Any]) -> Run:
 
 def finish_by_hand(run: Run, stage: str, shard: str) -> None:
     """Mark a shard whose files the test has made itself as finished."""
-    marker = shards.Marker(stage, shard, shards.IMPORTED, {}, time.time(), 0.0, "here", None, 1)
-    shards.write_marker(run.folder(stage), marker)
+    marker = Marker(stage, shard, IMPORTED, {}, time.time(), 0.0, "here", None, 1)
+    write_marker(run.folder(stage), marker)
 
 
 def run_with_adapters(folder: Path, study: dict[str, Any]) -> Run:

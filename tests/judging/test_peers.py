@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from modpo_hpc.core.markers import read_marker
 from modpo_hpc.generation.machine import free_port
 from modpo_hpc.judging.tasks import Unparsed
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.llm.client import EndpointFailed
 from modpo_hpc.llm.ledger import entries
-from modpo_hpc.shards import read_marker
 from modpo_hpc.study.judging import Judge
 from tests.judging import worlds
 from tests.judging.servers import is_up

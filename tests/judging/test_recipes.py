@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from modpo_hpc.core.markers import marker_path, read_marker
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.llm.ledger import entries
 from modpo_hpc.run import Run
-from modpo_hpc.shards import marker_path, read_marker
 from tests.judging import worlds
 from tests.judging.servers import counting_server
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from modpo_hpc import shards
+from modpo_hpc.core.markers import IMPORTED, Marker, write_marker
 from modpo_hpc.data import questions
 from modpo_hpc.judging.tasks import Criterion, Persona, Request
 from modpo_hpc.pipeline import stage_named
@@ -116,8 +116,8 @@ def put(run: Run, stage: str, shard: str, rows: list[dict[str, Any]], schema: pa
     """Write the main table and the marker of a shard."""
     work = Shard(run, stage_named(stage), shard, run.root)
     work.write_table(rows, schema or pa.Table.from_pylist(rows).schema)
-    marker = shards.Marker(stage, shard, _made_from(run, stage, shard), work.outputs, 0.0, 0.0, "here", None, 1)
-    shards.write_marker(run.folder(stage), marker)
+    marker = Marker(stage, shard, _made_from(run, stage, shard), work.outputs, 0.0, 0.0, "here", None, 1)
+    write_marker(run.folder(stage), marker)
 
 
 def persona_row(run: Run, number: int) -> dict[str, Any]:
@@ -144,4 +144,4 @@ def request(task: str = "judge", texts: tuple[str, ...] = ("One.", "Two."), pers
 
 def _made_from(run: Run, stage: str, shard: str) -> str:
     """What stands in the marker: posts and personas count as made here, all else as brought in."""
-    return run.inputs(stage, shard) if stage in ("questions", "personas") else shards.IMPORTED
+    return run.inputs(stage, shard) if stage in ("questions", "personas") else IMPORTED

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from modpo_hpc import shards
 from modpo_hpc.cli.main import COMMANDS, main
+from modpo_hpc.core.markers import Marker, describe_output, write_marker
 from modpo_hpc.launch.profile import load_profile
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
@@ -32,8 +32,8 @@ def test_a_plan_counts_calls_and_takes_off_what_is_done(tmp_path: Path, capsys: 
     assert plan["verdicts"]["calls_left"] == (28 + 3) * 200 * 50
     assert plan["verdicts"]["workload"]["items"] == 2 * 31 * 200 * 50
     run = Run.create(tmp_path / "run", load_study(DEMO))
-    marker = shards.Marker("personas", "all", run.inputs("personas", "all"), {}, 0.0, 7.0, "h", None, 1)
-    shards.write_marker(run.folder("personas"), marker)
+    marker = Marker("personas", "all", run.inputs("personas", "all"), {}, 0.0, 7.0, "h", None, 1)
+    write_marker(run.folder("personas"), marker)
     again = planned(capsys, "--run", str(run.root))
     assert again["personas"]["left"] == 0
     assert again["total"]["shards_left"] == plan["total"]["shards_left"] - 1
@@ -112,8 +112,8 @@ def test_verify_finds_a_changed_a_shortened_and_a_missing_file(
     folder.mkdir()
     for shard in "0123":
         (folder / shard).write_text("whole")
-        outputs = {shard: shards.describe_output(folder / shard)}
-        shards.write_marker(folder, shards.Marker("responses", shard, "x", outputs, 0.0, 1.0, "h", None, 1))
+        outputs = {shard: describe_output(folder / shard)}
+        write_marker(folder, Marker("responses", shard, "x", outputs, 0.0, 1.0, "h", None, 1))
     (folder / "1").write_text("WHOLE")
     (folder / "2").write_text("who")
     (folder / "3").unlink()

@@ -8,14 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from modpo_hpc import shards
 from modpo_hpc.core import markers
-from modpo_hpc.core.markers import MarkerLine, line_of, read_lines
+from modpo_hpc.core.marker_index import MarkerLine, line_of, read_lines
+from modpo_hpc.core.markers import (
+    IMPORTED,
+    MARKERS,
+    Marker,
+    Output,
+    marker_path,
+    read_marker,
+    read_marker_file,
+    write_marker,
+)
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch.entry import recipe, run_shard
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
-from modpo_hpc.shards import IMPORTED, Marker, Output, marker_path, write_marker
 from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
 from tests.slurm import fates
@@ -31,18 +39,18 @@ def mark(folder: Path, shard: str, content: str = "a", inputs: str = "x") -> Non
 
 def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every marker that is read from now on."""
-    read, reader = [], shards.read_marker_file
+    read, reader = [], read_marker_file
 
     def counting(path: Path) -> Marker | None:
         read.append(path.stem)
         return reader(path)
 
-    monkeypatch.setattr(shards, "read_marker_file", counting)
+    monkeypatch.setattr(markers, "read_marker_file", counting)
     return read
 
 
 def by_reading(folder: Path) -> dict[str, MarkerLine]:
-    return {shard: line_of(marker) for shard in IDS if (marker := shards.read_marker(folder, shard))}
+    return {shard: line_of(marker) for shard in IDS if (marker := read_marker(folder, shard))}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -60,8 +68,8 @@ def test_what_is_kept_of_the_markers_never_hides_a_change(
             marker_path(tmp_path, shard).unlink(missing_ok=True)
         else:
             mark(tmp_path, shard, chance.choice("abc"), chance.choice(("x", "y", IMPORTED)))
-        if (tmp_path / shards.MARKERS).exists():  # the clock of the folder stands where the test puts it
-            os.utime(tmp_path / shards.MARKERS, (number, number))
+        if (tmp_path / MARKERS).exists():  # the clock of the folder stands where the test puts it
+            os.utime(tmp_path / MARKERS, (number, number))
         for _ in range(chance.randrange(3)):
             assert read_lines(tmp_path, IDS) == by_reading(tmp_path)
 
@@ -108,7 +116,7 @@ def test_a_stage_behind_many_shards_reads_each_of_their_markers_once(
 def test_a_damaged_marker_is_named_with_what_to_do(tmp_path: Path, content: bytes) -> None:
     mark(tmp_path, "0")
     marker_path(tmp_path, "0").write_bytes(content)
-    for look in (lambda: shards.read_marker(tmp_path, "0"), lambda: read_lines(tmp_path, IDS)):
+    for look in (lambda: read_marker(tmp_path, "0"), lambda: read_lines(tmp_path, IDS)):
         with pytest.raises(InputError, match="Remove the file") as error:
             look()
         assert error.value.file == marker_path(tmp_path, "0")

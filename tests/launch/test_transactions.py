@@ -15,8 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from modpo_hpc import shards
 from modpo_hpc.cli.main import main
+from modpo_hpc.core.journal import Journal
+from modpo_hpc.core.markers import Marker, Output, marker_path, write_marker
 from modpo_hpc.launch import commands, slurm, task
 from modpo_hpc.launch.attempts import Attempt, claim_attempt, slurm_log_of
 from modpo_hpc.launch.repair import array_of
@@ -63,9 +64,9 @@ class Desk:
         """The shards end well: marker and Slurm's word."""
         run = self.run
         for shard in names or run.shard_ids(stage):
-            output = {f"{shard}.x": shards.Output(1, shard)}
-            marker = shards.Marker(stage, shard, run.inputs(stage, shard), output, 0.0, 1.0, "n1", None, 1)
-            shards.write_marker(run.folder(stage), marker)
+            output = {f"{shard}.x": Output(1, shard)}
+            marker = Marker(stage, shard, run.inputs(stage, shard), output, 0.0, 1.0, "n1", None, 1)
+            write_marker(run.folder(stage), marker)
             self.slurm.end(self.job(stage, shard), "COMPLETED")
 
     def held_by(self) -> dict[tuple[str, str], int]:
@@ -186,7 +187,7 @@ def disk_full_at(number: int) -> Iterator[list[int]]:
 
         return call
 
-    patch.setattr(shards.Journal, "append", limited(shards.Journal.append))
+    patch.setattr(Journal, "append", limited(Journal.append))
     patch.setattr(slurm, "atomic_file", limited(slurm.atomic_file))
     try:
         yield count
@@ -219,7 +220,7 @@ def test_a_finished_shard_keeps_its_result_while_it_is_made_anew_and_others_wait
     assert desk.submit("--until", "pairs")[0] == 0
     for stage in ("questions", "personas", "models", "responses"):
         desk.finish(stage)
-    marker = shards.marker_path(desk.run.folder("responses"), "1")
+    marker = marker_path(desk.run.folder("responses"), "1")
     before = marker.read_text()
     rankings = {desk.job("rankings", shard) for shard in "01"}
     code, output = desk("rerun", "responses", "1")

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from modpo_hpc import shards
 from modpo_hpc.cli.main import main
+from modpo_hpc.core.markers import read_marker
 from modpo_hpc.human.study import criteria_of
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.report import files, formats, labels, latex, style
@@ -180,7 +180,7 @@ def test_the_same_results_give_the_same_bytes(reported: Run, tmp_path: Path) -> 
     shutil.copytree(reported.root, copy)
     shutil.rmtree(copy / "report")
     run_shard(str(copy), "report", "all")
-    before, after = (shards.read_marker(root / "report", "all") for root in (reported.root, copy))
+    before, after = (read_marker(root / "report", "all") for root in (reported.root, copy))
     assert before is not None
     assert after is not None
     assert before.outputs == after.outputs

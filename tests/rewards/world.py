@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from modpo_hpc import shards
 from modpo_hpc.core.identity import inputs_of
+from modpo_hpc.core.markers import IMPORTED, Marker, write_marker
+from modpo_hpc.core.scratch import scratch_folder
 from modpo_hpc.data.questions import SCHEMA as QUESTIONS
 from modpo_hpc.generation.records import RESPONSES
 from modpo_hpc.judging.tables import PAIRS
@@ -106,11 +107,11 @@ def pair_rows(criterion: str, responses: list[dict[str, Any]]) -> list[dict[str,
 def write(run: Run, stage: str, shard: str, fill: Callable[[Shard], object]) -> None:
     """Make a shard as the entry does, with ``fill`` for its recipe."""
     folder = run.folder(stage)
-    with shards.scratch_folder(folder, shard, shards.IMPORTED) as scratch:
+    with scratch_folder(folder, shard, IMPORTED) as scratch:
         work = Shard(run, stage_named(stage), shard, scratch)
         fill(work)
-        marker = shards.Marker(stage, shard, shards.IMPORTED, work.outputs, 0.0, 0.0, "test", None, 1)
-        shards.write_marker(folder, marker)
+        marker = Marker(stage, shard, IMPORTED, work.outputs, 0.0, 0.0, "test", None, 1)
+        write_marker(folder, marker)
 
 
 def make_world(folder: Path, rewards: dict[str, Any] | None = None, questions: int = 60) -> Run:
@@ -157,7 +158,7 @@ def make_stages(run: Run, *stages: str) -> None:
 def attempt(run: Run, stage: str, shard: str, should_stop: Callable[[], bool]) -> None:
     """One attempt at a shard that may be asked to stop at any batch."""
     made_from = run.inventory().made_from(stage, shard)
-    with shards.scratch_folder(run.folder(stage), shard, inputs_of(made_from.hash, shard)) as scratch:
+    with scratch_folder(run.folder(stage), shard, inputs_of(made_from.hash, shard)) as scratch:
         seen = run.only_declared(stage, shard)
         work = Shard(seen, stage_named(stage), shard, scratch, should_stop, made_from=made_from.hash)
         recipe(stage_named(stage))(seen, work)

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modpo_hpc import shards
-from modpo_hpc.errors import InputError
+from modpo_hpc.core.atomic import atomic_file, atomic_folder
+from modpo_hpc.core.journal import Journal
+from modpo_hpc.core.markers import Marker, Output, describe_output, digest, read_marker, write_marker
+from modpo_hpc.core.scratch import scratch_folder
 from modpo_hpc.seeds import seed_of
 from tests.conftest import REPOSITORY
 from tests.waiting import wait_until
@@ -26,7 +28,7 @@ ROWS = st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.i
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "data.json"
     target.write_text("old")
-    with pytest.raises(RuntimeError), shards.atomic_file(target, "w") as stream:
+    with pytest.raises(RuntimeError), atomic_file(target, "w") as stream:
         stream.write("new, but only h")
         raise RuntimeError("disk on fire")
     assert target.read_text() == "old"
@@ -35,9 +37,9 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "model"
-    with shards.atomic_folder(target) as folder:
+    with atomic_folder(target) as folder:
         (folder / "weights").write_text("old")
-    with pytest.raises(RuntimeError), shards.atomic_folder(target) as folder:
+    with pytest.raises(RuntimeError), atomic_folder(target) as folder:
         (folder / "weights").write_text("new")
         raise RuntimeError
     assert (target / "weights").read_text() == "old"
@@ -47,24 +49,24 @@ def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None
 @given(rows=ROWS, more=ROWS, cut=st.integers(min_value=0, max_value=400))
 def test_a_journal_cut_anywhere_keeps_a_prefix_and_goes_on(tmp_path_factory, rows, more, cut) -> None:
     path = tmp_path_factory.mktemp("journal") / "rows.jsonl"
-    with shards.Journal(path) as journal:
+    with Journal(path) as journal:
         journal.append(rows)
     whole = path.read_bytes()
     path.write_bytes(whole[: max(0, len(whole) - cut)])
-    with shards.Journal(path) as journal:
+    with Journal(path) as journal:
         kept = list(journal.rows)
         assert kept == rows[: len(kept)]
         assert len(kept) >= whole[: max(0, len(whole) - cut)].count(b"\n")
         journal.append(more)
-    assert shards.Journal(path).rows == kept + more
+    assert Journal(path).rows == kept + more
     assert [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] == kept + more
 
 
 def test_a_writer_killed_between_any_two_instructions_leaves_whole_files_only(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from modpo_hpc import shards\n"
+        "import sys; from pathlib import Path; from modpo_hpc.core.atomic import atomic_file\n"
         "for n in range(10**9):\n"
-        "    with shards.atomic_file(Path(sys.argv[1]) / 'table', 'w', durable=False) as s:\n"
+        "    with atomic_file(Path(sys.argv[1]) / 'table', 'w', durable=False) as s:\n"
         "        s.write(str(n)); s.flush(); s.write(' ' + str(n) * 1000 + ' end')\n"
     )
     for round_ in range(5):
@@ -78,49 +80,41 @@ def test_a_writer_killed_between_any_two_instructions_leaves_whole_files_only(tm
 
 
 def test_two_attempts_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
-    with shards.scratch_folder(tmp_path, "7", "inputs") as first:
+    with scratch_folder(tmp_path, "7", "inputs") as first:
         (first / "state").write_text("precious")
-        with shards.scratch_folder(tmp_path, "7", "inputs") as second:
+        with scratch_folder(tmp_path, "7", "inputs") as second:
             assert second != first
         assert (first / "state").read_text() == "precious"
-    with shards.scratch_folder(tmp_path, "7", "inputs") as third:
+    with scratch_folder(tmp_path, "7", "inputs") as third:
         assert (third / "state").read_text() == "precious"
 
 
 def test_scratch_made_from_other_inputs_is_thrown_away(tmp_path: Path) -> None:
-    with shards.scratch_folder(tmp_path, "7", "old") as folder:
+    with scratch_folder(tmp_path, "7", "old") as folder:
         (folder / "state").write_text("from another study")
-    with shards.scratch_folder(tmp_path, "7", "new") as folder:
+    with scratch_folder(tmp_path, "7", "new") as folder:
         assert not (folder / "state").exists()
 
 
 def test_a_marker_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     table = tmp_path / "7.parquet"
     table.write_bytes(b"rows")
-    marker = shards.Marker(
-        "responses", "7", "abc", {"7.parquet": shards.describe_output(table, 3)}, 1.0, 2.0, "host", "12_7", 2
-    )
-    shards.write_marker(tmp_path, marker)
-    assert shards.read_marker(tmp_path, "7") == marker
+    marker = Marker("responses", "7", "abc", {"7.parquet": describe_output(table, 3)}, 1.0, 2.0, "host", "12_7", 2)
+    write_marker(tmp_path, marker)
+    assert read_marker(tmp_path, "7") == marker
     assert marker.rows == 3
-    assert shards.read_marker(tmp_path, "8") is None
+    assert read_marker(tmp_path, "8") is None
 
 
 @given(st.permutations(["a", "b", "c"]))
 def test_a_digest_depends_on_bytes_and_not_on_order(order: list[str]) -> None:
-    def made(shard: str, content: str) -> shards.Marker:
-        return shards.Marker("s", shard, "i", {"t": shards.Output(1, content)}, 0.0, 0.0, "h", None, 1)
+    def made(shard: str, content: str) -> Marker:
+        return Marker("s", shard, "i", {"t": Output(1, content)}, 0.0, 0.0, "h", None, 1)
 
     markers = {shard: made(shard, shard * 3) for shard in "abc"}
-    assert shards.digest(markers[one] for one in order) == shards.digest(markers.values())
+    assert digest(markers[one] for one in order) == digest(markers.values())
     changed = {**markers, "b": made("b", "other")}
-    assert shards.digest(changed.values()) != shards.digest(markers.values())
-
-
-@pytest.mark.parametrize("bad", ["", "a/b", "..", "-x", "ä", "a b"])
-def test_a_shard_id_that_is_no_file_name_is_refused(bad: str) -> None:
-    with pytest.raises(InputError):
-        shards.check_shard_id(bad)
+    assert digest(changed.values()) != digest(markers.values())
 
 
 def test_seeds_belong_to_items() -> None:
