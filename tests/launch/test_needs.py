@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modpo_hpc.core import markers
+from modpo_hpc.core import marker_index, markers
 from modpo_hpc.core.marker_index import MarkerLine, line_of, read_lines
 from modpo_hpc.core.markers import (
     IMPORTED,
@@ -59,8 +59,8 @@ def test_what_is_kept_of_the_markers_never_hides_a_change(
     tmp_path: Path, seed: int, still_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Markers are added, replaced and taken away at random, at any time before and after they are looked at."""
-    monkeypatch.setattr(markers, "STILL_SECONDS", still_seconds)
-    monkeypatch.setattr(markers, "KEPT_FROM", 1)
+    monkeypatch.setattr(marker_index, "STILL_SECONDS", still_seconds)
+    monkeypatch.setattr(marker_index, "KEPT_FROM", 1)
     chance = random.Random(seed)
     for number in range(60):
         shard = chance.choice(IDS)
