@@ -104,7 +104,7 @@ def test_a_stage_behind_many_shards_reads_each_of_their_markers_once(
     read = counted_reads(monkeypatch)
     for shard in run.shard_ids("rankings"):
         run_shard(str(run.root), "rankings", shard)
-    assert len([one for one in read if one.isdigit()]) < (markers.KEPT_FROM + 4) * many, "not every one for each"
+    assert len([one for one in read if one.isdigit()]) < (marker_index.KEPT_FROM + 4) * many, "not every one for each"
     marker_path(run.folder("responses"), "7").unlink()
     with pytest.raises(
         IncompleteError, match=r"rankings 0 needs responses, of which 1 shards are missing or stale \(7\)"
