@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from modpo_hpc.evaluation.ballots import Ballots
+from modpo_hpc.evaluation.winrates import Pairs, every_pair
 
 Array = NDArray[np.float64]
 _PRIOR = 0.5
@@ -43,24 +44,29 @@ def judge_aware(
     # pairs x judges x questions: votes for A, a tie being half of one, and votes cast
     won = ((votes + 1) / 2 * cast).sum(axis=-1).swapaxes(1, 2)
     asked = cast.sum(axis=-1).swapaxes(1, 2).astype(float)
-    found = fit(won.sum(axis=-1), asked.sum(axis=-1), len(ballots.policies))
+    places, policies = ballots.places, len(ballots.policies)
+    found = fit(won.sum(axis=-1), asked.sum(axis=-1), policies, pairs=places)
     again = []
     for _ in range(draws):
         weight = np.bincount(rng.integers(0, shape[1], shape[1]), minlength=shape[1]).astype(float)
-        again.append(fit(won @ weight, asked @ weight, len(ballots.policies), found))
+        again.append(fit(won @ weight, asked @ weight, policies, found, places))
     tail = (1 - confidence) / 2
     ends = [np.quantile(np.array([one[place] for one in again]), [tail, 1 - tail], axis=0) for place in (0, 1)]
     (ability_low, ability_high), (low, high) = ends
     return JudgeAware(found[0], ability_low, ability_high, found[1], low, high)
 
 
-def fit(won: Array, asked: Array, policies: int, start: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
+def fit(
+    won: Array, asked: Array, policies: int, start: tuple[Array, Array] | None = None, pairs: Pairs | None = None
+) -> tuple[Array, Array]:
     """Abilities and discriminations from votes ``won`` by A of those ``asked`` (pairs x judges).
+
+    The pairs are all there are, or ``pairs``.
 
     Half a vote for either side is added to each, and log-discriminations are held near 0 by a weak normal prior, so
     that a clean sweep stays finite.
     """
-    a, b = np.triu_indices(policies, 1)
+    a, b = np.array(every_pair(policies) if pairs is None else pairs).T
     won, asked = won + _PRIOR, asked + 2 * _PRIOR
     judges = won.shape[1]
 

@@ -218,7 +218,7 @@ def _judges(run: Run, ballots: Ballots) -> Rows:
 
 def _length_slope(ballots: Ballots, criterion: int, lengths: np.ndarray, confidence: float) -> dict[str, float]:
     """Log-odds of winning a question for one standard deviation more of length than is usual for the pair."""
-    a, b = np.triu_indices(len(ballots.policies), 1)
+    a, b = np.array(ballots.places).T
     outcomes = (majorities(ballots.votes[criterion]).astype(float) + 1) / 2
     longer = lengths[a] - lengths[b]
     there = ~np.isnan(longer)

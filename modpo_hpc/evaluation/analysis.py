@@ -62,6 +62,7 @@ def phase_summary(phase: Phase) -> dict[str, Any]:
     return {
         "policies": list(ballots.policies),
         "criteria": list(ballots.criteria),
+        **({"anchors": list(ballots.anchors)} if ballots.anchors else {}),
         "pairs": len(ballots.pairs),
         "questions": len(ballots.questions),
         "personas": len(ballots.personas),

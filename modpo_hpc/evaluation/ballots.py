@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.study.judging import judged_pairs
 
 if TYPE_CHECKING:
     from modpo_hpc.run import Run
@@ -29,7 +29,8 @@ class Ballots:
     ``outcomes`` and ``first`` are int8 (criteria x pairs x questions x personas): who won (WON_A, WON_B, TIE), or why
     there is no vote (UNPARSED, MISSING, NOT_ASKED for who is not on the panel of a question, DECIDED after an early
     stop); and who was shown first, 1 for A, -1 for B, 0 for no verdict. With a panel of ``judges`` each persona votes
-    once with each of them: the last axis is all personas with the first judge, then with the second, and so on.
+    once with each of them: the last axis is all personas with the first judge, then with the second, and so on. With
+    ``anchors`` only the pairs that have one of these policies are there.
     """
 
     phase: str
@@ -40,6 +41,7 @@ class Ballots:
     outcomes: NDArray[np.int8]
     first: NDArray[np.int8]
     judges: tuple[str, ...] = ()
+    anchors: tuple[str, ...] = ()
 
     def of_judge(self, judge: str) -> Ballots:
         """The ballots of one judge of the panel."""
@@ -50,7 +52,12 @@ class Ballots:
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The pairs (A, B) in the order of the second axis."""
-        return tuple(combinations(self.policies, 2))
+        return judged_pairs(self.policies, self.anchors)
+
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """``pairs`` as places among the policies."""
+        return tuple((self.policies.index(a), self.policies.index(b)) for a, b in self.pairs)
 
     @property
     def votes(self) -> NDArray[np.int8]:
@@ -83,6 +90,7 @@ def collect_phases(run: Run, questions: Sequence[str], personas: Sequence[str]) 
             study.judging.personas_per_question,
             source=str(run.root),
             judges=study.panel,
+            anchors=asked.anchors or (),
         )
         for phase, asked in study.judging.phases.items()
     ]
@@ -98,12 +106,13 @@ def collect(
     personas_per_question: int | None = None,
     source: str = "verdicts",
     judges: Sequence[str] = (),
+    anchors: Sequence[str] = (),
 ) -> Ballots:
     """The ballots of ``phase`` from the table of verdicts (other phases are skipped).
 
     ``questions`` and ``personas`` are all that may occur; every question has ``personas_per_question`` of the
     personas (all, if empty), the same for each pair and criterion. With a panel of ``judges`` the table says which of
-    them gave a verdict.
+    them gave a verdict; with ``anchors`` the other policies are not judged against each other.
 
     Raises:
         InputError: a verdict for an unknown question, persona, policy, pair or criterion; two verdicts for one
@@ -115,8 +124,10 @@ def collect(
     mine = codes["phase"][0] == codes["phase"][1].get(phase, -1)
     columns = {name: (code[mine], labels) for name, (code, labels) in codes.items()}
 
+    pairs = judged_pairs(policies, anchors)
     pair_of = np.full((len(policies), len(policies)), -1, dtype=np.int64)
-    pair_of[np.triu_indices(len(policies), 1)] = np.arange(len(policies) * (len(policies) - 1) // 2)
+    for number, (one, other) in enumerate(pairs):
+        pair_of[policies.index(one), policies.index(other)] = number
     a = _positions(columns["policy_a"], policies, "policy_a", "policy", source)
     b = _positions(columns["policy_b"], policies, "policy_b", "policy", source)
     pair = pair_of[a, b]
@@ -137,13 +148,13 @@ def collect(
     winner = _translated(columns["winner"], _WINNERS, "winner", source)
     first = _translated(columns["first"], {"A": 1, "B": -1}, "first", source)
 
-    shape = (len(criteria), len(tuple(combinations(policies, 2))), len(questions), len(personas) * max(1, len(judges)))
+    shape = (len(criteria), len(pairs), len(questions), len(personas) * max(1, len(judges)))
     flat = np.ravel_multi_index((criterion, pair, question, persona), shape)
     outcomes, shown = np.full(shape, MISSING, dtype=np.int8), np.zeros(shape, dtype=np.int8)
     times = np.bincount(flat, minlength=outcomes.size) if flat.size else np.zeros(outcomes.size, dtype=np.int64)
     if (times > 1).any():
         c, p, q, who = (int(place) for place in np.unravel_index(int(np.argmax(times > 1)), shape))
-        x, y = list(combinations(policies, 2))[p]
+        x, y = pairs[p]
         raise InputError(
             f"phase {phase}: {int((times > 1).sum())} judgments have more than one verdict, the first of them "
             f"{x} against {y}, {criteria[c]}, question {questions[q]}, persona {personas[who % len(personas)]}",
@@ -152,7 +163,15 @@ def collect(
         )
     outcomes.reshape(-1)[flat], shown.reshape(-1)[flat] = winner, first
     ballots = Ballots(
-        phase, tuple(policies), tuple(criteria), tuple(questions), tuple(personas), outcomes, shown, tuple(judges)
+        phase,
+        tuple(policies),
+        tuple(criteria),
+        tuple(questions),
+        tuple(personas),
+        outcomes,
+        shown,
+        tuple(judges),
+        tuple(anchors),
     )
     _check_policies(ballots, source)
     return _with_panels(ballots, (personas_per_question or len(personas)) * max(1, len(judges)), source)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from modpo_hpc.evaluation.winrates import Pairs, every_pair
+
 Array = NDArray[np.float64]
 
 _STEPS, _TOLERANCE = 100, 1e-10
@@ -25,12 +27,15 @@ class Abilities:
     ties: float
 
 
-def fit(votes: NDArray[np.int8], cast: NDArray[np.bool_], policies: int, prior: float = 0.5) -> Abilities:
+def fit(
+    votes: NDArray[np.int8], cast: NDArray[np.bool_], policies: int, prior: float = 0.5, pairs: Pairs | None = None
+) -> Abilities:
     """Maximum likelihood from ``votes`` (pairs x questions x personas: 1, -1 or 0), where ``cast``.
 
+    The pairs are all there are, or ``pairs``, which must join all policies, if by way of others.
     Each pair gets ``prior`` wins for either side on top, so that a policy that never lost has an ability too.
     """
-    design = _incidence(policies)
+    design = _incidence(policies, every_pair(policies) if pairs is None else pairs)
     wins = np.stack([((votes == outcome) & cast).sum(axis=(1, 2)) for outcome in (1, 0, -1)], axis=1).astype(float)
     with_ties = bool(wins[:, 1].any())
     wins[:, [0, 2]] += prior
@@ -52,9 +57,9 @@ def fit(votes: NDArray[np.int8], cast: NDArray[np.bool_], policies: int, prior: 
     return Abilities(centred, np.sqrt(np.maximum(spread, 0.0)), float(np.exp(theta[-1])) if with_ties else 0.0)
 
 
-def _incidence(policies: int) -> Array:
+def _incidence(policies: int, pairs: Pairs) -> Array:
     """Pairs x policies: 1 for A, -1 for B."""
-    a, b = np.triu_indices(policies, 1)
+    a, b = np.array(pairs).T
     design = np.zeros((len(a), policies))
     design[np.arange(len(a)), a], design[np.arange(len(a)), b] = 1.0, -1.0
     return design

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modpo_hpc.evaluation.inference import PSEUDO, Array, question_errors, student_errors
+from modpo_hpc.evaluation.winrates import Pairs, every_pair
 
 ATTRIBUTES = ("population", "age_group", "gender", "primary_ethnicity")
 NOT_STATED = "not stated"
@@ -28,12 +29,17 @@ class PersonaShares:
 
 
 def persona_shares(
-    votes: NDArray[np.int8], cast: NDArray[np.bool_], policies: int, half_ties: bool, judges: int = 1
+    votes: NDArray[np.int8],
+    cast: NDArray[np.bool_],
+    policies: int,
+    half_ties: bool,
+    judges: int = 1,
+    pairs: Pairs | None = None,
 ) -> PersonaShares:
     """From ``votes`` (pairs x questions x personas; of a panel: judges x personas), all opponents together."""
     shape = (policies, votes.shape[1], votes.shape[2])
     won, compared = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
-    for pair, (a, b) in enumerate(zip(*np.triu_indices(policies, 1), strict=True)):
+    for pair, (a, b) in enumerate(every_pair(policies) if pairs is None else pairs):
         tie = 0.5 * half_ties * (votes[pair] == 0)
         won[a] += np.where(cast[pair], (votes[pair] == 1) + tie, 0.0)
         won[b] += np.where(cast[pair], (votes[pair] == -1) + tie, 0.0)

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from modpo_hpc.evaluation.winrates import Pairs, every_pair
+
 Array = NDArray[np.float64]
 
 BANDWIDTH = 0.4
@@ -69,11 +71,14 @@ def intervals(
     )
 
 
-def majority_errors(votes: NDArray[np.int8], draws: int, rng: np.random.Generator, judges: int = 1) -> Array:
+def majority_errors(
+    votes: NDArray[np.int8], draws: int, rng: np.random.Generator, judges: int = 1, places: Pairs | None = None
+) -> Array:
     """Drawn errors (draws x 2 x pairs) of the shares of questions won by A and by B.
 
     Of ``votes`` (pairs x questions x personas: 1 for A, -1 for B, 0 for neither). With several ``judges`` the last
-    axis is judges x personas; a persona's votes are added up, since the judges are no sample.
+    axis is judges x personas; a persona's votes are added up, since the judges are no sample. ``places`` are the
+    pairs, if they are not all that there are.
     """
     pairs, questions, voters = votes.shape
     heard = votes.reshape(pairs, questions, judges, voters // judges).sum(axis=2, dtype=np.float32)
@@ -91,7 +96,7 @@ def majority_errors(votes: NDArray[np.int8], draws: int, rng: np.random.Generato
         values.append((side * margins > 0).astype(float))
     won = np.concatenate(values)
     return (
-        question_errors(won, draws, rng, _pseudo_questions(pairs))
+        question_errors(won, draws, rng, _pseudo_questions(places or _all_of(pairs)))
         + persona_errors(np.concatenate(influence), draws, rng)
     ).reshape(draws, 2, pairs)
 
@@ -125,11 +130,14 @@ def student_errors(covariance: Array, draws: int, rng: np.random.Generator, free
     return scale * (rng.standard_normal((draws, len(values))) @ factor.T)
 
 
-def _pseudo_questions(pairs: int) -> Array:
+def _all_of(pairs: int) -> Pairs:
+    return every_pair(round((1 + np.sqrt(1 + 8 * pairs)) / 2))
+
+
+def _pseudo_questions(pairs: Pairs) -> Array:
     """Wins of A, then of B (2 pairs x questions) on the questions that are counted besides: each side wins PSEUDO."""
-    policies = round((1 + np.sqrt(1 + 8 * pairs)) / 2)
-    first, second = np.triu_indices(policies, 1)
-    order = np.arange(policies)
+    first, second = np.array(pairs).T
+    order = np.arange(max(second) + 1)
     rankings = [np.roll(order, turn) for turn in range(PSEUDO)]
     won = np.stack([one[first] < one[second] for ranking in rankings for one in (ranking, -ranking)], axis=1)
     return np.concatenate([won, ~won]).astype(float)

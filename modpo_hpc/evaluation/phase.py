@@ -46,8 +46,10 @@ class Phase:
                 yield c, p, {"phase": self.ballots.phase, "criterion": criterion, "policy_a": a, "policy_b": b}
 
     def average(self) -> Array:
-        """Average win rate over the opponents, criteria x policies."""
-        return winrates.average_rates(*self.wins.rates(self.settings.ties), len(self.ballots.policies))
+        """Average win rate over the opponents, criteria x policies; an anchor wins half from itself."""
+        anchors = self.ballots.anchors
+        own = [0.5 / len(anchors) if name in anchors else 0.0 for name in self.ballots.policies]
+        return np.round(self._averaged(*self.wins.rates(self.settings.ties)) + own, 12)
 
     def rate_errors(self) -> tuple[Array, Array]:
         """Errors of the win rates of A and B (draws x criteria x pairs) under the study's rule for ties."""
@@ -56,7 +58,12 @@ class Phase:
 
     def average_errors(self) -> Array:
         """Errors of ``average`` (draws x criteria x policies)."""
-        return winrates.average_rates(*self.rate_errors(), len(self.ballots.policies))
+        return self._averaged(*self.rate_errors())
+
+    def _averaged(self, a: Array, b: Array) -> Array:
+        policies, anchors = self.ballots.policies, self.ballots.anchors
+        places = [policies.index(name) for name in anchors]
+        return winrates.average_rates(a, b, len(policies), self.ballots.places, places)
 
 
 def prepare(
@@ -71,7 +78,8 @@ def prepare(
     outcomes = winrates.majorities(votes)
     rng = rng_of(seed, "statistics", ballots.phase)
     judges = max(1, len(ballots.judges))
-    errors = np.stack([inference.majority_errors(one, settings.draws, rng, judges) for one in votes], axis=2)
+    drawn = [inference.majority_errors(one, settings.draws, rng, judges, ballots.places) for one in votes]
+    errors = np.stack(drawn, axis=2)
     wins = winrates.count_wins(outcomes)
     return Phase(ballots, settings, seed, votes, ballots.cast, outcomes, wins, errors, lengths, demographics)
 

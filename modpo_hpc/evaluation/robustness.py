@@ -23,7 +23,7 @@ def ability_rows(phase: Phase) -> Rows:
     clusters = min(len(ballots.questions), len(ballots.personas))
     reach = float(stats.t.ppf((1 + phase.settings.confidence) / 2, max(1, clusters - 1)))
     for c, criterion in enumerate(ballots.criteria):
-        fitted = bradley_terry.fit(phase.votes[c], phase.cast[c], len(ballots.policies))
+        fitted = bradley_terry.fit(phase.votes[c], phase.cast[c], len(ballots.policies), pairs=ballots.places)
         for k in np.argsort(-fitted.ability, kind="stable"):
             ability, error = float(fitted.ability[k]), float(fitted.error[k])
             rows.append(
@@ -139,6 +139,7 @@ def persona_and_group_rows(phase: Phase) -> tuple[Rows, Rows]:
             len(ballots.policies),
             settings.ties == "half",
             max(1, len(ballots.judges)),
+            ballots.places,
         )
         key = {"phase": ballots.phase, "criterion": criterion}
         of_personas += [

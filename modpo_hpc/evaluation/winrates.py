@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,18 +38,37 @@ def count_wins(outcomes: NDArray[np.int8]) -> Wins:
     return Wins(a, b, outcomes.shape[-1] - a - b, outcomes.shape[-1])
 
 
-def average_rates(rate_a: NDArray[np.float64], rate_b: NDArray[np.float64], policies: int) -> NDArray[np.float64]:
+Pairs = Sequence[tuple[int, int]]
+"""Pairs (A, B) of policies, by their places."""
+
+
+def every_pair(policies: int) -> Pairs:
+    """All pairs, in the order of ``itertools.combinations``."""
+    return [(int(a), int(b)) for a, b in zip(*np.triu_indices(policies, 1), strict=True)]
+
+
+def average_rates(
+    rate_a: NDArray[np.float64],
+    rate_b: NDArray[np.float64],
+    policies: int,
+    pairs: Pairs | None = None,
+    anchors: Sequence[int] = (),
+) -> NDArray[np.float64]:
     """Mean win rate (... x policies) of each policy over its opponents.
 
-    ``rate_a`` and ``rate_b`` are (... x pairs), the pairs in the order of ``itertools.combinations``. Averages are
-    rounded to twelve decimals, so that the order in which equal rates were added makes nobody first.
+    ``rate_a`` and ``rate_b`` are (... x pairs); the pairs are all there are, or ``pairs``. With ``anchors`` the mean is
+    over these alone, so that all policies are held against the same opponents; what an anchor wins against itself is
+    left at zero. Averages are rounded to twelve decimals, so that the order in which equal rates were added makes
+    nobody first.
     """
-    row, column = np.triu_indices(policies, 1)
+    counted = set(anchors) or set(range(policies))
     total = np.zeros((*rate_a.shape[:-1], policies))
-    for pair, (a, b) in enumerate(zip(row, column, strict=True)):
-        total[..., a] += rate_a[..., pair]
-        total[..., b] += rate_b[..., pair]
-    return np.round(total / (policies - 1), 12)
+    for pair, (a, b) in enumerate(every_pair(policies) if pairs is None else pairs):
+        if b in counted:
+            total[..., a] += rate_a[..., pair]
+        if a in counted:
+            total[..., b] += rate_b[..., pair]
+    return np.round(total / (len(anchors) or policies - 1), 12)
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -156,6 +156,7 @@ def _ballots(run: Run) -> list[Ballots]:
             judging.personas_per_question,
             str(run.root),
             run.study.panel,
+            one.anchors or (),
         )
         for phase, one in judging.phases.items()
     ]

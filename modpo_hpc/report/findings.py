@@ -32,6 +32,12 @@ def phase_line(results: Results, phase: str) -> str:
     )
 
 
+def opponents(results: Results, phase: str) -> str:
+    """Over whom a phase averages win rates."""
+    anchors = results.phases[phase].get("anchors")
+    return f"its anchors ({', '.join(anchors)}; against itself an anchor wins half)" if anchors else "all opponents"
+
+
 def phase_findings(results: Results, phase: str) -> list[str]:
     """What the tables of a phase say, in sentences."""
     criteria = results.phases[phase]["criteria"]

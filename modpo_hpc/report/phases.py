@@ -44,7 +44,7 @@ def _pictures(results: Results, phase: str) -> list[Picture]:
     pictures.append(
         Picture(
             f"{phase}_ranking",
-            "Ranking of the policies by average win rate over all opponents.",
+            f"Ranking of the policies by average win rate over {findings.opponents(results, phase)}.",
             partial(figures.ranking, results, phase),
         )
     )
@@ -89,8 +89,8 @@ def _ranking_table(results: Results, phase: str) -> Shown:
             ]
         rows.append(cells)
     return Shown(
-        "Average win rate over all opponents. Intervals, the ranks that are possible (all at once) and P(best) come "
-        "from one model, in which other questions and other personas could have been drawn.",
+        f"Average win rate over {findings.opponents(results, phase)}. Intervals, the ranks that are possible (all at "
+        "once) and P(best) come from one model, in which other questions and other personas could have been drawn.",
         columns,
         rows,
         file=f"{phase}_ranking",

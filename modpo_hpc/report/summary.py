@@ -26,7 +26,8 @@ def summary_section(run: Run, results: Results) -> Section:
     personas = f"{run.study.judging.personas_per_question} personas"
     lead = (
         f"The question: which of {len(size['policies'])} policies answers best by {criteria}, in the eyes of "
-        f"{personas} who compare every pair of them on {size['questions']:,} questions?"
+        f"{personas} who compare {'each with the anchors' if size.get('anchors') else 'every pair of them'} on "
+        f"{size['questions']:,} questions?"
     )
     found = [
         _first(results, phase, size["criteria"][0]),
@@ -53,7 +54,7 @@ def methods_paragraph(run: Run, results: Results) -> str:
         f"the best and the worst response by votes made a preference pair. On these pairs we trained the policies "
         f"({_listed(list(study.alignment.policies))}; beta {study.alignment.training.beta:g}, LoRA of rank "
         f"{study.alignment.training.lora_rank}, {study.alignment.training.epochs} epochs, seed {study.seed}). "
-        f"{study.judging.personas_per_question} test personas compared every pair of policies on each test question "
+        f"{study.judging.personas_per_question} test personas compared pairs of policies on each test question "
         f"({phases}), half of them in either order; the majority decides a question. We report "
         f"{findings.test_note(results)}, significant {findings.correction_note(results)}, and "
         f"{settings['confidence']:.0%} intervals from {settings['draws']:,} draws of questions "

@@ -96,7 +96,7 @@ def _ranking(results: Results, phase: str) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        title="Average win rate over all opponents",
+        title=f"Average win rate over {findings.opponents(results, phase)}",
         title_justify="left",
         title_style="bold",
     )

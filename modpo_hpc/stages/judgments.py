@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import combinations
 from typing import Any
 
 from modpo_hpc.core.contents import hash_of
@@ -71,8 +70,8 @@ PAIRS = Stage(
 
 
 def phase_pairs(study: Study, phase: str) -> tuple[tuple[str, str], ...]:
-    """Every pair (A, B) of the policies of ``phase``, in the order of the study."""
-    return tuple(combinations(study.judging.phases[phase].policies, 2))
+    """Every pair (A, B) of ``phase`` that is judged, in the order of the study."""
+    return study.judging.phases[phase].pairs
 
 
 def _verdicts(study: Study) -> tuple[str, ...]:

@@ -85,9 +85,8 @@ def rankings(study: Study, counts: Counts, speeds: Speeds) -> Workload:
 def verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     per_pair = counts.test * study.judging.personas_per_question
     parts = [
-        _judging(study, speeds, pairs * per_pair, len(criteria), 2 * answer_tokens(study))
+        _judging(study, speeds, len(phase.pairs) * per_pair, len(criteria), 2 * answer_tokens(study))
         for phase in study.judging.phases.values()
-        for pairs in [len(phase.policies) * (len(phase.policies) - 1) // 2]
         for criteria in phase.criteria_of_calls
     ]
     return Workload(

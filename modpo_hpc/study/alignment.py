@@ -10,6 +10,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from modpo_hpc.methods import Method, Trained, known_methods
 from modpo_hpc.section import InputPath, Section
+from modpo_hpc.study.sweep import Sweep, expanded
 
 
 class Training(Section):
@@ -98,6 +99,10 @@ class Alignment(Section):
     training: Training = Training()
     search: PolicySearch = PolicySearch()
     methods: tuple[InputPath, ...] = Field((), description="Python files that bring methods from outside the package")
+    sweep: tuple[Sweep, ...] | None = Field(None, description="families of policies over a grid of weights")
+    reference_point: dict[str, float] | None = Field(
+        None, description="criterion -> reward that hypervolumes are measured from; that of the base policy if empty"
+    )
     policies: dict[str, SerializeAsAny[Method]] = Field(min_length=2)
 
     @property
@@ -116,6 +121,22 @@ class Alignment(Section):
         """The settings of the trained ``policy``: the shared ones, its own overrides, then ``overrides``."""
         own = self.trained_policy(policy).training
         return Training.model_validate({**self.training.model_dump(), **own, **overrides})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _families_written_out(cls, raw: Any) -> Any:
+        try:
+            return expanded(raw) if isinstance(raw, Mapping) and raw.get("sweep") else raw
+        except ValidationError:
+            return raw  # the field itself says what is wrong
+
+    @model_validator(mode="after")
+    def _families_have_names(self) -> Alignment:
+        names = [sweep.name for sweep in self.sweep or ()]
+        for name in names:
+            if names.count(name) > 1 or name in self.policies:
+                raise ValueError(f"sweep: {name} is the name of a policy or of another sweep, too; rename one")
+        return self
 
     @field_validator("policies", mode="before")
     @classmethod

@@ -45,7 +45,7 @@ def _sections(title: str, annotation: Any) -> Iterator[tuple[str, type[BaseModel
 def _models(annotation: Any) -> list[tuple[type[BaseModel], str]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [(annotation, "")]
-    plain = [get_args(one)[0] if get_origin(one) is Annotated else one for one in get_args(annotation)]
+    plain = [get_args(one)[0] if get_origin(one) in (Annotated, tuple) else one for one in get_args(annotation)]
     inner = [one for one in plain if isinstance(one, type) and issubclass(one, BaseModel)]
     return [(one, ".NAME" if get_origin(annotation) is dict else "") for one in inner]
 

@@ -65,6 +65,7 @@ def anchored(study: Study, folder: Path) -> Study:
     trained = [
         raw["alignment"]["training"],
         *(one.get("training", {}) for one in raw["alignment"]["policies"].values()),
+        *(one.get("training", {}) for one in raw["alignment"]["sweep"] or ()),
     ]
     for settings in trained:
         if settings.get("deepspeed"):

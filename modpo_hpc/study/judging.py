@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -93,9 +95,12 @@ class Ranking(Section):
 
 
 class Phase(Section):
-    """One round of head-to-head judging: every pair of ``policies`` under every criterion."""
+    """One round of head-to-head judging: every pair of ``policies``, or each against the anchors."""
 
-    policies: tuple[str, ...] = Field(min_length=2)
+    policies: tuple[str, ...] = Field(min_length=2, description="names of policies, or of families of alignment.sweep")
+    anchors: tuple[str, ...] | None = Field(
+        None, description="policies of the phase that all are judged against, and nobody else; empty: every pair"
+    )
     criteria: tuple[str, ...] = Field(min_length=1)
     calls: Literal["together", "separate"] = Field(
         "together", description="all criteria in one call, or a call for each, so that none primes another"
@@ -106,7 +111,24 @@ class Phase(Section):
         """The criteria of each call on a comparison."""
         return (self.criteria,) if self.calls == "together" else tuple((one,) for one in self.criteria)
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Every pair (A, B) that is judged, in the order of ``policies``."""
+        return judged_pairs(self.policies, self.anchors or ())
+
     _no_repeats = field_validator("policies", "criteria")(no_repeats)
+
+    @model_validator(mode="after")
+    def _anchors_are_judged(self) -> Phase:
+        for name in no_repeats(self.anchors or ()):
+            if name not in self.policies:
+                raise ValueError(f"anchors names {name!r}, which is not among the policies of the phase")
+        return self
+
+
+def judged_pairs(policies: Sequence[str], anchors: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """The pairs of ``policies`` in their order; with ``anchors`` only those that have one of them."""
+    return tuple((a, b) for a, b in combinations(policies, 2) if not anchors or a in anchors or b in anchors)
 
 
 class Judging(Section):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -15,6 +16,7 @@ from modpo_hpc.study.generation import Generation
 from modpo_hpc.study.human import Human
 from modpo_hpc.study.judging import Criteria, Judge, Judges, Judging, Ranking
 from modpo_hpc.study.rewards import Rewards
+from modpo_hpc.study.sweep import with_families
 from modpo_hpc.study.toxicity import Toxicity
 
 NAME_OF_JUDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
@@ -69,6 +71,11 @@ class Study(Section):
         if self.statistics.reference in policies:
             return self.statistics.reference
         return next((name for name in policies if self.alignment.policies[name].method == "base"), policies[0])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _families_of_phases(cls, raw: Any) -> Any:
+        return with_families(raw) if isinstance(raw, Mapping) else raw
 
     @model_validator(mode="after")
     def _names_are_safe(self) -> Study:
