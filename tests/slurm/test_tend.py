@@ -17,15 +17,16 @@ from modpo_hpc.run import Run
 from tests.conftest import REPOSITORY
 from tests.slurm.conftest import Cluster, clustered, start_bed, stop_bed
 
-NOT_SEEN = "these runs of a hostile cluster were not seen to their end yet"
-pytestmark = [pytest.mark.slow, pytest.mark.skip(reason=NOT_SEEN)]
+pytestmark = pytest.mark.slow
 LIMIT = 10
 
 
 @pytest.fixture
 def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cluster]:
-    """A cluster that lets a user have ten jobs in the queue."""
+    """A cluster that lets a user have ten jobs in the queue, and gives up a silent node, and its jobs, after a minute."""
     bed = start_bed("e", enforce_accounts=True)
+    bed.conf.write_text(bed.conf.read_text().replace("SlurmdTimeout=300", "SlurmdTimeout=60"))
+    subprocess.run(["scontrol", "reconfigure"], env=bed.environment, check=True)
     me = getpass.getuser()
     for words in (
         ("add", "account", "lab"),
