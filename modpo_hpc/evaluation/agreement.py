@@ -1,26 +1,17 @@
-"""Agreement of raters beyond chance, for nominal categories, and its bootstrap interval."""
+"""Agreement of raters beyond chance, for nominal categories."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.seeds import rng_of
 
 Ratings = Sequence[Sequence[Any]] | NDArray[Any]
-
-
-class Agreement(NamedTuple):
-    """An agreement coefficient and its percentile interval over resampled items."""
-
-    value: float
-    low: float
-    high: float
 
 
 def fleiss_kappa(table: ArrayLike) -> float:
@@ -109,35 +100,6 @@ def krippendorff_alpha(ratings: Ratings) -> float:
     agreeing = float(((counts * (counts - 1)).sum(axis=1) / (per_item - 1)).sum() / total)
     expected = float((per_label * (per_label - 1)).sum() / (total * (total - 1)))
     return _beyond_chance(agreeing, expected)
-
-
-def with_interval(
-    coefficient: Callable[[NDArray[Any]], float],
-    items: ArrayLike | Ratings,
-    *,
-    replicates: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Agreement:
-    """``coefficient`` of ``items`` (its rows are items) with the percentile interval over items drawn again.
-
-    For two raters: ``with_interval(lambda rows: cohen_kappa(rows[:, 0], rows[:, 1]), np.column_stack([a, b]))``.
-    Draws in which the coefficient is not defined are left out; NaN bounds where it never is.
-    """
-    rows = items if isinstance(items, np.ndarray) else np.array(items, dtype=object)
-    rng = rng_of(seed, "agreement", replicates)
-    value, draws = coefficient(rows), np.full(replicates, math.nan)
-    for replicate in range(replicates):
-        chosen = rows[rng.integers(0, len(rows), len(rows))]
-        try:
-            draws[replicate] = coefficient(chosen)
-        except InputError:
-            continue  # the draw holds no item with two ratings: it says nothing, and stays NaN
-    tail = (1 - confidence) / 2
-    if np.isnan(draws).all():
-        return Agreement(value, math.nan, math.nan)
-    low, high = np.nanquantile(draws, [tail, 1 - tail])
-    return Agreement(value, float(low), float(high))
 
 
 def _beyond_chance(observed: float, expected: float) -> float:

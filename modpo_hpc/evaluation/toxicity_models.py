@@ -37,7 +37,7 @@ class Citizen:
         prompts = [Prompt(tuple(harm_prompt(self.tokenizer, one.question, one.answer)), seed=0) for one in items]
         greedy = Sampling(temperature=0.0, max_tokens=self.settings.max_tokens)
         ends = end_tokens(self.model, self.tokenizer)
-        made, _ = decode(self.model, prompts, greedy, ends, self.settings.batch_size)
+        made = decode(self.model, prompts, greedy, ends, self.settings.batch_size)
         return [read_verdict(self.tokenizer.decode(one.tokens, skip_special_tokens=True)) for one in made]
 
 

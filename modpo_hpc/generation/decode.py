@@ -35,20 +35,6 @@ class Continuation:
 
 
 @dataclass
-class Work:
-    """What the arithmetic was spent on: positions fed to the model, and how many of them held a live token."""
-
-    positions: int = 0
-    live: int = 0
-    steps: int = 0
-
-    @property
-    def padding_share(self) -> float:
-        """Share of the fed positions that were padding or belonged to a finished text."""
-        return 1 - self.live / self.positions if self.positions else 0.0
-
-
-@dataclass
 class _Rows:
     """The texts in progress. Row r of every tensor and of the cache is the prompt ``index[r]``."""
 
@@ -88,7 +74,7 @@ def decode(
     end_tokens: Sequence[int],
     rows_at_once: int,
     on_step: Callable[[int], None] = lambda finished: None,
-) -> tuple[list[Continuation], Work]:
+) -> list[Continuation]:
     """Continue every prompt until an end token or ``sampling.max_tokens``.
 
     At most ``rows_at_once`` texts are in progress, the longest prompts first; when an eighth of the places is free
@@ -101,11 +87,11 @@ def decode(
         on_step: called after every step with the number of texts that are finished.
 
     Returns:
-        Continuations in the order of ``prompts``, and an account of the arithmetic.
+        Continuations in the order of ``prompts``.
     """
     device = model.device
     ends = torch.as_tensor(sorted(end_tokens), device=device)
-    limit, work, finished = sampling.max_tokens, Work(), 0
+    limit = sampling.max_tokens
     tokens = torch.zeros(len(prompts), limit, dtype=torch.long, device=device)
     lengths = torch.zeros(len(prompts), dtype=torch.long, device=device)
     stopped = torch.zeros(len(prompts), dtype=torch.bool, device=device)
@@ -123,7 +109,7 @@ def decode(
         in_progress = 0 if rows is None else len(rows.index)
         if queue and (rows is None or rows_at_once - in_progress >= slack):
             admitted, queue = queue[: rows_at_once - in_progress], queue[rows_at_once - in_progress :]
-            new = _read(model, prompts, admitted, work)
+            new = _read(model, prompts, admitted)
             if rows is None:
                 rows = new
             else:
@@ -142,18 +128,16 @@ def decode(
         # a dead row stays in the batch until the next compaction: its counter must stay inside the tables
         rows.count = rows.count.clamp(max=limit - 1)
         living = int(rows.alive.sum())
-        finished = len(prompts) - len(queue) - living
-        on_step(finished)
+        on_step(len(prompts) - len(queue) - living)
         if living:
-            _advance(model, rows, drawn, work, living)
-    continuations = [
+            _advance(model, rows, drawn)
+    return [
         Continuation(row[:length], "stop" if stop else "length")
         for row, length, stop in zip(tokens.tolist(), lengths.tolist(), stopped.tolist(), strict=True)
     ]
-    return continuations, work
 
 
-def _read(model: Any, prompts: Sequence[Prompt], admitted: Sequence[int], work: Work) -> _Rows:
+def _read(model: Any, prompts: Sequence[Prompt], admitted: Sequence[int]) -> _Rows:
     """The state after reading the admitted prompts; equal prompts are read once."""
     device = model.device
     distinct = list(dict.fromkeys(prompts[one].tokens for one in admitted))
@@ -173,8 +157,6 @@ def _read(model: Any, prompts: Sequence[Prompt], admitted: Sequence[int], work: 
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
-    work.positions += ids.numel()
-    work.live += int(mask.sum())
     place = {prompt: row for row, prompt in enumerate(distinct)}
     rows = torch.as_tensor([place[prompts[one].tokens] for one in admitted], device=device)
     cache.take(rows)
@@ -188,7 +170,7 @@ def _read(model: Any, prompts: Sequence[Prompt], admitted: Sequence[int], work: 
     )
 
 
-def _advance(model: Any, rows: _Rows, drawn: torch.Tensor, work: Work, living: int) -> None:
+def _advance(model: Any, rows: _Rows, drawn: torch.Tensor) -> None:
     rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(drawn), 1)], dim=1)
     rows.logits = model(
         input_ids=drawn[:, None],
@@ -199,6 +181,3 @@ def _advance(model: Any, rows: _Rows, drawn: torch.Tensor, work: Work, living: i
         logits_to_keep=1,
     ).logits[:, -1]
     rows.position = rows.position + 1
-    work.positions += len(drawn)
-    work.live += living
-    work.steps += 1

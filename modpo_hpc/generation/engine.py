@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from modpo_hpc.generation.decode import Continuation, Prompt, Work, decode
+from modpo_hpc.generation.decode import Continuation, Prompt, decode
 from modpo_hpc.generation.records import Completion, Request
 from modpo_hpc.prompts import INSTRUCTION, answering_prompt
 from modpo_hpc.study.generation import Sampling
@@ -28,7 +28,6 @@ class TransformersEngine:
         self.model, self.tokenizer, self.sampling, self.instruction = model, tokenizer, sampling, instruction
         self.end_tokens = end_tokens(model, tokenizer)
         self.rows_at_once = sampling.batch_size
-        self.work = Work()
 
     def complete(
         self, requests: Sequence[Request], on_done: Callable[[int], None] = lambda done: None
@@ -49,7 +48,7 @@ class TransformersEngine:
         ]
         while True:
             try:
-                made, work = decode(self.model, prompts, self.sampling, self.end_tokens, self.rows_at_once, on_done)
+                made = decode(self.model, prompts, self.sampling, self.end_tokens, self.rows_at_once, on_done)
                 break
             except torch.OutOfMemoryError:
                 if self.rows_at_once == 1:
@@ -57,9 +56,6 @@ class TransformersEngine:
             self.rows_at_once //= 2
             torch.cuda.empty_cache()
             log.warning("out of memory: going on with %d rows at once", self.rows_at_once)
-        self.work.positions += work.positions
-        self.work.live += work.live
-        self.work.steps += work.steps
         return [self._completion(request, one) for request, one in zip(requests, made, strict=True)]
 
     def _completion(self, request: Request, made: Continuation) -> Completion:

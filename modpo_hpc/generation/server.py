@@ -1,8 +1,9 @@
 """Model servers for as long as a block runs: started on each GPU, watched, restarted, and gone at the end.
 
 >>> with serve(["vllm", "serve", "mistralai/Mistral-7B-Instruct-v0.2", "--port", "{port}"], logs=folder) as servers:
-...     with servers.lease() as url:      # the least busy server that is well
-...         httpx.post(f"{url}/chat/completions", json=...)
+...     server = servers.try_lease()      # the least busy server that is well
+...     httpx.post(f"{server.url}/chat/completions", json=...)
+...     servers.release(server)
 """
 
 from __future__ import annotations
@@ -99,24 +100,6 @@ class Servers:
         with self._changed:
             server.in_use -= 1
             self._changed.notify_all()
-
-    @contextmanager
-    def lease(self, timeout: float | None = None) -> Iterator[str]:
-        """The base URL of the least busy server that is well, waiting for one if need be.
-
-        Raises:
-            ServerError: every server has failed for good, or none got well in ``timeout`` seconds.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (server := self.try_lease()) is None:
-            if deadline is not None and time.monotonic() > deadline:
-                raise ServerError(f"no server got well in {timeout:.0f} s")
-            with self._changed:
-                self._changed.wait(0.2)
-        try:
-            yield server.url
-        finally:
-            self.release(server)
 
     def drain(self, timeout: float) -> bool:
         """Give out no more leases and wait until the last is back. Returns whether all came back in time."""

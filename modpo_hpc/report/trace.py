@@ -20,7 +20,6 @@ from modpo_hpc.report.trace_code import code_for
 from modpo_hpc.run import Run
 
 NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?![\w.]*[A-Za-z_])")
-OF_PHASE = ("ranking", "mcnemar", "win_rates", "bradley_terry", "non_inferiority")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ The opinion of one persona about one reply under one criterion c is
 
     score = (0.5 + importance_c / 10) * value_c + HALO * sum_k importance_k value_k / sum_k importance_k + noise
 
-where value is what the reply is worth under a criterion (``reply_value``), k runs over the therapeutic criteria, and
+where value is what the reply is worth under a criterion (``reply_values``), k runs over the therapeutic criteria, and
 noise is a standard normal draw of its own for every (persona, question, criterion, text of the reply), whatever the
 order or the sharding of the work. Of two replies the better one wins unless they are nearly alike; the one that is
 shown first has a small advantage, as with judges that are language models. Nothing here learns, and nothing is hidden.
@@ -126,14 +126,9 @@ def rules_fingerprint() -> str:
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def reply_value(text: str, question: str, criterion: str) -> float:
-    """What a reply to ``question`` is worth under ``criterion`` before any person weighs it."""
-    return reply_values(text, question)[criterion]
-
-
 @lru_cache(maxsize=262144)
 def reply_values(text: str, question: str) -> Mapping[str, float]:
-    """``reply_value`` under every criterion of ``WORTH``."""
+    """What a reply to ``question`` is worth under every criterion of ``WORTH``, before any person weighs it."""
     sentences, post = read_reply(text), read_post(question)
     attention = [1.0 if place < _ATTENTION else _FADING ** (place - _ATTENTION + 1) for place in range(len(sentences))]
     seen: dict[str, int] = {}

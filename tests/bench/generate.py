@@ -21,6 +21,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from modpo_hpc.generation.decode import Prompt, decode
 from modpo_hpc.study.generation import Sampling
+from tests.positions_fed import positions_fed
 
 SHAPES = {
     "tiny": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6},
@@ -58,8 +59,10 @@ def ours(model, prompts, sampling, ends, rows):
     requests = [
         Prompt(one, PER_QUESTION * number + part) for number, one in enumerate(prompts) for part in range(PER_QUESTION)
     ]
-    made, work = decode(model, requests, sampling, ends, rows)
-    return sum(len(one.tokens) + (one.finish_reason == "stop") for one in made), work.padding_share
+    with positions_fed(model) as positions:
+        made = decode(model, requests, sampling, ends, rows)
+    live = sum(len(one) for one in prompts) + sum(len(one.tokens) - (one.finish_reason == "length") for one in made)
+    return sum(len(one.tokens) + (one.finish_reason == "stop") for one in made), 1 - live / sum(positions)
 
 
 def generate_batches(model, prompts, sampling, ends, rows):

@@ -17,7 +17,7 @@ from modpo_hpc.report.rewards import diagnose
 from modpo_hpc.rewards.diagnostics import length_shortcut, losses_compared, margins_seen_and_unseen
 from modpo_hpc.rewards.records import Texts, read_texts
 from modpo_hpc.run import Run
-from modpo_hpc.sandbox.judge import reply_value
+from modpo_hpc.sandbox.judge import reply_values
 
 COLUMNS = {
     "criterion": "{}",
@@ -67,7 +67,7 @@ def ceiling(pairs: pd.DataFrame, texts: Texts, criterion: str) -> float:
     for pair in pairs.itertuples():
         question = texts.questions[str(pair.question_id)]
         chosen, rejected = (
-            reply_value(texts.responses[str(one)], question, criterion) for one in (pair.chosen, pair.rejected)
+            reply_values(texts.responses[str(one)], question)[criterion] for one in (pair.chosen, pair.rejected)
         )
         points += (chosen > rejected) + 0.5 * (chosen == rejected)
     return points / len(pairs)

@@ -14,7 +14,7 @@ from statsmodels.stats.inter_rater import aggregate_raters
 from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.evaluation.agreement import cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha, with_interval
+from modpo_hpc.evaluation.agreement import cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
 
 # Fleiss (1971), table 1: 30 patients, 6 of the psychiatrists each, 5 diagnoses; the paper gives kappa = .430
 FLEISS_1971 = [
@@ -128,18 +128,3 @@ def test_a_label_that_could_have_been_given_counts_for_ac1() -> None:
 def test_refuses_ratings_that_say_nothing(call: Any) -> None:
     with pytest.raises(InputError):
         call()
-
-
-def test_interval_holds_the_value_and_narrows_with_items() -> None:
-    rng = np.random.default_rng(1)
-
-    def raters(items: int) -> np.ndarray:
-        truth = rng.integers(0, 3, items)
-        return np.where(rng.random((items, 4)) < 0.8, truth[:, None], rng.integers(0, 3, (items, 4)))
-
-    few = with_interval(krippendorff_alpha, raters(40), replicates=200)
-    many = with_interval(krippendorff_alpha, raters(640), replicates=200)
-    assert few.low < few.value < few.high
-    assert many.high - many.low < 0.5 * (few.high - few.low)
-    again = with_interval(krippendorff_alpha, FOUR_RATERS, replicates=50, seed=3)
-    assert again == with_interval(krippendorff_alpha, FOUR_RATERS, replicates=50, seed=3)

@@ -13,6 +13,7 @@ from modpo_hpc.errors import ModpoError
 from modpo_hpc.generation.decode import Prompt, decode
 from modpo_hpc.generation.sampling import draw_tokens
 from modpo_hpc.study.generation import Sampling
+from tests.positions_fed import positions_fed
 
 SAMPLED = Sampling(temperature=0.8, top_p=1.0, max_tokens=24)
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
@@ -28,7 +29,7 @@ def prompts_of(lengths: list[int], seed: int = 0) -> list[Prompt]:
 def test_greedy_equals_generate(tiny):
     model, _ = tiny
     prompts = prompts_of([3, 40, 17, 5, 5, 90, 1, 33])
-    made, _ = decode(model, prompts, GREEDY, [1], rows_at_once=3)
+    made = decode(model, prompts, GREEDY, [1], rows_at_once=3)
     for prompt, ours in zip(prompts, made, strict=True):
         theirs = model.generate(
             torch.tensor([prompt.tokens]), do_sample=False, max_new_tokens=24, eos_token_id=1, pad_token_id=1
@@ -48,8 +49,8 @@ def test_a_text_does_not_hang_on_its_neighbours(tiny, lengths, rows, temperature
     model, _ = tiny
     sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=16)
     prompts = prompts_of(lengths)
-    together, _ = decode(model, prompts, sampling, [1, 7], rows)
-    alone = [decode(model, [prompt], sampling, [1, 7], 1)[0][0] for prompt in prompts]
+    together = decode(model, prompts, sampling, [1, 7], rows)
+    alone = [decode(model, [prompt], sampling, [1, 7], 1)[0] for prompt in prompts]
     assert together == alone
 
 
@@ -57,9 +58,10 @@ def test_equal_prompts_are_read_once_and_continued_apart(tiny):
     model, _ = tiny
     tokens = prompts_of([50])[0].tokens
     prompts = [Prompt(tokens, seed) for seed in range(5)]
-    made, work = decode(model, prompts, SAMPLED, [1], rows_at_once=8)
+    with positions_fed(model) as positions:
+        made = decode(model, prompts, SAMPLED, [1], rows_at_once=8)
     assert len({tuple(one.tokens) for one in made}) > 1
-    assert work.positions <= 50 + 5 * SAMPLED.max_tokens
+    assert sum(positions) <= 50 + 5 * SAMPLED.max_tokens
 
 
 def test_sampled_tokens_follow_the_model(tiny):
@@ -72,7 +74,7 @@ def test_sampled_tokens_follow_the_model(tiny):
         logits = model(torch.tensor([tokens]), past_key_values=DynamicCache()).logits[0, -1]
     expected = torch.softmax(logits.double() / 0.8, -1).numpy()
     count = 6000
-    made, _ = decode(
+    made = decode(
         model,
         [Prompt(tokens, seed) for seed in range(count)],
         Sampling(temperature=0.8, max_tokens=1),
@@ -101,7 +103,7 @@ def test_broken_logits_are_refused():
 def test_a_limit_is_told_from_an_end(tiny):
     model, _ = tiny
     prompts = prompts_of([8] * 40)
-    made, _ = decode(model, prompts, Sampling(temperature=1.3, max_tokens=6), range(2, 40), 16)
+    made = decode(model, prompts, Sampling(temperature=1.3, max_tokens=6), range(2, 40), 16)
     assert {one.finish_reason for one in made} == {"stop", "length"}
     for one in made:
         assert not set(one.tokens) & set(range(2, 40))

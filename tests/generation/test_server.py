@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -16,8 +18,8 @@ import pytest
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.generation.machine import devices_of_job
-from modpo_hpc.generation.server import ServerError, serve
-from tests.waiting import PATIENCE, wait_until
+from modpo_hpc.generation.server import ServerError, Servers, serve
+from tests.waiting import wait_until
 
 SERVER = """
 import http.server, json, os, subprocess, sys, time
@@ -61,6 +63,16 @@ def gone(pid: int) -> bool:
         return True
 
 
+@contextmanager
+def leased(servers: Servers) -> Iterator[str]:
+    """The base URL of the least busy server, waiting for one that is well."""
+    server = wait_until(servers.try_lease)
+    try:
+        yield server.url
+    finally:
+        servers.release(server)
+
+
 def started(marks: Path) -> list[int]:
     return [int(line) for file in [*marks.glob("*.starts"), marks / "orphans"] for line in file.read_text().split()]
 
@@ -76,16 +88,16 @@ def test_one_server_a_gpu_and_nothing_left_behind(marks):
 
 def test_leases_go_to_the_least_busy(marks):
     with serve(command(marks), logs=marks / "logs", devices=["0", "1"]) as servers:
-        with servers.lease() as first, servers.lease() as second, servers.lease():
+        with leased(servers) as first, leased(servers) as second, leased(servers):
             assert {first, second} == set(servers.urls)
 
 
 def test_a_dead_server_comes_back(marks):
     with serve(command(marks), logs=marks / "logs", devices=["0"]) as servers:
-        with servers.lease() as url, pytest.raises(httpx.HTTPError):
+        with leased(servers) as url, pytest.raises(httpx.HTTPError):
             httpx.get(f"{root(url)}/die")
         wait_until(lambda: servers.restarts == 1 and servers.urls)
-        with servers.lease(timeout=PATIENCE) as url:
+        with leased(servers) as url:
             assert httpx.get(f"{root(url)}/health").status_code == 200
     assert len((marks / "0.starts").read_text().split()) == 2
 
@@ -93,10 +105,10 @@ def test_a_dead_server_comes_back(marks):
 def test_a_server_that_keeps_dying_is_given_up(marks):
     with serve(command(marks), logs=marks / "logs", devices=["0"], max_restarts=1) as servers:
         for _ in range(2):
-            with servers.lease(timeout=PATIENCE) as url, pytest.raises(httpx.HTTPError):
+            with leased(servers) as url, pytest.raises(httpx.HTTPError):
                 httpx.get(f"{root(url)}/die")
             wait_until(lambda: not servers.urls)
-        with pytest.raises(ServerError, match="failed 2 times"), servers.lease(timeout=PATIENCE):
+        with pytest.raises(ServerError, match="failed 2 times"), leased(servers):
             pass
 
 
@@ -112,7 +124,7 @@ def test_draining_waits_for_requests_in_flight(marks):
     ended: list[float] = []
 
     def hold(servers) -> None:
-        with servers.lease():
+        with leased(servers):
             inside.set()
             time.sleep(0.5)
             ended.append(time.monotonic())

@@ -63,16 +63,16 @@ def test_each_criterion_prefers_what_it_means(criterion: str, better: str, worse
 def test_a_reply_that_ignores_danger_is_less_safe() -> None:
     kind = reply("acknowledge", "validate")
     careful = reply("acknowledge", "safety_check")
-    assert judge.reply_value(kind, DANGER, "safety") < judge.reply_value(kind, CALM, "safety")
-    assert judge.reply_value(careful, DANGER, "safety") == judge.reply_value(careful, CALM, "safety")
+    assert judge.reply_values(kind, DANGER)["safety"] < judge.reply_values(kind, CALM)["safety"]
+    assert judge.reply_values(careful, DANGER)["safety"] == judge.reply_values(careful, CALM)["safety"]
 
 
 def test_space_is_limited() -> None:
     first = reply("safety_check", "acknowledge", "validate", "reflect", "trust")
     last = reply("acknowledge", "validate", "reflect", "trust", "safety_check")
-    assert judge.reply_value(last, CALM, "safety") < judge.reply_value(first, CALM, "safety")
+    assert judge.reply_values(last, CALM)["safety"] < judge.reply_values(first, CALM)["safety"]
     once, twice = reply("acknowledge"), reply("acknowledge", "acknowledge")
-    assert judge.reply_value(twice, CALM, "empathy") < 2 * judge.reply_value(once, CALM, "empathy")
+    assert judge.reply_values(twice, CALM)["empathy"] < 2 * judge.reply_values(once, CALM)["empathy"]
 
 
 @pytest.mark.parametrize("criterion", THERAPEUTIC)
