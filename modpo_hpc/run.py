@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from modpo_hpc.core import studies
 from modpo_hpc.core.atomic import atomic_file, atomic_folder
-from modpo_hpc.core.declared import Declaration, UndeclaredError, declared_study
 from modpo_hpc.core.identity import Elsewhere, Inventory, MadeFrom, inputs_of
 from modpo_hpc.core.journal import Journal
 from modpo_hpc.core.marker_index import read_lines
@@ -24,7 +22,7 @@ from modpo_hpc.core.markers import (
     read_marker,
     read_verified,
 )
-from modpo_hpc.core.studies import PROVENANCE_FILE, STUDY_FILE
+from modpo_hpc.core.studies import STUDY_FILE, read_provenance
 from modpo_hpc.errors import IncompleteError, InputError, Interrupted
 from modpo_hpc.pipeline import ALL, Stage, stage_named
 from modpo_hpc.provenance import code_identity, new_provenance, package_versions
@@ -60,7 +58,7 @@ class Run:
                 file=root,
                 remedy="Start a run with: modpo run STUDY --run DIR",
             )
-        return cls(root, load_frozen_study(root / STUDY_FILE), _provenance(root))
+        return cls(root, load_frozen_study(root / STUDY_FILE), read_provenance(root))
 
     @classmethod
     def create(cls, root: str | Path, study: Study) -> Run:
@@ -88,7 +86,7 @@ class Run:
         """
         root = Path(root).resolve()
         if (root / STUDY_FILE).exists():
-            return cls(root, study, _provenance(root))
+            return cls(root, study, read_provenance(root))
         try:
             taken = root.exists() and (not root.is_dir() or any(root.iterdir()))
         except OSError as error:
@@ -168,10 +166,6 @@ class Run:
                 f"{self.root}: {stage} {shard} needs {need}, of which {len(absent)} shards are missing or stale "
                 f"({shown}). Make them with: modpo rerun {self.root} {need}"
             )
-
-    def only_declared(self, stage: str, shard: str) -> Run:
-        """This run as the recipe of ``shard`` may see it: the fields, stages and shards that its stage declares."""
-        return DeclaredRun(self, stage_named(stage), shard)
 
     def digest(self, stage: str) -> str:
         """Hash of what ``stage`` made, over its finished shards, fresh or not."""
@@ -256,76 +250,6 @@ class Run:
     def seed(self, stage: str, *item: object) -> int:
         """The seed of one item of ``stage``; the same whatever the sharding."""
         return seed_of(self.study.seed, stage, *item)
-
-
-class DeclaredRun(Run):
-    """A run as one recipe sees it. What its stage does not declare is refused: nobody would know that it counts."""
-
-    def __init__(self, run: Run, stage: Stage, shard: str) -> None:
-        super().__init__(run.root, run.full_study, run.provenance)
-        item = stage.item(shard)
-        self._run, self._stage = run, stage
-        self._needs = stage.needs_of_item(run.full_study, item)
-        self.study = declared_study(run.full_study, Declaration(stage.name, stage.fields_of_item(item)[1]))
-
-    def folder(self, stage: str) -> Path:
-        """As :meth:`Run.folder`. Raises UndeclaredError."""
-        if stage != self._stage.name:
-            self._declared(stage)
-        return super().folder(stage)
-
-    def shard_ids(self, stage: str) -> tuple[str, ...]:
-        """Of a stage that is read in part: the shards that are read."""
-        chosen = self._needs.get(stage)
-        return super().shard_ids(stage) if chosen is None else chosen
-
-    def table(
-        self, stage: str, columns: Sequence[str] | None = None, shard_ids: Sequence[str] | None = None
-    ) -> pa.Table:
-        """As :meth:`Run.table`; without ``shard_ids``, the declared shards. Raises UndeclaredError, too."""
-        self._declared(stage, shard_ids or ())
-        return super().table(stage, columns, shard_ids)
-
-    def require(self, stage: str, shard_ids: Sequence[str] | None = None) -> None:
-        """As :meth:`Run.require`. Raises UndeclaredError, too."""
-        self._declared(stage, shard_ids or ())
-        super().require(stage, shard_ids)
-
-    def made(self, stage: str) -> bool:
-        """As :meth:`Run.made`. Raises UndeclaredError."""
-        self._declared(stage)
-        return self._run.made(stage)
-
-    def missing(self, stage: str) -> list[str]:
-        """As :meth:`Run.missing`. Raises UndeclaredError."""
-        self._declared(stage)
-        return self._run.missing(stage)
-
-    def _declared(self, stage: str, shard_ids: Sequence[str] = ()) -> None:
-        if stage not in self._needs:
-            raise UndeclaredError(
-                f"the recipe of stage {self._stage.name} reads stage {stage}, which is not among its needs. Add it to "
-                f"them in modpo_hpc/stages, and raise the version."
-            )
-        chosen = self._needs[stage]
-        if chosen is not None and (others := [one for one in shard_ids if one not in chosen]):
-            raise UndeclaredError(
-                f"the recipe of stage {self._stage.name} reads shard {others[0]} of stage {stage}, which is not among "
-                f"its needs. Add it to `needs_of` in modpo_hpc/stages, and raise the version."
-            )
-
-
-def _provenance(root: Path) -> dict[str, Any]:
-    path = root / PROVENANCE_FILE
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(
-            f"this file is damaged: {error}", file=path, remedy="Remove it; it says only where the run comes from."
-        ) from None
-    return found
 
 
 class Shard:

@@ -74,8 +74,8 @@ def _deal(
     """Snake order over the processes: longest first, so that their sums of lengths stay close."""
     hands: list[list[int]] = [[] for _ in range(processes)]
     for turn, place in enumerate(sorted(batch, key=lambda one: (-lengths[one], one))):
-        lap, seat = divmod(turn, processes)
-        hands[seat if lap % 2 == 0 else processes - 1 - seat].append(place)
+        lap, rank = divmod(turn, processes)
+        hands[rank if lap % 2 == 0 else processes - 1 - rank].append(place)
     parts = [in_passes(hand, lengths, micro_batch_size, pass_tokens) for hand in hands]
     longest = max(1, *map(len, parts)) if len(parts) > 1 else max(1, len(parts[0]))
     return tuple((*one, *([()] * (longest - len(one)))) for one in parts)

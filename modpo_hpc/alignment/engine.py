@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.adapter import adapter_weights, load_adapter_weights
-from modpo_hpc.alignment.processes import ALONE, Seat
+from modpo_hpc.alignment.processes import ALONE, ProcessRank
 from modpo_hpc.alignment.scorer import ResponseScorer
 from modpo_hpc.alignment.trees import Packed
 from modpo_hpc.study.alignment import Training
@@ -76,9 +76,9 @@ class PlainEngine:
 
     may_split = True
 
-    def __init__(self, adapted: Any, settings: Training, device: torch.device, seat: Seat = ALONE) -> None:
+    def __init__(self, adapted: Any, settings: Training, device: torch.device, process: ProcessRank = ALONE) -> None:
         self.adapted, self.device, self.too_many_tokens = adapted, device, math.inf
-        self.layout, self.rank = Layout("plain", seat.processes), seat.rank
+        self.layout, self.rank = Layout("plain", process.world_size), process.rank
         self.scorer = ResponseScorer(adapted)
         self._parameters = adapter_parameters(self.scorer)
         self._optimizer = adamw(self._parameters, settings, device)

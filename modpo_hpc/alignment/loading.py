@@ -9,7 +9,7 @@ import torch
 from modpo_hpc.alignment.adapter import attach_adapter
 from modpo_hpc.alignment.deepspeed_config import deepspeed_layout, read_deepspeed_config
 from modpo_hpc.alignment.engine import Engine, PlainEngine
-from modpo_hpc.alignment.processes import Seat
+from modpo_hpc.alignment.processes import ProcessRank
 from modpo_hpc.models import base_model_path
 from modpo_hpc.quantization import base_weights
 from modpo_hpc.run import Run
@@ -18,18 +18,18 @@ from modpo_hpc.study.data import Models
 from modpo_hpc.training.checkpoint import Layout
 
 
-def layout_of(settings: Training, models: Models, seat: Seat) -> Layout:
+def layout_of(settings: Training, models: Models, process: ProcessRank) -> Layout:
     """The layout of the checkpoints that a run with ``settings`` writes.
 
     Raises:
         InputError: the DeepSpeed configuration cannot be used.
     """
     if settings.deepspeed is None:
-        return Layout("plain", seat.processes)
-    return deepspeed_layout(read_deepspeed_config(settings, models), seat.processes)
+        return Layout("plain", process.world_size)
+    return deepspeed_layout(read_deepspeed_config(settings, models), process.world_size)
 
 
-def make_engine(run: Run, settings: Training, seed: int, seat: Seat, device: torch.device) -> Engine:
+def make_engine(run: Run, settings: Training, seed: int, process: ProcessRank, device: torch.device) -> Engine:
     """Base model, fresh adapter and optimizer on ``device``."""
     models, folder = run.study.models, base_model_path(run)
 
@@ -37,11 +37,11 @@ def make_engine(run: Run, settings: Training, seed: int, seat: Seat, device: tor
         return attach_adapter(load_base(folder, models, settings, device), settings, models.base, seed)
 
     if settings.deepspeed is None:
-        return PlainEngine(build().to(device), settings, device, seat)
+        return PlainEngine(build().to(device), settings, device, process)
     from modpo_hpc.alignment.sharded import DeepSpeedEngine
 
     config = read_deepspeed_config(settings, models)
-    return DeepSpeedEngine(build, config, settings, models.dtype, seat, device)
+    return DeepSpeedEngine(build, config, settings, models.dtype, process, device)
 
 
 def load_base(folder: str, models: Models, settings: Training, device: torch.device) -> Any:

@@ -17,7 +17,7 @@ from modpo_hpc.alignment.evaluation import gradient_cosines
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.loading import layout_of, make_engine
 from modpo_hpc.alignment.material import Material, gather_material, reasons
-from modpo_hpc.alignment.processes import Seat, own_seat
+from modpo_hpc.alignment.processes import ProcessRank, own_rank
 from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
 from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
 from modpo_hpc.alignment.tracking import require_trackers, tracked
@@ -61,13 +61,13 @@ def align_policy(
         Interrupted: asked to stop; the state is in ``scratch``.
         ModpoError: the loss is no number.
     """
-    seat = own_seat()
+    process = own_rank()
     checkpoints = scratch / "checkpoints"
     require_trackers(settings.track)
-    refuse_unresumable(checkpoints, layout_of(settings, run.study.models, seat))
+    refuse_unresumable(checkpoints, layout_of(settings, run.study.models, process))
     material = gather_material(run, policy, settings)
     seed = run.seed("policies", policy)
-    engine = make_engine(run, settings, seed, seat, _device(settings, seat))
+    engine = make_engine(run, settings, seed, process, _device(settings, process))
     verify_tree_scoring(engine, (*material.training, *material.held_out), run.study.models.base)
     cache = reference_cache(run)
     fill_reference(engine, cache, [one.tree for one in (*material.training, *material.held_out)], watch)
@@ -114,12 +114,12 @@ def reference_cache(run: Run) -> ReferenceCache:
     return ReferenceCache(folder / model_key(base_model_path(run), precision_name(run.study.models), folder / "files"))
 
 
-def _device(settings: Training, seat: Seat) -> torch.device:
-    if seat.processes == 1 and settings.deepspeed is None:
+def _device(settings: Training, process: ProcessRank) -> torch.device:
+    if process.world_size == 1 and settings.deepspeed is None:
         return compute_device()
     from modpo_hpc.alignment.processes import join_processes
 
-    return join_processes(seat, settings.deepspeed is not None)
+    return join_processes(process, settings.deepspeed is not None)
 
 
 def _with_reference(example: Example, cache: ReferenceCache) -> Example:

@@ -19,26 +19,26 @@ MEETING_FILE = "MODPO_MEETING_FILE"
 
 
 @dataclass(frozen=True)
-class Seat:
+class ProcessRank:
     """The place of one process among those that train a policy together."""
 
     rank: int
-    processes: int
+    world_size: int
     local_rank: int
-    local_processes: int
+    local_world_size: int
 
 
-ALONE = Seat(0, 1, 0, 1)
+ALONE = ProcessRank(0, 1, 0, 1)
 
 
-def seat_of(environment: Mapping[str, str]) -> Seat | None:
-    """The seat that a launcher gave to this process: torchrun's variables, or Slurm's in a job of several tasks.
+def rank_of(environment: Mapping[str, str]) -> ProcessRank | None:
+    """The rank that a launcher gave to this process: torchrun's variables, or Slurm's in a job of several tasks.
 
     Slurm's variables count only where the launcher says that its tasks are ranks (``MODPO_LAUNCHER=srun``); an
     ordinary job array has them too.
     """
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        return Seat(
+        return ProcessRank(
             int(environment["RANK"]),
             int(environment["WORLD_SIZE"]),
             int(environment.get("LOCAL_RANK", 0)),
@@ -47,22 +47,22 @@ def seat_of(environment: Mapping[str, str]) -> Seat | None:
     if environment.get("MODPO_LAUNCHER") == "srun" and int(environment.get("SLURM_NTASKS", 1)) > 1:
         tasks = int(environment["SLURM_NTASKS"])
         nodes = int(environment.get("SLURM_NNODES", 1))
-        return Seat(int(environment["SLURM_PROCID"]), tasks, int(environment["SLURM_LOCALID"]), tasks // nodes)
+        return ProcessRank(int(environment["SLURM_PROCID"]), tasks, int(environment["SLURM_LOCALID"]), tasks // nodes)
     return None
 
 
-def rendezvous(environment: Mapping[str, str], seat: Seat) -> dict[str, str]:
+def rendezvous(environment: Mapping[str, str], process: ProcessRank) -> dict[str, str]:
     """Variables with which the processes find each other; those that are set already stay."""
     job = int(environment.get("SLURM_JOB_ID", 0))
     first_node = environment.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1")
     return {
         "MASTER_ADDR": environment.get("MASTER_ADDR", first_node),
         "MASTER_PORT": environment.get("MASTER_PORT", str(MASTER_PORTS[job % len(MASTER_PORTS)])),
-        "RANK": str(seat.rank),
-        "WORLD_SIZE": str(seat.processes),
-        "LOCAL_RANK": str(seat.local_rank),
-        "LOCAL_WORLD_SIZE": str(seat.local_processes),
-        "LOCAL_SIZE": str(seat.local_processes),
+        "RANK": str(process.rank),
+        "WORLD_SIZE": str(process.world_size),
+        "LOCAL_RANK": str(process.local_rank),
+        "LOCAL_WORLD_SIZE": str(process.local_world_size),
+        "LOCAL_SIZE": str(process.local_world_size),
     }
 
 
@@ -73,7 +73,7 @@ def processes_of(settings: Training) -> int:
     return settings.processes or max(1, visible_gpus())
 
 
-def join_processes(seat: Seat, deepspeed: bool) -> torch.device:
+def join_processes(process: ProcessRank, deepspeed: bool) -> torch.device:
     """Meet the other processes, once; returns this process's device.
 
     DeepSpeed builds an operator here on CPUs, about half a minute once; it is kept in ``TORCH_EXTENSIONS_DIR``.
@@ -81,8 +81,8 @@ def join_processes(seat: Seat, deepspeed: bool) -> torch.device:
     """
     import torch
 
-    os.environ.update(rendezvous(os.environ, seat))
-    device = compute_device(seat.local_rank)
+    os.environ.update(rendezvous(os.environ, process))
+    device = compute_device(process.local_rank)
     if deepspeed:
         from modpo_hpc.alignment.sharded import prepare_deepspeed
 
@@ -92,12 +92,12 @@ def join_processes(seat: Seat, deepspeed: bool) -> torch.device:
         torch.distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             init_method=f"file://{file}" if file else "env://",
-            rank=seat.rank,
-            world_size=seat.processes,
+            rank=process.rank,
+            world_size=process.world_size,
         )
     return device
 
 
-def own_seat() -> Seat:
-    """The seat of this process; ``ALONE`` if no launcher gave it one."""
-    return seat_of(os.environ) or ALONE
+def own_rank() -> ProcessRank:
+    """The rank of this process; ``ALONE`` if no launcher gave it one."""
+    return rank_of(os.environ) or ALONE

@@ -14,7 +14,7 @@ from torch import Tensor
 from modpo_hpc.alignment.adapter import adapter_weights
 from modpo_hpc.alignment.deepspeed_config import completed, deepspeed_layout, may_compile, zero_stage
 from modpo_hpc.alignment.engine import adamw, adapter_parameters
-from modpo_hpc.alignment.processes import Seat
+from modpo_hpc.alignment.processes import ProcessRank
 from modpo_hpc.alignment.scorer import ResponseScorer
 from modpo_hpc.alignment.trees import Packed
 from modpo_hpc.study.alignment import Training
@@ -51,16 +51,16 @@ class DeepSpeedEngine:
         config: dict[str, Any],
         settings: Training,
         dtype: str,
-        seat: Seat,
+        process: ProcessRank,
         device: torch.device,
     ) -> None:
         import deepspeed
         from transformers.integrations import HfDeepSpeedConfig
 
         deepspeed.init_distributed(verbose=False)
-        self.layout = deepspeed_layout(config, seat.processes)
-        self.rank, self.device = seat.rank, device
-        complete = completed(config, settings, dtype, seat.processes, device.type == "cuda")
+        self.layout = deepspeed_layout(config, process.world_size)
+        self.rank, self.device = process.rank, device
+        complete = completed(config, settings, dtype, process.world_size, device.type == "cuda")
         self._spread = zero_stage(config) == 3
         self._in_force = HfDeepSpeedConfig(complete)
         self.adapted = build()

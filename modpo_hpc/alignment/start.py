@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from modpo_hpc.alignment.processes import MEETING_FILE, Seat, processes_of, seat_of
+from modpo_hpc.alignment.processes import MEETING_FILE, ProcessRank, processes_of, rank_of
 from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, Request
 from modpo_hpc.core.atomic import atomic_file, atomic_folder
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
@@ -37,7 +37,7 @@ def train_policy(
 ) -> Path | None:
     """Train ``policy`` with ``settings``; returns the folder that holds it, in ``workplace.scratch``.
 
-    Where a launcher has started this as one of several processes (see ``processes.seat_of``), all but the first
+    Where a launcher has started this as one of several processes (see ``processes.rank_of``), all but the first
     return None. ``on_evaluation`` gets the evaluations so far after each one; where this process starts others, once,
     at the end.
 
@@ -46,10 +46,10 @@ def train_policy(
         Interrupted: asked to stop; the next call resumes.
         ModpoError: training failed; says why.
     """
-    seat = seat_of(os.environ)
+    process = rank_of(os.environ)
     result = workplace.scratch / RESULT
-    count = processes_of(settings) if seat is None else seat.processes
-    if seat is None and (count > 1 or settings.deepspeed is not None):
+    count = processes_of(settings) if process is None else process.world_size
+    if process is None and (count > 1 or settings.deepspeed is not None):
         trained = _in_processes(run, policy, settings, workplace, resources, count)
         rows = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         on_evaluation([row for row in rows if "held_out_loss" in row], True)
@@ -60,26 +60,26 @@ def train_policy(
         run,
         policy,
         settings,
-        _common_scratch(workplace, seat, settings.deepspeed is not None),
+        _common_scratch(workplace, process, settings.deepspeed is not None),
         workplace,
         on_evaluation,
     )
-    if seat and seat.rank > 0:
+    if process and process.rank > 0:
         return None
     with atomic_folder(result) as folder:
         write_policy(folder, aligned)
     return result
 
 
-def _common_scratch(workplace: Workplace, seat: Seat | None, deepspeed: bool) -> Path:
+def _common_scratch(workplace: Workplace, process: ProcessRank | None, deepspeed: bool) -> Path:
     """The scratch folder of the first process, for all of them."""
-    if seat is None:
+    if process is None:
         return workplace.scratch
     import torch
 
     from modpo_hpc.alignment.processes import join_processes
 
-    join_processes(seat, deepspeed)
+    join_processes(process, deepspeed)
     box = [str(workplace.scratch)]
     torch.distributed.broadcast_object_list(box, src=0)
     return Path(box[0])
@@ -90,7 +90,7 @@ def _in_processes(
 ) -> Path:
     from modpo_hpc.alignment.loading import layout_of
 
-    layout = layout_of(settings, run.study.models, Seat(0, processes, 0, processes))
+    layout = layout_of(settings, run.study.models, ProcessRank(0, processes, 0, processes))
     refuse_unresumable(workplace.scratch / "checkpoints", layout)
     folder = workplace.scratch / "processes"
     shutil.rmtree(folder, ignore_errors=True)

@@ -64,12 +64,14 @@ def main(request_file: Path) -> int:
     import torch
 
     from modpo_hpc.alignment.policy import align_policy, write_policy
+    from modpo_hpc.core.declared_run import DeclaredRun
+    from modpo_hpc.pipeline import stage_named
     from modpo_hpc.run import Run
 
     torch.set_num_threads(request.threads)
     try:
         aligned = align_policy(
-            Run.open(request.run).only_declared("policies", request.policy),
+            DeclaredRun(Run.open(request.run), stage_named("policies"), request.policy),
             request.policy,
             Training.model_validate(request.settings),
             Path(request.scratch),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     assumed += [*assumptions(study, profile), *power_sentences(study, counts.test)]
     warned = cautions(planned, snapshot.run if snapshot else None)
     mark = snapshot.run.sandbox_mark if snapshot else sandbox_mark(study.simulated)
+    plan = Plan(study, mark, profile, counts, rows, assumed, warned, accounts, found)
     if arguments.json:
-        print(json.dumps(as_json(study, mark, profile, counts, rows, assumed, warned, accounts, found)))
+        print(json.dumps(as_json(plan)))
     else:
-        render(study, mark, profile, counts, rows, assumed, warned, accounts)
+        render(plan)
         if snapshot is not None:
             render_changes(snapshot.run, found)
     return 0
@@ -119,50 +120,47 @@ def totals(rows: list[StagePlan]) -> dict[str, float]:
     }
 
 
-def as_json(
-    study: Study,
-    mark: str | None,
-    profile: Profile,
-    counts: Counts,
-    rows: list[StagePlan],
-    assumed: list[str],
-    cautions: list[str],
-    accounts: list[str],
-    found: Sequence[Change] = (),
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Plan:
+    """A plan as it is shown: ``assumed`` is what it rests on, ``accounts`` what was found in the study's files."""
+
+    study: Study
+    mark: str | None
+    profile: Profile
+    counts: Counts
+    rows: list[StagePlan]
+    assumed: list[str]
+    cautions: list[str]
+    accounts: list[str]
+    changes: Sequence[Change]
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
     """The plan as plain data."""
-    total = totals(rows)
+    total, prices = totals(plan.rows), plan.profile.prices
     return {
-        "study": study.name,
-        "sandbox": mark is not None,
-        "questions": asdict(counts),
-        "currency": profile.prices.currency,
-        "stages": [asdict(row) for row in rows],
-        "assumptions": assumed,
-        "cautions": cautions,
-        "packs": {row.stage: pack for row, pack in _packs(rows, profile)},
-        "accounts": accounts,
-        "changes": [asdict(one) for one in found],
-        "total": {**total, "price_of_gpus": total["gpu_hours"] * profile.prices.gpu_hour},
+        "study": plan.study.name,
+        "sandbox": plan.mark is not None,
+        "questions": asdict(plan.counts),
+        "currency": prices.currency,
+        "stages": [asdict(row) for row in plan.rows],
+        "assumptions": plan.assumed,
+        "cautions": plan.cautions,
+        "packs": {row.stage: pack for row, pack in _packs(plan.rows, plan.profile)},
+        "accounts": plan.accounts,
+        "changes": [asdict(one) for one in plan.changes],
+        "total": {**total, "price_of_gpus": total["gpu_hours"] * prices.gpu_hour},
     }
 
 
-def render(
-    study: Study,
-    mark: str | None,
-    profile: Profile,
-    counts: Counts,
-    rows: list[StagePlan],
-    assumed: list[str],
-    cautions: list[str],
-    accounts: list[str],
-) -> None:
+def render(plan: Plan) -> None:
     """Print a row a stage, what it comes to, and what that rests on."""
     from rich.console import Console
     from rich.table import Table
 
     from modpo_hpc.cli.progress import duration
 
+    rows, profile, counts = plan.rows, plan.profile, plan.counts
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = NATURAL_WIDTH
@@ -194,10 +192,10 @@ def render(
         )
     total, currency = totals(rows), profile.prices.currency
     console.print(
-        f"[bold]{study.name}[/]: {counts.train:,} training and {counts.test:,} test questions"
-        f"{f'  ({mark})' if mark else ''}"
+        f"[bold]{plan.study.name}[/]: {counts.train:,} training and {counts.test:,} test questions"
+        f"{f'  ({plan.mark})' if plan.mark else ''}"
     )
-    for account in accounts:
+    for account in plan.accounts:
         console.print(f"[dim]{account}[/]")
     console.print(table)
     gpus = f"{total['gpu_hours']:,.1f} GPU-hours, at worst {total['gpu_hours_worst']:,.0f}"
@@ -219,13 +217,13 @@ def render(
             f"{row.stage}: start-up is much of a shard's time; stages: {{{row.stage}: {{pack: {pack}}}}} pays "
             f"it once for {pack} shards"
         )
-    for caution in cautions:
+    for caution in plan.cautions:
         console.print(f"[yellow]{caution}[/]")
     console.print(
         "\n[dim]~ from the speeds of the profile; without it, from finished shards. "
         "Counts are exact, the rest rests on:[/]"
     )
-    for sentence in assumed:
+    for sentence in plan.assumed:
         console.print(f"[dim]- {sentence}[/]")
 
 

@@ -77,6 +77,6 @@ def draft(path: Path) -> None:
     if path.exists():
         raise InputError("this file is there already", file=path, remedy="Give another name, or move it away.")
     commands.require_slurm()
-    sinfo = commands.call("sinfo", "--noheader", "--format=%R|%l|%c|%m|%G|%P", patience=7)
+    sinfo = commands.call("sinfo", "--noheader", "--format=%R|%l|%c|%m|%G|%P", wait=7)
     fields = draft_profile(sinfo, cluster.ask_facts().max_array_size, cluster.my_accounts())
     path.write_text(HEADER.format(path=path) + yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")

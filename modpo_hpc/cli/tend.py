@@ -208,7 +208,7 @@ def hand_in_itself(the_run: Run, profile: Profile, arguments: argparse.Namespace
             "--ntasks=1", "--cpus-per-task=1", "--mem=1G", f"--time={int(min(limit, 1440.0))}", "--signal=B:USR1@120",
             "--open-mode=append", f"--output={the_run.logs / 'tend.out'}",
             *(f"--{name}={value}" for name, value in wanted.items() if value),
-            text_in=script, patience=commands.PATIENCE_SECONDS,
+            text_in=script, wait=commands.WAIT_SECONDS,
         )  # fmt: skip
     print(f"job {text.strip().partition(';')[0]} tends {the_run.root}; its log: {the_run.logs / 'tend.out'}")
     return 0
@@ -218,6 +218,6 @@ def requeue_itself() -> int:
     """Back into the queue: the time limit of this job is near."""
     from modpo_hpc.launch import commands
 
-    commands.call("scontrol", "requeue", os.environ["SLURM_JOB_ID"], patience=60)
+    commands.call("scontrol", "requeue", os.environ["SLURM_JOB_ID"], wait=60)
     time.sleep(60)  # Slurm ends this job; to leave before would look like a failure
     return 3

@@ -42,7 +42,7 @@ NOT_IDENTITY: Mapping[str, str] = {
     "generation.server.gpus": "where a server runs",
     "generation.server.restarts": "how a server is looked after",
     "toxicity.backends.*.requests_per_second": "pace",
-    "toxicity.backends.*.endpoint": "the place of the same service",
+    "toxicity.backends.*.base_url": "the place of the same service",
     "data.epitome": "a path; the contents of the file count",
     "data.file": "a path; the contents of the file count",
     "personas.surveys": "paths; the contents of the files count",

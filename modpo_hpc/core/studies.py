@@ -44,6 +44,24 @@ def begin(root: Path, study: Study, provenance: Mapping[str, Any]) -> bool:
         mine.unlink(missing_ok=True)
 
 
+def read_provenance(root: Path) -> dict[str, Any]:
+    """Where the run in ``root`` comes from; empty if that is not known.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = root / PROVENANCE_FILE
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(
+            f"this file is damaged: {error}", file=path, remedy="Remove it; it says only where the run comes from."
+        ) from None
+    return found
+
+
 def follow(root: Path, study: Study) -> None:
     """Have the run follow ``study``; the one before goes to ``DIR/studies``.
 

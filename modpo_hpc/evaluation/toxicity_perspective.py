@@ -54,9 +54,9 @@ class Perspective:
     too long, unknown language) is a state of its own.
     """
 
-    def __init__(self, key: str, endpoint: str, rate: SharedRate, threads: int, threshold: float) -> None:
+    def __init__(self, key: str, base_url: str, rate: SharedRate, threads: int, threshold: float) -> None:
         self._rate, self._threads, self._threshold = rate, threads, threshold
-        self._client = httpx.Client(base_url=endpoint, headers={"X-Goog-Api-Key": key}, timeout=30)
+        self._client = httpx.Client(base_url=base_url, headers={"X-Goog-Api-Key": key}, timeout=30)
 
     @classmethod
     def from_environment(cls, settings: ToxicityBackend, threshold: float, folder: Path) -> Perspective:
@@ -74,7 +74,7 @@ class Perspective:
             )
         rate = SharedRate(folder / ".work" / "perspective.rate", settings.requests_per_second)
         threads = min(8, max(1, math.ceil(settings.requests_per_second / 2)))
-        return cls(key, settings.endpoint, rate, threads, threshold)
+        return cls(key, settings.base_url, rate, threads, threshold)
 
     def assess(self, items: Sequence[Item]) -> list[Assessment]:
         with ThreadPoolExecutor(self._threads) as pool:

@@ -13,13 +13,13 @@ from modpo_hpc.launch.commands import NO_JOB, QUICK_SECONDS, SlurmError, call
 from modpo_hpc.launch.fields import seconds_of
 
 MOMENT = 7.0
-"""Seconds of patience with a controller that is only busy."""
+"""Seconds to wait for a controller that is only busy."""
 
 
 def ask_job(job: str) -> dict[str, str]:
     """What scontrol knows of ``job``; empty when it has forgotten it."""
     try:
-        return read_job(call("scontrol", "--oneliner", "show", "job", job, patience=MOMENT))
+        return read_job(call("scontrol", "--oneliner", "show", "job", job, wait=MOMENT))
     except SlurmError as error:
         if any(one in str(error) for one in NO_JOB):
             return {}
@@ -39,13 +39,13 @@ class ClusterFacts:
     max_array_size: int
 
 
-def ask_facts(patience: float = MOMENT, timeout: float = QUICK_SECONDS) -> ClusterFacts:
+def ask_facts(wait: float = MOMENT, timeout: float = QUICK_SECONDS) -> ClusterFacts:
     """What scontrol says of this cluster.
 
     Raises:
         SlurmError: nothing.
     """
-    return read_facts(call("scontrol", "show", "config", patience=patience, timeout=timeout))
+    return read_facts(call("scontrol", "show", "config", wait=wait, timeout=timeout))
 
 
 def read_facts(text: str) -> ClusterFacts:
@@ -56,7 +56,7 @@ def read_facts(text: str) -> ClusterFacts:
 
 def partitions() -> dict[str, float]:
     """Partition -> its longest time limit in minutes, infinite where there is none."""
-    return read_partitions(call("sinfo", "--noheader", "--format=%R|%l", timeout=QUICK_SECONDS, patience=MOMENT))
+    return read_partitions(call("sinfo", "--noheader", "--format=%R|%l", timeout=QUICK_SECONDS, wait=MOMENT))
 
 
 def read_partitions(text: str) -> dict[str, float]:
@@ -90,9 +90,9 @@ def cancel(jobs: Sequence[str]) -> None:
         if elements:
             # Running or ended elements cannot be held; scancel below tells of real trouble.
             with suppress(SlurmError):
-                call("scontrol", "hold", ",".join(elements), patience=MOMENT)
+                call("scontrol", "hold", ",".join(elements), wait=MOMENT)
         try:
-            call("scancel", *block, patience=MOMENT)
+            call("scancel", *block, wait=MOMENT)
         except SlurmError as error:
             if not any(one in str(error) for one in (*NO_JOB, "already completing or completed")):
                 raise

@@ -22,7 +22,7 @@ PASSING = (
 
 QUICK_SECONDS = 10.0
 """How long a command that only looks waits for an answer of Slurm."""
-PATIENCE_SECONDS = 300.0
+WAIT_SECONDS = 300.0
 """How long a command that changes the queue bears with a controller that is away: a restart, a change of master."""
 LONGEST_PAUSE = 15.0
 
@@ -42,8 +42,8 @@ def available() -> bool:
     return all(shutil.which(command) for command in ("sbatch", "squeue", "scontrol", "scancel", "sinfo"))
 
 
-def require_slurm(patience: float | None = None) -> None:
-    """Refuse to go on without Slurm; a controller that is away is waited for, ``patience`` seconds or the usual ones.
+def require_slurm(wait: float | None = None) -> None:
+    """Refuse to go on without Slurm; a controller that is away is waited for, ``wait`` seconds or the usual ones.
 
     Raises:
         InputError: its commands are not here, or what they say is not that of a controller that is away.
@@ -55,7 +55,7 @@ def require_slurm(patience: float | None = None) -> None:
             remedy="Log in to the cluster, or run here with: modpo run. To try one out: slurm/testbed/testbed.py",
         )
     try:
-        call("scontrol", "ping", timeout=QUICK_SECONDS, patience=PATIENCE_SECONDS if patience is None else patience)
+        call("scontrol", "ping", timeout=QUICK_SECONDS, wait=WAIT_SECONDS if wait is None else wait)
     except SlurmSilent:
         raise
     except SlurmError as error:
@@ -65,10 +65,10 @@ def require_slurm(patience: float | None = None) -> None:
         ) from error
 
 
-def call(*command: str, timeout: float = 60, patience: float = 0.0, text_in: str | None = None) -> str:
+def call(*command: str, timeout: float = 60, wait: float = 0.0, text_in: str | None = None) -> str:
     """Standard output of a Slurm ``command``.
 
-    A controller that is away is asked again, with growing pauses, until these come to ``patience`` seconds. Whoever
+    A controller that is away is asked again, with growing pauses, until these come to ``wait`` seconds. Whoever
     waits longer than a moment is told so on standard error.
 
     Raises:
@@ -100,10 +100,10 @@ def call(*command: str, timeout: float = 60, patience: float = 0.0, text_in: str
         told = f"{command[0]}: {last[-1].removeprefix(f'{command[0]}: ')}"
         if not is_passing(words):
             raise SlurmError(told if command[0] != "sbatch" else f"{command[0]}: {words}")
-        if waited >= patience:
+        if waited >= wait:
             raise SlurmSilent(told)
         if pause == 4:
-            print(f"Slurm does not answer ({told}); asked again for up to {patience:.0f} s", file=sys.stderr)
+            print(f"Slurm does not answer ({told}); asked again for up to {wait:.0f} s", file=sys.stderr)
         time.sleep(pause)
         waited, pause = waited + pause, min(LONGEST_PAUSE, 2 * pause)
 

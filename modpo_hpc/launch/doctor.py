@@ -48,7 +48,7 @@ def examine_cluster(profile: Profile | None) -> list[Finding]:
         commands.require_slurm()
     except InputError as error:
         return [Finding("Slurm", "bad", str(error))]
-    config = commands.call("scontrol", "show", "config", patience=7)
+    config = commands.call("scontrol", "show", "config", wait=7)
     settings = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", config, re.MULTILINE))
     found = [Finding("Slurm", "good", settings.get("SLURM_VERSION", "version unknown"))]
     known = cluster.partitions()

@@ -23,6 +23,7 @@ from typing import Any
 
 from modpo_hpc.core import studies
 from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.declared_run import DeclaredRun
 from modpo_hpc.core.identity import MadeFrom, inputs_of, recipe_of_lab
 from modpo_hpc.core.markers import Marker, write_marker
 from modpo_hpc.core.reuse import keep_made_from, set_aside, shelves_of, take
@@ -84,7 +85,7 @@ def _make(run: Run, stage: Stage, shard: str, made_from: MadeFrom) -> None:
     attempt = int(os.environ.get("MODPO_ATTEMPT", "1"))
     _fix_arithmetic(stage.resources(run.study).cpus)
     with scratch_folder(folder, shard, inputs) as scratch, _stop_flag() as should_stop:
-        seen = run.only_declared(stage.name, shard)
+        seen = DeclaredRun(run, stage, shard)
         beat = _heartbeat(scratch, stage.name, shard)
         work = Shard(seen, stage, shard, scratch, should_stop, beat, made_from.hash)
         _say(f"{stage.name} {shard}: attempt {attempt} starts")
@@ -124,7 +125,7 @@ def _follow(run: Run, stage: Stage, shard: str) -> bool:
         return False
     _fix_arithmetic(stage.resources(run.study).cpus)
     with tempfile.TemporaryDirectory() as scratch, _stop_flag() as should_stop:
-        seen = run.only_declared(stage.name, shard)
+        seen = DeclaredRun(run, stage, shard)
         recipe(stage)(seen, Shard(seen, stage, shard, Path(scratch), should_stop))
     return True
 

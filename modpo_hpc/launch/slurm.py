@@ -91,7 +91,7 @@ class Submitter:
         why: Mapping[str, str] | None = None,
     ) -> None:
         self.run, self.profile, self._on_submit, self._why = run, profile, on_submit, why or {}
-        self._facts = facts or cluster.ask_facts(patience=commands.PATIENCE_SECONDS)
+        self._facts = facts or cluster.ask_facts(wait=commands.WAIT_SECONDS)
         self._array_size = min(profile.limits.array_size, self._facts.max_array_size)
         self._learned = read_journal(run).learned
 
@@ -236,10 +236,10 @@ def _sbatch(script: Path, comment: str) -> str:
         try:
             return commands.call("sbatch", "--parsable", str(script)).strip().partition(";")[0]
         except commands.SlurmSilent:
-            if waited >= commands.PATIENCE_SECONDS:
+            if waited >= commands.WAIT_SECONDS:
                 raise
         # Not again before the queue has been seen: the job may be there already.
-        lines = squeue.ask_queue_of_user(commands.PATIENCE_SECONDS)
+        lines = squeue.ask_queue_of_user(commands.WAIT_SECONDS)
         if taken := [line for line in lines if line.comment == comment]:
             return taken[0].job.partition("_")[0]
         time.sleep(pause)
@@ -349,7 +349,7 @@ def check_with_slurm(
         alone = replace(work, shards=work.shards[:1], after_jobs=(), after_shards=(), after_ended=())
         text = sbatch_header(run, profile, alone, 1, change, learned.get(work.stage))[0]
         try:
-            commands.call("sbatch", "--test-only", patience=commands.PATIENCE_SECONDS, text_in=text)
+            commands.call("sbatch", "--test-only", wait=commands.WAIT_SECONDS, text_in=text)
         except commands.SlurmSilent:
             raise
         except commands.SlurmError as error:

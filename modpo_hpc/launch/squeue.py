@@ -39,20 +39,18 @@ class QueueLine:
         return self.state == "PENDING" and self.reason == NEVER_SATISFIED
 
 
-def ask_queue(jobs: Iterable[str], patience: float = 0.0) -> list[QueueLine]:
+def ask_queue(jobs: Iterable[str], wait: float = 0.0) -> list[QueueLine]:
     """The lines of squeue on ``jobs`` (ids of jobs or arrays), with what has ended lately.
 
     Raises:
-        SlurmSilent: squeue has not answered in ``patience`` seconds.
+        SlurmSilent: squeue has not answered in ``wait`` seconds.
     """
     wanted = sorted({job.partition("_")[0] for job in jobs}, key=int)
     if not wanted:
         return []
     try:
         which = ("--array", "--states=all", f"--jobs={','.join(wanted)}")
-        text = call(
-            "squeue", "--noheader", *which, f"--format={QUEUE_FORMAT}", timeout=QUICK_SECONDS, patience=patience
-        )
+        text = call("squeue", "--noheader", *which, f"--format={QUEUE_FORMAT}", timeout=QUICK_SECONDS, wait=wait)
     except SlurmError as error:
         if any(one in str(error) for one in NO_JOB):
             return []
@@ -60,10 +58,10 @@ def ask_queue(jobs: Iterable[str], patience: float = 0.0) -> list[QueueLine]:
     return read_queue(text)
 
 
-def ask_queue_of_user(patience: float = 7.0) -> list[QueueLine]:
+def ask_queue_of_user(wait: float = 7.0) -> list[QueueLine]:
     """The lines of squeue on all jobs of this user."""
     which = ("--array", "--me", "--states=all", f"--format={QUEUE_FORMAT}")
-    return read_queue(call("squeue", "--noheader", *which, timeout=QUICK_SECONDS, patience=patience))
+    return read_queue(call("squeue", "--noheader", *which, timeout=QUICK_SECONDS, wait=wait))
 
 
 def read_queue(text: str) -> list[QueueLine]:

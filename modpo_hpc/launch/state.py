@@ -91,18 +91,18 @@ class Snapshot:
         return {submission.job: submission.elements for submission in self.journal.submissions}
 
 
-def take_snapshot(run: Run, patience: float = 0.0) -> Snapshot:
+def take_snapshot(run: Run, wait: float = 0.0) -> Snapshot:
     """Look at the markers, the journal, squeue and sacct, at the same time.
 
-    A controller that does not answer in ``patience`` seconds leaves what the markers and the attempts say.
+    A controller that does not answer in ``wait`` seconds leaves what the markers and the attempts say.
     """
     journal = read_journal(run)
     jobs = [submission.job for submission in journal.submissions]
     silent, facts, queue, records = "", None, list[QueueLine](), None
     if jobs and available():
         with ThreadPoolExecutor(3) as pool:
-            facts_answer = pool.submit(ask_facts, patience, QUICK_SECONDS)
-            queue_answer = pool.submit(ask_queue, jobs, patience)
+            facts_answer = pool.submit(ask_facts, wait, QUICK_SECONDS)
+            queue_answer = pool.submit(ask_queue, jobs, wait)
             account_answer = pool.submit(ask_accounting, jobs, journal.since)
             found = survey(run)
             records = account_answer.result()

@@ -171,7 +171,7 @@ def back_to_the_queue(run: Run, stage: str, shard: str) -> Requeued:
             f"{cause} number {before + 1}, {bound} are allowed; not requeued. A rerun resumes here",
         )
     try:
-        commands.call("scontrol", "requeue", job, patience=20)
+        commands.call("scontrol", "requeue", job, wait=20)
     except commands.SlurmError as error:
         return Requeued(
             f"{cause}, not requeued", f"{cause}, and the requeue was refused ({error}). A rerun resumes here"

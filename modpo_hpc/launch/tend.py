@@ -67,7 +67,7 @@ def tend_once(
     Raises:
         SlurmSilent: nothing can be told now; nothing was changed.
     """
-    with transaction(run, patience=cluster.MOMENT) as snapshot:
+    with transaction(run, wait=cluster.MOMENT) as snapshot:
         found, planned = plan_round(snapshot, cluster.partitions(), profile)
         found.in_queue = sum(line.alive for line in snapshot.queue.values())
         if not (planned.work or planned.cancel):

@@ -38,20 +38,20 @@ class Outcome:
 
 
 @contextmanager
-def transaction(run: Run, patience: float | None = None) -> Iterator[Snapshot]:
+def transaction(run: Run, wait: float | None = None) -> Iterator[Snapshot]:
     """The run's queue, to be changed: a snapshot that stays true as long as the block runs, but for Slurm's own doing.
 
-    A controller that is away is waited for, ``patience`` seconds or the usual ones.
+    A controller that is away is waited for, ``wait`` seconds or the usual ones.
 
     Raises:
         SlurmSilent: the queue cannot be seen; nothing was changed.
         InputError: another command changes it right now, or the journal cannot be read.
     """
-    patience = commands.PATIENCE_SECONDS if patience is None else patience
-    commands.require_slurm(patience)
+    wait = commands.WAIT_SECONDS if wait is None else wait
+    commands.require_slurm(wait)
     with locked(run), told_of_a_full_disk(run.root):
-        recover(run, patience)
-        snapshot = take_snapshot(run, patience)
+        recover(run, wait)
+        snapshot = take_snapshot(run, wait)
         if snapshot.silent:
             raise commands.SlurmSilent(f"nothing was changed: {snapshot.silent}")
         yield snapshot
@@ -96,7 +96,7 @@ def apply(
     return outcome
 
 
-def recover(run: Run, patience: float) -> None:
+def recover(run: Run, wait: float) -> None:
     """Put right what a command that died has left: adopt the jobs that Slurm took without its knowing, drop the
     intents that came to nothing, end the cancels that were begun.
 
@@ -106,8 +106,8 @@ def recover(run: Run, patience: float) -> None:
     journal = read_journal(run)
     if not journal.intents:
         return
-    lines = [line for line in squeue.ask_queue_of_user(patience) if line.comment.startswith(comment_prefix(run))]
-    here = cluster.ask_facts(patience).name
+    lines = [line for line in squeue.ask_queue_of_user(wait) if line.comment.startswith(comment_prefix(run))]
+    here = cluster.ask_facts(wait).name
     in_queue = {line.comment: repair.array_of(line.job) for line in lines}
     known = {one.comment: one.job for one in journal.submissions}
     held = {shard: one for one in journal.submissions for shard in ((one.stage, name) for name in one.shards)}

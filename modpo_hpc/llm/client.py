@@ -93,7 +93,7 @@ class Client:
 
     Args:
         api: form of requests and replies; becomes simpler as the endpoint rejects parts of it.
-        settings: window, patience, price and limits.
+        settings: window, timeouts, price and limits.
         check: called every second; raises when the work is to stop. What is out comes home first.
         on_progress: called every second.
         lost_after: seconds after which a call that is out counts as lost.
@@ -149,7 +149,7 @@ class Client:
                 break
             if time.monotonic() > self._stop_by:
                 break
-            self._take(self._pool.drain(self._patience()))
+            self._take(self._pool.drain(self._wait_seconds()))
             if time.monotonic() - spoke >= 1.0:
                 spoke = time.monotonic()
                 self._every_second()
@@ -217,7 +217,7 @@ class Client:
             return heapq.heappop(self._later)[2]
         return self._queue.next()
 
-    def _patience(self) -> float:
+    def _wait_seconds(self) -> float:
         """Seconds for which there is nothing to do but to wait for replies."""
         now = time.time()
         gate = max(self._budget_says, self._budget.not_before, self._outage.next_probe if self._outage.is_on else 0.0)
@@ -336,9 +336,9 @@ class Client:
 
     def _look_at_outage(self) -> None:
         """End the work when nothing was answered for too long."""
-        patience = 60 * self._settings.outage_minutes
+        allowed = 60 * self._settings.outage_minutes
         silent = time.time() - max(self._outage.last_answer, self._told_to_wait)
-        if self._stop is not None or silent < patience or not sum(self.failures.values()):
+        if self._stop is not None or silent < allowed or not sum(self.failures.values()):
             return
         most = max(MOST_GIVEN_UP, MOST_GIVEN_UP_SHARE * self._outage.answered)
         if self._settings.unanswered == "unparsed" and not self._held and self._queue.is_finished():

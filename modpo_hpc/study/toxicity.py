@@ -27,7 +27,7 @@ class ToxicityBackend(Section):
     batch_size: int = Field(16, ge=1)
     max_tokens: int = Field(128, ge=1, description="citizen: length of its answer")
     requests_per_second: float = Field(1.0, gt=0, description="perspective: the quota of the key, over all workers")
-    endpoint: str = Field("https://commentanalyzer.googleapis.com", description="perspective: where the API is")
+    base_url: str = Field("https://commentanalyzer.googleapis.com", description="perspective: where the API is")
 
     @property
     def has_model(self) -> bool:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modpo_hpc.alignment.processes import MASTER_PORTS, MEETING_FILE, Seat, seat_of
+from modpo_hpc.alignment.processes import MASTER_PORTS, MEETING_FILE, ProcessRank, rank_of
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.training.checkpoint import Layout, Position, finish_checkpoint, start_checkpoint, why_not_resumable
@@ -109,7 +109,7 @@ def test_stopped_and_resumed_they_end_the_same(trained: Path, stage: str) -> Non
 
 
 @pytest.mark.parametrize("stage", ["parallel", "zero2"])
-def test_a_shard_starts_its_own_processes(
+def test_a_shard_starts_its_own_rankes(
     tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     monkeypatch.setenv("MODPO_COMPILE", "0")
@@ -234,7 +234,7 @@ def test_a_process_that_dies_is_a_failure_that_names_its_signal(
 def test_seats_come_from_torchrun_or_from_slurm_tasks_that_are_ranks() -> None:
     torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
     slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_NNODES": "2"}
-    assert seat_of(torchrun) == Seat(3, 4, 1, 2)
-    assert seat_of({**slurm, "MODPO_LAUNCHER": "srun"}) == Seat(3, 4, 1, 2)
-    assert seat_of(slurm) is None
-    assert seat_of({**slurm, "SLURM_NTASKS": "1", "MODPO_LAUNCHER": "srun"}) is None
+    assert rank_of(torchrun) == ProcessRank(3, 4, 1, 2)
+    assert rank_of({**slurm, "MODPO_LAUNCHER": "srun"}) == ProcessRank(3, 4, 1, 2)
+    assert rank_of(slurm) is None
+    assert rank_of({**slurm, "SLURM_NTASKS": "1", "MODPO_LAUNCHER": "srun"}) is None

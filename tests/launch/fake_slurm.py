@@ -153,5 +153,5 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     monkeypatch.setattr(commands, "subprocess", fake)
     monkeypatch.setattr(commands, "time", no_wait)
     monkeypatch.setattr(commands, "shutil", SimpleNamespace(which=lambda name: name))
-    monkeypatch.setattr(commands, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(commands, "WAIT_SECONDS", 0.0)
     return fake

@@ -365,7 +365,7 @@ def test_submit_waits_for_a_controller_that_is_away(desk: Desk, monkeypatch: pyt
         if sum(pauses) > 75:
             desk.slurm.fault = None
 
-    monkeypatch.setattr(commands, "PATIENCE_SECONDS", 300.0)
+    monkeypatch.setattr(commands, "WAIT_SECONDS", 300.0)
     monkeypatch.setattr(commands, "time", SimpleNamespace(sleep=pause))
     desk.slurm.fault = (1, "away", "before")
     code, output = desk.submit("--until", "questions")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from modpo_hpc.core.declared_run import DeclaredRun
 from modpo_hpc.core.identity import inputs_of
 from modpo_hpc.core.markers import IMPORTED, Marker, write_marker
 from modpo_hpc.core.scratch import scratch_folder
@@ -159,7 +160,7 @@ def attempt(run: Run, stage: str, shard: str, should_stop: Callable[[], bool]) -
     """One attempt at a shard that may be asked to stop at any batch."""
     made_from = run.inventory().made_from(stage, shard)
     with scratch_folder(run.folder(stage), shard, inputs_of(made_from.hash, shard)) as scratch:
-        seen = run.only_declared(stage, shard)
+        seen = DeclaredRun(run, stage_named(stage), shard)
         work = Shard(seen, stage_named(stage), shard, scratch, should_stop, made_from=made_from.hash)
         recipe(stage_named(stage))(seen, work)
 

@@ -82,7 +82,7 @@ def items(*answers: str) -> list[Item]:
 
 def perspective(api: StandIn, folder: Path, monkeypatch: pytest.MonkeyPatch, rate: float = 1000.0) -> Perspective:
     monkeypatch.setenv(KEY_VARIABLE, KEY)
-    settings = ToxicityBackend(kind="perspective", endpoint=api.address, requests_per_second=rate)
+    settings = ToxicityBackend(kind="perspective", base_url=api.address, requests_per_second=rate)
     return Perspective.from_environment(settings, 0.5, folder)
 
 
