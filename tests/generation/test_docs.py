@@ -129,3 +129,23 @@ def test_the_page_on_the_study_file_names_every_section():
         assert f"`{name}`" in page or f"## {name}" in page
     assert "### " not in page
     assert "PydanticUndefined" not in page
+
+
+WHERE = REPOSITORY / "docs" / "where-do-i-find.md"
+
+
+def test_what_the_page_of_words_names_is_there():
+    """Every file exists and defines each name that follows it; every room of the package is named."""
+    page = WHERE.read_text()
+    rows = [line.split("|")[2] for line in page.splitlines() if line.startswith("| ") and "`" in line]
+    assert len(rows) > 60
+    for row in rows:
+        text = ""
+        for name in re.findall(r"`([^`]+)`", row):
+            if "/" in name:
+                assert (REPOSITORY / name).is_file(), name
+                text = (REPOSITORY / name).read_text()
+            else:
+                assert re.search(rf"^\s*(?:(?:class|def) {name}\b|{name}\b.* = |{name}:)", text, re.MULTILINE), row
+    for room in (REPOSITORY / "modpo_hpc").glob("*/__init__.py"):
+        assert f"modpo_hpc/{room.parent.name}/" in page, f"name the room {room.parent.name} in {WHERE.name}"
