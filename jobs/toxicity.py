@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from modpo_hpc.evaluation.toxicity import SCHEMA, answers_of, assess_shard, assessor_of, backend_of
+from modpo_hpc.evaluation.toxicity import SCHEMA, answers_of, assess_shard
+from modpo_hpc.evaluation.toxicity_backends import assessor_of, backend_of
 from modpo_hpc.run import Run, Shard
 
 

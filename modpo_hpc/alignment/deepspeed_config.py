@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.resources import resource
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.study.data import Models
 from modpo_hpc.training.checkpoint import Layout
+
+if TYPE_CHECKING:
+    import torch
 
 COMPILE_SWITCH = "MODPO_COMPILE"
 _FROM_STUDY = {
@@ -114,3 +117,15 @@ def may_compile() -> bool:
     if switch:
         return switch not in ("0", "no", "false")
     return shutil.which("g++") is not None and shutil.which("ninja") is not None
+
+
+def prepare_deepspeed(device: torch.device) -> None:
+    """Tell DeepSpeed, before the processes meet, where it computes and what it may compile."""
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        os.environ.setdefault("MAX_JOBS", "1")
+    import deepspeed
+
+    if not may_compile():
+        for operator in ("deepspeed_shm_comm", "deepspeed_ccl_comm"):
+            deepspeed.ops.__compatible_ops__[operator] = False

@@ -84,7 +84,7 @@ def join_processes(process: ProcessRank, deepspeed: bool) -> torch.device:
     os.environ.update(rendezvous(os.environ, process))
     device = compute_device(process.local_rank)
     if deepspeed:
-        from modpo_hpc.alignment.sharded import prepare_deepspeed
+        from modpo_hpc.alignment.deepspeed_config import prepare_deepspeed
 
         prepare_deepspeed(device)
     if not torch.distributed.is_initialized():

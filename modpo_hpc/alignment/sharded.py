@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.adapter import adapter_weights
-from modpo_hpc.alignment.deepspeed_config import completed, deepspeed_layout, may_compile, zero_stage
+from modpo_hpc.alignment.deepspeed_config import completed, deepspeed_layout, zero_stage
 from modpo_hpc.alignment.engine import adamw, adapter_parameters
 from modpo_hpc.alignment.processes import ProcessRank
 from modpo_hpc.alignment.scorer import ResponseScorer
@@ -21,18 +20,6 @@ from modpo_hpc.study.alignment import Training
 
 T = TypeVar("T")
 _TAG = "deepspeed"
-
-
-def prepare_deepspeed(device: torch.device) -> None:
-    """Tell DeepSpeed, before the processes meet, where it computes and what it may compile."""
-    if device.type == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        os.environ.setdefault("MAX_JOBS", "1")
-    import deepspeed
-
-    if not may_compile():
-        for operator in ("deepspeed_shm_comm", "deepspeed_ccl_comm"):
-            deepspeed.ops.__compatible_ops__[operator] = False
 
 
 class DeepSpeedEngine:

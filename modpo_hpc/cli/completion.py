@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 
 
-def script() -> str:
-    """What ``source <(modpo --completion)`` reads."""
-    from modpo_hpc.cli.main import COMMANDS, module_of
+def script(commands: Mapping[str, Callable[[argparse.ArgumentParser], None]]) -> str:
+    """What ``source <(modpo --completion)`` reads; ``commands`` add the arguments of each command to a parser."""
     from modpo_hpc.pipeline import STAGES
 
     cases = []
-    for name in COMMANDS:
+    for name, add_arguments in commands.items():
         parser = argparse.ArgumentParser(add_help=True)
-        module_of(name).add_arguments(parser)
+        add_arguments(parser)
         words = [option for action in parser._actions for option in action.option_strings]
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -25,7 +25,7 @@ def script() -> str:
         [
             "_modpo() {",
             '  local words="" word="${COMP_WORDS[COMP_CWORD]}"',
-            f'  if [ "$COMP_CWORD" = 1 ]; then words="{" ".join(COMMANDS)}"; else case "${{COMP_WORDS[1]}}" in',
+            f'  if [ "$COMP_CWORD" = 1 ]; then words="{" ".join(commands)}"; else case "${{COMP_WORDS[1]}}" in',
             *cases,
             "  esac; fi",
             '  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word"; compgen -f -- "$word")',

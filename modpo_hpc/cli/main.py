@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.completion:
         from modpo_hpc.cli.completion import script
 
-        print(script())
+        print(script({name: module_of(name).add_arguments for name in COMMANDS}))
         return 0
     if arguments.command is None:
         parser.print_help()

@@ -1,4 +1,4 @@
-"""Toxicity of the answers: what is assessed, what comes out, and the backends behind one protocol."""
+"""Toxicity of the answers: what is assessed, what comes out, and what a backend does."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 
 from modpo_hpc.data.questions import study_questions
-from modpo_hpc.models import auxiliary_model_path
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.stages.texts import TOXICITY_MODEL
-from modpo_hpc.study.toxicity import ToxicityBackend
 
 SCHEMA = pa.schema(
     [
@@ -53,36 +50,6 @@ class Assessor(Protocol):
     """Assesses answers, in their order."""
 
     def assess(self, items: Sequence[Item]) -> list[Assessment]: ...
-
-
-def backend_of(run: Run, name: str) -> ToxicityBackend:
-    """The settings of the backend ``name``, with the model that the stage ``models`` has fetched for it."""
-    settings = run.study.toxicity.backends[name]
-    fetched = auxiliary_model_path(run, f"{TOXICITY_MODEL}.{name}") if settings.has_model else None
-    return settings if fetched is None else settings.model_copy(update={"model": fetched, "revision": None})
-
-
-def assessor_of(settings: ToxicityBackend, threshold: float, run: Run) -> Assessor:
-    """The backend of ``settings``, its model loaded.
-
-    Raises:
-        InputError: no key, no such model, or a model whose labels do not say which of them means toxic.
-    """
-    if settings.kind == "words":
-        from modpo_hpc.evaluation.toxicity_words import Words
-
-        return Words(threshold)
-    if settings.kind == "perspective":
-        from modpo_hpc.evaluation.toxicity_perspective import Perspective
-
-        return Perspective.from_environment(settings, threshold, run.folder("toxicity"))
-    if settings.kind == "citizen":
-        from modpo_hpc.evaluation.toxicity_models import Citizen
-
-        return Citizen.load(settings)
-    from modpo_hpc.evaluation.toxicity_models import Classifier
-
-    return Classifier.load(settings, threshold)
 
 
 def answers_of(run: Run, policy: str) -> list[Item]:

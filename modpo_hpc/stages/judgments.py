@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.core.contents import hash_of
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.stage import Growth, Needs, Stage, before_dot, blocks_of, fields, whole
 from modpo_hpc.stages.texts import REWARD, TOXICITY_MODEL, answers_of_policy
-from modpo_hpc.study import Study
+
+if TYPE_CHECKING:
+    from modpo_hpc.study import Study
 
 
 def _definitions(study: Study, names: Sequence[str]) -> dict[str, Any]:

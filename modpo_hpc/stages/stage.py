@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.stages.workload import Counts, Speeds, Workload, no_work
-from modpo_hpc.study import Study
 from modpo_hpc.study.evaluation import Resources
+
+if TYPE_CHECKING:
+    from modpo_hpc.study import Study
 
 ALL = ("all",)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.core.contents import file_hash, folder_hash
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.stage import Growth, Needs, Stage, before_dot, blocks_of, fields, whole
-from modpo_hpc.study import Study
+
+if TYPE_CHECKING:
+    from modpo_hpc.study import Study
 
 BASE, REWARD, TOXICITY_MODEL = "base", "reward", "toxicity"
 SANDBOX = "sandbox"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.core.contents import configuration_hash
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.stage import Growth, Needs, Shards, Stage, before_dot, fields
 from modpo_hpc.stages.texts import BASE, REWARD, answers_of_policy
 from modpo_hpc.stages.workload import Counts, Speeds, Workload
-from modpo_hpc.study import Study
 from modpo_hpc.study.rewards import LOSSES
+
+if TYPE_CHECKING:
+    from modpo_hpc.study import Study
 
 TRAINING_TEXTS = ("seed", "data.use_train")
 

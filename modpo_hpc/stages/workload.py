@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from modpo_hpc.study import Study
 from modpo_hpc.study.judging import Judge
+
+if TYPE_CHECKING:
+    from modpo_hpc.study import Study
 
 QUESTION_TOKENS, PERSONA_TOKENS, INSTRUCTION_TOKENS = 120, 300, 200
 CRITERION_TOKENS, VERDICT_TOKENS = 60, 25

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.kinds.chat import ChatJudge
 from modpo_hpc.judging.kinds.kind import Judgments, asking_name
 from modpo_hpc.judging.opinions import Tally
 from modpo_hpc.llm.claims import Claims
-from modpo_hpc.run import Run, Shard
+
+if TYPE_CHECKING:
+    from modpo_hpc.run import Run, Shard
 
 LASTS_SECONDS = 26 * 3600.0
 """A batch is over within a day, whoever waits for it."""

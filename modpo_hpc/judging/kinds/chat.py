@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.kinds.kind import JudgeKind, Judgments
 from modpo_hpc.judging.opinions import Tally
-from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.judging import Judge
+
+if TYPE_CHECKING:
+    from modpo_hpc.run import Run, Shard
 
 
 class ChatJudge(JudgeKind):

@@ -7,15 +7,17 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.opinions import Judgment, Tally, batches, form_of, judgment_of
 from modpo_hpc.judging.tasks import Request
 from modpo_hpc.llm.claims import Claims
 from modpo_hpc.llm.ledger import Entry
-from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.judging import Judge
+
+if TYPE_CHECKING:
+    from modpo_hpc.run import Run, Shard
 
 Judgments = list[Judgment | None]
 BATCH = 8192
