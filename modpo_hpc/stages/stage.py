@@ -16,7 +16,7 @@ ALL = ("all",)
 
 Needs = Mapping[str, "tuple[str, ...] | None"]
 """Stage -> the shards of it that are read; None: all of them."""
-Shards = Callable[[Study], "tuple[str, ...]"]
+Shards = Callable[["Study"], "tuple[str, ...]"]
 
 
 def no_contents(_: Study, __: str) -> dict[str, Any]:
