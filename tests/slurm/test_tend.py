@@ -23,7 +23,7 @@ LIMIT = 10
 
 @pytest.fixture
 def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cluster]:
-    """A cluster that lets a user have ten jobs in the queue, and gives up a silent node, and its jobs, after a minute."""
+    """A cluster that lets a user have ten jobs in the queue, and gives up a silent node and its jobs after a minute."""
     bed = start_bed("e", enforce_accounts=True)
     bed.conf.write_text(bed.conf.read_text().replace("SlurmdTimeout=300", "SlurmdTimeout=60"))
     subprocess.run(["scontrol", "reconfigure"], env=bed.environment, check=True)
