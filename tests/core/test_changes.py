@@ -153,3 +153,19 @@ def test_every_hidden_input_makes_stale_what_reads_it_and_is_named(
         said = finished.modpo("explain", finished.root, stage)
         assert "stale" in said
         assert cause in said
+
+
+def test_a_run_that_is_opened_elsewhere_reads_the_same_criteria_and_the_same_ledger(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished.raw["criteria"]["files"] = ["criteria.yaml"]
+    finished.raw["judge"] = {**finished.raw.get("judge", {}), "ledger": "answers"}
+    monkeypatch.chdir(finished.folder)
+    finished.follow()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "criteria.yaml").write_text("criteria: {empathy: {definition: something else}}\n")
+    monkeypatch.chdir(elsewhere)
+    run = finished.run()
+    assert run.study.judge.ledger == finished.folder / "answers"
+    assert not any(run.missing(stage.name) for stage in STAGES)
