@@ -95,7 +95,8 @@ def _text_of_a_persona(_: Raw, folder: Path) -> None:
 
 
 CRITERIA = ("empathy", "safety", "manner")
-JUDGED: Shards = {"rankings": ALL, "verdicts": ALL}
+# The rule judge says the same, but each row names the prompt that it answers. The pairs come out as they were.
+ASKED_ANEW: Shards = {"rankings": ALL, "pairs": ALL, "verdicts": ALL, **END}
 TRAINED = {"reward_trials": ALL, "rewards": ALL, "scores": ALL}
 DOWN_FROM_PAIRS: Shards = {
     **TRAINED, "policies": ALL, "soups": ALL, "answers": ("DPO_Empathy.0", "DPO_Safety.0", "Soup.0", "MODPO.0"),
@@ -132,7 +133,7 @@ CHANGES: tuple[StudyChange, ...] = (
         "the words of a criterion",
         _words_of_a_criterion,
         DOWN_FROM_RANKINGS,
-        JUDGED,  # the rule judge reads no definitions, so all that it says stays the same
+        ASKED_ANEW,
     ),
     StudyChange("a comment in the file of criteria", _comment_in_criteria, {}),
     StudyChange(
@@ -150,7 +151,7 @@ CHANGES: tuple[StudyChange, ...] = (
         "how the judge is asked",
         _set("judge", "scene", value="You compare replies to posts."),
         DOWN_FROM_RANKINGS,
-        {**JUDGED, **END},
+        ASKED_ANEW,
     ),
     StudyChange(
         "toxicity backend",
