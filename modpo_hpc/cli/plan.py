@@ -79,11 +79,11 @@ def query(
     from modpo_hpc.launch.estimate import plan_stages
     from modpo_hpc.pipeline import STAGES
 
-    left = {stage.name: len(stage.shards(study)) for stage in STAGES}
+    left = {stage.name: stage.shards(study) for stage in STAGES}
     seconds: dict[str, list[float]] = {}
     if snapshot is not None:
         for name in left:
-            left[name] = sum(one.stage == name and one.fate in ("again", "new") for one in found)
+            left[name] = tuple(one.shard for one in found if one.stage == name and one.fate in ("again", "new"))
             seconds[name] = [marker.seconds for marker in snapshot.survey[name].markers.values()]
     return plan_stages(study, profile, counts, left, seconds)
 
@@ -117,7 +117,18 @@ def totals(rows: list[StagePlan]) -> dict[str, float]:
         "price": sum(row.price for row in rows),
         "disk_bytes": sum(row.disk_bytes for row in rows),
         "wall_seconds": max((row.ends_after_seconds for row in rows), default=0.0),
+        "wall_seconds_with_barriers": max((row.ends_after_barriers for row in rows), default=0.0),
     }
+
+
+def makespan(rows: list[StagePlan]) -> str:
+    """How long it takes, and what is won by shards that begin when what they read is there."""
+    from modpo_hpc.cli.progress import duration
+
+    total = totals(rows)
+    waiting = duration(total["wall_seconds_with_barriers"])
+    said = f"{duration(total['wall_seconds'])} under the throttle, if the queue is empty"
+    return f"{said}; {waiting} if each stage waited for the whole of those before it"
 
 
 @dataclass(frozen=True)
@@ -206,7 +217,7 @@ def render(plan: Plan) -> None:
     )
     console.print(f"\n{gpus}{worst if total['gpu_hours_worst'] else ''}; {total['cpu_hours']:,.1f} CPU-hours")
     console.print(f"{price}{rent}; {total['disk_bytes'] / 1e9:,.1f} GB on disk")
-    console.print(f"{duration(total['wall_seconds'])} under the throttle, if the queue is empty")
+    console.print(makespan(rows))
     for row in rows:
         if row.requeues_expected:
             console.print(

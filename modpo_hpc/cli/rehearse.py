@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         if code:
             return code
         before = json.loads(notes.read_text())
-    found = gather(the_run, before)
+    found = gather(the_run, before, _makespan(real, arguments.profile))
     (the_run.root / "rehearsal.md").write_text(render(found), encoding="utf-8")
     print(
         json.dumps(found.as_json(), indent=1) if arguments.json else render(found), end="\n" if arguments.json else ""
@@ -73,7 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def gather(the_run: Run, notes: dict[str, float]) -> Rehearsal:
+def _makespan(real: Study, profile: str | None) -> str:
+    from modpo_hpc.checks import without_absent_inputs
+    from modpo_hpc.cli.plan import count_questions, makespan, query
+    from modpo_hpc.launch.profile import load_profile
+
+    counts = count_questions(without_absent_inputs(real)[0], None)
+    return makespan(query(real, load_profile(profile or "gpu"), counts, None))
+
+
+def gather(the_run: Run, notes: dict[str, float], makespan: str) -> Rehearsal:
     """Read all that the rehearsal shows."""
     from modpo_hpc.pipeline import phase_pairs
     from modpo_hpc.rehearsal.measure import footprint, stage_costs
@@ -102,6 +111,7 @@ def gather(the_run: Run, notes: dict[str, float]) -> Rehearsal:
         peak_bytes=int(max(files.bytes, notes.get("peak_bytes", 0))),
         array_limit=DEFAULT_ARRAY_LIMIT,
         wall_seconds=notes.get("wall_seconds"),
+        makespan=makespan,
         pains=pains(costs),
     )
 

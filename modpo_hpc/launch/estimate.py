@@ -5,13 +5,14 @@ Counts of items and calls are exact; tokens, hours and prices are estimates, and
 
 from __future__ import annotations
 
+import heapq
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from modpo_hpc.launch.profile import Allocation, Profile, allocate
-from modpo_hpc.pipeline import STAGES
+from modpo_hpc.pipeline import STAGES, Stage
 from modpo_hpc.stages.workload import (
     CRITERION_TOKENS,
     INSTRUCTION_TOKENS,
@@ -42,8 +43,9 @@ class StagePlan:
     gpu_hours: float
     gpu_hours_worst: float
     cpu_hours: float
-    wall_seconds: float
     ends_after_seconds: float
+    ends_after_barriers: float
+    """The same if each stage waited for the whole of those before it."""
     calls_left: int
     price: float
     disk_bytes: float
@@ -51,33 +53,37 @@ class StagePlan:
 
 
 def plan_stages(
-    study: Study, profile: Profile, counts: Counts, left: Mapping[str, int], finished_seconds: Mapping[str, list[float]]
+    study: Study,
+    profile: Profile,
+    counts: Counts,
+    left: Mapping[str, Collection[str]],
+    finished_seconds: Mapping[str, list[float]],
 ) -> list[StagePlan]:
     """A plan for each stage that has shards in ``study``.
 
     Args:
-        left: stage -> shards that still have to be made.
+        left: stage -> the shards that still have to be made.
         finished_seconds: stage -> seconds of its finished shards, which outrank the speeds of the profile.
     """
     rows: list[StagePlan] = []
-    ends: dict[str, float] = {}
+    ends: dict[str, dict[str, float]] = {}
+    ends_after_barriers: dict[str, float] = {}
     for stage in STAGES:
         shards = len(stage.shards(study))
-        begins = max((ends.get(need, 0.0) for need in stage.needs), default=0.0)
-        ends[stage.name] = begins
+        begins = max((ends_after_barriers.get(need, 0.0) for need in stage.needs), default=0.0)
+        ends_after_barriers[stage.name] = begins
         if not shards:
             continue
         allocation, work = allocate(profile, study, stage), stage.workload(study, counts, profile.speeds)
         measured = finished_seconds.get(stage.name, [])
         estimate = profile.speeds.startup_seconds + work.seconds / shards
         each = statistics.median(measured) if measured else estimate
-        open_shards = left[stage.name]
-        waves = math.ceil(open_shards / allocation.throttle)
-        wall = waves * each
+        open_shards = len(left[stage.name])
+        ends[stage.name] = _ends(stage, study, left[stage.name], ends, each, allocation.throttle)
+        ends_after_barriers[stage.name] += math.ceil(open_shards / allocation.throttle) * each
         share = open_shards / shards
         gpus = allocation.gpus * allocation.nodes
         attempts_at_worst = 1 + profile.limits.timeouts
-        ends[stage.name] = begins + wall
         rows.append(
             StagePlan(
                 stage=stage.name,
@@ -91,8 +97,8 @@ def plan_stages(
                 gpu_hours=open_shards * each * gpus / 3600,
                 gpu_hours_worst=open_shards * allocation.minutes * attempts_at_worst * gpus / 60,
                 cpu_hours=open_shards * each * allocation.cpus * allocation.nodes / 3600,
-                wall_seconds=wall,
-                ends_after_seconds=ends[stage.name],
+                ends_after_seconds=max(ends[stage.name].values()),
+                ends_after_barriers=ends_after_barriers[stage.name],
                 calls_left=round(work.calls * share),
                 price=_price(study, profile, work) * share,
                 disk_bytes=work.bytes * share,
@@ -100,6 +106,34 @@ def plan_stages(
             )
         )
     return rows
+
+
+def _ends(
+    stage: Stage,
+    study: Study,
+    left: Collection[str],
+    before: Mapping[str, Mapping[str, float]],
+    each: float,
+    throttle: int,
+) -> dict[str, float]:
+    """When each shard of a stage is there, in seconds from now: what can begin first does, ``throttle`` at once."""
+    ready: dict[str, float] = {}
+    items: dict[str, float] = {}
+    for shard in stage.shards(study):
+        item = stage.item(shard)
+        if item not in items:
+            needs = stage.needs_of_item(study, item).items()
+            read = (
+                (need, one) for need, chosen in needs for one in (before.get(need, {}) if chosen is None else chosen)
+            )
+            items[item] = max((before.get(need, {}).get(one, 0.0) for need, one in read), default=0.0)
+        ready[shard] = items[item]
+    free = [0.0] * min(throttle, len(ready))
+    ends = dict(ready)
+    for shard in sorted(set(left) & ready.keys(), key=lambda one: ready[one]):
+        ends[shard] = max(ready[shard], free[0]) + each
+        heapq.heapreplace(free, ends[shard])
+    return ends
 
 
 def assumptions(study: Study, profile: Profile) -> list[str]:

@@ -29,6 +29,7 @@ class Rehearsal:
     peak_bytes: int
     array_limit: int
     wall_seconds: float | None
+    makespan: str
     pains: Sequence[Prediction]
 
     @property
@@ -84,6 +85,7 @@ def render(found: Rehearsal) -> str:
         f"- Memory: {heaviest.peak_memory_gb:.2f} GB in the largest process, a shard of {heaviest.stage}.",
         f"- Time: {own:.0f} s in the project's own code and {stand_ins:.0f} s in stand-ins, over all shards"
         + (f"; {found.wall_seconds:.0f} s of wall time." if found.wall_seconds else "."),
+        f"- The real study, by the speeds of the profile: {found.makespan}.",
         "",
         "## Ten and a hundred times as large",
         "",

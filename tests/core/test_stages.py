@@ -77,7 +77,9 @@ def test_what_loads_real_models_gets_a_gpu_from_the_shipped_profiles(profile: st
 
 
 def test_the_plan_counts_the_work_of_every_stage_that_takes_time(study: Study) -> None:
-    rows = plan_stages(study, load_profile("gpu"), Counts(100, 20), {name: 1 for name in NAMES}, {})
+    rows = plan_stages(
+        study, load_profile("gpu"), Counts(100, 20), {one.name: one.shards(study)[:1] for one in STAGES}, {}
+    )
     assert [row.stage for row in rows] == NAMES
     with_work = {row.stage for row in rows if row.workload.seconds > 0}
     assert with_work == {*TRAINED, "rankings", "verdicts"}

@@ -88,3 +88,4 @@ def test_a_small_study_is_rehearsed_to_the_end(tmp_path, modpo):
     assert (tmp_path / "run/rehearsal.md").read_text().count("| verdicts |") == 1
     again = modpo(*command)
     assert json.loads(again.stdout)["wall_seconds"] == found["wall_seconds"], "nothing is run twice"
+    assert "if each stage waited" in found["makespan"]

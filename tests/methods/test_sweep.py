@@ -73,7 +73,7 @@ def test_a_policy_of_a_family_is_the_one_that_would_be_written_by_hand() -> None
 
 def test_the_plan_counts_every_policy_of_a_family() -> None:
     study = swept(MODPO, SOUP, more=(PHASE,))
-    left = {stage.name: len(stage.shards(study)) for stage in STAGES}
+    left = {stage.name: stage.shards(study) for stage in STAGES}
     rows = {row.stage: row for row in plan_stages(study, Profile(), Counts(10, 5), left, {})}
     before = load_study(REPOSITORY / "configs/demo.yaml")
     assert rows["policies"].shards == len(before.alignment.trained) + 9
