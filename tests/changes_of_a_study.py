@@ -176,7 +176,7 @@ CHANGES: tuple[StudyChange, ...] = (
         "blocks of rankings",
         _set("shards", "rankings", value=3),
         DOWN_FROM_RANKINGS,
-        {"rankings": ALL, "pairs": ALL},
+        {"rankings": ALL, "pairs": ALL, "report": ALL},
     ),
     StudyChange(
         "the seed",
