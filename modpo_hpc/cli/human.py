@@ -138,10 +138,11 @@ def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
     from modpo_hpc.core.markers import marker_path
     from modpo_hpc.errors import IncompleteError
     from modpo_hpc.human import study
-    from modpo_hpc.human.analysis import analyze, of_rule, summary_lines
+    from modpo_hpc.human.analysis import analyze
     from modpo_hpc.human.answers import judgments, ratings_of, read_answers
     from modpo_hpc.human.forms import PREFIX
     from modpo_hpc.human.sample import llm_outcomes
+    from modpo_hpc.human.sentences import of_rule, summary_lines
     from modpo_hpc.report.human_figures import panels
     from modpo_hpc.report.style import FORMATS, render
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from modpo_hpc.launch.batch_scripts import Change
     from modpo_hpc.launch.profile import Profile
     from modpo_hpc.launch.repair import Repair
-    from modpo_hpc.launch.slurm import Change
     from modpo_hpc.launch.state import Snapshot
     from modpo_hpc.run import Run
 
@@ -177,7 +177,7 @@ def on_slurm(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> i
     """The shards as Slurm jobs, and anew whatever waits for what had failed."""
     from modpo_hpc.cli.submit import print_plan, render_submission, told_what_is_held_back
     from modpo_hpc.launch.commands import require_slurm
-    from modpo_hpc.launch.slurm import check_with_slurm
+    from modpo_hpc.launch.refusals import check_with_slurm
     from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.launch.transaction import apply, transaction
 
@@ -239,7 +239,7 @@ def parse_change(text: str, field: str) -> tuple[float | None, float | None]:
 
 def _change(snapshot: Snapshot, stage: str, shards: Sequence[str], arguments: argparse.Namespace) -> Change:
     """What the options ask, as absolute numbers: a factor counts from the largest that these shards had last."""
-    from modpo_hpc.launch.slurm import Change
+    from modpo_hpc.launch.batch_scripts import Change
     from modpo_hpc.launch.triage import find_failures, suspects
 
     last = [submission for shard, (submission, _) in snapshot.journal.latest(stage).items() if shard in shards]

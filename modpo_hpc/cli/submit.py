@@ -14,9 +14,9 @@ from modpo_hpc.cli.arguments import add_reuse, add_study, quoted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from modpo_hpc.launch.batch_scripts import Change
     from modpo_hpc.launch.profile import Profile
     from modpo_hpc.launch.repair import Repair
-    from modpo_hpc.launch.slurm import Change
     from modpo_hpc.launch.state import Snapshot
     from modpo_hpc.launch.submissions import Submission
     from modpo_hpc.launch.transaction import Outcome
@@ -85,8 +85,8 @@ def submit(
 ) -> Outcome:
     """Hand in what is missing of ``stages`` and neither done nor queued."""
     from modpo_hpc.launch.following import follow_study
+    from modpo_hpc.launch.refusals import check_with_slurm
     from modpo_hpc.launch.repair import missing_work, plan_repair
-    from modpo_hpc.launch.slurm import check_with_slurm
     from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.launch.submissions import record_goal
     from modpo_hpc.launch.transaction import apply, transaction
@@ -129,9 +129,9 @@ def print_plan(
     snapshot: Snapshot, profile: Profile, planned: Repair, changes: Mapping[str, Change] | None = None
 ) -> None:
     """The sbatch files of what would be handed in, and the jobs that would then be taken out."""
+    from modpo_hpc.launch.batch_scripts import sbatch_header
     from modpo_hpc.launch.cluster import ask_facts
     from modpo_hpc.launch.commands import SlurmError
-    from modpo_hpc.launch.slurm import sbatch_header
 
     size = profile.limits.array_size
     with suppress(SlurmError):

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modpo_hpc.launch import cluster, commands, repair, squeue
+from modpo_hpc.launch.batch_scripts import Change
 from modpo_hpc.launch.profile import Profile
-from modpo_hpc.launch.slurm import Change, SubmitLimit, Submitter, comment_prefix, withdraw
+from modpo_hpc.launch.refusals import SubmitLimit
+from modpo_hpc.launch.slurm import Submitter, comment_prefix, withdraw
 from modpo_hpc.launch.state import Snapshot, take_snapshot
 from modpo_hpc.launch.submissions import (
     Submission,

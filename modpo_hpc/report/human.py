@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from modpo_hpc.human.analysis import of_rule, replacement
+from modpo_hpc.human.sentences import of_rule, replacement
 from modpo_hpc.report import formats
 from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
 from modpo_hpc.run import Run

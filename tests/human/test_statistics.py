@@ -15,9 +15,10 @@ from statsmodels.stats.multitest import multipletests
 
 from modpo_hpc.evaluation.agreement import krippendorff_alpha
 from modpo_hpc.human.alternative import alternative_annotator_test, grounds
-from modpo_hpc.human.analysis import analyze, replacement
+from modpo_hpc.human.analysis import analyze
 from modpo_hpc.human.answers import MISSING, Ratings
 from modpo_hpc.human.measures import Rule, agreement, confusion, consensus, without
+from modpo_hpc.human.sentences import replacement
 from modpo_hpc.study import load_study
 
 LABELS = st.sampled_from([1, 0, -1])

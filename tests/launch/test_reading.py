@@ -15,7 +15,7 @@ from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch import cluster, commands, doctor, drafting, fields, graph, rows, sacct, squeue, task, triage
 from modpo_hpc.launch.attempts import Attempt
 from modpo_hpc.launch.profile import Profile, allocate
-from modpo_hpc.launch.slurm import SubmitLimit, refusal
+from modpo_hpc.launch.refusals import SubmitLimit, refusal
 from modpo_hpc.launch.state import ShardState, reconcile
 from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.study import load_study
