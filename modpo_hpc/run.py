@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from modpo_hpc.core import studies
 from modpo_hpc.core.atomic import atomic_file, atomic_folder
@@ -161,10 +161,8 @@ class Run:
             IncompleteError: names it, and the command that makes it.
         """
         for need, absent in made_from.lacking.items():
-            shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
-            raise IncompleteError(
-                f"{self.root}: {stage} {shard} needs {need}, of which {len(absent)} shards are missing or stale "
-                f"({shown}). Make them with: modpo rerun {self.root} {need}"
+            self._refuse(
+                f"{stage} {shard} needs {need}, of which {len(absent)} shards are missing or stale", need, absent
             )
 
     def digest(self, stage: str) -> str:
@@ -241,11 +239,11 @@ class Run:
         wanted = self.shard_ids(stage) if shard_ids is None else shard_ids
         absent = [shard for shard in wanted if not marker_path(folder, shard).exists()]
         if absent:
-            shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
-            raise IncompleteError(
-                f"{self.root}: stage {stage} lacks {len(absent)} of {len(wanted)} shards ({shown}). "
-                f"Make them with: modpo rerun {self.root} {stage}"
-            )
+            self._refuse(f"stage {stage} lacks {len(absent)} of {len(wanted)} shards", stage, absent)
+
+    def _refuse(self, problem: str, stage: str, absent: Sequence[str]) -> NoReturn:
+        shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
+        raise IncompleteError(f"{self.root}: {problem} ({shown}). Make them with: modpo rerun {self.root} {stage}")
 
     def seed(self, stage: str, *item: object) -> int:
         """The seed of one item of ``stage``; the same whatever the sharding."""

@@ -151,7 +151,7 @@ def _submit(name: str, the_run: Run, real: Study, stages: list[str], quiet: bool
     from modpo_hpc.launch.commands import require_slurm
     from modpo_hpc.launch.graph import Work
     from modpo_hpc.launch.profile import light, load_profile
-    from modpo_hpc.launch.refusals import check_with_slurm
+    from modpo_hpc.launch.slurm import check_with_slurm
     from modpo_hpc.pipeline import stage_named
     from modpo_hpc.run import Run
 

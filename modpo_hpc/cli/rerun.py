@@ -177,7 +177,7 @@ def on_slurm(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> i
     """The shards as Slurm jobs, and anew whatever waits for what had failed."""
     from modpo_hpc.cli.submit import print_plan, render_submission, told_what_is_held_back
     from modpo_hpc.launch.commands import require_slurm
-    from modpo_hpc.launch.refusals import check_with_slurm
+    from modpo_hpc.launch.slurm import check_with_slurm
     from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.launch.transaction import apply, transaction
 

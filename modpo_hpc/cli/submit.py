@@ -85,8 +85,8 @@ def submit(
 ) -> Outcome:
     """Hand in what is missing of ``stages`` and neither done nor queued."""
     from modpo_hpc.launch.following import follow_study
-    from modpo_hpc.launch.refusals import check_with_slurm
     from modpo_hpc.launch.repair import missing_work, plan_repair
+    from modpo_hpc.launch.slurm import check_with_slurm
     from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.launch.submissions import record_goal
     from modpo_hpc.launch.transaction import apply, transaction

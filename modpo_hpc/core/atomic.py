@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import socket
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from modpo_hpc.errors import InputError
 
 
 @contextmanager
@@ -56,6 +59,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_document(path: Path, remedy: str) -> dict[str, Any]:
+    """The mapping in the JSON file ``path``; empty if there is none.
+
+    Raises:
+        InputError: the file is damaged; ``remedy`` says what to do.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"this file is damaged: {error}", file=path, remedy=remedy) from None
+    return found
 
 
 def _temporary(path: Path) -> Path:

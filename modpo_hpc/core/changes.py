@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from modpo_hpc.core.atomic import read_document
 from modpo_hpc.core.identity import ABSENT, Inventory
 from modpo_hpc.core.markers import MARKERS, read_marker
 from modpo_hpc.core.reuse import Shelves, made_from_path, shelves_of
-from modpo_hpc.errors import InputError
 from modpo_hpc.pipeline import STAGES
 
 if TYPE_CHECKING:
@@ -89,18 +88,9 @@ def read_made_from(root: Path, name: str) -> dict[str, Any]:
     Raises:
         InputError: it is damaged.
     """
-    path = made_from_path(root, name)
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(
-            f"this file is damaged: {error}",
-            file=path,
-            remedy="Remove it: it explains results, and is written again when they are made.",
-        ) from None
-    return found
+    return read_document(
+        made_from_path(root, name), "Remove it: it explains results, and is written again when they are made."
+    )
 
 
 def differences_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import atomic_file, read_document
 from modpo_hpc.errors import InputError
 from modpo_hpc.study import Study, differences, load_frozen_study
 
@@ -50,16 +50,7 @@ def read_provenance(root: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is damaged.
     """
-    path = root / PROVENANCE_FILE
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(
-            f"this file is damaged: {error}", file=path, remedy="Remove it; it says only where the run comes from."
-        ) from None
-    return found
+    return read_document(root / PROVENANCE_FILE, "Remove it; it says only where the run comes from.")
 
 
 def follow(root: Path, study: Study) -> None:

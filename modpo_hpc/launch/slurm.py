@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster, commands, squeue
-from modpo_hpc.launch.batch_scripts import Change, allocation_of, batch_script, job_folder, submission_of
+from modpo_hpc.launch.batch_scripts import Change, allocation_of, batch_script, job_folder, sbatch_header, submission_of
 from modpo_hpc.launch.graph import Work, dependency, share_throttle, split
 from modpo_hpc.launch.profile import Allocation, Profile
 from modpo_hpc.launch.refusals import SubmitLimit, refusal
@@ -199,6 +200,46 @@ def throttle_of(work: Work, plan: Sequence[Work], allocation: Allocation) -> int
     """What the shards of ``work`` may run at once, so that all of its stage in ``plan`` keep to the throttle."""
     together = sum(len(one.shards) for one in plan if one.stage == work.stage)
     return max(1, math.ceil(allocation.throttle * len(work.shards) / max(1, together)))
+
+
+def check_with_slurm(
+    run: Run, profile: Profile, plan: Sequence[Work], changes: Mapping[str, Change] | None = None
+) -> None:
+    """Let Slurm judge every header before anything is queued.
+
+    Raises:
+        InputError: Slurm would refuse a job; says which field and what to do.
+    """
+    known, learned = cluster.partitions(), read_journal(run).learned
+    for work in plan:
+        change = (changes or {}).get(work.stage)
+        allocation = allocation_of(run, profile, work.stage, change, learned.get(work.stage))
+        if allocation.partition and (absent := [one for one in allocation.partition.split(",") if one not in known]):
+            raise InputError(
+                "this cluster has no such partition",
+                field=f"partition (of stage {work.stage})",
+                value=absent[0],
+                remedy=f"Its partitions: {', '.join(known)}. Correct the profile.",
+            )
+        longest = max((known[one] for one in (allocation.partition or "").split(",") if one in known), default=math.inf)
+        if allocation.minutes > longest:
+            # Slurm itself would take such a job, and let it wait for ever.
+            raise InputError(
+                f"the time limit is longer than partition {allocation.partition} allows ({longest:.0f} min)",
+                field=f"minutes (of stage {work.stage})",
+                value=allocation.minutes,
+                remedy="Lower it (a shard at its limit is requeued and resumes), or take another partition.",
+            )
+        alone = replace(work, shards=work.shards[:1], after_jobs=(), after_shards=(), after_ended=())
+        text = sbatch_header(run, profile, alone, 1, change, learned.get(work.stage))[0]
+        try:
+            commands.call("sbatch", "--test-only", wait=commands.WAIT_SECONDS, text_in=text)
+        except commands.SlurmSilent:
+            raise
+        except commands.SlurmError as error:
+            refused = refusal(str(error), work.stage, allocation)
+            if not isinstance(refused, SubmitLimit):
+                raise refused from error
 
 
 def _jobs_of(shards: Sequence[tuple[str, str]], new: Mapping[str, Sequence[Submission]]) -> list[str]:

@@ -16,8 +16,8 @@ from modpo_hpc.launch import cluster
 from modpo_hpc.launch.batch_scripts import Change
 from modpo_hpc.launch.graph import unmet_needs
 from modpo_hpc.launch.profile import Profile
-from modpo_hpc.launch.refusals import check_with_slurm
 from modpo_hpc.launch.repair import Repair, doomed_submissions, needs_of, plan_repair
+from modpo_hpc.launch.slurm import check_with_slurm
 from modpo_hpc.launch.state import Snapshot
 from modpo_hpc.launch.submissions import Submission
 from modpo_hpc.launch.transaction import Outcome, apply, transaction
