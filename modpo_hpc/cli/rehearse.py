@@ -149,9 +149,8 @@ def _run_here(the_run: Run, stages: list[str], jobs: int | None, before: dict[st
 def _submit(name: str, the_run: Run, real: Study, stages: list[str], quiet: bool) -> None:
     from modpo_hpc.cli.submit import submit
     from modpo_hpc.launch.commands import require_slurm
-    from modpo_hpc.launch.graph import Work
     from modpo_hpc.launch.profile import light, load_profile
-    from modpo_hpc.launch.slurm import check_with_slurm
+    from modpo_hpc.launch.slurm import Work, check_with_slurm
     from modpo_hpc.pipeline import stage_named
     from modpo_hpc.run import Run
 
