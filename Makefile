@@ -7,7 +7,7 @@ EPITOME ?=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file fidelity
+.PHONY: bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file fidelity
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -52,6 +52,9 @@ bench-kill: $(VENV)/installed  ## ten kills of a whole run, then every table byt
 
 bench-audit: $(VENV)/installed  ## coverage and width of the audit's intervals where the truth is known
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.audit
+
+bench-persons: $(VENV)/tested  ## a thousand simulated studies of personal answers a line: false alarms, detection, safety
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.persons
 
 bench-changes: $(VENV)/tested  ## seventeen changes to a finished study: what is made again, and that the bytes are right
 	$(BIN)/python -m tests.bench.changes

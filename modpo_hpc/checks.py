@@ -28,7 +28,9 @@ def check_inputs(study: Study) -> list[str]:
     for judge in study.judges:
         judge_kind(judge.kind)
     _check_models(study)
-    return [*_check_questions(study), *_check_surveys(study)]
+    told = [*_check_questions(study), *_check_surveys(study)]
+    _check_personalization(study)
+    return told
 
 
 def without_absent_inputs(study: Study) -> tuple[Study, list[str]]:
@@ -81,7 +83,8 @@ def _check_criteria(study: Study) -> None:
     from modpo_hpc.judging.criteria import load_criteria
 
     judged = [name for phase in study.judging.phases.values() for name in phase.criteria]
-    asked = list(dict.fromkeys([*study.criteria.rank, *judged]))
+    personal = (study.personalization.preference, study.personalization.safety) if study.personalization else ()
+    asked = list(dict.fromkeys([*study.criteria.rank, *judged, *personal]))
     load_criteria(study.criteria.files, asked)
 
 
@@ -155,6 +158,36 @@ def _check_questions(study: Study) -> list[str]:
     posts, account = questions.usable_posts(data, study.seed)
     questions.split(posts, data.test_size, study.seed, str(source))
     return [account.sentence()]
+
+
+def _check_personalization(study: Study) -> None:
+    """Questions that teach weights must be there, others that test them, and ratings where an arm takes them."""
+    from modpo_hpc.data.questions import usable_posts
+    from modpo_hpc.personas.columns import load_columns
+
+    wanted, data = study.personalization, study.data
+    if wanted is None:
+        return
+    read = data.epitome is not None or data.file is not None
+    there = usable_posts(data, study.seed)[1].kept - data.test_size if read else data.sandbox_train
+    there = min(there, data.use_train or there)
+    if wanted.teach_questions + wanted.test_questions > there:
+        raise InputError(
+            f"{wanted.teach_questions} questions that teach weights and {wanted.test_questions} others that test them "
+            f"are wanted, and there are {there} training questions",
+            field="personalization.test_questions",
+            value=wanted.test_questions,
+            remedy="Lower personalization.teach_questions or test_questions, or raise data.use_train.",
+        )
+    rated = load_columns(study.personas.columns).criteria
+    stated = [arm for arm in wanted.arms if arm != "rankings"]
+    if stated and not set(rated) & set(study.criteria.rank):
+        raise InputError(
+            f"this arm weighs criteria as people rated them, and none of criteria.rank was rated ({', '.join(rated)})",
+            field="personalization.arms",
+            value=stated[0],
+            remedy="Keep rankings alone, or rank by criteria of the survey.",
+        )
 
 
 def _check_surveys(study: Study) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.stages import judgments, texts, training
+from modpo_hpc.stages import judgments, personalization, texts, training
 from modpo_hpc.stages.judgments import phase_pairs
 from modpo_hpc.stages.stage import ALL, Stage
 from modpo_hpc.stages.training import reward_parts
@@ -28,6 +28,10 @@ STAGES: tuple[Stage, ...] = (
     training.REWARD_TRIALS,
     training.REWARDS,
     training.SCORES,
+    personalization.PREFERENCES,
+    personalization.PROFILES,
+    personalization.PERSONAL_VERDICTS,
+    personalization.PERSONALIZATION,
     training.POLICY_TRIALS,
     training.POLICIES,
     training.SOUPS,

@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.launch.estimate import assumptions
     from modpo_hpc.launch.profile import load_profile
     from modpo_hpc.launch.state import take_snapshot
+    from modpo_hpc.personalization import power
     from modpo_hpc.run import Run
     from modpo_hpc.study import load_study
     from modpo_hpc.study.evaluation import sandbox_mark
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     accounts = check_inputs(planned)
     counts = count_questions(planned, snapshot)
     rows = query(study, profile, counts, snapshot, found)
-    assumed += [*assumptions(study, profile), *power_sentences(study, counts.test)]
+    assumed += [*assumptions(study, profile), *power_sentences(study, counts.test), *power.sentences(study)]
     warned = cautions(planned, snapshot.run if snapshot else None)
     mark = snapshot.run.sandbox_mark if snapshot else sandbox_mark(study.simulated)
     plan = Plan(study, mark, profile, counts, rows, assumed, warned, accounts, found)

@@ -31,7 +31,7 @@ class Persona:
 
     persona_id: str
     text: str
-    importance: Mapping[str, int]
+    importance: Mapping[str, float]
 
     def __hash__(self) -> int:
         return hash((self.persona_id, self.text))

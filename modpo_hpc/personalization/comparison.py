@@ -92,7 +92,7 @@ def compare(
     """
     chosen = choices(rewards, profiles.personas)
     against = against_others(chosen, places)
-    personas, questions = chosen.shape
+    personas = len(chosen)
     one_hot = np.eye(places.shape[2])[chosen].reshape(personas, -1)
     shares = np.where(cast[..., None], against, 0.0).reshape(personas, -1) @ one_hot.T * personas / cast.sum()
     own = np.take_along_axis(against, chosen[..., None], axis=2)[..., 0]
@@ -109,7 +109,7 @@ def compare(
         _effect(own, cast, confidence, p, differs),
         _effect(beyond, cast, confidence, math.nan, float((chosen != common).mean())),
         _effect(strange, cast, confidence, permutation_p(shares, trace, draws, rng), differs),
-        np.where(cast, own, 0.5).sum(axis=1) / questions - 0.5,
+        np.where(cast, own, 0.0).sum(axis=1) / np.maximum(cast.sum(axis=1), 1) - 0.5,
     )
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from modpo_hpc.errors import InputError
 from modpo_hpc.personalization.plackett_luce import Shrunk
+from modpo_hpc.study.personalization import Arm
 
 Array = NDArray[np.float64]
 
@@ -22,6 +24,24 @@ class Profiles:
 
     population: Array
     personas: Array
+
+
+def profiles_by(arm: Arm, shrunk: Shrunk, deviations: Array, ratings: Array, safety: int, floor: float) -> Profiles:
+    """The profiles of ``arm``. ``safety`` is the place of that criterion.
+
+    Raises:
+        InputError: the arm takes stated ratings, and nobody rated any of the criteria.
+    """
+    if arm == "rankings":
+        return of_rankings(shrunk, deviations, safety, floor)
+    if np.isnan(ratings).all():
+        raise InputError(
+            "this arm weighs criteria as people rated them, and no criterion of criteria.rank was rated in the survey",
+            field="personalization.arms",
+            value=arm,
+            remedy="Keep rankings alone, or rank by criteria of the survey.",
+        )
+    return of_ratings(ratings, safety, floor) if arm == "ratings" else one_hot(ratings, safety, floor)
 
 
 def of_rankings(shrunk: Shrunk, deviations: Array, safety: int, floor: float) -> Profiles:

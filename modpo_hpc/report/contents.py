@@ -6,6 +6,7 @@ from modpo_hpc.report.audit import audit_section
 from modpo_hpc.report.human import human_section
 from modpo_hpc.report.parts import Section
 from modpo_hpc.report.people import people_section
+from modpo_hpc.report.personalization import personalization_section
 from modpo_hpc.report.phases import phase_section
 from modpo_hpc.report.results import Results
 from modpo_hpc.report.rewards import rewards_section
@@ -25,6 +26,7 @@ def sections_of(run: Run, results: Results) -> list[Section]:
         certainty_section(results),
         length_section(results),
         groups_section(results),
+        personalization_section(run),
         human_section(run),
         audit_section(run),
         toxicity_section(run),

@@ -46,7 +46,7 @@ _OVERALL_SAFETY = 0.5
 
 
 def score_response(
-    text: str, question: str, criterion: str, importance: Mapping[str, int | None], noise: float = 0.0
+    text: str, question: str, criterion: str, importance: Mapping[str, float | None], noise: float = 0.0
 ) -> float:
     """The opinion of a persona with ratings ``importance`` (criterion -> 1 to 5 or None) about one reply.
 
@@ -60,7 +60,7 @@ def score_response(
 
 def scores(
     persona_ids: Sequence[str],
-    importances: Sequence[Mapping[str, int | None]],
+    importances: Sequence[Mapping[str, float | None]],
     question_id: str,
     question: str,
     texts: Sequence[str],
@@ -81,7 +81,7 @@ def scores(
 
 
 def _generic_opinions(
-    importances: Sequence[Mapping[str, int | None]], question: str, texts: Sequence[str], criterion: str
+    importances: Sequence[Mapping[str, float | None]], question: str, texts: Sequence[str], criterion: str
 ) -> np.ndarray:
     """Noiseless opinions under a criterion without a rule, (personas, texts)."""
     rated = np.array([[_rating(importance, criterion)] for importance in importances])
@@ -176,7 +176,7 @@ def _names_the_post(sentence: Sentence, post: Post) -> bool:
     return any(name in lowered for name in names)
 
 
-def _rating(importance: Mapping[str, int | None], criterion: str) -> float:
+def _rating(importance: Mapping[str, float | None], criterion: str) -> float:
     given = importance.get(criterion)
     return float(MIDDLE_IMPORTANCE if given is None else given)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modpo_hpc.study import Study
 
 
-def _definitions(study: Study, names: Sequence[str]) -> dict[str, Any]:
+def definitions(study: Study, names: Sequence[str]) -> dict[str, Any]:
     """Criterion -> hash of its words, whatever file they are in."""
     from modpo_hpc.judging.criteria import load_criteria
 
@@ -37,7 +37,7 @@ RANKINGS = Stage(
         "-judge",
         "-models.dtype",
     ),
-    contents=lambda study, _: _definitions(study, study.criteria.rank),
+    contents=lambda study, _: definitions(study, study.criteria.rank),
     asks_judges=True,
     in_blocks=True,
     on_ray=True,
@@ -99,7 +99,7 @@ def _needs_of_verdicts(study: Study, item: str) -> Needs:
 
 
 def _criteria_of_phase(study: Study, item: str) -> dict[str, Any]:
-    return _definitions(study, study.judging.phases[verdict_item(item)[0]].criteria)
+    return definitions(study, study.judging.phases[verdict_item(item)[0]].criteria)
 
 
 VERDICTS = Stage(
@@ -176,15 +176,23 @@ STATISTICS = Stage(
     rehearsal_gb=4.0,
 )  # fmt: skip
 
+
+def _needs_of_report(study: Study, _: str) -> Needs:
+    """What a study does not ask for is no part of its report's identity."""
+    personal = ("profiles", "personalization") if study.personalization is not None else ()
+    return dict.fromkeys(("statistics", "toxicity", "answer_scores", *personal))
+
+
 REPORT = Stage(
     "report",
     "report",
-    ("statistics", "toxicity", "answer_scores"),
+    ("statistics", "toxicity", "answer_scores", "profiles", "personalization"),
     whole,
     reads=fields(
         "name", "seed", "data", "personas", "models", "generation", "criteria", "ranking", "rewards", "alignment",
-        "judging", "statistics", "toxicity", "simulated", "panel", "-judge", "-resources", "-shards",
+        "judging", "statistics", "toxicity", "simulated", "panel", "personalization", "-judge", "-resources", "-shards",
     ),
+    needs_of=_needs_of_report,
     reads_too=(
         "questions", "personas", "models", "responses", "rankings", "pairs", "reward_trials", "rewards", "scores",
         "policy_trials", "policies", "soups", "answers", "verdicts",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -86,20 +87,31 @@ def rankings(study: Study, counts: Counts, speeds: Speeds) -> Workload:
 
 def verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     per_pair = counts.test * study.judging.personas_per_question
-    parts = [
+    return _added(
         _judging(study, speeds, len(phase.pairs) * per_pair, len(criteria), 2 * answer_tokens(study))
         for phase in study.judging.phases.values()
         for criteria in phase.criteria_of_calls
-    ]
-    return Workload(
-        sum(one.items for one in parts),
-        parts[0].unit,
-        sum(one.tokens_read for one in parts),
-        sum(one.tokens_written for one in parts),
-        sum(one.calls for one in parts),
-        sum(one.seconds for one in parts),
-        sum(one.bytes for one in parts),
     )
+
+
+def preferences(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    """Test personas rank the responses to the questions that teach their weights."""
+    wanted = study.personalization
+    if wanted is None:
+        return Workload()
+    shown = study.generation.responses_per_question * response_tokens(study)
+    calls = min(wanted.teach_questions, counts.train) * study.judging.personas_per_question
+    return _judging(study, speeds, calls, 1, shown)
+
+
+def personal_verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    """Test personas rank the responses among which answers are chosen, by preference and by safety."""
+    wanted = study.personalization
+    if wanted is None:
+        return Workload()
+    shown = study.generation.responses_per_question * response_tokens(study)
+    calls = min(wanted.test_questions, counts.train) * study.judging.personas_per_question
+    return _added(_judging(study, speeds, calls, len(criteria), shown) for criteria in wanted.criteria_of_calls)
 
 
 def reward_models(study: Study, counts: Counts, speeds: Speeds, models: int, kept: int) -> Workload:
@@ -141,6 +153,20 @@ def _written(texts: int, tokens_of_text: float, speeds: Speeds) -> Workload:
     written = texts * tokens_of_text
     seconds = written / speeds.tokens_per_second
     return Workload(texts, "texts", texts * QUESTION_TOKENS, written, 0, seconds, written * BYTES_PER_TOKEN)
+
+
+def _added(works: Iterable[Workload]) -> Workload:
+    """All of ``works``, which count the same unit."""
+    parts = list(works)
+    return Workload(
+        sum(one.items for one in parts),
+        parts[0].unit,
+        sum(one.tokens_read for one in parts),
+        sum(one.tokens_written for one in parts),
+        sum(one.calls for one in parts),
+        sum(one.seconds for one in parts),
+        sum(one.bytes for one in parts),
+    )
 
 
 def _judging(study: Study, speeds: Speeds, calls: int, criteria: int, shown_tokens: float) -> Workload:

@@ -15,6 +15,7 @@ from modpo_hpc.study.evaluation import Resources, SimulatedPart, Statistics
 from modpo_hpc.study.generation import Generation
 from modpo_hpc.study.human import Human
 from modpo_hpc.study.judging import Criteria, Judge, Judges, Judging, Ranking
+from modpo_hpc.study.personalization import Personalization
 from modpo_hpc.study.rewards import Rewards
 from modpo_hpc.study.sweep import with_families
 from modpo_hpc.study.toxicity import Toxicity
@@ -40,6 +41,7 @@ class Study(Section):
     statistics: Statistics = Statistics()
     toxicity: Toxicity = Toxicity()
     human: Human = Human()
+    personalization: Personalization | None = Field(None, description="not asked if the section is absent")
     shards: dict[str, int] = Field(default_factory=dict, description="stage -> number of blocks its work is cut into")
     resources: dict[str, Resources] = Field(default_factory=dict, description="stage -> what one of its shards takes")
 
@@ -157,6 +159,33 @@ class Study(Section):
             raise ValueError("ranking.personas_per_question is more than personas.train")
         if self.judging.personas_per_question > self.personas.test:
             raise ValueError("judging.personas_per_question is more than personas.test")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_personal(self) -> Study:
+        wanted = self.personalization
+        if wanted is None:
+            return self
+        if wanted.preference == wanted.safety:
+            raise ValueError("personalization.preference and personalization.safety name the same criterion")
+        if wanted.safety not in self.criteria.rank:
+            raise ValueError(
+                f"personalization.safety names {wanted.safety!r}, for which there is no reward: it is not in "
+                f"criteria.rank ({', '.join(self.criteria.rank)})"
+            )
+        if len(self.criteria.rank) < 2:
+            raise ValueError("personalization weighs rewards by several criteria, and criteria.rank has one")
+        if self.rewards.scale not in ("calibrated", "vote") or self.rewards.score_with != "folds":
+            raise ValueError(
+                "personalization weighs calibrated rewards of responses that their models did not see: set "
+                "rewards.scale to calibrated (or vote) and rewards.score_with to folds"
+            )
+        if self.panel:
+            raise ValueError("personalization asks one judge, and the study has a panel; name one judge")
+        if wanted.dial is not None and any(judge.kind != "rules" for judge in self.judges):
+            raise ValueError(
+                "personalization.dial stretches what the sandbox's rule judge weighs; no other judge can be dialled"
+            )
         return self
 
 

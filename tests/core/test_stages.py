@@ -24,6 +24,7 @@ EVERYTHING = (
     "rewards.compare_losses=true",
     "rewards.learning_curve=[0.5]",
     "alignment.search.trials=2",
+    "personalization={teach_questions: 10, test_questions: 50}",
     "toxicity.backends={words: {kind: words}, model: {kind: classifier}}",
 )
 TRAINED = ("responses", "reward_trials", "rewards", "scores", "policy_trials", "policies", "answers", "answer_scores")
@@ -68,7 +69,7 @@ def test_a_stage_has_its_recipe_and_in_a_rehearsal_a_stand_in_for_its_models(sta
 @pytest.mark.parametrize("profile", ["gpu", "gpu-preemptible"])
 @pytest.mark.parametrize("name", TRAINED)
 def test_what_loads_real_models_gets_a_gpu_from_the_shipped_profiles(profile: str, name: str) -> None:
-    paper = load_study(REPOSITORY / "configs" / "paper.yaml", EVERYTHING[:-1])
+    paper = load_study(REPOSITORY / "configs" / "paper.yaml", EVERYTHING[:-2])
     stage = stage_named(name)
     assert stage.uses_models
     allocation = allocate(load_profile(profile), paper, stage)
@@ -82,7 +83,7 @@ def test_the_plan_counts_the_work_of_every_stage_that_takes_time(study: Study) -
     )
     assert [row.stage for row in rows] == NAMES
     with_work = {row.stage for row in rows if row.workload.seconds > 0}
-    assert with_work == {*TRAINED, "rankings", "verdicts"}
+    assert with_work == {*TRAINED, "rankings", "verdicts", "preferences", "personal_verdicts"}
     for row in rows:
         stage, larger = stage_named(row.stage), Counts(1000, 200)
         more = stage.workload(study, larger, load_profile("gpu").speeds).seconds
