@@ -13,6 +13,7 @@ import pytest
 
 from modpo_hpc.checks import check_inputs
 from modpo_hpc.core.changes import changes
+from modpo_hpc.core.declared_run import DeclaredRun
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.personalization import material, power
@@ -151,7 +152,7 @@ def test_nobody_weighs_safety_less_than_the_population(dialled: Run) -> None:
 
 
 def test_the_report_says_what_was_found_and_what_it_would_take(dialled: Run) -> None:
-    section = personalization_section(dialled.only_declared("report", "all"))
+    section = personalization_section(DeclaredRun(dialled, stage_named("report"), "all"))
     assert section is not None
     told = " ".join(section.findings)
     assert "That is personal" in told
