@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.judging.criteria import load_criteria
+from modpo_hpc.judging.exact_stop import ExactStop
 from modpo_hpc.judging.judges import ask_judges, ask_judges_until_decided
-from modpo_hpc.judging.requests import answers_of, judging_personas, verdict_requests, verdict_shard
+from modpo_hpc.judging.requests import (
+    answers_of,
+    groups_of_personas,
+    judging_rounds,
+    verdict_requests,
+    verdict_shard,
+)
+from modpo_hpc.judging.sequential_stop import PersonaGroups, SequentialStop, stopping_rule
 from modpo_hpc.judging.tables import verdicts_table, with_judges
 from modpo_hpc.run import Run, Shard
 
@@ -16,18 +24,20 @@ def judge(run: Run, shard: Shard) -> None:
     asked = study.judging.phases[phase].criteria_of_calls
     calls = [load_criteria(study.criteria.files, names) for names in asked]
     answers = {policy: answers_of(run, policy) for policy in (policy_a, policy_b)}
-    places, requests = verdict_requests(
-        policy_a,
-        policy_b,
-        shard.block(study_questions(run, "test")),
-        judging_personas(run),
-        answers,
-        calls,
-        study.seed,
-        study.judging.forced_choice,
-    )
-    if study.judging.early_stop:
-        judgments = ask_judges_until_decided(run, shard, places, requests)
+    forced = study.judging.forced_choice
+    rounds = [
+        verdict_requests(policy_a, policy_b, panels, answers, calls, study.seed, forced)
+        for panels in judging_rounds(run, shard.block(study_questions(run, "test")))
+    ]
+    places = [place for of_round, _ in rounds for place in of_round]
+    requests = [request for _, of_round in rounds for request in of_round]
+    if study.judging.stop == "exact":
+        exact = ExactStop([*places] * len(study.judges), len(asked[0]))
+        judgments = ask_judges_until_decided(run, shard, requests, exact)
+    elif study.judging.stop == "sequential":
+        sizes, groups = [len(of_round) for of_round, _ in rounds], PersonaGroups.of(groups_of_personas(run))
+        sequential = SequentialStop(places, sizes, groups, stopping_rule(study, phase))
+        judgments = ask_judges_until_decided(run, shard, requests, sequential, sizes)
     else:
         judgments = [[*heard] for heard in ask_judges(run, shard, requests)]
     tables = [verdicts_table(phase, policy_a, policy_b, places, heard) for heard in judgments]

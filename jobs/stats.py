@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 from modpo_hpc.data.questions import study_questions
-from modpo_hpc.evaluation import analysis, ballots, tables
+from modpo_hpc.evaluation import analysis, ballots, sequential, tables
 from modpo_hpc.evaluation.completeness import completeness, refuse_incomplete
 from modpo_hpc.evaluation.non_inferiority import non_inferiority_rows
 from modpo_hpc.evaluation.panel import tables_of_panel
 from modpo_hpc.evaluation.phase import answer_lengths, prepare
+from modpo_hpc.judging.requests import groups_of_personas
 from modpo_hpc.run import Run, Shard
 
 
@@ -23,17 +24,22 @@ def stats(run: Run, shard: Shard) -> None:
     shard.write_table([cell.row() for cell in cells], tables.SCHEMAS["completeness"], name="completeness")
     refuse_incomplete(cells, study.statistics.max_missing, str(run.root))
 
-    schemas = {**tables.SCHEMAS, **(tables.PANEL_SCHEMAS if study.panel else {})}
+    schemas = tables.schemas_of(study)
     made: dict[str, tables.Rows] = {name: [] for name in schemas}
     summary = analysis.summary_of(run.study, mark)
     for number, one in enumerate(phases):
-        lengths = answer_lengths(answers, one.policies, questions)
-        phase = prepare(one, study.statistics, study.seed, lengths, people)
-        for name, rows in {**analysis.tables_of(phase), **tables_of_panel(phase)}.items():
+        if study.judging.stop == "sequential":
+            found = sequential.tables_of(one, groups_of_personas(run), study)
+            summary["phases"][one.phase] = sequential.phase_summary(one, study)
+        else:
+            lengths = answer_lengths(answers, one.policies, questions)
+            phase = prepare(one, study.statistics, study.seed, lengths, people)
+            found = {**analysis.tables_of(phase), **tables_of_panel(phase)}
+            rates, reference = found["win_rates"], study.reference(one.phase)
+            found["non_inferiority"] = non_inferiority_rows(rates, reference, study.statistics)
+            summary["phases"][one.phase] = analysis.phase_summary(phase)
+        for name, rows in found.items():
             made[name] += rows
-            if name == "win_rates":
-                made["non_inferiority"] += non_inferiority_rows(rows, study.reference(one.phase), study.statistics)
-        summary["phases"][one.phase] = analysis.phase_summary(phase)
         shard.progress(number + 1, len(phases), "phases")
     for name, rows in made.items():
         shard.write_table(rows, schemas[name], name=name)

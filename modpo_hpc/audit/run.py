@@ -19,6 +19,7 @@ from modpo_hpc.audit.prediction import prediction_powered
 from modpo_hpc.audit.total_error import TotalError, by_source, purchases, total_errors, unmeasured
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.data.questions import study_questions
+from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.ballots import Ballots, collect_phases
 from modpo_hpc.evaluation.crossed import components
 from modpo_hpc.evaluation.length_control import length_controlled
@@ -43,7 +44,17 @@ def audit(run: Run, people: HumanLabels | None, others: Sequence[Run] = (), call
 
     Raises:
         IncompleteError: the verdicts are not finished.
+        InputError: a run was judged sequentially.
     """
+    for one in (run, *others):
+        if one.study.judging.stop == "sequential":
+            raise InputError(
+                "this run was judged sequentially, and an audit needs every question judged by the same personas",
+                file=one.root,
+                field="judging.stop",
+                value="sequential",
+                remedy="Judge it with stop: none or exact, in a run of its own (--reuse takes over all else).",
+            )
     phases = ballots_of(run)
     of_others = [{one.phase: one for one in ballots_of(other)} for other in others]
     errors = {

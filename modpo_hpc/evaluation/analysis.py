@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from modpo_hpc.evaluation import inference, mcnemar, pareto, robustness, winrates
+from modpo_hpc.evaluation.ballots import Ballots
 from modpo_hpc.evaluation.completeness import STATES, completeness
 from modpo_hpc.evaluation.phase import Phase
 from modpo_hpc.evaluation.tables import Rows
@@ -54,10 +55,8 @@ def placebos_of(study: Study) -> dict[str, list[str]]:
     return found
 
 
-def phase_summary(phase: Phase) -> dict[str, Any]:
-    """Sizes of a phase, and the share of the space of its criteria that its policies reach."""
-    ballots = phase.ballots
-    average = phase.average()
+def sizes_of(ballots: Ballots) -> dict[str, Any]:
+    """Sizes of a phase."""
     cells = completeness(ballots)
     return {
         "policies": list(ballots.policies),
@@ -67,8 +66,13 @@ def phase_summary(phase: Phase) -> dict[str, Any]:
         "questions": len(ballots.questions),
         "personas": len(ballots.personas),
         **{state: sum(getattr(cell, state) for cell in cells) for state in STATES},
-        "hypervolume": pareto.hypervolume(average.T, np.zeros(len(ballots.criteria))),
     }
+
+
+def phase_summary(phase: Phase) -> dict[str, Any]:
+    """Sizes of a phase, and the share of the space of its criteria that its policies reach."""
+    reach = pareto.hypervolume(phase.average().T, np.zeros(len(phase.ballots.criteria)))
+    return {**sizes_of(phase.ballots), "hypervolume": reach}
 
 
 def win_rate_rows(phase: Phase) -> Rows:

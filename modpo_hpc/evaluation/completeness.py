@@ -14,7 +14,7 @@ STATES = ("asked", "cast", "unparsed", "missing", "decided")
 
 @dataclass(frozen=True)
 class Cell:
-    """The verdicts of one pair under one criterion. ``decided`` were not asked for: an early stop made them useless."""
+    """The verdicts of one pair under one criterion. ``decided`` were not asked for, after a stop."""
 
     phase: str
     criterion: str

@@ -8,6 +8,8 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from modpo_hpc.study import Study
+
 Rows = list[dict[str, Any]]
 
 _CELL = [
@@ -85,11 +87,29 @@ PANEL_SCHEMAS: dict[str, pa.Schema] = {
     "judge_rates": _schema([*_CELL, ("judge", pa.string())], int="wins_a wins_b ties", float="win_rate_a win_rate_b"),
 }
 """Tables that the verdicts of a panel give besides."""
+SEQUENTIAL_SCHEMAS: dict[str, pa.Schema] = {
+    "completeness": SCHEMAS["completeness"],
+    "shares": _schema(
+        _CELL,
+        int="questions votes decided_after wins_a wins_b ties",
+        float="share low high majority_a majority_b",
+        str="decision better",
+    ),
+    "share_ranking": _schema(_POLICY, int="rank rank_low rank_high", float="share low high"),
+}
+"""The tables of a study whose judging is sequential, in place of all others."""
+
+
+def schemas_of(study: Study) -> dict[str, pa.Schema]:
+    """The tables that the statistics of ``study`` have."""
+    if study.judging.stop == "sequential":
+        return SEQUENTIAL_SCHEMAS
+    return {**SCHEMAS, **(PANEL_SCHEMAS if study.panel else {})}
 
 
 def write_csv(stream: IO[str], name: str, rows: Iterable[Mapping[str, Any]], mark: str | None = None) -> None:
     """The table ``name`` as CSV; with a ``mark``, a last column carries it on every row."""
-    fields = [*{**SCHEMAS, **PANEL_SCHEMAS}[name].names, *(["note"] if mark else [])]
+    fields = [*{**SCHEMAS, **PANEL_SCHEMAS, **SEQUENTIAL_SCHEMAS}[name].names, *(["note"] if mark else [])]
     writer = csv.DictWriter(stream, fields, lineterminator="\n")
     writer.writeheader()
     for row in rows:

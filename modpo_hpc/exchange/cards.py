@@ -90,14 +90,20 @@ def _results(run: Run, policy: str) -> str:
         results = read_results(run)
     except IncompleteError:
         return "Not judged when this was exported.\n"
-    rows = [row for row in results.tables["ranking"] if row["policy"] == policy]
+    table, value, called = (
+        ("share_ranking", "share", "mean share of votes")
+        if results.is_sequential
+        else ("ranking", "win_rate", "average win rate")
+    )
+    rows = [row for row in results.tables[table] if row["policy"] == policy]
     if not rows:
         return "Not among the policies that were judged.\n"
-    share = f"{results.summary['settings']['confidence']:.0%}"
+    level = 1 - results.summary["settings"]["alpha"] if results.is_sequential else None
+    share = f"{level or results.summary['settings']['confidence']:.0%}"
     lines = [
-        f"| {row['phase']} | {formats.title(row['criterion'])} | {formats.percent(row['win_rate'])} | "
+        f"| {row['phase']} | {formats.title(row['criterion'])} | {formats.percent(row[value])} | "
         f"{formats.interval(row['low'], row['high'])} | {row['rank']} |\n"
         for row in rows
     ]
-    head = f"| phase | criterion | average win rate | {share} interval | rank |\n| --- | --- | --: | --: | --: |\n"
+    head = f"| phase | criterion | {called} | {share} interval | rank |\n| --- | --- | --: | --: | --: |\n"
     return head + "".join(lines)

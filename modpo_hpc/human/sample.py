@@ -95,6 +95,8 @@ def llm_outcomes(run: Run, comparison: Comparison) -> pd.DataFrame:
 def llm_shares(run: Run, comparison: Comparison) -> pd.DataFrame:
     """Share of the personas' votes that A has on each test question, ties as halves: questions x criteria.
 
+    After a sequential stop the questions are those that were judged by every criterion.
+
     Raises:
         IncompleteError: the verdicts are not finished.
         InputError: there are none for these two policies.
@@ -113,12 +115,13 @@ def llm_shares(run: Run, comparison: Comparison) -> pd.DataFrame:
             remedy="See the study.",
         )
     table = run.table("verdicts", ["policy_a", "question_id", "criterion", "winner"], shard_ids).to_pandas()
+    table = table[table["winner"].astype(str) != "not_asked"]
     worth = table["winner"].astype(str).map({"A": 1.0, "B": 0.0, "tie": 0.5})
     turned = table["policy_a"].astype(str) == comparison.b
     worth[turned] = 1 - worth[turned]
     keys = [table["question_id"].astype(str), table["criterion"].astype(str)]
-    # a vote that could not be read is none, and a question without votes is a draw
-    return worth.groupby(keys).mean().unstack().fillna(0.5).round(12)
+    # a vote that could not be read is none, and a question without votes is a draw; one that was not asked is not there
+    return worth.groupby(keys).mean().fillna(0.5).unstack().dropna().round(12)
 
 
 def draw_sample(outcomes: pd.DataFrame, comparison: Comparison, size: int, seed: int) -> Sample:

@@ -15,7 +15,7 @@ from modpo_hpc.judging.judges import keys_of
 from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.opinions import opinions_of
 from modpo_hpc.judging.repair import problem_of
-from modpo_hpc.judging.requests import answers_of, judging_personas, verdict_requests, verdict_shard
+from modpo_hpc.judging.requests import answers_of, judging_rounds, verdict_requests, verdict_shard
 from modpo_hpc.judging.settings import all_in_force
 from modpo_hpc.judging.tables import JUDGE
 from modpo_hpc.judging.tasks import Request, Unparsed
@@ -78,7 +78,7 @@ def inspect(run: Run, question_id: str, persona_id: str, wanted: Mapping[str, st
         file=run.root,
         field="QUESTION PERSONA",
         value=f"{question_id} {persona_id}",
-        remedy="Ids are those of the tables questions and personas; what an early stop left out has no answer.",
+        remedy="Ids are those of the tables questions and personas; what a stop left out has no answer.",
     )
 
 
@@ -106,11 +106,11 @@ def _requests(run: Run, shard: str, row: dict[str, Any]) -> list[Request]:
     study = run.study
     phase, policy_a, policy_b = verdict_shard(shard)
     calls = [load_criteria(study.criteria.files, names) for names in study.judging.phases[phase].criteria_of_calls]
-    questions = [one for one in study_questions(run, "test") if one.question_id == row["question_id"]]
+    rounds = judging_rounds(run, study_questions(run, "test"))
+    panels = [one for panels in rounds for one in panels if one[0].question_id == row["question_id"]]
     answers = {policy: answers_of(run, policy) for policy in (policy_a, policy_b)}
     forced = study.judging.forced_choice
-    personas = judging_personas(run)
-    _, requests = verdict_requests(policy_a, policy_b, questions, personas, answers, calls, study.seed, forced)
+    _, requests = verdict_requests(policy_a, policy_b, panels, answers, calls, study.seed, forced)
     return [one for one in requests if one.persona.persona_id == row["persona_id"]]
 
 

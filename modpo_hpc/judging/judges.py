@@ -6,15 +6,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from modpo_hpc.judging import settings as judge_settings
-from modpo_hpc.judging.early_stop import EarlyStop, needed
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.kinds import judge_kind
 from modpo_hpc.judging.kinds.kind import Judgments, asking_name
 from modpo_hpc.judging.opinions import Judgment, Tally
-from modpo_hpc.judging.tables import VerdictPlace
 from modpo_hpc.judging.tasks import Request
 from modpo_hpc.llm.ledger import Ledger
 from modpo_hpc.llm.store import Store, ledger_folder
@@ -23,6 +22,22 @@ from modpo_hpc.study.judging import Judge
 
 FIRST_TO_SEE = ("usd", "usd_projected", "failed_rate", "failed_server", "failed_connection", "unparsed")
 """Numbers that a narrow terminal must not cut off."""
+
+
+class Stop(Protocol):
+    """When enough was heard of some comparisons. It does not depend on the pace, since :meth:`needed` has the word."""
+
+    def is_open(self, number: int) -> bool:
+        """Whether comparison ``number`` still has to be asked."""
+        ...
+
+    def hear(self, number: int, judgment: Judgment) -> None:
+        """Take in the verdicts of comparison ``number``."""
+        ...
+
+    def needed(self, judgments: Sequence[Judgment | None]) -> list[Judgment | None]:
+        """``judgments`` without those that were made and are not needed."""
+        ...
 
 
 def keys_of(settings: Judge) -> Keys:
@@ -40,21 +55,22 @@ def ask_judges(run: Run, shard: Shard, requests: Sequence[Request]) -> list[list
 
 
 def ask_judges_until_decided(
-    run: Run, shard: Shard, places: Sequence[VerdictPlace], requests: Sequence[Request]
+    run: Run, shard: Shard, requests: Sequence[Request], stop: Stop, rounds: Sequence[int] = ()
 ) -> list[Judgments]:
-    """The judgments of each judge on comparisons, None for those that could not change a winner any more.
+    """The judgments of each judge on comparisons, None for those that ``stop`` does not need.
 
     The votes of all judges count alike, and they are heard one judge after the other.
 
+    Args:
+        stop: numbers the requests of all judges on end.
+        rounds: number of requests of each round, of which one waits for the one before it.
+
     Raises: see ``_ask_all``.
     """
-    criteria = len(requests[0].criteria) if requests else 0
-    all_places = [*places] * len(run.study.judges)
-    stop = EarlyStop(all_places, criteria)
-    every = _ask_all(run, shard, requests, stop.is_open, stop.hear)
-    kept = needed(all_places, [judgment for judgments in every for judgment in judgments], criteria)
+    every = _ask_all(run, shard, requests, stop.is_open, stop.hear, rounds)
+    kept = stop.needed([judgment for judgments in every for judgment in judgments])
     shard.metrics["not_asked"] = sum(judgment is None for judgment in kept)
-    return [kept[start : start + len(places)] for start in range(0, len(kept), max(1, len(places)))]
+    return [kept[start : start + len(requests)] for start in range(0, len(kept), max(1, len(requests)))]
 
 
 def _ask_all(
@@ -63,6 +79,7 @@ def _ask_all(
     requests: Sequence[Request],
     is_open: Callable[[int], bool],
     on_judgment: Callable[[int, Judgment], None],
+    rounds: Sequence[int] = (),
 ) -> list[Judgments]:
     """The judgments on ``requests`` of one judge after the other.
 
@@ -102,6 +119,7 @@ def _ask_all(
                 settings,
                 keys_of(settings),
                 store,
+                rounds,
                 lambda number: is_open(offset + number),
                 lambda number, judgment: on_judgment(offset + number, judgment),
                 show,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TypeVar, cast
+from typing import cast
 
 from modpo_hpc.judging.tasks import Opinion, Request, Task, Unparsed, parse_answer
 from modpo_hpc.llm.ledger import Entry
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +97,3 @@ def opinions_of(entry: Entry) -> tuple[Opinion, ...]:
 def form_of(request: Request) -> tuple[str, ...]:
     """Names of the criteria of ``request``."""
     return tuple(criterion.name for criterion in request.criteria)
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:
-    """``items`` in lists of ``size``, the last one shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

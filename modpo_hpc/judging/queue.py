@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.judging.job import JudgingJob
-from modpo_hpc.judging.opinions import Judgment, Tally, batches, form_of, judgment_of
+from modpo_hpc.judging.opinions import Judgment, Tally, form_of, judgment_of
 from modpo_hpc.judging.repair import messages_after, problem_of
 from modpo_hpc.judging.tasks import Request, Unparsed, answer_schema
 from modpo_hpc.llm.chat import ChatPayload, first_messages
@@ -47,7 +47,7 @@ class JudgingQueue:
         self.tally = Tally()
         self.judgments: list[Judgment | None] = [None] * len(job.requests)
         self._first = self._first_calls()
-        self._exhausted = False
+        self._exhausted = self._gave_up = False
         self._unclaimed: dict[bytes, JudgingCall] = {}
         self._ready: list[JudgingCall] = []
         self._elsewhere: dict[bytes, JudgingCall] = {}
@@ -61,8 +61,10 @@ class JudgingQueue:
         """The next call, repairs before others; None if there is none now."""
         self._claim()
         if not self._ready and not self._exhausted:
-            first = next(self._first, None)
-            self._exhausted = first is None
+            try:
+                first = next(self._first)
+            except StopIteration:
+                self._exhausted, first = True, None
             if first is not None:
                 return first
             self._claim()
@@ -107,15 +109,24 @@ class JudgingQueue:
     def given_up(self, call: PendingCall, reason: str) -> None:
         """There will be no answer to ``call``."""
         assert isinstance(call, JudgingCall)
+        self._gave_up = True
         self._by_key.pop(call.call.key, None)
         for number in call.numbers:
             opinions = (Unparsed(reason),) * len(self._job.requests[number].criteria)
             self._settle(number, Judgment(opinions, (call.call.key,) * len(opinions)), [])
 
-    def _first_calls(self) -> Iterator[JudgingCall]:
-        """What has to be asked, in the order of the requests; what the ledger knows is judged on the way."""
+    def _first_calls(self) -> Iterator[JudgingCall | None]:
+        """What has to be asked, in the order of the requests; what the ledger knows is judged on the way.
+
+        None while a round has to wait for the one before it.
+        """
         requests, keys, is_open = self._job.requests, self._job.keys, self._job.is_open
-        for numbers in batches(range(len(requests)), LOOK_AHEAD):
+        for numbers in self._job.batches(LOOK_AHEAD):
+            if self._job.begins_round(numbers.start):
+                while self.tally.judged + self.tally.not_asked < numbers.start:
+                    yield None
+                if self._gave_up and self._job.settings.unanswered == "fail":
+                    return  # what the next round has to ask hangs on calls that the next attempt makes
             wanted = {number: keys.key(requests[number]) for number in numbers if is_open(number)}
             self.tally.not_asked += len(numbers) - len(wanted)
             known = self._job.store.look_up([key for key in wanted.values() if key not in self._by_key])

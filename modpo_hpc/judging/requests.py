@@ -10,7 +10,7 @@ import pandas as pd
 
 from modpo_hpc.data.questions import Question
 from modpo_hpc.errors import InputError
-from modpo_hpc.judging.assignments import first_shown, response_order
+from modpo_hpc.judging.assignments import drawn_personas, first_shown, question_order, response_order
 from modpo_hpc.judging.tables import RankingPlace, VerdictPlace
 from modpo_hpc.judging.tasks import Criterion, Persona, Request, Task
 from modpo_hpc.run import Run
@@ -19,6 +19,8 @@ from modpo_hpc.stages.judgments import verdict_item
 from modpo_hpc.stages.stage import before_dot
 
 T = TypeVar("T")
+Panels = Sequence[tuple[Question, Sequence[Persona]]]
+"""Questions, each with the personas that judge it."""
 _IMPORTANCE = "importance_"
 
 
@@ -47,13 +49,49 @@ def study_personas(run: Run, split: str) -> list[Persona]:
 
 
 def judging_personas(run: Run) -> list[Persona]:
-    """The test personas that judge the policies: the same ones for every pair and question."""
+    """The test personas that judge the policies where nothing is drawn: the same ones for every pair and question."""
     personas = study_personas(run, "test")
     wanted = run.study.judging.personas_per_question
     if wanted >= len(personas):
         return personas
     chosen = rng_of(run.study.seed, "judging_personas").permutation(len(personas))[:wanted]
     return [personas[position] for position in sorted(chosen)]
+
+
+def groups_of_personas(run: Run) -> list[list[str]]:
+    """The test personas by population: the groups that every question of sequential judging hears."""
+    groups: dict[str, list[str]] = {}
+    for row in run.table("personas").to_pylist():
+        if row["split"] == "test":
+            groups.setdefault(row.get("population") or "", []).append(row["persona_id"])
+    return list(groups.values())
+
+
+def judging_rounds(run: Run, questions: Sequence[Question]) -> list[Panels]:
+    """The rounds in which ``questions`` are judged, the same for every pair: all at once, unless judging is sequential.
+
+    Raises:
+        InputError: fewer personas a question than populations.
+    """
+    judging, seed = run.study.judging, run.study.seed
+    if judging.stop != "sequential":
+        personas = judging_personas(run)
+        return [[(question, personas) for question in questions]]
+    groups = groups_of_personas(run)
+    if judging.personas_per_question < len(groups):
+        raise InputError(
+            f"each question hears every population, and there are {len(groups)}",
+            field="judging.personas_per_question",
+            value=judging.personas_per_question,
+            remedy=f"Take {len(groups)} or more, or judging.stop: exact.",
+        )
+    everyone, by_id = study_personas(run, "test"), {question.question_id: question for question in questions}
+    panels = []
+    for name in question_order(list(by_id), seed):
+        drawn = drawn_personas(name, groups, judging.personas_per_question, seed)
+        panels.append((by_id[name], [persona for persona in everyone if persona.persona_id in drawn]))
+    size = judging.sequential.questions_per_round
+    return [panels[start : start + size] for start in range(0, len(panels), size)]
 
 
 def verdict_shard(shard: str) -> tuple[str, str, str]:
@@ -107,14 +145,13 @@ def ranking_requests(
 def verdict_requests(
     policy_a: str,
     policy_b: str,
-    questions: Sequence[Question],
-    personas: Sequence[Persona],
+    panels: Panels,
     answers: Mapping[str, Mapping[str, str]],
     calls: Sequence[tuple[Criterion, ...]],
     seed: int,
     forced_choice: bool = False,
 ) -> tuple[list[VerdictPlace], list[Request]]:
-    """The comparisons of two policies on ``questions`` by every one of ``personas``, one persona after the other.
+    """The comparisons of two policies on each question by the personas of its panel, one persona after the other.
 
     ``calls`` are the criteria of each call; one call on all comparisons comes after the other, in the same order of
     showing. With ``forced_choice`` a persona may not call two answers equal.
@@ -122,26 +159,27 @@ def verdict_requests(
     Raises:
         InputError: a policy has no answer to a question.
     """
-    texts = {
-        question.question_id: tuple(
-            _given(answers[policy], question.question_id, f"answers of {policy}") for policy in (policy_a, policy_b)
-        )
-        for question in questions
-    }
-    a_first = {
-        question.question_id: first_shown(question.question_id, policy_a, policy_b, len(personas), seed).tolist()
-        for question in questions
-    }
+    texts: dict[str, tuple[str, ...]] = {}
+    a_first: dict[str, dict[str, bool]] = {}
+    for question, panel in panels:
+        name = question.question_id
+        given = (_given(answers[policy], name, f"answers of {policy}") for policy in (policy_a, policy_b))
+        texts[name] = tuple(given)
+        order = first_shown(name, policy_a, policy_b, len(panel), seed).tolist()
+        a_first[name] = {persona.persona_id: first for persona, first in zip(panel, order, strict=True)}
+    everyone = {persona.persona_id: persona for _, panel in panels for persona in panel}
     task: Task = "choose" if forced_choice else "judge"
     places, requests = [], []
     for criteria in calls:
         names = tuple(criterion.name for criterion in criteria)
-        for number, persona in enumerate(personas):
-            for question in questions:
+        for persona_id, persona in everyone.items():
+            for question, _ in panels:
                 identity = question.question_id
-                a_is_first = a_first[identity][number]
+                a_is_first = a_first[identity].get(persona_id)
+                if a_is_first is None:  # not on the panel of this question
+                    continue
                 shown = texts[identity] if a_is_first else texts[identity][::-1]
-                places.append(VerdictPlace(identity, persona.persona_id, a_is_first, names))
+                places.append(VerdictPlace(identity, persona_id, a_is_first, names))
                 requests.append(Request(task, persona, criteria, identity, question.text, shown))
     return places, requests
 

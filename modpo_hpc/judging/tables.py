@@ -56,7 +56,7 @@ VERDICTS = pa.schema(
         ("key", pa.string()),
     ]
 )
-"""``winner``: "A" (the first policy of the pair), "B", "tie", "unparsed", or "not_asked" after an early stop.
+"""``winner``: "A" (the first policy of the pair), "B", "tie", "unparsed", or "not_asked" after a stop.
 ``first``: which of the two was shown first. ``key``: of the raw answer, none if it was not asked for."""
 
 

@@ -117,7 +117,7 @@ class Comparison:
 
 
 def read_cases(run: Run, asked: Comparison) -> list[Case]:
-    """The cases of one comparison, in the order of the test questions; A is the policy named first.
+    """The cases of one comparison that was judged, in the order of the test questions; A is the policy named first.
 
     Raises:
         IncompleteError: the pair is not judged yet.
@@ -135,7 +135,8 @@ def read_cases(run: Run, asked: Comparison) -> list[Case]:
         votes.setdefault(row["question_id"], []).append(vote)
     people = people_votes(run, asked)
     order = [question.question_id for question in study_questions(run, "test")]
-    return [Case(one, tuple(votes[one]), people.get(one)) for one in order if one in votes]
+    cases = [Case(one, tuple(votes[one]), people.get(one)) for one in order if one in votes]
+    return [case for case in cases if case.count["not_asked"] < len(case.votes)]
 
 
 def select(cases: Sequence[Case], kind: str) -> list[Case]:

@@ -40,6 +40,15 @@ def read_runs(folders: Sequence[str | Path]) -> dict[str, tuple[Run, Results]]:
     for root in roots:
         alike = [one for one in roots if one.name == root.name]
         names.append(root.name if len(alike) == 1 else f"{root.name}-{alike.index(root) + 1}")
+    for run in runs:
+        if run.study.judging.stop == "sequential":
+            raise InputError(
+                "this run was judged sequentially, so that there are no win rates to compare",
+                file=run.root,
+                field="judging.stop",
+                value="sequential",
+                remedy="Its mean shares of votes are in statistics/shares.csv; or judge it with stop: none or exact.",
+            )
     return {name: (run, read_results(run)) for name, run in zip(names, runs, strict=True)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modpo_hpc.report import formats
+from modpo_hpc.report import formats, sequential
 from modpo_hpc.report.results import Results
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def opponents(results: Results, phase: str) -> str:
 
 def phase_findings(results: Results, phase: str) -> list[str]:
     """What the tables of a phase say, in sentences."""
+    if results.is_sequential:
+        return sequential.phase_findings(results, phase)
     criteria = results.phases[phase]["criteria"]
     return [
         *placebo_findings(results, phase),
@@ -55,7 +57,7 @@ def in_two_sentences(results: Results, phase: str, policies: Mapping[str, Method
 
     A phase that does not judge these together gets the first two of its findings.
     """
-    judged = {name: policies[name] for name in results.phases[phase]["policies"]}
+    judged = {} if results.is_sequential else {name: policies[name] for name in results.phases[phase]["policies"]}
     placebos: dict[str, list[str]] = results.summary.get("placebos", {})
     for name, policy in judged.items():
         if policy.method != "modpo" or any(name in others for others in placebos.values()):

@@ -37,6 +37,12 @@ def comparison_sign(row: dict[str, Any]) -> str:
     return "~" if not row["significant"] else ">" if row["b"] > row["c"] else "<"
 
 
+def ranks(row: dict[str, Any]) -> str:
+    """``2``, or ``2 (1–3)`` where the rank is not settled."""
+    low, high = row["rank_low"], row["rank_high"]
+    return str(row["rank"]) if low == high else f"{row['rank']} ({low}–{high})"
+
+
 def odds(row: dict[str, Any]) -> str:
     """Odds ratio of a comparison with its interval."""
     if math.isnan(row["odds_ratio"]):

@@ -6,13 +6,15 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-from modpo_hpc.report import figures, findings, formats, matrices
+from modpo_hpc.report import figures, findings, formats, matrices, sequential
 from modpo_hpc.report.parts import Column, Picture, Section, Shown, numbers, text
 from modpo_hpc.report.results import Results
 
 
 def phase_section(results: Results, phase: str) -> Section:
     """Results of one phase: what was found, the figures of the paper, and the tables behind them."""
+    if results.is_sequential:
+        return sequential.phase_section(results, phase, findings.phase_line(results, phase) + ".")
     return Section(
         anchor=phase,
         heading=f"Results of {phase}",
@@ -84,7 +86,7 @@ def _ranking_table(results: Results, phase: str) -> Shown:
             cells += [
                 formats.percent(row["win_rate"]),
                 formats.interval(row["low"], row["high"]),
-                _ranks(row),
+                formats.ranks(row),
                 formats.percent(row["best_probability"], 0),
             ]
         rows.append(cells)
@@ -219,12 +221,6 @@ def _non_inferiority_tables(results: Results, phase: str) -> list[Shown]:
             folded=True,
         )
     ]
-
-
-def _ranks(row: dict[str, Any]) -> str:
-    """``2``, or ``2 (1-3)`` where the rank is not settled."""
-    low, high = row["rank_low"], row["rank_high"]
-    return str(row["rank"]) if low == high else f"{row['rank']} ({low}–{high})"
 
 
 def _cell(row: dict[str, Any]) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import IncompleteError
-from modpo_hpc.evaluation.tables import PANEL_SCHEMAS, SCHEMAS, Rows
+from modpo_hpc.evaluation.tables import Rows, schemas_of
 from modpo_hpc.run import Run
 
 
@@ -33,6 +33,11 @@ class Results:
     @property
     def phases(self) -> dict[str, dict[str, Any]]:
         return self.summary["phases"]
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether pairs were judged until they were decided: then there are mean shares of votes and no win rates."""
+        return "shares" in self.tables
 
     def rows(self, table: str, **where: Any) -> Rows:
         """The rows of ``table`` whose columns have the values of ``where``."""
@@ -61,7 +66,7 @@ def read_results(run: Run) -> Results:
     if run.missing("statistics"):
         state = "are older than what they rest on" if read_marker(folder, "all") else "are not made yet"
         raise IncompleteError(f"{run.root}: the statistics {state}. Make them with: modpo rerun {run.root} statistics")
-    names = [*SCHEMAS, *(PANEL_SCHEMAS if run.study.panel else ())]
+    names = schemas_of(run.study)
     tables = {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in names}
     return Results(run.root, json.loads((folder / "statistics.json").read_text()), tables)
 

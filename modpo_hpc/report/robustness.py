@@ -15,25 +15,31 @@ GROUPS_TOLD = 5
 
 def certainty_section(results: Results) -> Section:
     """How far the verdicts can be trusted: what is missing, how much the personas agree, what the order does."""
-    agreement, position = results.tables["persona_agreement"], results.tables["position_bias"]
     total = {
         name: sum(one[name] for one in results.phases.values()) for name in ("asked", "unparsed", "missing", "decided")
     }
-    findings = [
+    lost = (
         f"Of {total['asked']:,} verdicts, {total['missing']:,} are missing and {total['unparsed']:,} could not be "
-        "parsed; they count as no vote.",
+        "parsed; they count as no vote."
+    )
+    heading = "How sure the votes are"
+    if results.is_sequential:
+        return Section("certainty", heading, findings=[lost], tables=[_completeness_table(results)])
+    agreement, position = results.tables["persona_agreement"], results.tables["position_bias"]
+    findings = [
+        lost,
         _agreement_words(agreement),
         _position_words(position),
         _flip_words(position),
     ]
     if total["decided"]:
         findings.append(
-            f"An early stop left {total['decided']:,} verdicts unasked because they could change no winner. Winners "
+            f"The exact stop left {total['decided']:,} verdicts unasked because they could change no winner. Winners "
             "are those of all votes; margins and correlations rest on the votes that were cast."
         )
     return Section(
         "certainty",
-        "How sure the votes are",
+        heading,
         findings=findings,
         pictures=[
             Picture(
@@ -52,8 +58,10 @@ def certainty_section(results: Results) -> Section:
     )
 
 
-def length_section(results: Results) -> Section:
-    """Win rates with the difference in length taken out."""
+def length_section(results: Results) -> Section | None:
+    """Win rates with the difference in length taken out; nothing where there are no win rates."""
+    if results.is_sequential:
+        return None
     rows = results.tables["length_control"]
     turned = [row for row in rows if (row["win_rate"] - 0.5) * (row["controlled"] - 0.5) < 0]
     clear = [row for row in turned if row["low"] > 0.5 or row["high"] < 0.5]
@@ -103,7 +111,7 @@ def length_section(results: Results) -> Section:
 
 def groups_section(results: Results) -> Section | None:
     """Who prefers what; nothing where personas have no demographics that differ."""
-    rows = results.tables["groups"]
+    rows = results.tables.get("groups")
     if not rows:
         return None
     shown = [

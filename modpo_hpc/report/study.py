@@ -19,6 +19,10 @@ from modpo_hpc.run import Run
 from modpo_hpc.study import Study
 from modpo_hpc.study.evaluation import SANDBOX_MARK
 
+DECIDED = {
+    False: "and the majority decides",
+    True: "and a pair is judged until the mean share of their votes decides it, or all questions were asked",
+}
 SPENT = {"calls": "calls", "tokens_read": "tokens read", "tokens_written": "tokens written", "usd": "US dollars"}
 
 
@@ -30,7 +34,7 @@ def study_section(run: Run, results: Results) -> Section:
     sentences = [
         f"{len(policies)} policies answer: {trained} of them are aligned from {_model(study.models.base)}, "
         f"{len(policies) - trained} answer as they are. For each test question the personas of the test set say which "
-        "of two answers they prefer, and the majority decides.",
+        f"of two answers they prefer, {DECIDED[results.is_sequential]}.",
         f"To align them, {study.ranking.personas_per_question} training personas ranked "
         f"{study.generation.responses_per_question} responses to every training question by "
         f"{_listed(study.criteria.rank)}; the best and the worst by their votes are the preference pairs.",
@@ -161,7 +165,10 @@ def _facts(study: Study, results: Results) -> dict[str, str]:
         "Seed": str(study.seed),
         "Test": f"{questions:,} questions, {personas} personas on each, {len(results.phases)} phases",
         "Criteria judged": _listed(list(criteria)),
-        "Statistics": f"{findings.test_note(results)}; significance {findings.correction_note(results)}; "
+        "Statistics": "confidence sequences of the mean share of votes, at "
+        f"{study.statistics.alpha:g} over the pairs of a phase and criterion (Bonferroni)"
+        if results.is_sequential
+        else f"{findings.test_note(results)}; significance {findings.correction_note(results)}; "
         f"{study.statistics.draws:,} draws of other questions and personas",
     }
 

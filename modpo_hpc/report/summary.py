@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modpo_hpc import __version__
-from modpo_hpc.report import findings, formats
+from modpo_hpc.report import findings, formats, sequential
 from modpo_hpc.report.parts import Section
 from modpo_hpc.report.results import Results
 from modpo_hpc.run import Run
@@ -23,17 +23,22 @@ def summary_section(run: Run, results: Results) -> Section:
     phase = next(iter(results.phases))
     size = results.phases[phase]
     criteria = _listed([formats.title(name) for name in size["criteria"]])
-    personas = f"{run.study.judging.personas_per_question} personas"
+    drawn = " drawn anew for each" if results.is_sequential else ""
+    personas = f"{run.study.judging.personas_per_question} personas{drawn}"
     lead = (
         f"The question: which of {len(size['policies'])} policies answers best by {criteria}, in the eyes of "
         f"{personas} who compare {'each with the anchors' if size.get('anchors') else 'every pair of them'} on "
         f"{size['questions']:,} questions?"
     )
-    found = [
-        _first(results, phase, size["criteria"][0]),
-        _against_baseline(run, results, phase),
-        _front(results, phase),
-    ]
+    found = (
+        findings.phase_findings(results, phase)
+        if results.is_sequential
+        else [
+            _first(results, phase, size["criteria"][0]),
+            _against_baseline(run, results, phase),
+            _front(results, phase),
+        ]
+    )
     limits = f"What this does not show. {' '.join(_limits(run, results))}"
     return Section("summary", "What was asked, and what was found", lead, findings=[*filter(None, found), limits])
 
@@ -47,6 +52,14 @@ def methods_paragraph(run: Run, results: Results) -> str:
         for name, one in results.phases.items()
     )
     judges = _listed([judge.model for judge in study.judges])
+    judged = (
+        f"{study.judging.personas_per_question} test personas compared pairs of policies on each test question "
+        f"({phases}), half of them in either order; the majority decides a question. We report "
+        f"{findings.test_note(results)}, significant {findings.correction_note(results)}, and "
+        f"{settings['confidence']:.0%} intervals from {settings['draws']:,} draws of questions and personas."
+    )
+    if results.is_sequential:
+        judged = f"{sequential.methods_words(results)} ({phases})"
     return (
         f"From {study.models.base} we drew {study.generation.responses_per_question} responses to each training "
         f"question. {study.ranking.personas_per_question} of {study.personas.train} training personas, played by "
@@ -54,11 +67,7 @@ def methods_paragraph(run: Run, results: Results) -> str:
         f"the best and the worst response by votes made a preference pair. On these pairs we trained the policies "
         f"({_listed(list(study.alignment.policies))}; beta {study.alignment.training.beta:g}, LoRA of rank "
         f"{study.alignment.training.lora_rank}, {study.alignment.training.epochs} epochs, seed {study.seed}). "
-        f"{study.judging.personas_per_question} test personas compared pairs of policies on each test question "
-        f"({phases}), half of them in either order; the majority decides a question. We report "
-        f"{findings.test_note(results)}, significant {findings.correction_note(results)}, and "
-        f"{settings['confidence']:.0%} intervals from {settings['draws']:,} draws of questions "
-        f"and personas. Software: modpo-hpc {__version__}, after "
+        f"{judged} Software: modpo-hpc {__version__}, after "
         f"Beikzadeh et al. (2026), arXiv 2602.16053."
     )
 
@@ -124,8 +133,9 @@ def _limits(run: Run, results: Results) -> list[str]:
         *yield_first,
         f"The votes are those of {judges} playing personas, not of people"
         + ("; what people said stands under Judgments by people." if people else ", who were not asked."),
-        f"The intervals are of other questions and personas, not of another training run (seed {run.study.seed} alone) "
-        "or another judge.",
+        f"The intervals are of other questions{'' if results.is_sequential else ' and personas'}, not of "
+        f"{'other personas, ' * results.is_sequential}another training run (seed {run.study.seed} alone) or another "
+        "judge.",
     ]
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from modpo_hpc.report import findings, formats
 from modpo_hpc.report.parts import Section, Shown
+from modpo_hpc.report.phases import phase_section
 from modpo_hpc.report.results import Results, Rows
 
 WIDTH = 100
@@ -23,8 +24,11 @@ AHEAD = "bold cyan"
 
 
 def show(results: Results, console: Console) -> None:
-    """Print the rankings and McNemar's tests of every phase."""
+    """Print the rankings and McNemar's tests of every phase, or what was decided if it was judged sequentially."""
     console.print(_head(results))
+    if results.is_sequential:
+        show_sections([phase_section(results, phase) for phase in results.phases], None, console)
+        return
     for phase, size in results.phases.items():
         console.print()
         console.rule(f"[bold]{phase}[/]  {findings.phase_line(results, phase)}", style="dim")

@@ -88,6 +88,15 @@ LAYOUTS = {
         ("phase", "criterion", "attribute", "group", "personas", "policy"),
         (("win_rate",), ("low", "high"), ("overall",)),
     ),
+    "shares": Layout(
+        "shares",
+        PAIR,
+        (("share",), ("low", "high"), (), ("decided_after",), ("questions",), ("votes",), ("wins_a", "wins_b"),
+         ("majority_a",)),
+    ),
+    "share_ranking": Layout(
+        "share_ranking", ("policy",), (("share",), ("low", "high"), ("rank", "rank_low", "rank_high")), True
+    ),
     "length_control": Layout(
         "length_control",
         ("phase", *PAIR),

@@ -98,8 +98,15 @@ def _needs_of_verdicts(study: Study, item: str) -> Needs:
     return {"questions": None, "personas": None, "answers": answers}
 
 
-def _criteria_of_phase(study: Study, item: str) -> dict[str, Any]:
-    return definitions(study, study.judging.phases[verdict_item(item)[0]].criteria)
+def _contents_of_verdicts(study: Study, item: str) -> dict[str, Any]:
+    """The criteria of the phase; where judging is sequential, what decides a pair, too."""
+    phase = verdict_item(item)[0]
+    asked = definitions(study, study.judging.phases[phase].criteria)
+    if study.judging.stop != "sequential":
+        return asked
+    from modpo_hpc.judging.sequential_stop import stopping_rule
+
+    return {**asked, **asdict(stopping_rule(study, phase)), **study.judging.sequential.model_dump()}
 
 
 VERDICTS = Stage(
@@ -115,7 +122,9 @@ VERDICTS = Stage(
         f"judging.phases.{verdict_item(item)[0]}.calls",
         f"-judging.phases.{verdict_item(item)[0]}",
         "judging.personas_per_question",
-        "judging.early_stop",
+        "judging.stop",
+        "-judging.sequential",
+        "-statistics.alpha",
         "judging.forced_choice",
         "panel",
         "-criteria.files",
@@ -123,7 +132,7 @@ VERDICTS = Stage(
         "-models.dtype",
     ),
     needs_of=_needs_of_verdicts,
-    contents=_criteria_of_phase,
+    contents=_contents_of_verdicts,
     asks_judges=True,
     in_blocks=True,
     default_blocks=1,

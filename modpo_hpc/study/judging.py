@@ -131,12 +131,27 @@ def judged_pairs(policies: Sequence[str], anchors: Sequence[str] = ()) -> tuple[
     return tuple((a, b) for a, b in combinations(policies, 2) if not anchors or a in anchors or b in anchors)
 
 
+class Sequential(Section):
+    """What ``judging.stop: sequential`` goes by, besides ``statistics.alpha``."""
+
+    questions_per_round: int = Field(10, ge=1, description="asked before it is looked whether a pair is decided")
+    margin: float | None = Field(
+        None,
+        gt=0,
+        lt=0.5,
+        description="a mean share of votes this near to one half is a decision, too; stated before verdicts are seen",
+    )
+
+
 class Judging(Section):
     """Test personas judge every pair of policies."""
 
-    personas_per_question: int = Field(50, ge=2)
+    personas_per_question: int = Field(50, ge=2, description="the same on each question; drawn anew if sequential")
     forced_choice: bool = Field(False, description="A or B: a judge that answers tie is asked again, then unparsed")
-    early_stop: bool = Field(False, description="do not judge a question further once its winner is certain")
+    stop: Literal["none", "exact", "sequential"] = Field(
+        "none", description="ask no more of a question whose winner is certain, or of a pair that is decided"
+    )
+    sequential: Sequential = Sequential()
     phases: dict[str, Phase] = Field(min_length=1)
 
 

@@ -159,7 +159,21 @@ class Study(Section):
             raise ValueError("ranking.personas_per_question is more than personas.train")
         if self.judging.personas_per_question > self.personas.test:
             raise ValueError("judging.personas_per_question is more than personas.test")
+        if self.judging.stop == "sequential":
+            self._check_sequential()
         return self
+
+    def _check_sequential(self) -> None:
+        if self.panel:
+            raise ValueError(
+                "judging.stop is sequential, and judge is a panel, which is asked one judge after the other; take one "
+                "judge, or judging.stop: exact"
+            )
+        if self.shards.get("verdicts", 1) > 1:
+            raise ValueError(
+                "judging.stop is sequential, which decides a pair in one shard, and shards.verdicts cuts it into "
+                f"{self.shards['verdicts']}; leave it out"
+            )
 
     @model_validator(mode="after")
     def _can_be_personal(self) -> Study:

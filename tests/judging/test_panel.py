@@ -48,7 +48,7 @@ def test_every_judge_answers_everything_and_the_majority_is_that_of_all_votes(tm
         asked = len(calls.read_text().splitlines())
         make(run, "verdicts")
         assert len(calls.read_text().splitlines()) == asked == 2 * 3 * 10 * 6
-        stopped = panel_of(tmp_path / "stopped", url, early_stop=True, ledger=str(run.root / "ledger"))
+        stopped = panel_of(tmp_path / "stopped", url, stop="exact", ledger=str(run.root / "ledger"))
         make(stopped, "verdicts")
     verdicts = run.table("verdicts").to_pandas()
     assert verdicts["judge"].value_counts().to_dict() == dict.fromkeys(("m", "warm", "rules"), 3 * 10 * 6 * 2)

@@ -89,8 +89,8 @@ def test_a_rerun_asks_nothing_and_gives_the_same_bytes(tmp_path: Path) -> None:
     assert marker.metrics["from_ledger"] == marker.metrics["judged"] == 60
 
 
-def test_an_early_stop_changes_no_majority(tmp_path: Path) -> None:
-    whole, stopped = worlds.world(tmp_path / "whole"), worlds.world(tmp_path / "stopped", early_stop=True)
+def test_an_exact_stop_changes_no_majority(tmp_path: Path) -> None:
+    whole, stopped = worlds.world(tmp_path / "whole"), worlds.world(tmp_path / "stopped", stop="exact")
     make(whole, "verdicts")
     make(stopped, "verdicts")
 
@@ -105,9 +105,9 @@ def test_an_early_stop_changes_no_majority(tmp_path: Path) -> None:
     assert winners["not_asked"] > 0
 
 
-@pytest.mark.parametrize("early_stop", [False, True])
-def test_a_call_for_each_criterion_shows_the_judge_no_other(tmp_path: Path, early_stop: bool) -> None:
-    run = worlds.world(tmp_path / "run", calls="separate", early_stop=early_stop)
+@pytest.mark.parametrize("stop", ["none", "exact"])
+def test_a_call_for_each_criterion_shows_the_judge_no_other(tmp_path: Path, stop: str) -> None:
+    run = worlds.world(tmp_path / "run", calls="separate", stop=stop)
     make(run, "verdicts", "one.Base.DPO.0")
     asked = {entry.criteria for entry in entries(run.root / "ledger")}
     assert asked == {("empathy",), ("safety",)}

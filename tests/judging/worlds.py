@@ -31,7 +31,7 @@ def study(
     train: int = 12,
     test: int = 10,
     personas: int = 12,
-    early_stop: bool = False,
+    stop: str = "none",
     policies: tuple[str, ...] = POLICIES,
     judges: list[dict[str, Any]] | None = None,
     calls: str = "together",
@@ -54,7 +54,7 @@ def study(
         },
         "judging": {
             "personas_per_question": personas - personas // 2,
-            "early_stop": early_stop,
+            "stop": stop,
             "forced_choice": forced_choice,
             "phases": {"one": {"policies": list(policies), "criteria": ["empathy", "safety"], "calls": calls}},
         },

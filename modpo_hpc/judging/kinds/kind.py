@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modpo_hpc.judging.job import JudgingJob
-from modpo_hpc.judging.opinions import Judgment, Tally, batches, form_of, judgment_of
+from modpo_hpc.judging.opinions import Judgment, Tally, form_of, judgment_of
 from modpo_hpc.judging.tasks import Request
 from modpo_hpc.llm.claims import Claims
 from modpo_hpc.llm.ledger import Entry
@@ -89,7 +89,7 @@ class LocalJudge(JudgeKind):
         requests, ledger = job.requests, job.store.ledger
         judgments: Judgments = [None] * len(requests)
         tally = Tally()
-        for numbers in batches(range(len(requests)), BATCH):
+        for numbers in job.batches(BATCH):
             wanted = {number: job.keys.key(requests[number]) for number in numbers if job.is_open(number)}
             tally.not_asked += len(numbers) - len(wanted)
             known = ledger.find(list(wanted.values()))

@@ -1,4 +1,4 @@
-"""Exact early stop: a question on which the rest of the votes can change nothing need not be judged further.
+"""Exact stop: a question on which the rest of the votes can change nothing need not be judged further.
 
 With n judges a criterion is decided once the lead of one side is larger than the number of judges still to be heard,
 ties and unparsed answers included among those heard. The winner is then that of all n verdicts, provably. Vote
@@ -15,7 +15,7 @@ from modpo_hpc.judging.opinions import Judgment
 from modpo_hpc.judging.tables import VerdictPlace, policy_of
 
 
-class EarlyStop:
+class ExactStop:
     """Which comparisons of a shard still have to be asked, as verdicts come in.
 
     Args:
@@ -24,7 +24,7 @@ class EarlyStop:
     """
 
     def __init__(self, places: Sequence[VerdictPlace], criteria: int) -> None:
-        self._places = places
+        self._places, self._criteria = places, criteria
         asked = [(place.question_id, place.criteria) for place in places]
         names = {question: row for row, question in enumerate(dict.fromkeys(asked))}
         self._row = [names[one] for one in asked]
@@ -44,19 +44,17 @@ class EarlyStop:
             winner = policy_of(opinion, self._places[number].a_first)
             self._lead[row, criterion] += (winner == "A") - (winner == "B")
 
+    def needed(self, judgments: Sequence[Judgment | None]) -> list[Judgment | None]:
+        """``judgments`` without those past the point at which their question, judge by judge, was decided.
 
-def needed(
-    places: Sequence[VerdictPlace], judgments: Sequence[Judgment | None], criteria: int
-) -> list[Judgment | None]:
-    """``judgments`` without those past the point at which their question, judge by judge, was decided.
-
-    Calls that were out at that moment have come back all the same; without them the result does not depend on pace.
-    """
-    stop = EarlyStop(places, criteria)
-    kept: list[Judgment | None] = []
-    for number, judgment in enumerate(judgments):
-        use = judgment is not None and stop.is_open(number)
-        kept.append(judgment if use else None)
-        if use and judgment is not None:
-            stop.hear(number, judgment)
-    return kept
+        Calls that were out at that moment have come back all the same; without them the result does not depend on
+        pace.
+        """
+        stop = ExactStop(self._places, self._criteria)
+        kept: list[Judgment | None] = []
+        for number, judgment in enumerate(judgments):
+            use = judgment is not None and stop.is_open(number)
+            kept.append(judgment if use else None)
+            if use and judgment is not None:
+                stop.hear(number, judgment)
+        return kept

@@ -1,4 +1,4 @@
-"""Exact early stop: the winner of every question is that of all the votes, and fewer are asked."""
+"""Exact stop: the winner of every question is that of all the votes, and fewer are asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modpo_hpc.judging.early_stop import EarlyStop, needed
+from modpo_hpc.judging.exact_stop import ExactStop
 from modpo_hpc.judging.opinions import Judgment
 from modpo_hpc.judging.tables import VerdictPlace, policy_of
 from modpo_hpc.judging.tasks import Opinion, Unparsed
@@ -20,7 +20,7 @@ OPINIONS: st.SearchStrategy[Opinion] = st.sampled_from(["A", "A", "A", "B", "tie
 def test_with_a_call_for_each_criterion_each_is_decided_by_itself() -> None:
     places = [VerdictPlace("q", f"p{judge}", True, (name,)) for name in CALL for judge in range(5)]
     said = ["A"] * 5 + ["A", "B", "A", "B", "A"]
-    kept = needed(places, [Judgment((one,), (b"",)) for one in said], 1)
+    kept = ExactStop(places, 1).needed([Judgment((one,), (b"",)) for one in said])
     assert [one is not None for one in kept] == [True] * 3 + [False] * 2 + [True] * 5
 
 
@@ -45,7 +45,7 @@ def test_the_winner_is_that_of_all_votes_whatever_the_pace(
     everything = [Judgment(tuple(data.draw(OPINIONS) for _ in range(criteria)), (b"",) * criteria) for _ in places]
     # answers come back out of order: up to `lag` comparisons are out at any time
     lag = data.draw(st.integers(0, 8))
-    stop, out = EarlyStop(places, criteria), []
+    stop, out = ExactStop(places, criteria), []
     got: list[Judgment | None] = [None] * len(places)
 
     def bring_home(most: int) -> None:
@@ -60,8 +60,8 @@ def test_the_winner_is_that_of_all_votes_whatever_the_pace(
         bring_home(lag)
     bring_home(0)
 
-    kept = needed(places, got, criteria)
-    assert kept == needed(places, list(everything), criteria)
+    kept = ExactStop(places, criteria).needed(got)
+    assert kept == ExactStop(places, criteria).needed(list(everything))
     for question in range(questions):
         for criterion in range(criteria):
             full = winner(places, list(everything), f"q{question}", criterion)
@@ -71,4 +71,4 @@ def test_the_winner_is_that_of_all_votes_whatever_the_pace(
 def test_fifty_judges_of_one_mind_are_asked_twenty_six_times() -> None:
     places = [VerdictPlace("q", f"p{judge}", judge % 2 == 0, ("empathy",)) for judge in range(50)]
     judgments = [Judgment(("A" if place.a_first else "B",), (b"",)) for place in places]
-    assert sum(one is not None for one in needed(places, judgments, 1)) == 26
+    assert sum(one is not None for one in ExactStop(places, 1).needed(judgments)) == 26

@@ -1,0 +1,139 @@
+"""What the tables of a study say whose pairs were judged until they were decided: sentences and tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modpo_hpc.report import formats
+from modpo_hpc.report.parts import Column, Section, Shown, numbers, text
+
+if TYPE_CHECKING:
+    from modpo_hpc.report.results import Results
+
+ESTIMAND = (
+    "The share of votes is a mean over questions like these and over the personas of the study, a tie half a vote; "
+    "questions that were not judged are not in it."
+)
+NOT_MADE = (
+    "Not made, because they need every question judged, or a number of votes that was fixed beforehand: win rates with "
+    "intervals, McNemar's tests, non-inferiority, Pareto front, Bradley-Terry abilities, agreement of the personas, "
+    "position bias, length, groups."
+)
+
+
+def phase_findings(results: Results, phase: str) -> list[str]:
+    """What was decided in a phase, in sentences."""
+    size = results.phases[phase]
+    share = size["asked"] / (size["asked"] + size["decided"])
+    return [
+        *(_criterion_finding(results, phase, criterion) for criterion in size["criteria"]),
+        f"{size['asked']:,} verdicts were asked for, {formats.percent(share, 0)} of those that all questions with "
+        f"{size['personas_per_question']} personas each would have taken.",
+        ESTIMAND,
+        NOT_MADE,
+    ]
+
+
+def phase_section(results: Results, phase: str, line: str) -> Section:
+    """Results of one phase; ``line`` says its size."""
+    return Section(
+        anchor=phase,
+        heading=f"Results of {phase}",
+        lead=line,
+        findings=phase_findings(results, phase),
+        tables=[_ranking_table(results, phase), _share_table(results, phase)],
+    )
+
+
+def methods_words(results: Results) -> str:
+    """How pairs were judged and decided, as a paper states it."""
+    alpha = results.summary["settings"]["alpha"]
+    size = next(iter(results.phases.values()))
+    margin = (
+        f", or within {100 * size['margin']:g} points of one half (equivalence, stated beforehand)"
+        if size["margin"]
+        else ""
+    )
+    return (
+        f"Pairs of policies were judged sequentially: test questions in one random order, "
+        f"{size['personas_per_question']} test personas drawn anew for each, half of them in either order, until a "
+        f"betting confidence sequence (Waudby-Smith and Ramdas 2024) of the mean share of votes lay on one side of one "
+        f"half{margin}, at a level of {alpha:g} divided by the pairs of a phase (Bonferroni), or no question was left."
+    )
+
+
+def _criterion_finding(results: Results, phase: str, criterion: str) -> str:
+    rows = results.rows("shares", phase=phase, criterion=criterion)
+    counts = {name: sum(row["decision"] == name for row in rows) for name in ("better", "equivalent", "open")}
+    margin = results.phases[phase]["margin"]
+    said = [f"in {counts['better']} of {formats.counted(len(rows), 'pair')} one policy is preferred"]
+    if margin:
+        said.append(f"in {counts['equivalent']} both are within {100 * margin:g} points of one half")
+    said.append(f"{counts['open']} are open after all questions")
+    first = results.rows("share_ranking", phase=phase, criterion=criterion)[0]
+    sure = "" if first["rank_high"] == 1 else ", which is not shown to be the highest"
+    return (
+        f"{formats.title(criterion).capitalize()}: {', '.join(said)}. {first['policy']} has the highest mean share of "
+        f"votes, {formats.percent(first['share'])} (interval {formats.interval(first['low'], first['high'])}){sure}."
+    )
+
+
+def _ranking_table(results: Results, phase: str) -> Shown:
+    criteria = results.phases[phase]["criteria"]
+    by_policy: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in results.rows("share_ranking", phase=phase):
+        by_policy.setdefault(row["policy"], {})[row["criterion"]] = row
+    columns: list[Column] = [text("Policy")]
+    for criterion in criteria:
+        columns += numbers(formats.title(criterion).capitalize(), "interval", "rank")
+    rows, strong = [], set()
+    for place, (policy, by_criterion) in enumerate(by_policy.items()):
+        cells = [policy]
+        for criterion in criteria:
+            row = by_criterion[criterion]
+            if row["rank"] == 1:
+                strong.add((place, len(cells)))
+            ranks = formats.ranks(row)
+            cells += [formats.percent(row["share"]), formats.interval(row["low"], row["high"]), ranks]
+        rows.append(cells)
+    return Shown(
+        "Mean share of votes over all opponents; intervals and possible ranks hold for all policies at once and "
+        "whenever judging stopped",
+        columns,
+        rows,
+        file=f"{phase}_share_ranking",
+        strong=frozenset(strong),
+    )
+
+
+def _share_table(results: Results, phase: str) -> Shown:
+    rows = [
+        [
+            formats.title(row["criterion"]),
+            row["policy_a"],
+            row["policy_b"],
+            formats.percent(row["share"]),
+            formats.interval(row["low"], row["high"]),
+            {"better": row["better"], "equivalent": "equivalent", "open": "open"}[row["decision"]],
+            f"{row['decided_after']}" if row["decided_after"] else "",
+            f"{row['questions']}",
+            f"{row['votes']:,}",
+            f"{row['wins_a']} : {row['wins_b']}",
+            formats.percent(row["majority_a"]),
+        ]
+        for row in results.rows("shares", phase=phase)
+    ]
+    return Shown(
+        "Every pair: mean share of the votes that A has, its interval (at all times, for all pairs of the criterion at "
+        "once), what was decided and after how many questions; questions judged and votes. Beside it questions won by "
+        "the majority of their few personas, and A's share of them: as they are, without an interval, and not the win "
+        "rate by all personas.",
+        [
+            *(text(heading) for heading in ("Criterion", "A", "B")),
+            *numbers("votes for A", "interval"),
+            text("preferred"),
+            *numbers("decided after", "questions", "votes", "majorities A : B", "majority rate of A"),
+        ],
+        rows,
+        file=f"{phase}_shares",
+    )
