@@ -7,7 +7,7 @@ EPITOME ?=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill docs study-file fidelity
+.PHONY: bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill bench-sequential docs study-file fidelity
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -85,6 +85,9 @@ bench-judge-rules: $(VENV)/tested  ## 1.26 million verdicts of the rule judge, e
 
 bench-judge-kill: $(VENV)/tested  ## 20 kills of driver, actor, endpoint and Ray head in 20,000 verdicts
 	$(BIN)/python -m tests.bench.judge_kill
+
+bench-sequential: $(VENV)/installed  ## sequential judging: a finished demo (RUN=DIR) replayed, 1,000 studies under the null
+	$(BIN)/python -m tests.bench.sequential $(RUN)
 
 bench-ops: $(VENV)/installed  ## status of 5,000 shards, 1,000 array tasks through submit, modpo --help; on the test bed
 	$(BIN)/python -m tests.bench.ops

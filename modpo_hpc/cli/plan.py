@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_reuse(parser)
     parser.add_argument("--profile", metavar="P", default="gpu", help="cluster profile (default: gpu)")
+    parser.add_argument(
+        "--pilot", metavar="RUN", help="finished verdicts that say how many calls judging.stop: sequential will make"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
@@ -39,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.core.reuse import check_reuse
     from modpo_hpc.errors import InputError
     from modpo_hpc.evaluation.non_inferiority import power_sentences
+    from modpo_hpc.evaluation.sequential import plan_sentences
     from modpo_hpc.launch.estimate import assumptions
     from modpo_hpc.launch.profile import load_profile
     from modpo_hpc.launch.state import take_snapshot
@@ -54,6 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
             field="--reuse",
             remedy="Name the run with --run; it need not be there yet.",
         )
+    if arguments.pilot and study.judging.stop != "sequential":
+        raise InputError(
+            "a pilot says where sequential judging stops, and this study does not stop so",
+            field="--pilot",
+            value=arguments.pilot,
+            remedy="Leave it out, or plan with --set judging.stop=sequential.",
+        )
     snapshot = take_snapshot(Run.envisage(arguments.run, study)) if arguments.run else None
     found = changes(snapshot.run, [Path(one) for one in check_reuse(arguments.reuse)]) if snapshot else []
     planned, assumed = without_absent_inputs(study)
@@ -61,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     counts = count_questions(planned, snapshot)
     rows = query(study, profile, counts, snapshot, found)
     assumed += [*assumptions(study, profile), *power_sentences(study, counts.test), *power.sentences(study)]
+    assumed += plan_sentences(study, counts.test, Run.open(arguments.pilot) if arguments.pilot else None)
     warned = cautions(planned, snapshot.run if snapshot else None)
     mark = snapshot.run.sandbox_mark if snapshot else sandbox_mark(study.simulated)
     plan = Plan(study, mark, profile, counts, rows, assumed, warned, accounts, found)

@@ -8,19 +8,24 @@ of a criterion at once, so that averages of them do, too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modpo_hpc.data.questions import study_questions
+from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation import winrates
 from modpo_hpc.evaluation.analysis import sizes_of
-from modpo_hpc.evaluation.ballots import Ballots
+from modpo_hpc.evaluation.ballots import Ballots, collect_phases
 from modpo_hpc.evaluation.completeness import completeness
 from modpo_hpc.evaluation.tables import Rows
-from modpo_hpc.judging.assignments import question_order
-from modpo_hpc.judging.betting import bounds, decide, weighted_shares
+from modpo_hpc.judging.assignments import drawn_personas, question_order
+from modpo_hpc.judging.betting import Decision, StoppingRule, bounds, decide, weighted_shares
+from modpo_hpc.judging.requests import groups_of_personas
 from modpo_hpc.judging.sequential_stop import PersonaGroups, stopping_rule
+from modpo_hpc.run import Run
 from modpo_hpc.study import Study
 
 Array = NDArray[np.float64]
@@ -74,6 +79,97 @@ def share_rows(ballots: Ballots, groups: Sequence[Sequence[str]], study: Study) 
                 }
             )
     return rows
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What sequential judging of fully judged pairs would have been.
+
+    ``decisions`` are criterion by criterion those of each pair; ``questions`` (pairs) is how many were asked.
+    """
+
+    decisions: tuple[tuple[Decision, ...], ...]
+    questions: NDArray[np.int64]
+
+
+def replay(
+    ballots: Ballots,
+    groups: Sequence[Sequence[str]],
+    rule: StoppingRule,
+    personas: int,
+    questions_per_round: int,
+    seed: int,
+) -> Replay:
+    """Judge ``ballots`` again by ``personas`` drawn for each question, all criteria in one call, by the votes cast."""
+    drawn = PersonaGroups.of(groups)
+    group = np.array([drawn.group[persona] for persona in ballots.personas])
+    place = {question: number for number, question in enumerate(ballots.questions)}
+    order = [place[question] for question in question_order(ballots.questions, seed)]
+    panel = np.zeros((len(ballots.questions), len(ballots.personas)), dtype=bool)
+    for number, question in enumerate(ballots.questions):
+        chosen = drawn_personas(question, groups, personas, seed)
+        panel[number] = [persona in chosen for persona in ballots.personas]
+    votes, cast = ballots.votes, ballots.cast & panel
+    decisions: list[tuple[Decision, ...]] = []
+    for c in range(len(ballots.criteria)):
+        of_pairs = (
+            weighted_shares(votes[c, p][order], cast[c, p][order], group, drawn.weight)
+            for p in range(len(ballots.pairs))
+        )
+        decisions.append(tuple(decide(shares[~np.isnan(shares)], rule) for shares in of_pairs))
+    last = np.array([[one.questions for one in of_criterion] for of_criterion in decisions]).max(axis=0)
+    asked = np.minimum(-(-last // questions_per_round) * questions_per_round, len(ballots.questions))
+    return Replay(tuple(decisions), asked)
+
+
+def plan_sentences(study: Study, questions: int, pilot: Run | None, orders: int = 5) -> list[str]:
+    """How many of the planned calls on verdicts sequential judging of ``study`` will make; empty if it is not."""
+    if study.judging.stop != "sequential":
+        return []
+    judging = study.judging
+    size, personas = judging.sequential.questions_per_round, judging.personas_per_question
+    least = most = likely = 0.0
+    found = _pilot_ballots(pilot, personas) if pilot else {}
+    for name, phase in study.judging.phases.items():
+        pairs = len(phase.policies) * (len(phase.policies) - 1) // 2
+        calls = pairs * personas * len(phase.criteria_of_calls)
+        least, most = least + calls * min(size, questions), most + calls * questions
+        ballots = found.get(name, next(iter(found.values()), None))
+        if pilot and ballots:
+            asked = []
+            for seed in range(orders):
+                again = replay(ballots, groups_of_personas(pilot), stopping_rule(study, name), personas, size, seed)
+                open_pairs = [
+                    any(one.outcome == "open" for one in of_pair) for of_pair in zip(*again.decisions, strict=True)
+                ]
+                asked.append(np.where(open_pairs, questions, np.minimum(again.questions, questions)).mean())
+            likely += calls * float(np.mean(asked))
+    told = f"verdicts stop where pairs are decided: {least:,.0f} to {most:,.0f} calls"
+    if not pilot:
+        return [f"{told}; finished verdicts of a pilot tell more (--pilot RUN)"]
+    return [f"{told}, {likely:,.0f} ({likely / most:.0%}) if pairs differ as in {pilot.root}, by {orders} orders of it"]
+
+
+def _pilot_ballots(pilot: Run, personas: int) -> dict[str, Ballots]:
+    if pilot.study.judging.stop != "none":
+        raise InputError(
+            "a pilot needs verdicts that were not stopped",
+            file=pilot.root,
+            field="judging.stop",
+            value=pilot.study.judging.stop,
+            remedy="Name a run with judging.stop: none.",
+        )
+    if pilot.study.judging.personas_per_question < personas:
+        raise InputError(
+            "the pilot has fewer personas a question than the study draws",
+            file=pilot.root,
+            field="judging.personas_per_question",
+            value=pilot.study.judging.personas_per_question,
+            remedy=f"Draw that many or fewer in the study (it draws {personas}), or name another pilot.",
+        )
+    names = [question.question_id for question in study_questions(pilot, "test")]
+    everyone = [persona for members in groups_of_personas(pilot) for persona in members]
+    return {one.phase: one for one in collect_phases(pilot, names, everyone)}
 
 
 def ranking_rows(ballots: Ballots, shares: Rows) -> Rows:

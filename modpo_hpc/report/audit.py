@@ -17,8 +17,10 @@ Document = dict[str, Any]
 SOURCES = ("questions", "personas", "votes", "judges", "wording", "judge sampling", "seed")
 
 
-def audit_section(run: Run) -> Section:
-    """What ``modpo audit`` kept, or what can be said before anybody was asked."""
+def audit_section(run: Run) -> Section | None:
+    """What ``modpo audit`` kept, or what can be said before anybody was asked; nothing after a sequential stop."""
+    if run.study.judging.stop == "sequential":
+        return None
     path = run.root / "audit" / "audit.json"
     document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else finite(audit(run, None))
     return section_of(document)

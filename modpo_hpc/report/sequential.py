@@ -41,7 +41,7 @@ def phase_section(results: Results, phase: str, line: str) -> Section:
         heading=f"Results of {phase}",
         lead=line,
         findings=phase_findings(results, phase),
-        tables=[_ranking_table(results, phase), _share_table(results, phase)],
+        tables=[ranking_table(results, phase), _share_table(results, phase)],
     )
 
 
@@ -78,7 +78,8 @@ def _criterion_finding(results: Results, phase: str, criterion: str) -> str:
     )
 
 
-def _ranking_table(results: Results, phase: str) -> Shown:
+def ranking_table(results: Results, phase: str) -> Shown:
+    """Mean share of votes of each policy over its opponents."""
     criteria = results.phases[phase]["criteria"]
     by_policy: dict[str, dict[str, dict[str, Any]]] = {}
     for row in results.rows("share_ranking", phase=phase):

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from modpo_hpc.report import findings, formats
 from modpo_hpc.report.parts import Section, Shown
-from modpo_hpc.report.phases import phase_section
 from modpo_hpc.report.results import Results, Rows
+from modpo_hpc.report.sequential import ranking_table
 
 WIDTH = 100
 WIDE = 140
@@ -27,7 +27,7 @@ def show(results: Results, console: Console) -> None:
     """Print the rankings and McNemar's tests of every phase, or what was decided if it was judged sequentially."""
     console.print(_head(results))
     if results.is_sequential:
-        show_sections([phase_section(results, phase) for phase in results.phases], None, console)
+        _show_sequential(results, console)
         return
     for phase, size in results.phases.items():
         console.print()
@@ -156,6 +156,49 @@ def _mcnemar(results: Results, phase: str, criteria: list[str]) -> Table:
             ]
         table.add_row(*cells)
         last = a
+    return table
+
+
+def _show_sequential(results: Results, console: Console) -> None:
+    for phase, size in results.phases.items():
+        console.print()
+        console.rule(f"[bold]{phase}[/]  {findings.phase_line(results, phase)}", style="dim")
+        console.print(_table(ranking_table(results, phase)))
+        for first in range(0, len(size["criteria"]), CRITERIA_ABREAST):
+            console.print(_shares(results, phase, size["criteria"][first : first + CRITERIA_ABREAST]))
+        for sentence in findings.phase_findings(results, phase):
+            console.print(Text(f"  • {sentence}"))
+    console.print(
+        Text("\n> and < mark which side is preferred, = that both are within the margin, ~ what is open.", style="dim")
+    )
+
+
+def _shares(results: Results, phase: str, criteria: list[str]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title="Mean share of the votes that A has, its interval, and the questions that it took",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("A", no_wrap=True)
+    table.add_column("B", no_wrap=True)
+    for criterion in criteria:
+        table.add_column(formats.title(criterion), justify="right", no_wrap=True)
+        table.add_column("", justify="right", style="dim", no_wrap=True)
+        table.add_column("n", justify="right", style="dim", no_wrap=True)
+    pairs: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in results.rows("shares", phase=phase):
+        pairs.setdefault((row["policy_a"], row["policy_b"]), {})[row["criterion"]] = row
+    for (a, b), by_criterion in pairs.items():
+        cells: list[RenderableType] = [a, b]
+        for criterion in criteria:
+            row = by_criterion[criterion]
+            sign = {"equivalent": "=", "open": "~"}.get(row["decision"], ">" if row["better"] == a else "<")
+            share = Text(f"{sign} {formats.percent(row['share'])}", style="dim" if sign == "~" else "")
+            taken = f"{row['decided_after'] or row['questions']}"
+            cells += [share, formats.interval(row["low"], row["high"]), taken]
+        table.add_row(*cells)
     return table
 
 

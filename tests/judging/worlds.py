@@ -36,6 +36,8 @@ def study(
     judges: list[dict[str, Any]] | None = None,
     calls: str = "together",
     forced_choice: bool = False,
+    judging: dict[str, Any] | None = None,
+    alpha: float = 0.05,
     **judge: Any,
 ) -> dict[str, Any]:
     """A study file, as a mapping; with a panel of ``judges``, each of them as ``judge`` besides."""
@@ -57,7 +59,9 @@ def study(
             "stop": stop,
             "forced_choice": forced_choice,
             "phases": {"one": {"policies": list(policies), "criteria": ["empathy", "safety"], "calls": calls}},
+            **(judging or {}),
         },
+        "statistics": {"alpha": alpha},
         "shards": {"rankings": 2},
     }
 

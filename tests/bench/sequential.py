@@ -1,0 +1,173 @@
+"""Sequential judging: how many calls it saves, what it finds of all that there is to find, and how often it is wrong.
+
+    python -m tests.bench.sequential RUN          # replay of the finished verdicts of RUN, then simulated studies
+    python -m tests.bench.sequential --studies    # simulated studies alone
+    python -m tests.bench.sequential RUN --replay # the replay alone
+
+Replay: each pair of RUN is judged again in random orders, by personas drawn for each question. A finding of all calls
+is a pair and criterion whose mean share of votes a question differs from one half by Student's t on all questions and
+personas, at the same level (alpha over the pairs of a phase and criterion). A contradiction is a decision against the
+mean share of all votes: the other side preferred, or equivalence of a pair outside the margin.
+
+Simulated studies: four policies that are alike, six pairs, votes with a correlation on a question and with a persona.
+Wrong is a study in which any pair is decided for a side. "These": the tastes of the study's personas cancel, so that
+the null is true of them. "Others": it is true of the population that they come from.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from modpo_hpc.data.questions import study_questions
+from modpo_hpc.evaluation import winrates
+from modpo_hpc.evaluation.ballots import Ballots, collect_phases
+from modpo_hpc.evaluation.mcnemar import adjusted, mcnemar
+from modpo_hpc.evaluation.sequential import replay
+from modpo_hpc.judging.betting import StoppingRule, decide, weighted_shares
+from modpo_hpc.judging.requests import groups_of_personas
+from modpo_hpc.run import Run
+
+# chosen before the figures were looked at
+ALPHA, ROUND = 0.05, 10
+ORDERS = range(1900, 1920)
+DRAWN = (10, 15, 50)
+MARGINS = (None, 0.05, 0.1)
+STUDIES, SEED, QUESTIONS, POLICIES, MOST_DRAWN = 1000, 1907, 200, 4, 10
+OF_QUESTION, OF_PERSONA, PERSONAS = (0.05, 0.12, 0.26), 0.02, (6, 10, 20, 50)
+
+
+def findings(ballots: Ballots, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of all calls (criteria x pairs): mean share, which side Student's t finds, which side McNemar's after Holm."""
+    share = np.where(ballots.cast, (ballots.votes + 1) / 2, 0).sum(-1) / np.maximum(ballots.cast.sum(-1), 1)
+    mean, error = share.mean(-1), share.std(-1, ddof=1) / np.sqrt(share.shape[-1])
+    reach = stats.t.ppf(1 - level / 2, share.shape[-1] - 1) * error
+    by_t = np.where(np.abs(mean - 0.5) > reach, np.sign(mean - 0.5), 0)
+    wins = winrates.count_wins(winrates.majorities(ballots.votes))
+    by_mcnemar = np.zeros_like(by_t)
+    for c in range(len(by_t)):
+        raw = [mcnemar(int(a), int(b)).pvalue for a, b in zip(wins.a[c], wins.b[c], strict=True)]
+        by_mcnemar[c] = np.where(adjusted(raw, "holm") < ALPHA, np.sign(wins.a[c] - wins.b[c]), 0)
+    return mean, by_t, by_mcnemar
+
+
+def replayed(run: Run) -> list[dict[str, Any]]:
+    groups = groups_of_personas(run)
+    everyone = [persona for members in groups for persona in members]
+    phases = collect_phases(run, [one.question_id for one in study_questions(run, "test")], everyone)
+    rows = []
+    for drawn in DRAWN:
+        for margin in MARGINS:
+            rows.append({"personas": drawn, "margin": margin, **_of_orders(phases, groups, drawn, margin)})
+            _print_replay(rows[-1])
+    return rows
+
+
+def _of_orders(phases: list[Ballots], groups: list[list[str]], drawn: int, margin: float | None) -> dict[str, Any]:
+    used, count = [], dict.fromkeys(("found", "of", "found_mcnemar", "of_mcnemar", "against", "equivalent"), 0)
+    for seed in ORDERS:
+        calls = every = 0
+        for ballots in phases:
+            rule = StoppingRule(ALPHA / len(ballots.pairs), margin)
+            mean, by_t, by_mcnemar = findings(ballots, rule.level)
+            again = replay(ballots, groups, rule, drawn, ROUND, seed)
+            said = np.array([[{"A": 1, "B": -1}.get(one.outcome, 0) for one in row] for row in again.decisions])
+            equal = np.array([[one.outcome == "equivalent" for one in row] for row in again.decisions])
+            calls += drawn * int(again.questions.sum())
+            every += len(ballots.personas) * len(ballots.questions) * len(ballots.pairs)
+            count["found"] += int(((said == by_t) & (by_t != 0)).sum())
+            count["of"] += int((by_t != 0).sum())
+            count["found_mcnemar"] += int(((said == by_mcnemar) & (by_mcnemar != 0)).sum())
+            count["of_mcnemar"] += int((by_mcnemar != 0).sum())
+            count["equivalent"] += int(equal.sum())
+            against = (said * (mean - 0.5) < 0).sum() + (equal & (np.abs(mean - 0.5) >= (margin or 0))).sum()
+            count["against"] += int(against)
+        used.append(calls / every)
+    return {
+        "calls": float(np.mean(used)),
+        "least": min(used),
+        "most": max(used),
+        "findings": count["found"] / count["of"],
+        "findings_mcnemar": count["found_mcnemar"] / max(1, count["of_mcnemar"]),
+        "findings_of_all": count["of"] // len(ORDERS),
+        "equivalent": count["equivalent"] / len(ORDERS),
+        "contradictions": count["against"],
+    }
+
+
+def _print_replay(row: dict[str, Any]) -> None:
+    margin = "none" if row["margin"] is None else f"{row['margin']:g}"
+    print(
+        f"| {row['personas']} | {margin} | {row['calls']:.1%} ({row['least']:.1%} to {row['most']:.1%}) | "
+        f"{row['findings']:.1%} of {row['findings_of_all']} | {row['findings_mcnemar']:.1%} | "
+        f"{row['equivalent']:.1f} | {row['contradictions']} |",
+        flush=True,
+    )
+
+
+def wrong_studies(icc: float, personas: int, cancel: bool, rng: np.random.Generator) -> float:
+    """Share of simulated studies in which a pair of policies that are alike is decided for a side."""
+    # votes are signs of normal variables with correlation r, and are then correlated by 2 / pi asin(r)
+    question, persona = (np.sin(np.pi * one / 2) for one in (icc, OF_PERSONA))
+    rest = 1 - question - persona
+    pairs = list(combinations(range(POLICIES), 2))
+    rule, drawn, wrong = StoppingRule(ALPHA / len(pairs)), min(personas, MOST_DRAWN), 0
+    one_group = np.zeros(drawn, dtype=np.int64)
+    for _ in range(STUDIES):
+        quality = rng.standard_normal((POLICIES, QUESTIONS)) * np.sqrt(question / 2)
+        taste = rng.standard_normal((POLICIES, personas)) * np.sqrt(persona / 2)
+        if cancel:
+            taste[:, personas // 2 :] = -taste[:, : personas // 2]
+        panel = rng.permuted(np.tile(np.arange(personas), (QUESTIONS, 1)), axis=1)[:, :drawn]
+        for a, b in pairs:
+            liked = (quality[a] - quality[b])[:, None] + (taste[a] - taste[b])[panel]
+            noise = rng.standard_normal((QUESTIONS, drawn), dtype=np.float32) * np.sqrt(rest)
+            votes = np.sign(liked + noise).astype(np.int8)
+            shares = weighted_shares(votes, votes != 0, one_group, np.ones(1))
+            if decide(shares, rule).outcome != "open":
+                wrong += 1
+                break
+    return wrong / STUDIES
+
+
+def simulated() -> list[dict[str, Any]]:
+    rng = np.random.default_rng(SEED)
+    rows = []
+    for cancel in (True, False):
+        for personas in PERSONAS:
+            of_icc = {icc: wrong_studies(icc, personas, cancel, rng) for icc in OF_QUESTION}
+            rows += [{"personas": personas, "icc": icc, "these": cancel, "wrong": rate} for icc, rate in of_icc.items()]
+            whose = "these" if cancel else "others"
+            print(
+                f"| {whose} | {personas} | " + " | ".join(f"{rate:.1%}" for rate in of_icc.values()) + " |", flush=True
+            )
+    return rows
+
+
+def main() -> None:
+    started = time.process_time()
+    ratios: dict[str, float] = {}
+    absolute: dict[str, Any] = {}
+    folders = [one for one in sys.argv[1:] if not one.startswith("--")]
+    if folders:
+        print("| personas | margin | calls, of all | findings, of all | of McNemar's | equivalent | contradictions |")
+        absolute["replay"] = replayed(Run.open(folders[0]))
+        first = absolute["replay"][0]
+        ratios = {"calls_saved": 1 / first["calls"], "findings": first["findings"]}
+    if "--replay" not in sys.argv:
+        print("| null is true of | personas | " + " | ".join(f"ICC {icc:g}" for icc in OF_QUESTION) + " |")
+        absolute["null"] = simulated()
+        ratios["alpha_over_worst"] = ALPHA / max(1e-9, max(row["wrong"] for row in absolute["null"] if row["these"]))
+    absolute["cpu_seconds"] = round(time.process_time() - started, 1)
+    print(json.dumps({"name": "sequential", "ratios": ratios, **absolute, "machine": platform.platform()}))
+
+
+if __name__ == "__main__":
+    main()
