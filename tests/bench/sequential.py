@@ -1,7 +1,7 @@
 """Sequential judging: how many calls it saves, what it finds of all that there is to find, and how often it is wrong.
 
     python -m tests.bench.sequential RUN          # replay of the finished verdicts of RUN, then simulated studies
-    python -m tests.bench.sequential --studies    # simulated studies alone
+    python -m tests.bench.sequential              # simulated studies alone
     python -m tests.bench.sequential RUN --replay # the replay alone
 
 Replay: each pair of RUN is judged again in random orders, by personas drawn for each question. A finding of all calls
@@ -34,6 +34,7 @@ from modpo_hpc.evaluation.sequential import replay
 from modpo_hpc.judging.betting import StoppingRule, decide, weighted_shares
 from modpo_hpc.judging.requests import groups_of_personas
 from modpo_hpc.run import Run
+from modpo_hpc.seeds import rng_of
 
 # chosen before the figures were looked at
 ALPHA, ROUND = 0.05, 10
@@ -112,8 +113,9 @@ def _print_replay(row: dict[str, Any]) -> None:
     )
 
 
-def wrong_studies(icc: float, personas: int, cancel: bool, rng: np.random.Generator) -> float:
+def wrong_studies(icc: float, personas: int, cancel: bool) -> float:
     """Share of simulated studies in which a pair of policies that are alike is decided for a side."""
+    rng = rng_of(SEED, icc, personas, cancel)
     # votes are signs of normal variables with correlation r, and are then correlated by 2 / pi asin(r)
     question, persona = (np.sin(np.pi * one / 2) for one in (icc, OF_PERSONA))
     rest = 1 - question - persona
@@ -138,11 +140,10 @@ def wrong_studies(icc: float, personas: int, cancel: bool, rng: np.random.Genera
 
 
 def simulated() -> list[dict[str, Any]]:
-    rng = np.random.default_rng(SEED)
     rows = []
     for cancel in (True, False):
         for personas in PERSONAS:
-            of_icc = {icc: wrong_studies(icc, personas, cancel, rng) for icc in OF_QUESTION}
+            of_icc = {icc: wrong_studies(icc, personas, cancel) for icc in OF_QUESTION}
             rows += [{"personas": personas, "icc": icc, "these": cancel, "wrong": rate} for icc, rate in of_icc.items()]
             whose = "these" if cancel else "others"
             print(
