@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from modpo_hpc.data.questions import study_questions
+from modpo_hpc.evaluation.sequential_design import PersonaGroups, groups_of_personas, stopping_rule
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.judging.exact_stop import ExactStop
 from modpo_hpc.judging.judges import ask_judges, ask_judges_until_decided
 from modpo_hpc.judging.requests import (
     answers_of,
-    groups_of_personas,
     judging_rounds,
     verdict_requests,
     verdict_shard,
 )
-from modpo_hpc.judging.sequential_stop import PersonaGroups, SequentialStop, stopping_rule
+from modpo_hpc.judging.sequential_stop import SequentialStop
 from modpo_hpc.judging.tables import verdicts_table, with_judges
 from modpo_hpc.run import Run, Shard
 

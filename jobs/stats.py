@@ -10,7 +10,7 @@ from modpo_hpc.evaluation.completeness import completeness, refuse_incomplete
 from modpo_hpc.evaluation.non_inferiority import non_inferiority_rows
 from modpo_hpc.evaluation.panel import tables_of_panel
 from modpo_hpc.evaluation.phase import answer_lengths, prepare
-from modpo_hpc.judging.requests import groups_of_personas
+from modpo_hpc.evaluation.sequential_design import groups_of_personas
 from modpo_hpc.run import Run, Shard
 
 

@@ -19,12 +19,16 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation import winrates
 from modpo_hpc.evaluation.analysis import sizes_of
 from modpo_hpc.evaluation.ballots import Ballots, collect_phases
+from modpo_hpc.evaluation.betting import Decision, StoppingRule, bounds, decide, weighted_shares
 from modpo_hpc.evaluation.completeness import completeness
+from modpo_hpc.evaluation.sequential_design import (
+    PersonaGroups,
+    drawn_personas,
+    groups_of_personas,
+    question_order,
+    stopping_rule,
+)
 from modpo_hpc.evaluation.tables import Rows
-from modpo_hpc.judging.assignments import drawn_personas, question_order
-from modpo_hpc.judging.betting import Decision, StoppingRule, bounds, decide, weighted_shares
-from modpo_hpc.judging.requests import groups_of_personas
-from modpo_hpc.judging.sequential_stop import PersonaGroups, stopping_rule
 from modpo_hpc.run import Run
 from modpo_hpc.study import Study
 
@@ -131,8 +135,7 @@ def plan_sentences(study: Study, questions: int, pilot: Run | None, orders: int 
     least = most = likely = 0.0
     found = _pilot_ballots(pilot, personas) if pilot else {}
     for name, phase in study.judging.phases.items():
-        pairs = len(phase.policies) * (len(phase.policies) - 1) // 2
-        calls = pairs * personas * len(phase.criteria_of_calls)
+        calls = len(phase.pairs) * personas * len(phase.criteria_of_calls)
         least, most = least + calls * min(size, questions), most + calls * questions
         ballots = found.get(name, next(iter(found.values()), None))
         if pilot and ballots:
@@ -173,10 +176,13 @@ def _pilot_ballots(pilot: Run, personas: int) -> dict[str, Ballots]:
 
 
 def ranking_rows(ballots: Ballots, shares: Rows) -> Rows:
-    """Mean share of each policy over its opponents, with an interval and ranks that hold for all policies at once."""
+    """Mean share of each policy over its opponents, with an interval and ranks that hold for all policies at once.
+
+    Where the phase has anchors these are the opponents, and an anchor has half of the votes against itself.
+    """
     rows = Rows()
     for criterion in ballots.criteria:
-        means = {policy: _mean_share(shares, criterion, policy) for policy in ballots.policies}
+        means = {policy: _mean_share(shares, criterion, policy, ballots.anchors) for policy in ballots.policies}
         for policy, (share, low, high) in sorted(means.items(), key=lambda one: (-one[1][0], one[0])):
             rows.append(
                 {
@@ -205,11 +211,14 @@ def phase_summary(ballots: Ballots, study: Study) -> dict[str, Any]:
     }
 
 
-def _mean_share(shares: Rows, criterion: str, policy: str) -> tuple[float, float, float]:
-    mine = [row for row in shares if row["criterion"] == criterion and policy in (row["policy_a"], row["policy_b"])]
-    turned = [row["policy_b"] == policy for row in mine]
-    share, low, high = (
-        float(np.mean([1 - row[back] if turn else row[name] for row, turn in zip(mine, turned, strict=True)]))
-        for name, back in (("share", "share"), ("low", "high"), ("high", "low"))
-    )
+def _mean_share(shares: Rows, criterion: str, policy: str, anchors: Sequence[str]) -> tuple[float, float, float]:
+    ends = [(0.5, 0.5, 0.5)] if policy in anchors else []
+    for row in shares:
+        mine, other = row["policy_a"] == policy, row["policy_b"] if row["policy_a"] == policy else row["policy_a"]
+        if row["criterion"] != criterion or policy not in (row["policy_a"], row["policy_b"]):
+            continue
+        if not anchors or other in anchors:
+            straight = row["share"], row["low"], row["high"]
+            ends.append(straight if mine else (1 - row["share"], 1 - row["high"], 1 - row["low"]))
+    share, low, high = np.mean(ends, axis=0).tolist()
     return round(share, 12), low, high

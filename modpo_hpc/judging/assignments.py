@@ -45,31 +45,3 @@ def first_shown(question_id: str, policy_a: str, policy_b: str, personas: int, s
     rng = rng_of(seed, "first_shown", question_id, policy_a, policy_b)
     half = personas // 2 + (int(rng.integers(2)) if personas % 2 else 0)
     return rng.permutation(personas) < half
-
-
-def question_order(question_ids: Sequence[str], seed: int) -> list[str]:
-    """The order in which questions are judged where that may stop early: random, and the same for every pair."""
-    return [question_ids[place] for place in rng_of(seed, "question_order").permutation(len(question_ids))]
-
-
-def drawn_personas(question_id: str, groups: Sequence[Sequence[str]], per_question: int, seed: int) -> set[str]:
-    """``per_question`` of the personas of ``groups``, drawn for this question alone.
-
-    Each group gives its share of them, the fractions by lot, and at least one.
-
-    Raises:
-        ValueError: more personas than there are, or fewer than groups.
-    """
-    sizes = np.array([len(members) for members in groups])
-    if not len(groups) <= per_question <= sizes.sum():
-        raise ValueError(f"{per_question} personas a question of {len(groups)} groups with {sizes.sum()} personas")
-    rng = rng_of(seed, "drawn_personas", question_id)
-    wanted = per_question * sizes / sizes.sum()
-    seats = np.clip(np.floor(wanted).astype(int), 1, sizes)
-    while seats.sum() != per_question:
-        add = seats.sum() < per_question
-        may = seats < sizes if add else seats > 1
-        lack = np.where(may, np.maximum((wanted - seats) * (1 if add else -1), 1e-9), 0.0)
-        seats[rng.choice(len(seats), p=lack / lack.sum())] += 1 if add else -1
-    chosen = (rng.choice(len(members), count, replace=False) for members, count in zip(groups, seats, strict=True))
-    return {members[place] for members, places in zip(groups, chosen, strict=True) for place in places}

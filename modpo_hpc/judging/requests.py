@@ -10,7 +10,8 @@ import pandas as pd
 
 from modpo_hpc.data.questions import Question
 from modpo_hpc.errors import InputError
-from modpo_hpc.judging.assignments import drawn_personas, first_shown, question_order, response_order
+from modpo_hpc.evaluation.sequential_design import drawn_personas, groups_of_personas, question_order
+from modpo_hpc.judging.assignments import first_shown, response_order
 from modpo_hpc.judging.tables import RankingPlace, VerdictPlace
 from modpo_hpc.judging.tasks import Criterion, Persona, Request, Task
 from modpo_hpc.run import Run
@@ -56,15 +57,6 @@ def judging_personas(run: Run) -> list[Persona]:
         return personas
     chosen = rng_of(run.study.seed, "judging_personas").permutation(len(personas))[:wanted]
     return [personas[position] for position in sorted(chosen)]
-
-
-def groups_of_personas(run: Run) -> list[list[str]]:
-    """The test personas by population: the groups that every question of sequential judging hears."""
-    groups: dict[str, list[str]] = {}
-    for row in run.table("personas").to_pylist():
-        if row["split"] == "test":
-            groups.setdefault(row.get("population") or "", []).append(row["persona_id"])
-    return list(groups.values())
 
 
 def judging_rounds(run: Run, questions: Sequence[Question]) -> list[Panels]:

@@ -1,47 +1,22 @@
 """Sequential judging: a pair of policies is judged in rounds of questions until what is asked about it is decided.
 
-A decision is about the mean share of votes over questions and personas, by :mod:`modpo_hpc.judging.betting`. Questions
-come in one random order, and each draws its personas anew, so that given those before it its share has that mean.
+A decision is about the mean share of votes over questions and personas, by :mod:`modpo_hpc.evaluation.betting`.
+Questions come in one random order, and each draws its personas anew, so that given those before it its share has that
+mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from modpo_hpc.judging.betting import StoppingRule, decide, weighted_shares
+from modpo_hpc.evaluation.betting import StoppingRule, decide, weighted_shares
+from modpo_hpc.evaluation.sequential_design import PersonaGroups
 from modpo_hpc.judging.opinions import Judgment
 from modpo_hpc.judging.tables import VerdictPlace, policy_of
-from modpo_hpc.study import Study
 
 _VOTE = {"A": 1, "tie": 0, "B": -1}
-
-
-def stopping_rule(study: Study, phase: str) -> StoppingRule:
-    """What decides a pair of ``phase`` under one criterion: the study's level over the pairs of the phase (Bonferroni).
-
-    The pairs of a phase under one criterion are the family of McNemar's tests, too.
-    """
-    policies = len(study.judging.phases[phase].policies)
-    pairs = policies * (policies - 1) // 2
-    return StoppingRule(study.statistics.alpha / pairs, study.judging.sequential.margin)
-
-
-@dataclass(frozen=True)
-class PersonaGroups:
-    """Groups of the personas among whom those of a question are drawn: of each persona its group, and their weights."""
-
-    group: Mapping[str, int]
-    weight: np.ndarray
-
-    @classmethod
-    def of(cls, groups: Sequence[Sequence[str]]) -> PersonaGroups:
-        """From the personas of each group; a group weighs as many as it has."""
-        sizes = np.array([len(members) for members in groups], dtype=float)
-        places = {persona: number for number, members in enumerate(groups) for persona in members}
-        return cls(places, sizes / sizes.sum())
 
 
 class SequentialStop:

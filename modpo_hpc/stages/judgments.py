@@ -104,7 +104,7 @@ def _contents_of_verdicts(study: Study, item: str) -> dict[str, Any]:
     asked = definitions(study, study.judging.phases[phase].criteria)
     if study.judging.stop != "sequential":
         return asked
-    from modpo_hpc.judging.sequential_stop import stopping_rule
+    from modpo_hpc.evaluation.sequential_design import stopping_rule
 
     return {**asked, **asdict(stopping_rule(study, phase)), **study.judging.sequential.model_dump()}
 

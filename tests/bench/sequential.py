@@ -29,10 +29,10 @@ from scipy import stats
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.evaluation import winrates
 from modpo_hpc.evaluation.ballots import Ballots, collect_phases
+from modpo_hpc.evaluation.betting import StoppingRule, decide, weighted_shares
 from modpo_hpc.evaluation.mcnemar import adjusted, mcnemar
 from modpo_hpc.evaluation.sequential import replay
-from modpo_hpc.judging.betting import StoppingRule, decide, weighted_shares
-from modpo_hpc.judging.requests import groups_of_personas
+from modpo_hpc.evaluation.sequential_design import groups_of_personas
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from modpo_hpc.cli.main import main
+from modpo_hpc.evaluation.sequential_design import drawn_personas, question_order
 from modpo_hpc.human.sample import Comparison, llm_shares
-from modpo_hpc.judging.assignments import drawn_personas, question_order
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.report.cases import Comparison as Cell
 from modpo_hpc.report.cases import read_cases

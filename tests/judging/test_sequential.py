@@ -16,15 +16,15 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modpo_hpc.shards import read_marker
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.judging import betting
-from modpo_hpc.judging.assignments import drawn_personas, question_order
-from modpo_hpc.judging.betting import StoppingRule, bounds, decide, log_capital, weighted_shares
+from modpo_hpc.evaluation import betting
+from modpo_hpc.evaluation.betting import StoppingRule, bounds, decide, log_capital, weighted_shares
+from modpo_hpc.evaluation.sequential_design import drawn_personas, question_order
 from modpo_hpc.judging.inspect import inspect
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
-from modpo_hpc.shards import read_marker
 from modpo_hpc.study import parse_study
 from tests.judging import worlds
 from tests.judging.servers import REPOSITORY, counting_server
