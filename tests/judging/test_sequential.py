@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modpo_hpc.shards import read_marker
 
+from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation import betting
 from modpo_hpc.evaluation.betting import StoppingRule, bounds, decide, log_capital, weighted_shares
