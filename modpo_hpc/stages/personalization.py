@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.judgments import definitions
 from modpo_hpc.stages.stage import Growth, Shards, Stage, fields, whole
 from modpo_hpc.stages.training import scores_of
-from modpo_hpc.study import Study
+
+if TYPE_CHECKING:
+    from modpo_hpc.study import Study
 
 ASKED = (
     "seed", "data.use_train", "personalization.preference", "personalization.dial", "judging.personas_per_question",
