@@ -109,7 +109,7 @@ def test_stopped_and_resumed_they_end_the_same(trained: Path, stage: str) -> Non
 
 
 @pytest.mark.parametrize("stage", ["parallel", "zero2"])
-def test_a_shard_starts_its_own_rankes(
+def test_a_shard_starts_its_own_ranks(
     tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     monkeypatch.setenv("MODPO_COMPILE", "0")
@@ -231,7 +231,7 @@ def test_a_process_that_dies_is_a_failure_that_names_its_signal(
         run_shard(str(run.root), "policies", "DPO")
 
 
-def test_seats_come_from_torchrun_or_from_slurm_tasks_that_are_ranks() -> None:
+def test_ranks_come_from_torchrun_or_from_slurm_tasks_that_are_ranks() -> None:
     torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
     slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_NNODES": "2"}
     assert rank_of(torchrun) == ProcessRank(3, 4, 1, 2)
