@@ -7,7 +7,7 @@ EPITOME ?=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill bench-sequential docs study-file fidelity
+.PHONY: bench-front bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill bench-sequential docs study-file fidelity
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -58,6 +58,9 @@ bench-persons: $(VENV)/tested  ## a thousand simulated studies of personal answe
 
 bench-changes: $(VENV)/tested  ## seventeen changes to a finished study: what is made again, and that the bytes are right
 	$(BIN)/python -m tests.bench.changes
+
+bench-front: $(VENV)/installed  ## one adapter for every weight beside soups and a training for each weight, five seeds
+	$(BIN)/python -m tests.bench.front
 
 bench-train: $(VENV)/tested  ## a DPO pair here and in TRL, Joint-Loss DPO here and padded; EPITOME=FILE
 	EPITOME=$(EPITOME) $(BIN)/python -m tests.bench.train

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from modpo_hpc.study import Study
 
-_ON_TORCH = ("reward_trials", "rewards", "scores", "answer_scores", "policy_trials", "policies", "toxicity")
+_ON_TORCH = (
+    "reward_trials",
+    "rewards",
+    "scores",
+    "answer_scores",
+    "policy_trials",
+    "policies",
+    "conditioned",
+    "toxicity",
+)
 _ANSWERING = ("responses", "answers")
 
 

@@ -34,11 +34,13 @@ STAGES: tuple[Stage, ...] = (
     personalization.PERSONALIZATION,
     training.POLICY_TRIALS,
     training.POLICIES,
+    training.CONDITIONED,
     training.SOUPS,
     texts.ANSWERS,
     training.ANSWER_SCORES,
     judgments.VERDICTS,
     judgments.TOXICITY,
+    judgments.FRONTS,
     judgments.STATISTICS,
     judgments.REPORT,
 )

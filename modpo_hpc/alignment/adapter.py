@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.study.alignment import Training
+
+if TYPE_CHECKING:
+    from modpo_hpc.study.alignment import Training
+
+Adapter = tuple[Mapping[str, Tensor], Mapping[str, Any]]
+"""Weights of an adapter by name, and its configuration."""
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+class OwnAdapter(nn.Module):
+    """A model around a causal LM that holds its adapter itself, not through PEFT."""
+
+    @abstractmethod
+    def get_base_model(self) -> nn.Module:
+        """The causal LM, updates included."""
+
+    @abstractmethod
+    def adapter_weights(self) -> dict[str, Tensor]:
+        """What is trained, on the CPU, by name."""
+
+    @abstractmethod
+    def load_adapter_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`adapter_weights` gave."""
 
 
 def attach_adapter(model: nn.Module, settings: Training, base_name: str, seed: int) -> Any:
@@ -53,6 +75,8 @@ def linear_names(model: nn.Module) -> set[str]:
 
 def adapter_weights(adapted: Any) -> dict[str, Tensor]:
     """The adapter's weights on the CPU, by the names under which PEFT stores them."""
+    if isinstance(adapted, OwnAdapter):
+        return adapted.adapter_weights()
     from peft import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
@@ -65,8 +89,6 @@ def load_adapter_weights(adapted: Any, weights: Mapping[str, Tensor], source: st
     Raises:
         InputError: names or shapes are those of another adapter.
     """
-    from peft import set_peft_model_state_dict
-
     present = {name: tuple(tensor.shape) for name, tensor in adapter_weights(adapted).items()}
     given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if present != given:
@@ -77,6 +99,11 @@ def load_adapter_weights(adapted: Any, weights: Mapping[str, Tensor], source: st
             file=source,
             remedy="It was trained with another base model, rank or targets; use those, or train it again.",
         )
+    if isinstance(adapted, OwnAdapter):
+        adapted.load_adapter_weights(weights)
+        return
+    from peft import set_peft_model_state_dict
+
     set_peft_model_state_dict(adapted, dict(weights))
 
 
@@ -96,13 +123,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: it is no LoRA adapter.
     """
-    from safetensors.torch import load_file
-
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        weights = load_file(folder / WEIGHTS)
-    except FileNotFoundError as error:
-        raise InputError("there is no adapter here", file=folder, remedy="Train the policy first.") from error
+    weights, config = read_files(folder)
     if config.get("peft_type") != "LORA":
         raise InputError(
             "this adapter is no LoRA adapter",
@@ -111,6 +132,21 @@ def read_adapter(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             remedy="Only LoRA is supported.",
         )
     return weights, config
+
+
+def read_files(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and configuration in ``folder``, of whatever kind.
+
+    Raises:
+        InputError: there are none.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return load_file(folder / WEIGHTS), config
+    except FileNotFoundError as error:
+        raise InputError("there is no adapter here", file=folder, remedy="Train the policy first.") from error
 
 
 def adapter_config(adapted: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def evaluate(engine: Engine, policy: Trained, settings: Training, examples: Sequ
     against.
     """
     engine.train(False)
+    policy.set_up(engine.adapted)
     order = sorted(range(len(examples)), key=lambda place: (examples[place].tree.tokens, place))
     lengths = [example.tree.tokens for example in examples]
     parts = in_passes(order, lengths, settings.micro_batch_size, settings.pass_tokens)

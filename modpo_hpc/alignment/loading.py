@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from modpo_hpc.alignment.adapter import attach_adapter
 from modpo_hpc.alignment.deepspeed_config import deepspeed_layout, read_deepspeed_config
 from modpo_hpc.alignment.engine import Engine, PlainEngine
 from modpo_hpc.alignment.processes import ProcessRank
+from modpo_hpc.methods import Trained
 from modpo_hpc.models import base_model_path
 from modpo_hpc.quantization import base_weights
 from modpo_hpc.run import Run
@@ -29,12 +29,14 @@ def layout_of(settings: Training, models: Models, process: ProcessRank) -> Layou
     return deepspeed_layout(read_deepspeed_config(settings, models), process.world_size)
 
 
-def make_engine(run: Run, settings: Training, seed: int, process: ProcessRank, device: torch.device) -> Engine:
-    """Base model, fresh adapter and optimizer on ``device``."""
+def make_engine(
+    run: Run, policy: Trained, settings: Training, seed: int, process: ProcessRank, device: torch.device
+) -> Engine:
+    """Base model, the fresh adapter of ``policy`` and optimizer on ``device``."""
     models, folder = run.study.models, base_model_path(run)
 
     def build() -> Any:
-        return attach_adapter(load_base(folder, models, settings, device), settings, models.base, seed)
+        return policy.attach(run, load_base(folder, models, settings, device), settings, seed)
 
     if settings.deepspeed is None:
         return PlainEngine(build().to(device), settings, device, process)

@@ -7,10 +7,12 @@ that ends it. Every loss returns one value per example and a dictionary of metri
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Metrics = dict[str, Tensor]
+_LEAST_WEIGHT = 1e-6
 
 
 def sft_loss(policy_chosen: Tensor, tokens: Tensor) -> tuple[Tensor, Metrics]:
@@ -84,6 +86,31 @@ def joint_dpo_loss(h: Tensor, weights: Tensor, beta: float) -> tuple[Tensor, Met
     """
     logits = beta * (weights @ h)
     return -F.logsigmoid(logits), {"logit": logits.detach()}
+
+
+def weighted_dpo_loss(h: Tensor, weights: Tensor, beta: float) -> tuple[Tensor, Metrics]:
+    """``sum_k w_k (-log sigmoid(beta h_k))``: the criteria's DPO losses, weighted; arguments as ``joint_dpo_loss``."""
+    return weights @ -F.logsigmoid(beta * h), {"logit": (beta * (weights @ h)).detach()}
+
+
+def modpo_over_anchors_loss(h: Tensor, margins: Tensor, weights: Tensor, beta: float) -> tuple[Tensor, Metrics]:
+    """MODPO with each criterion as the anchor in turn, which counts as much as its weight.
+
+    ``sum_k w_k (-log sigmoid((1/w_k) [beta*h_k - sum_{j!=k} w_j m_kj]))``. The weight before the loss takes away what
+    the weight below it blows up, so that a criterion of small weight has a small say.
+
+    Args:
+        h: log-ratios of the pair of each criterion, (K, batch).
+        margins: of the pair of each criterion k, what criterion j rewards the chosen response more, (K, batch, K).
+        weights: (K,), zero or more.
+        beta: strength of the pull towards the reference.
+    """
+    others = margins @ weights - torch.diagonal(margins, dim1=0, dim2=2).T * weights[:, None]
+    logits = (beta * h - others) / weights.clamp_min(_LEAST_WEIGHT)[:, None]
+    return weights @ -F.logsigmoid(logits), {
+        "logit": (beta * (weights @ h)).detach(),
+        "weighted_margin": (weights @ others).detach(),
+    }
 
 
 def implicit_rewards(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from modpo_hpc.alignment.adapter import adapter_config, save_adapter
+from modpo_hpc.alignment.adapter import Adapter, save_adapter
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.evaluation import gradient_cosines
 from modpo_hpc.alignment.examples import Example
@@ -37,10 +37,10 @@ CACHE = "cache"
 
 @dataclass(frozen=True)
 class Aligned:
-    """A trained policy: weights and configuration of its adapter, the log of its training, a summary."""
+    """A trained policy: its adapter (and what else its method leaves), the log of its training, a summary."""
 
     trained: Trained
-    adapter_config: dict[str, Any]
+    adapters: dict[str, Adapter]
     summary: dict[str, Any]
 
 
@@ -67,7 +67,7 @@ def align_policy(
     refuse_unresumable(checkpoints, layout_of(settings, run.study.models, process))
     material = gather_material(run, policy, settings)
     seed = run.seed("policies", policy)
-    engine = make_engine(run, settings, seed, process, _device(settings, process))
+    engine = make_engine(run, material.policy, settings, seed, process, _device(settings, process))
     verify_tree_scoring(engine, (*material.training, *material.held_out), run.study.models.base)
     cache = reference_cache(run)
     fill_reference(engine, cache, [one.tree for one in (*material.training, *material.held_out)], watch)
@@ -96,13 +96,15 @@ def align_policy(
         )
     summary = _summary(run, policy, settings, material, views, trained, diagnosis)
     if settings.gradient_cosine and isinstance(engine, PlainEngine):
+        material.policy.set_up(engine.adapted)
         summary["gradient_cosine"] = gradient_cosines(engine, material.policy, settings, held_out)
-    return Aligned(trained, adapter_config(engine.adapted), summary)
+    return Aligned(trained, material.policy.adapters(engine.adapted, trained.weights), summary)
 
 
 def write_policy(folder: Path, aligned: Aligned) -> None:
     """Fill ``folder``: ``adapter/`` for PEFT and servers, ``log.jsonl``, ``summary.json``. No clock is in them."""
-    save_adapter(folder / "adapter", aligned.trained.weights, aligned.adapter_config)
+    for name, (weights, config) in aligned.adapters.items():
+        save_adapter(folder / name, weights, config)
     rows = "".join(json.dumps(row, sort_keys=True) + "\n" for row in aligned.trained.position.log)
     (folder / "log.jsonl").write_text(rows, encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(aligned.summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -81,7 +81,7 @@ def merge(
     Raises:
         InputError: the sources adapt different layers, or ``paper`` is asked for different ranks or scales.
     """
-    layers = _common_layers(sources)
+    layers = common_layers(sources)
     exact = {layer: _stack(sources, weights, layer) for layer in layers}
     scale = 1.0
     if how == "exact":
@@ -114,7 +114,8 @@ def update_of(factors: tuple[Tensor, Tensor], scale: float) -> Tensor:
     return scale * (b @ a)
 
 
-def _common_layers(sources: Sequence[Source]) -> list[str]:
+def common_layers(sources: Sequence[Source]) -> list[str]:
+    """The layers that all ``sources`` adapt. Raises InputError: they adapt different ones."""
     layers = set(sources[0].factors)
     for source in sources[1:]:
         if odd := layers ^ set(source.factors):

@@ -110,7 +110,9 @@ class PolicyLearner:
         if self._meter:
             self._meter.start()
         torch.manual_seed(seed_of(self._seed, "dropout", number, self.rank))
-        means = step_gradients(self._engine, self._policy, self._settings, self._training, step)
+        policy = self._policy.in_step(self._seed, number)
+        policy.set_up(self._engine.adapted)
+        means = step_gradients(self._engine, policy, self._settings, self._training, step)
         return {"epoch": step.epoch, **means}
 
     def update(self, number: int) -> Row:

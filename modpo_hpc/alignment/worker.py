@@ -69,9 +69,11 @@ def main(request_file: Path) -> int:
     from modpo_hpc.run import Run
 
     torch.set_num_threads(request.threads)
+    run = Run.open(request.run)
+    stage = stage_named(str(run.study.alignment.policies[request.policy].stage))
     try:
         aligned = align_policy(
-            DeclaredRun(Run.open(request.run), stage_named("policies"), request.policy),
+            DeclaredRun(run, stage, request.policy),
             request.policy,
             Training.model_validate(request.settings),
             Path(request.scratch),

@@ -8,7 +8,12 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="DIR", help="run directory")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="DIR",
+        help="run directory; or `adapter DIR POLICY`: the adapter of one policy alone",
+    )
     parser.add_argument("--to", required=True, type=Path, metavar="FOLDER", help="new or empty folder to write to")
     parser.add_argument(
         "--format",
@@ -17,14 +22,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="formats",
         help="one of the formats, may be repeated; all of them if not given",
     )
+    parser.add_argument(
+        "--weights",
+        metavar="CRITERION=SHARE,...",
+        help="with adapter, of a conditioned policy: the weights that the plain adapter answers at",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.exchange.exports import FORMATS, write_out
+    from modpo_hpc.errors import InputError
+    from modpo_hpc.exchange.exports import FORMATS, write_adapter, write_out
     from modpo_hpc.run import Run
 
-    written = write_out(Run.open(arguments.run_dir), arguments.to, tuple(arguments.formats or FORMATS))
+    words: list[str] = arguments.words
+    if len(words) == 3 and words[0] == "adapter":
+        write_adapter(Run.open(words[1]), words[2], arguments.to, _weights(arguments.weights))
+        print(json.dumps({"folder": str(arguments.to)}) if arguments.json else f"an adapter for PEFT: {arguments.to}")
+        return 0
+    if len(words) > 1 or arguments.weights:
+        raise InputError(
+            "this call has no form that is understood",
+            value=" ".join(words),
+            remedy="Write modpo export DIR --to FOLDER, or modpo export adapter DIR POLICY --weights a=.6,b=.4 --to "
+            "FOLDER.",
+        )
+    written = write_out(Run.open(words[0]), arguments.to, tuple(arguments.formats or FORMATS))
     if arguments.json:
         print(json.dumps({"folder": str(arguments.to), "entries": written}))
         return 0
@@ -32,3 +55,19 @@ def run(arguments: argparse.Namespace) -> int:
     for path, entries in written.items():
         print(f"  {entries:>8,}  {path}")
     return 0
+
+
+def _weights(text: str | None) -> dict[str, float] | None:
+    """``empathy=.6,safety=.4`` as criterion -> weight."""
+    from modpo_hpc.errors import InputError
+
+    try:
+        pairs = [part.split("=") for part in text.split(",")] if text else []
+        return {name.strip(): float(value) for name, value in pairs} or None
+    except ValueError:
+        raise InputError(
+            "these weights have no form that is understood",
+            field="--weights",
+            value=text,
+            remedy="Write criterion=share, with commas between: empathy=.6,safety=.4.",
+        ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,8 @@ def run(args: argparse.Namespace) -> int:
     from modpo_hpc.core.code import stages_of_different_code
     from modpo_hpc.errors import IncompleteError
     from modpo_hpc.report import terminal
-    from modpo_hpc.report.results import as_json, read_completeness, read_results
+    from modpo_hpc.report.fronts import fronts_section, read_fronts
+    from modpo_hpc.report.results import as_json, finite, read_completeness, read_results
     from modpo_hpc.run import Run
 
     opened = Run.open(args.run)
@@ -32,9 +34,15 @@ def run(args: argparse.Namespace) -> int:
             )
         raise
     if args.json:
-        print(json.dumps(as_json(results), indent=1, allow_nan=False))
+        fronts = {"fronts": finite(tables)} if (tables := read_fronts(opened)) else {}
+        print(json.dumps({**as_json(results), **fronts}, indent=1, allow_nan=False))
         return 0
-    terminal.show(results, Console(width=None if sys.stdout.isatty() else terminal.WIDTH))
+    console = Console(width=None if sys.stdout.isatty() else terminal.WIDTH)
+    terminal.show(results, console)
+    if (section := fronts_section(opened)) is not None:
+        console.print()
+        unfolded = replace(section, tables=[table for table in section.tables if not table.folded])
+        terminal.show_sections([unfolded], None, console)
     for sentence in stages_of_different_code(opened):
         print(f"\n{sentence}", file=sys.stderr)
     if (page := opened.folder("report") / "report.html").exists():

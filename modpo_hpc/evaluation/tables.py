@@ -107,6 +107,28 @@ def schemas_of(study: Study) -> dict[str, pa.Schema]:
     return {**SCHEMAS, **(PANEL_SCHEMAS if study.panel else {})}
 
 
+_FAMILY = ("family", pa.string())
+FRONT_SCHEMAS: dict[str, pa.Schema] = {
+    "fronts": _schema(
+        [_FAMILY, ("policy", pa.string()), ("criterion", pa.string())],
+        float="weight reward low high front_probability contribution contribution_low contribution_high",
+        bool="on_front",
+    ),
+    "families": _schema(
+        [_FAMILY, ("criteria", pa.list_(pa.string())), ("reference", pa.list_(pa.float64()))],
+        int="policies on_front",
+        float="hypervolume low high ratio ratio_low ratio_high sparsity",
+        str="beside",
+    ),
+    "ranges": _schema(
+        [_FAMILY, ("criterion", pa.string())],
+        float="range specialists_range share share_low share_high tau tau_low tau_high",
+    ),
+}
+"""Tables of the stage ``fronts``. Weights are shares, rewards on the study's scale; ``ratio`` is of the hypervolume to
+that of the family ``beside``."""
+
+
 def write_csv(stream: IO[str], name: str, rows: Iterable[Mapping[str, Any]], mark: str | None = None) -> None:
     """The table ``name`` as CSV; with a ``mark``, a last column carries it on every row."""
     fields = [*{**SCHEMAS, **PANEL_SCHEMAS, **SEQUENTIAL_SCHEMAS}[name].names, *(["note"] if mark else [])]

@@ -38,8 +38,7 @@ def write_out(run: Run, folder: Path, formats: tuple[str, ...]) -> dict[str, int
         InputError: the folder holds files already.
         IncompleteError: the run has nothing to export yet.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError("this folder holds files already", file=folder, remedy="Give a new or empty folder.")
+    _refuse_taken(folder)
     writers = {AUTHORS: _authors_files, DATASETS: _datasets, ADAPTERS: _adapters}
     written: dict[str, int] = {}
     for name in formats:
@@ -50,6 +49,47 @@ def write_out(run: Run, folder: Path, formats: tuple[str, ...]) -> dict[str, int
             f"{run.root}: nothing of what was asked for is finished yet. See: modpo status {run.root}"
         )
     return written
+
+
+def write_adapter(run: Run, policy: str, folder: Path, weights: Mapping[str, float] | None = None) -> None:
+    """Write the adapter of ``policy`` alone, for PEFT; of a conditioned one, as it answers at ``weights``.
+
+    Raises:
+        InputError: the folder holds files, the policy has no adapter, or these weights are none of its own.
+        IncompleteError: the policy is not trained yet.
+    """
+    from modpo_hpc.alignment.adapter import read_adapter, save_adapter
+    from modpo_hpc.alignment.conditioned import WHOLE, at_weights, read_conditioned
+    from modpo_hpc.generation.policies import adapter_path, load_tokenizer
+    from modpo_hpc.methods.conditioned import Conditioned
+    from modpo_hpc.models import base_model_path
+
+    _refuse_taken(folder)
+    policies = run.study.alignment.policies
+    if policy not in policies:
+        raise InputError(
+            "there is no such policy", field="policy", value=policy, remedy=f"There are: {', '.join(policies)}."
+        )
+    if weights and not isinstance(policies[policy], Conditioned):
+        raise InputError(
+            "only a conditioned policy answers at weights of one's own",
+            field="policy",
+            value=policy,
+            remedy="Leave --weights out, or name a policy of method conditioned.",
+        )
+    source = adapter_path(run, policy)
+    if source is None:
+        raise InputError("this policy has no adapter", field="policy", value=policy, remedy="Name one that is trained.")
+    adapter = at_weights(*read_conditioned(source.parent / WHOLE), weights) if weights else read_adapter(source)
+    base = base_model_path(run) if run.study.models.base == "sandbox" else run.study.models.base
+    with atomic_folder(folder) as target:
+        save_adapter(target, adapter[0], {**adapter[1], "base_model_name_or_path": base})
+        load_tokenizer(run).save_pretrained(target)
+
+
+def _refuse_taken(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError("this folder holds files already", file=folder, remedy="Give a new or empty folder.")
 
 
 def _authors_files(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:

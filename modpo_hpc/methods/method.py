@@ -21,11 +21,22 @@ from modpo_hpc.section import Section
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modpo_hpc.alignment.adapter import Adapter
     from modpo_hpc.alignment.collator import Batch
     from modpo_hpc.alignment.examples import Example
     from modpo_hpc.alignment.losses import Metrics
+    from modpo_hpc.run import Run
     from modpo_hpc.study import Study
     from modpo_hpc.study.alignment import Training
+
+
+@dataclass(frozen=True)
+class Merged:
+    """An adapter that is worked out from others, as PEFT stores it, and ``facts`` for its summary."""
+
+    weights: Mapping[str, Tensor]
+    config: Mapping[str, Any]
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Method(Section):
         stage: the stage that makes an adapter for each of its policies; None where there is no adapter.
         is_baseline: the model that all policies start from, unchanged.
         is_remote: the answers come from an endpoint of the study.
+        sources_stage: the stage that makes the adapters of the policies that it rests on.
     """
 
     method: str = Field(description="one of those below, or one from outside the package")
@@ -52,6 +64,7 @@ class Method(Section):
     stage: ClassVar[str | None] = None
     is_baseline: ClassVar[bool] = False
     is_remote: ClassVar[bool] = False
+    sources_stage: ClassVar[str] = "policies"
 
     @property
     def file_sha256(self) -> str:
@@ -68,6 +81,15 @@ class Method(Section):
         """Weights of the criteria or policies that the policy is made of, as the report lists them."""
         return {}
 
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        """The policies whose adapters this one begins with or is worked out from."""
+        return ()
+
+    def merged(self, folder_of: Mapping[str, Path]) -> Merged:
+        """Of a policy of the stage ``soups``: its adapter, from the folders of the policies that it rests on."""
+        raise NotImplementedError
+
     def is_placebo_of(self, other: Method) -> bool:
         """Whether this policy is made as ``other`` is, without the part that is to show what it does."""
         return False
@@ -82,12 +104,14 @@ class Trained(Method):
     Attributes:
         least_criteria, most_criteria: how many criteria it takes; None: any number.
         figures_note: what the columns of :meth:`figures` are, for the caption of the report's table.
+        is_searched: whether ``alignment.search`` looks for its settings.
     """
 
     stage: ClassVar[str | None] = "policies"
     least_criteria: ClassVar[int] = 1
     most_criteria: ClassVar[int | None] = 1
     figures_note: ClassVar[str] = ""
+    is_searched: ClassVar[bool] = True
 
     criteria: dict[str, float] = Field(description="criterion -> weight, used as given; the anchor first")
     training: dict[str, object] = Field(default_factory=dict, description="overrides of the study's training")
@@ -118,6 +142,25 @@ class Trained(Method):
     def prepare(self, examples: Sequence[Example], seed: int) -> Sequence[Example]:
         """The whole examples as this policy is trained and measured on them."""
         return examples
+
+    def attach(self, run: Run, model: Any, settings: Training, seed: int) -> Any:
+        """``model`` with the adapter that is to be trained; as yet the model answers as before."""
+        from modpo_hpc.alignment.adapter import attach_adapter
+
+        return attach_adapter(model, settings, run.study.models.base, seed)
+
+    def in_step(self, seed: int, number: int) -> Trained:
+        """The policy as step ``number`` trains it, for methods that draw something anew for each step."""
+        return self
+
+    def set_up(self, adapted: Any) -> None:
+        """Before a forward pass of training or evaluation: tell the ``adapted`` model what it depends on."""
+
+    def adapters(self, adapted: Any, weights: Mapping[str, Tensor]) -> dict[str, Adapter]:
+        """What training leaves, by the folder that it goes to: ``adapter`` is what the policy answers with."""
+        from modpo_hpc.alignment.adapter import adapter_config
+
+        return {"adapter": (weights, adapter_config(adapted))}
 
     @abstractmethod
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:

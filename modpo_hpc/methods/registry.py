@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from modpo_hpc.methods.base import Base
+from modpo_hpc.methods.conditioned import AtWeights, Conditioned
 from modpo_hpc.methods.dpo import DPO
 from modpo_hpc.methods.joint_dpo import JointDPO
 from modpo_hpc.methods.method import Method
@@ -33,7 +34,7 @@ def _by_name(methods: Iterable[type[Method]]) -> dict[str, type[Method]]:
     return {name_of(one): one for one in methods}
 
 
-METHODS = MappingProxyType(_by_name((Base, SFT, DPO, MODPO, JointDPO, Soup, Remote)))
+METHODS = MappingProxyType(_by_name((Base, SFT, DPO, MODPO, JointDPO, Conditioned, Soup, AtWeights, Remote)))
 """The package's own methods, by name."""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from modpo_hpc.methods.method import Method, Trained
+from modpo_hpc.methods.method import Merged, Method, Trained
 
 if TYPE_CHECKING:
     from modpo_hpc.study import Study
@@ -30,6 +31,18 @@ class Soup(Method):
     def made_of(self) -> Mapping[str, float]:
         return self.sources
 
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        return tuple(self.sources)
+
+    def merged(self, folder_of: Mapping[str, Path]) -> Merged:
+        from modpo_hpc.alignment.soup import merge, read_source
+
+        sources = [read_source(name, folder_of[name] / "adapter") for name in self.sources]
+        soup = merge(sources, tuple(self.sources.values()), self.merge, self.svd_rank)
+        facts = {"merge": self.merge, "sources": self.sources, "distance_to_exact_sum": soup.error}
+        return Merged(soup.weights, soup.config, facts)
+
     @model_validator(mode="after")
     def _several_sources(self) -> Soup:
         if len(self.sources) < 2:
@@ -40,7 +53,8 @@ class Soup(Method):
 
     def check(self, name: str, study: Study) -> None:
         for source in self.sources:
-            if not isinstance(study.alignment.policies.get(source), Trained):
+            one = study.alignment.policies.get(source)
+            if not isinstance(one, Trained) or one.stage != self.sources_stage:
                 raise ValueError(
                     f"alignment.policies.{name}.sources names {source!r}, which is no trained policy of this study"
                 )

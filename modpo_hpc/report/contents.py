@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modpo_hpc.report.audit import audit_section
+from modpo_hpc.report.fronts import fronts_section
 from modpo_hpc.report.human import human_section
 from modpo_hpc.report.parts import Section
 from modpo_hpc.report.people import people_section
@@ -23,6 +24,7 @@ def sections_of(run: Run, results: Results) -> list[Section]:
     sections = [
         summary_section(run, results),
         *(phase_section(results, phase) for phase in results.phases),
+        fronts_section(run),
         certainty_section(results),
         length_section(results),
         groups_section(results),

@@ -212,7 +212,8 @@ def _cells_with(sentence: str, sections: Sequence[Section]) -> tuple[str, ...]:
 def _files(run: Run, section: Section, origins: Sequence[Origin]) -> tuple[tuple[str, str, str, str], ...]:
     stages = {
         "people": ("questions", "personas"),
-        "training": ("policies",),
+        "training": ("policies", "conditioned"),
+        "fronts": ("fronts",),
         "rewards": ("rewards",),
         "toxicity": ("toxicity",),
         "cost": (),

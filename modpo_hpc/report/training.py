@@ -42,7 +42,12 @@ class Log:
 
 def training_section(run: Run) -> Section | None:
     """Curves and figures of every trained policy; nothing where none was trained."""
-    logs = {name: log for name in run.shard_ids("policies") if (log := read_log(run.folder("policies") / name))}
+    logs = {
+        name: log
+        for stage in ("policies", "conditioned")
+        for name in run.shard_ids(stage)
+        if (log := read_log(run.folder(stage) / name))
+    }
     if not logs:
         return None
     policies = run.study.alignment.trained

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.core.contents import hash_of
 from modpo_hpc.stages import workload
-from modpo_hpc.stages.stage import Growth, Needs, Stage, before_dot, blocks_of, fields, whole
+from modpo_hpc.stages.stage import ALL, Growth, Needs, Stage, before_dot, blocks_of, fields, whole
 from modpo_hpc.stages.texts import REWARD, TOXICITY_MODEL, answers_of_policy
 
 if TYPE_CHECKING:
@@ -171,6 +171,18 @@ TOXICITY = Stage(
     growth=Growth(questions=1, policies=1, shards=1),
 )
 
+FRONTS = Stage(
+    "fronts",
+    "front",
+    ("answer_scores",),
+    lambda study: ALL if study.alignment.sweep else (),
+    reads=fields(
+        "seed", "alignment.policies", "alignment.sweep", "alignment.reference_point", "criteria.rank",
+        "statistics.draws", "statistics.confidence", "-alignment",
+    ),
+    growth=Growth(questions=1, policies=1),
+)  # fmt: skip
+
 STATISTICS = Stage(
     "statistics",
     "stats",
@@ -189,13 +201,16 @@ STATISTICS = Stage(
 def _needs_of_report(study: Study, _: str) -> Needs:
     """What a study does not ask for is no part of its report's identity."""
     personal = ("profiles", "personalization") if study.personalization is not None else ()
-    return dict.fromkeys(("statistics", "toxicity", "answer_scores", *personal))
+    families = ("fronts",) if study.alignment.sweep else ()
+    conditioned = any(policy.stage == "conditioned" for policy in study.alignment.policies.values())
+    trained = ("conditioned",) if conditioned else ()
+    return dict.fromkeys(("statistics", "toxicity", "answer_scores", *personal, *families, *trained))
 
 
 REPORT = Stage(
     "report",
     "report",
-    ("statistics", "toxicity", "answer_scores", "profiles", "personalization"),
+    ("statistics", "toxicity", "answer_scores", "profiles", "personalization", "fronts", "conditioned"),
     whole,
     reads=fields(
         "name", "seed", "data", "personas", "models", "generation", "criteria", "ranking", "rewards", "alignment",

@@ -156,7 +156,7 @@ def _needs_of_answers(study: Study, policy: str) -> Needs:
 ANSWERS = Stage(
     "answers",
     "answer",
-    ("questions", "models", "policies", "soups"),
+    ("questions", "models", "policies", "conditioned", "soups"),
     _answers,
     item=before_dot,
     reads=lambda policy: (

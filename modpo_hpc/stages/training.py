@@ -143,7 +143,8 @@ def policies_made_by(stage: str) -> Shards:
 
 def _policy_trials(study: Study) -> tuple[str, ...]:
     trials = range(study.alignment.search.trials)
-    return tuple(f"{policy}.{trial}" for policy in study.alignment.trained for trial in trials)
+    searched = [name for name, policy in study.alignment.trained.items() if policy.is_searched]
+    return tuple(f"{policy}.{trial}" for policy in searched for trial in trials)
 
 
 def _material_of(study: Study, policy: str) -> dict[str, tuple[str, ...] | None]:
@@ -228,19 +229,45 @@ POLICIES = Stage(
     uses_models=True,
     in_ranks=True,
     workload=lambda study, counts, speeds: workload.policies(
-        study, counts, speeds, len(study.alignment.trained), study.alignment.training.epochs
+        study, counts, speeds, len(policies_made_by("policies")(study)), study.alignment.training.epochs
     ),
     growth=Growth(questions=1, policies=1, shards=1),
 )
 
+CONDITIONED = Stage(
+    "conditioned",
+    "condition",
+    ("questions", "models", "responses", "pairs", "scores", "policies"),
+    policies_made_by("conditioned"),
+    item=lambda shard: shard,
+    reads=_reads_of_policy,
+    needs_of=lambda study, policy: {
+        **_material_of(study, policy), "policies": study.alignment.policies[policy].rests_on
+    },
+    contents=_settings_of,
+    uses_models=True,
+    in_ranks=True,
+    placed_like="policies",
+    workload=lambda study, counts, speeds: workload.policies(
+        study, counts, speeds, len(policies_made_by("conditioned")(study)), study.alignment.training.epochs
+    ),
+    growth=Growth(questions=1, policies=1, shards=1),
+)  # fmt: skip
+
+
+def _sources_of_soup(study: Study, soup: str) -> Needs:
+    policy = study.alignment.policies[soup]
+    return {policy.sources_stage: policy.rests_on}
+
+
 SOUPS = Stage(
     "soups",
     "merge",
-    ("policies",),
+    ("policies", "conditioned"),
     policies_made_by("soups"),
     item=lambda shard: shard,
     reads=fields("alignment.policies.{item}", "simulated"),
-    needs_of=lambda study, soup: {"policies": tuple(study.alignment.policies[soup].made_of)},
+    needs_of=_sources_of_soup,
     contents=_method_from_outside,
     uses_models=True,
     growth=Growth(policies=1, shards=1),
@@ -248,7 +275,7 @@ SOUPS = Stage(
 
 
 def _answer_scores(study: Study) -> tuple[str, ...]:
-    if not study.rewards.score_answers:
+    if not (study.rewards.score_answers or study.alignment.sweep):
         return ()
     return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in range(1))
 

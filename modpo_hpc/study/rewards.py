@@ -72,7 +72,8 @@ class Rewards(Section):
         False, description="train fold 0's model with the other loss, too, and compare them on the same questions"
     )
     score_answers: bool = Field(
-        False, description="reward the policies' answers, too, by the final models: a table in the report"
+        False,
+        description="reward the policies' answers, too, by the final models; always with a sweep",
     )
     scale: Literal["raw", "calibrated", "vote", "zscore"] = Field(
         "calibrated",

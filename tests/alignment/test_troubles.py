@@ -47,7 +47,7 @@ def held_out_loss(run: Run, policy: str) -> float:
     settings = run.study.alignment.training_of(policy)
     material, cache = gather_material(run, policy, settings), reference_cache(run)
     assert not cache.missing([one.tree for one in material.held_out])
-    engine = make_engine(run, settings, 0, ALONE, CPU)
+    engine = make_engine(run, run.study.alignment.trained_policy("DPO"), settings, 0, ALONE, CPU)
     folder = run.folder("policies") / policy / "adapter"
     load_adapter_weights(engine.adapted, read_adapter(folder)[0], folder)
     held_out = [replace(one, reference=cache[one.tree]) for one in material.held_out]
@@ -94,7 +94,7 @@ def test_an_empty_response_is_left_out_counted_and_listed(tmp_path: Path, model_
 
 def engine_of(run: Run, **settings: Any) -> Engine:
     small = Training(**{"lora_rank": 4, "lora_targets": ("q_proj", "v_proj"), **settings})
-    return make_engine(run, small, 0, ALONE, CPU)
+    return make_engine(run, run.study.alignment.trained_policy("DPO"), small, 0, ALONE, CPU)
 
 
 @pytest.mark.parametrize("other", [{"lora_rank": 8}, {"lora_targets": ("q_proj",)}])
@@ -202,7 +202,7 @@ def test_a_policy_answers_with_the_weights_in_four_bits_that_it_was_trained_on(t
     assert losses[-1] < losses[0]
     assert summary["base"]["precision"] == "nf4 in float32"
     settings = run.study.alignment.training_of("DPO")
-    engine = make_engine(run, settings, 0, ALONE, CPU)
+    engine = make_engine(run, run.study.alignment.trained_policy("DPO"), settings, 0, ALONE, CPU)
     folder = run.folder("policies") / "DPO" / "adapter"
     load_adapter_weights(engine.adapted, read_adapter(folder)[0], folder)
     answering = load_policy(run, "DPO")

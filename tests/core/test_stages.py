@@ -24,10 +24,16 @@ EVERYTHING = (
     "rewards.compare_losses=true",
     "rewards.learning_curve=[0.5]",
     "alignment.search.trials=2",
+    "alignment.policies.One={method: conditioned, criteria: {empathy: 1, safety: 1}, "
+    "start: {empathy: DPO_Empathy, safety: DPO_Safety}}",
+    "alignment.sweep=[{name: MODPO, method: modpo, criteria: [empathy, safety], weights: 3}]",
     "personalization={teach_questions: 10, test_questions: 50}",
     "toxicity.backends={words: {kind: words}, model: {kind: classifier}}",
 )
-TRAINED = ("responses", "reward_trials", "rewards", "scores", "policy_trials", "policies", "answers", "answer_scores")
+TRAINED = (
+    *("responses", "reward_trials", "rewards", "scores", "policy_trials", "policies"),
+    *("conditioned", "answers", "answer_scores"),
+)
 NAMES = [stage.name for stage in STAGES]
 
 

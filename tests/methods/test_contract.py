@@ -56,10 +56,11 @@ def test_the_method_of_the_docs_is_one_short_file(tmp_path: Path) -> None:
 def test_every_method_is_planned(study: Study) -> None:
     left = {stage.name: stage.shards(study) for stage in STAGES}
     rows = {row.stage: row for row in plan_stages(study, Profile(), Counts(12, 4), left, {})}
-    trained = [name for name, policy in study.alignment.policies.items() if isinstance(policy, Trained)]
+    trained = [name for name, policy in study.alignment.policies.items() if policy.stage == "policies"]
     assert rows["policies"].workload.items == rows["policies"].shards == len(trained)
     assert {"sft", "dpo", "modpo", "joint_dpo", "ipo"} <= set(trained)
-    assert rows["soups"].shards == 1
+    assert rows["soups"].shards == 2
+    assert rows["conditioned"].shards == 1
     assert rows["answers"].shards == len(study.alignment.policies) == len(NAMES) + 1
 
 
@@ -75,7 +76,7 @@ def test_every_method_is_made_answered_and_judged(finished: Run, name: str) -> N
     if policy.stage:
         assert (finished.folder(policy.stage) / name / "adapter" / "adapter_config.json").is_file()
     if isinstance(policy, Trained):
-        rows = [json.loads(line) for line in (finished.folder("policies") / name / "log.jsonl").open()]
+        rows = [json.loads(line) for line in (finished.folder(str(policy.stage)) / name / "log.jsonl").open()]
         assert rows[0]["loss"] > 0
         assert rows[0]["grad_norm"] > 0
     answers = finished.table("answers", ["policy"]).to_pydict()["policy"]
@@ -89,7 +90,7 @@ def test_every_method_is_reported(finished: Run, name: str) -> None:
     policy, page = finished.study.alignment.policies[name], next(finished.folder("report").glob("*.html")).read_text()
     assert policy.label in page
     if isinstance(policy, Trained):
-        summary = json.loads((finished.folder("policies") / name / "summary.json").read_text())
+        summary = json.loads((finished.folder(str(policy.stage)) / name / "summary.json").read_text())
         for column, value in policy.figures(summary).items():
             assert column in page
             assert value in page

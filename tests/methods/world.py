@@ -8,6 +8,7 @@ from typing import Any
 
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.methods import Method, Trained, known_methods
+from modpo_hpc.methods.conditioned import AtWeights, Conditioned
 from modpo_hpc.methods.soup import Soup
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.run import Run
@@ -36,11 +37,19 @@ def policies_of_all(files: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
 
 
 def _policy(name: str, method: type[Method]) -> dict[str, Any]:
+    if issubclass(method, Conditioned):
+        return {**_at_halves(name), "start": {"empathy": "dpo", "safety": "dpo_safety"}}
+    if method is AtWeights:
+        return {**_at_halves(name), "of": "conditioned"}
     if issubclass(method, Trained):
         return {"method": name, "criteria": dict.fromkeys(CRITERIA[: max(1, method.least_criteria)], 0.5)}
     if method is Soup:
         return {"method": name, "sources": {"dpo": 0.5, "dpo_safety": 0.5}}
     return {"method": name}
+
+
+def _at_halves(name: str) -> dict[str, Any]:
+    return {"method": name, "criteria": dict.fromkeys(CRITERIA, 0.5)}
 
 
 def study_of_all(files: tuple[Path, ...], url: str) -> Study:

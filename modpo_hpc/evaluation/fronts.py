@@ -1,0 +1,233 @@
+"""Families of policies on the plane of their rewards: fronts, hypervolumes, ranges, and whether weights are followed.
+
+Rewards are those of the policies' answers to the test questions by the final reward models. Intervals are percentiles
+over questions drawn again, the same draws for all policies; the reward models and the trainings are taken as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modpo_hpc.evaluation import pareto
+from modpo_hpc.study import Study
+
+Array = NDArray[np.float64]
+Rows = list[dict[str, Any]]
+
+VOLUME_DRAWS = 400
+MANY_CRITERIA, DRAWS_OF_MANY = 4, 100
+"""Volumes of so many criteria are slow, and get fewer draws."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The policies of one sweep: ``weights`` (policies x criteria) are shares of one."""
+
+    name: str
+    policies: tuple[str, ...]
+    criteria: tuple[str, ...]
+    weights: Array
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """Mean rewards (policies x criteria), and drawn ones (draws x policies x criteria) with other questions."""
+
+    policies: tuple[str, ...]
+    criteria: tuple[str, ...]
+    mean: Array
+    drawn: Array
+
+    def of(self, policies: Sequence[str], criteria: Sequence[str]) -> Rewards:
+        """Of these policies and criteria alone."""
+        rows, columns = ([all_.index(one) for one in some] for all_, some in
+                         ((self.policies, policies), (self.criteria, criteria)))  # fmt: skip
+        return Rewards(
+            tuple(policies), tuple(criteria), self.mean[np.ix_(rows, columns)], self.drawn[:, rows][..., columns]
+        )
+
+
+def families_of(study: Study) -> list[Family]:
+    """The families of the study, with the weights of criteria that each policy was asked for."""
+    found = []
+    for sweep in study.alignment.sweep or ():
+        asked = {name: asked_weights(study, name) for name in sweep.policies}
+        criteria = tuple(dict.fromkeys(criterion for one in asked.values() for criterion in one))
+        weights = np.array([[one.get(criterion, 0.0) for criterion in criteria] for one in asked.values()])
+        found.append(Family(sweep.name, tuple(asked), criteria, weights / weights.sum(axis=1, keepdims=True)))
+    return found
+
+
+def asked_weights(study: Study, policy: str) -> dict[str, float]:
+    """Criterion -> weight that ``policy`` was asked for; of a policy made of policies, through those."""
+    weights: dict[str, float] = {}
+    for name, weight in study.alignment.policies[policy].made_of.items():
+        parts = {name: 1.0} if name in study.criteria.rank else asked_weights(study, name)
+        whole = sum(parts.values()) or 1.0
+        for criterion, share in parts.items():
+            weights[criterion] = weights.get(criterion, 0.0) + weight * share / whole
+    return weights
+
+
+def specialists_of(study: Study, criteria: Sequence[str]) -> dict[str, str]:
+    """Criterion -> the policy that is trained for it alone, by DPO if there is such a one."""
+    trained = sorted(study.alignment.trained.items(), key=lambda one: one[1].method != "dpo")
+    alone = {next(iter(one.made_of)): name for name, one in reversed(trained) if len(one.made_of) == 1}
+    return {criterion: alone[criterion] for criterion in criteria if criterion in alone}
+
+
+def reference_of(study: Study, rewards: Rewards, criteria: Sequence[str]) -> Array:
+    """The rewards that volumes are measured from: the study's, else those of the base policy, else zero."""
+    base = next((name for name, one in study.alignment.policies.items() if one.is_baseline), None)
+    own = dict(zip(rewards.criteria, rewards.of([base], rewards.criteria).mean[0], strict=True)) if base else {}
+    stated = study.alignment.reference_point or {}
+    return np.array([stated.get(criterion, own.get(criterion, 0.0)) for criterion in criteria])
+
+
+def rewards_of(
+    values: Mapping[tuple[str, str], Mapping[str, float]],
+    questions: Sequence[str],
+    draws: int,
+    rng: np.random.Generator,
+) -> Rewards:
+    """From (policy, criterion) -> question -> reward."""
+    policies, criteria = (tuple(dict.fromkeys(key[place] for key in values)) for place in (0, 1))
+    cube = np.array([[[values[one, of][q] for of in criteria] for q in questions] for one in policies])
+    times = rng.multinomial(len(questions), np.full(len(questions), 1 / len(questions)), size=draws) / len(questions)
+    return Rewards(policies, criteria, cube.mean(axis=1), np.einsum("dq,pqc->dpc", times, cube, optimize=True))
+
+
+def point_rows(family: Family, rewards: Rewards, reference: Array, confidence: float) -> Rows:
+    """A row for each policy and criterion: weight asked, reward got, and the policy's part in the volume."""
+    mine = rewards.of(family.policies, family.criteria)
+    low, high = _ends(mine.drawn, confidence)
+    drawn = mine.drawn[: _draws(mine)]
+    on_front, part = pareto.front(mine.mean), contributions(mine.mean, reference)
+    certain = np.mean([pareto.front(one) for one in drawn], axis=0)
+    part_low, part_high = _ends(np.array([contributions(one, reference) for one in drawn]), confidence)
+    return [
+        {
+            "family": family.name,
+            "policy": policy,
+            "criterion": criterion,
+            "weight": float(family.weights[p, c]),
+            "reward": float(mine.mean[p, c]),
+            "low": float(low[p, c]),
+            "high": float(high[p, c]),
+            "on_front": bool(on_front[p]),
+            "front_probability": float(certain[p]),
+            "contribution": float(part[p]),
+            "contribution_low": float(part_low[p]),
+            "contribution_high": float(part_high[p]),
+        }
+        for p, policy in enumerate(family.policies)
+        for c, criterion in enumerate(family.criteria)
+    ]
+
+
+def family_row(family: Family, first: Family, rewards: Rewards, reference: Array, confidence: float) -> dict[str, Any]:
+    """Volume and sparsity of a family, and its volume beside that of the ``first`` one of the same criteria."""
+    mine, other = (rewards.of(one.policies, family.criteria) for one in (family, first))
+    count = _draws(mine)
+    volumes, others = (
+        np.array([pareto.hypervolume(one, reference) for one in (which.mean, *which.drawn[:count])])
+        for which in (mine, other)
+    )
+    low, high = _ends(volumes[1:], confidence)
+    ratio = np.divide(volumes, others, out=np.full_like(volumes, np.nan), where=others > 0)
+    known = np.isfinite(ratio[1:])
+    ratio_low, ratio_high = _ends(ratio[1:][known], confidence) if known.any() else (np.nan, np.nan)
+    return {
+        "family": family.name,
+        "criteria": list(family.criteria),
+        "reference": [float(one) for one in reference],
+        "policies": len(family.policies),
+        "on_front": int(pareto.front(mine.mean).sum()),
+        "hypervolume": float(volumes[0]),
+        "low": float(low),
+        "high": float(high),
+        "beside": first.name,
+        "ratio": float(ratio[0]),
+        "ratio_low": float(ratio_low),
+        "ratio_high": float(ratio_high),
+        "sparsity": sparsity(mine.mean),
+    }
+
+
+def range_rows(family: Family, rewards: Rewards, specialists: Mapping[str, str], confidence: float) -> Rows:
+    """Of each criterion: how far the family reaches, as a share of its specialists, and whether weights are followed.
+
+    Tau alone says nothing: a family that hardly moves can be in perfect order.
+    """
+    mine = rewards.of(family.policies, family.criteria)
+    ranges = (np.ptp(mine.mean, axis=0), np.ptp(mine.drawn, axis=1))
+    whole = all(criterion in specialists for criterion in family.criteria)
+    if whole:
+        alone = rewards.of([specialists[one] for one in family.criteria], family.criteria)
+        spans = (np.ptp(alone.mean, axis=0), np.ptp(alone.drawn, axis=1))
+        shares = [np.divide(one, span, out=np.full_like(one, np.nan), where=span > 0)
+                  for one, span in zip(ranges, spans, strict=True)]  # fmt: skip
+    rows = []
+    for c, criterion in enumerate(family.criteria):
+        asked = family.weights[:, c]
+        drawn = kendall_tau(asked, mine.drawn[..., c])
+        tau_low, tau_high = _ends(drawn, confidence)
+        share_ends = _ends(shares[1][:, c], confidence) if whole else (np.nan, np.nan)
+        rows.append(
+            {
+                "family": family.name,
+                "criterion": criterion,
+                "range": float(ranges[0][c]),
+                "specialists_range": float(spans[0][c]) if whole else float("nan"),
+                "share": float(shares[0][c]) if whole else float("nan"),
+                "share_low": float(share_ends[0]),
+                "share_high": float(share_ends[1]),
+                "tau": float(kendall_tau(asked, mine.mean[:, c])),
+                "tau_low": float(tau_low),
+                "tau_high": float(tau_high),
+            }
+        )
+    return rows
+
+
+def contributions(points: Array, reference: Array) -> Array:
+    """How much the volume of ``points`` (policies x criteria) shrinks without each of them."""
+    total = pareto.hypervolume(points, reference)
+    left = [pareto.hypervolume(np.delete(points, place, axis=0), reference) for place in range(len(points))]
+    return total - np.array(left)
+
+
+def sparsity(points: Array) -> float:
+    """Mean squared gap between neighbours on the front of ``points``, summed over criteria (Xu et al. 2020, PGMORL).
+
+    NaN for a front of one point.
+    """
+    best = points[pareto.front(points)]
+    if len(best) < 2:
+        return float("nan")
+    return float((np.diff(np.sort(best, axis=0), axis=0) ** 2).sum() / (len(best) - 1))
+
+
+def kendall_tau(one: Array, other: Array) -> Array:
+    """Kendall's tau-b of ``one`` (n) with the last axis of ``other`` (... x n); 0 where one of them is constant."""
+    first, second = np.triu_indices(len(one), 1)
+    mine, theirs = np.sign(one[first] - one[second]), np.sign(other[..., first] - other[..., second])
+    untied = np.sqrt((mine != 0).sum() * (theirs != 0).sum(axis=-1))
+    agreement = (mine * theirs).sum(axis=-1)
+    return np.divide(agreement, untied, out=np.zeros_like(untied), where=untied > 0)
+
+
+def _draws(rewards: Rewards) -> int:
+    return DRAWS_OF_MANY if len(rewards.criteria) >= MANY_CRITERIA else VOLUME_DRAWS
+
+
+def _ends(drawn: Array, confidence: float) -> Array:
+    """Both ends of the interval over the first axis."""
+    tail = (1 - confidence) / 2
+    ends: Array = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    return ends
