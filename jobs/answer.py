@@ -7,6 +7,7 @@ from modpo_hpc.generation.groups import complete_groups
 from modpo_hpc.generation.open import policy_engine
 from modpo_hpc.generation.plan import answer_requests, groups_of
 from modpo_hpc.generation.records import ANSWERS, count_flags, row_of
+from modpo_hpc.rewards.choice import best_of
 from modpo_hpc.run import Run, Shard
 
 
@@ -17,6 +18,8 @@ def answer(run: Run, shard: Shard) -> None:
     requests = answer_requests(run, policy, study_questions(run, "test"))
     groups = shard.block(groups_of(requests, sampling.batch_size))
     made = complete_groups(shard, groups, lambda: policy_engine(shard, policy, sampling))
+    if criteria := run.study.alignment.policies[policy].chosen_by:
+        made = best_of(run, shard, criteria, made)
     rows = [{"policy": policy, **row_of(request, one)} for request, one in made]
     shard.metrics.update(count_flags(rows))
     shard.write_table(rows, ANSWERS)

@@ -23,6 +23,8 @@ class Batch:
         present: (C, n) whether the criterion has a pair; places of absent pairs are 0.
         reference: (R,) reference log-probs.
         rewards: (R, K-1) rewards of the margin criteria.
+        votes: (R, V) votes under the criteria that the loss takes votes of.
+        example: (R,) which of the n examples a response belongs to.
     """
 
     packed: Packed
@@ -31,6 +33,8 @@ class Batch:
     present: Tensor
     reference: Tensor
     rewards: Tensor
+    votes: Tensor
+    example: Tensor
 
     def log_ratios(self, logps: Tensor) -> Tensor:
         """``h`` of every criterion's pair from the policy's log-probs (R,): (C, n), see ``losses.log_ratio``."""
@@ -59,4 +63,6 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> 
         present=torch.tensor(present, device=device).T,
         reference=torch.tensor([one for example in examples for one in example.reference], device=device),
         rewards=torch.tensor([row for example in examples for row in example.rewards], device=device),
+        votes=torch.tensor([row for example in examples for row in example.votes], device=device),
+        example=torch.tensor([n for n, one in enumerate(examples) for _ in one.tree.responses], device=device),
     )

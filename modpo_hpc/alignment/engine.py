@@ -142,6 +142,12 @@ class PlainEngine:
         self._optimizer.zero_grad()
         return flat
 
+    def set_gradient(self, flat: Tensor) -> None:
+        """Take ``flat``, the same in every process, as the gradient of the step."""
+        sizes = [one.numel() for one in self._parameters]
+        for parameter, part in zip(self._parameters, flat.split(sizes), strict=True):
+            parameter.grad = part.view_as(parameter).clone()
+
     def save(self, checkpoint: Path) -> None:
         if self.rank > 0:
             return

@@ -43,7 +43,7 @@ def evaluate(engine: Engine, policy: Trained, settings: Training, examples: Sequ
         if not part:
             continue
         losses, metrics = policy.loss(batch, logps, settings)
-        margins, present = settings.beta * batch.log_ratios(logps), batch.present
+        margins, present = settings.beta * batch.log_ratios(logps)[:count], batch.present[:count]
         margins = torch.where(present, margins, 0.0).double()
         right = ((margins > 0) & present).double()
         margin = metrics.get("weighted_margin", torch.zeros_like(losses)).double()

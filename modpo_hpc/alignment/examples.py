@@ -22,6 +22,7 @@ class Example:
             criterion has no pair for this question.
         reference: log-prob of each response under the reference model.
         rewards: for each response its rewards under the margin criteria, on the study's scale.
+        votes: for each response its votes under the criteria that the loss takes votes of; see ``material.votes_of``.
     """
 
     question_id: str
@@ -30,6 +31,7 @@ class Example:
     pairs: tuple[Pair | None, ...]
     reference: tuple[float, ...] = ()
     rewards: tuple[tuple[float, ...], ...] = ()
+    votes: tuple[tuple[float, ...], ...] = ()
 
     def narrowed(self, places: Sequence[int]) -> Example:
         """The same with the responses at ``places`` only; a pair that loses a response is gone."""
@@ -41,6 +43,7 @@ class Example:
             pairs=tuple((new[p[0]], new[p[1]]) if p and p[0] in new and p[1] in new else None for p in self.pairs),
             reference=tuple(self.reference[place] for place in places) if self.reference else (),
             rewards=tuple(self.rewards[place] for place in places) if self.rewards else (),
+            votes=tuple(self.votes[place] for place in places) if self.votes else (),
         )
 
     def with_criteria(self, count: int) -> Example:
@@ -78,6 +81,8 @@ def join_examples(
     pairs: Mapping[str, Mapping[str, tuple[str, str]]],
     rewards: Mapping[str, Mapping[str, float]],
     max_length: int,
+    votes: Mapping[str, Mapping[str, float]] | None = None,
+    all_responses: bool = False,
 ) -> tuple[list[Example], list[Dropped]]:
     """One example for each question, in the order of ``prompts``.
 
@@ -89,6 +94,8 @@ def join_examples(
         pairs: criterion -> question id -> (chosen, rejected) response ids.
         rewards: margin criterion -> response id -> reward; empty for methods without margins.
         max_length: tokens of prompt and response; a required pair that is longer drops its question.
+        votes: criterion -> response id -> votes, 0 where it has none.
+        all_responses: not the required pairs alone, every response must fit and hold something.
     """
     examples, dropped = [], []
     for question_id, prompt in prompts.items():
@@ -96,20 +103,13 @@ def join_examples(
         ids = tuple(of_question)
         place = {response_id: number for number, response_id in enumerate(ids)}
         found: list[Pair | None] = []
-        reason = ""
+        reason = _unfit(prompt, of_question, ids, max_length) if all_responses else ""
         for number, criterion in enumerate(criteria):
             pair = pairs[criterion].get(question_id)
-            too_long = [one for one in pair or () if len(prompt) + len(of_question[one]) > max_length]
-            empty = [one for one in pair or () if len(of_question[one]) < 2]
+            unfit = _unfit(prompt, of_question, pair or (), max_length)
             if number < required and not reason:
-                if pair is None:
-                    reason = f"no pair of {criterion}"
-                elif too_long:
-                    tokens = max(len(prompt) + len(of_question[one]) for one in too_long)
-                    reason = f"{too_long[0]} has {tokens} tokens with its prompt, more than max_length {max_length}"
-                elif empty:
-                    reason = f"{empty[0]} is empty"
-            found.append((place[pair[0]], place[pair[1]]) if pair and not too_long and not empty else None)
+                reason = f"no pair of {criterion}" if pair is None else unfit
+            found.append((place[pair[0]], place[pair[1]]) if pair and not unfit else None)
         if reason:
             dropped.append(Dropped(question_id, reason))
             continue
@@ -120,9 +120,20 @@ def join_examples(
                 response_ids=ids,
                 pairs=tuple(found),
                 rewards=tuple(tuple(of[one] for of in rewards.values()) for one in ids) if rewards else (),
+                votes=tuple(tuple(of.get(one, 0.0) for of in votes.values()) for one in ids) if votes else (),
             )
         )
     return examples, dropped
+
+
+def _unfit(
+    prompt: tuple[int, ...], responses: Mapping[str, tuple[int, ...]], ids: Sequence[str], max_length: int
+) -> str:
+    """Why ``ids`` cannot be trained on; empty where they can."""
+    if too_long := [one for one in ids if len(prompt) + len(responses[one]) > max_length]:
+        tokens = max(len(prompt) + len(responses[one]) for one in too_long)
+        return f"{too_long[0]} has {tokens} tokens with its prompt, more than max_length {max_length}"
+    return next((f"{one} is empty" for one in ids if len(responses[one]) < 2), "")
 
 
 def split_by_question(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modpo_hpc.alignment.examples import Dropped, Example, join_examples, split_by_question
+from modpo_hpc.alignment.groups import pairs_of_groups
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.methods import Trained
@@ -14,6 +15,8 @@ from modpo_hpc.models import base_model_path
 from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
+
+LEFT_OUT = "left out by the method"
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,14 @@ class Material:
         policy: what the study says of it.
         training, held_out: whole examples, with every response of their question.
         dropped: questions that are left out, and why.
+        objectives: names of those whose gradients the policy takes apart.
     """
 
     policy: Trained
     training: tuple[Example, ...]
     held_out: tuple[Example, ...]
     dropped: tuple[Dropped, ...]
+    objectives: tuple[str, ...] = ()
 
 
 def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
@@ -53,16 +58,26 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
         for question in study_questions(run, "train")
         if question.question_id in responses
     }
+    of_groups = {}
+    if policy.group_attribute is not None:
+        ids = {question: tuple(mine) for question, mine in responses.items()}
+        of_groups = pairs_of_groups(run, criteria[0], policy.group_attribute, ids)
     examples, dropped = join_examples(
-        criteria,
+        (*criteria, *of_groups),
         policy.paired_criteria,
         prompts,
         responses,
-        {criterion: _pairs(run, criterion) for criterion in criteria},
+        {**{criterion: _pairs(run, criterion) for criterion in criteria}, **of_groups},
         _rewards(run, policy.margin_criteria) if policy.margin_criteria else {},
         settings.max_length,
+        {criterion: votes_of(run, criterion) for criterion in policy.vote_criteria},
+        policy.all_responses,
     )
     training, held_out = split_by_question(examples, settings.held_out, run.study.seed)
+    seed = run.seed("policies", policy_name, "examples")
+    training, held_out = (list(policy.prepare(part, seed)) for part in (training, held_out))
+    taken = {one.question_id for one in (*training, *held_out)}
+    dropped += [Dropped(one.question_id, LEFT_OUT) for one in examples if one.question_id not in taken]
     if not training:
         raise InputError(
             f"no question is left to train {policy_name} on ({reasons(dropped) or 'there are no pairs'})",
@@ -70,9 +85,8 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
             value=settings.max_length,
             remedy="Raise max_length, lower held_out, or look at the pairs of its criteria.",
         )
-    seed = run.seed("policies", policy_name, "examples")
-    training, held_out = (list(policy.prepare(part, seed)) for part in (training, held_out))
-    return Material(policy, tuple(training), tuple(held_out), tuple(dropped))
+    objectives = (tuple(of_groups) or criteria) if policy.gradients_apart else ()
+    return Material(policy, tuple(training), tuple(held_out), tuple(dropped), objectives)
 
 
 def reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
@@ -82,7 +96,7 @@ def reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
 
 
 def _kind(reason: str) -> str:
-    if reason.startswith("no pair of"):
+    if reason.startswith("no pair of") or reason == LEFT_OUT:
         return reason
     return "too long" if "max_length" in reason else "empty response"
 
@@ -90,6 +104,19 @@ def _kind(reason: str) -> str:
 def _pairs(run: Run, criterion: str) -> dict[str, tuple[str, str]]:
     table = run.table("pairs", ["question_id", "chosen", "rejected"], [criterion])
     return {row["question_id"]: (row["chosen"], row["rejected"]) for row in table.to_pylist()}
+
+
+def votes_of(run: Run, criterion: str) -> dict[str, float]:
+    """Votes of the responses of each question that has a pair, in mean ranks above the middle one.
+
+    A response that every persona puts first of five has 2, one that all put last -2. Rankings that could not be read
+    cast no vote, so they draw a question towards 0.
+    """
+    ranking, judges = run.study.ranking, max(1, len(run.study.panel))
+    best, worst = max(ranking.weights), min(ranking.weights)
+    rank = (best - worst) / (len(ranking.weights) - 1) * ranking.personas_per_question * judges
+    table = run.table("pairs", ["responses", "votes"], [criterion]).to_pylist()
+    return {one: vote / rank for row in table for one, vote in zip(row["responses"], row["votes"], strict=True)}
 
 
 def _rewards(run: Run, criteria: Sequence[str]) -> dict[str, dict[str, float]]:

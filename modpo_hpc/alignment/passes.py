@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from modpo_hpc.alignment.collator import collate
+from modpo_hpc.alignment.collator import Batch, collate
 from modpo_hpc.alignment.engine import Engine
 from modpo_hpc.alignment.examples import Example
+from modpo_hpc.alignment.losses import Metrics
 from modpo_hpc.alignment.trees import Tree, pack
 from modpo_hpc.errors import ModpoError
-from modpo_hpc.methods import Trained
 from modpo_hpc.study.alignment import Training
 
 Sums = dict[str, Tensor]
+
+
+class HasLoss(Protocol):
+    """A policy, or one objective of it."""
+
+    def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
+        """As ``methods.Trained.loss``."""
 
 
 class DoesNotFit(ModpoError):
@@ -25,7 +33,7 @@ class DoesNotFit(ModpoError):
 
 def pass_gradients(
     engine: Engine,
-    policy: Trained,
+    policy: HasLoss,
     settings: Training,
     examples: Sequence[Example],
     share: float,
@@ -58,7 +66,7 @@ def pass_gradients(
 
 
 def _whole(
-    engine: Engine, policy: Trained, settings: Training, examples: Sequence[Example], share: float, last: bool
+    engine: Engine, policy: HasLoss, settings: Training, examples: Sequence[Example], share: float, last: bool
 ) -> Sums:
     batch = collate(examples, engine.device)
     losses, metrics = policy.loss(batch, engine.logps(batch.packed), settings)
@@ -83,7 +91,7 @@ def _step_back(engine: Engine, tokens: int, reason: str) -> None:
     )
 
 
-def _response_by_response(engine: Engine, policy: Trained, settings: Training, example: Example, share: float) -> Sums:
+def _response_by_response(engine: Engine, policy: HasLoss, settings: Training, example: Example, share: float) -> Sums:
     """First all log-probs without a graph, then the slope of the loss in each, then each response's gradient alone."""
     batch = collate([example], engine.device)
     alone = [pack([Tree(example.tree.prompt, (one,))], engine.device) for one in example.tree.responses]

@@ -72,8 +72,7 @@ def align_policy(
     cache = reference_cache(run)
     fill_reference(engine, cache, [one.tree for one in (*material.training, *material.held_out)], watch)
     training = [_with_reference(example, cache) for example in material.training]
-    criteria = len(material.policy.criteria)
-    held_out = [_with_reference(example, cache).with_criteria(criteria) for example in material.held_out]
+    held_out = [material.policy.evaluation_view(_with_reference(example, cache)) for example in material.held_out]
     diagnosis = material.policy.diagnose(policy, training, settings)
     if engine.rank == 0:
         for line in diagnosis.lines:
@@ -93,6 +92,7 @@ def align_policy(
             on_evaluation,
             SpeedMeter(cost_of(engine.adapted), peak_flops(engine.device), engine.layout.processes),
             on_row,
+            material.objectives,
         )
     summary = _summary(run, policy, settings, material, views, trained, diagnosis)
     if settings.gradient_cosine and isinstance(engine, PlainEngine):

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from modpo_hpc.alignment.apart import Objective, put_together
 from modpo_hpc.alignment.batches import Step, plan_batches
-from modpo_hpc.alignment.engine import Engine
+from modpo_hpc.alignment.engine import Engine, PlainEngine
 from modpo_hpc.alignment.evaluation import evaluate
 from modpo_hpc.alignment.examples import Example
-from modpo_hpc.alignment.passes import pass_gradients
+from modpo_hpc.alignment.passes import HasLoss, pass_gradients
 from modpo_hpc.alignment.speed import SpeedMeter
 from modpo_hpc.methods import Trained as TrainedPolicy
 from modpo_hpc.seeds import seed_of
@@ -24,7 +25,7 @@ from modpo_hpc.study.alignment import Training
 from modpo_hpc.training import OnEvaluation, OnRow, Position, Row, Watch, nothing
 from modpo_hpc.training import train as run_steps
 
-_BEST = "best.pt"
+_BEST, _MIXTURE = "best.pt", "mixture.pt"
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,13 @@ class PolicyLearner:
         held_out: Sequence[Example],
         seed: int,
         meter: SpeedMeter | None,
+        objectives: tuple[str, ...] = (),
     ) -> None:
         self.layout, self.rank = engine.layout, engine.rank
         self.plan = plan_of(training, settings, seed, engine.layout.processes)
         self.best: dict[str, Tensor] = {}
+        self._objectives = objectives
+        self._mixture: Tensor | None = None
         self._engine, self._policy, self._settings, self._seed = engine, policy, settings, seed
         self._training, self._held_out, self._meter = training, held_out, meter
         self._evaluations = evaluation_steps(self.plan, settings.evaluations) if held_out else set()
@@ -109,11 +113,24 @@ class PolicyLearner:
         step = self.plan[number]
         if self._meter:
             self._meter.start()
+        if self._policy.gradients_apart:
+            return {"epoch": step.epoch, **self._gradients_apart(number)}
         torch.manual_seed(seed_of(self._seed, "dropout", number, self.rank))
         policy = self._policy.in_step(self._seed, number)
         policy.set_up(self._engine.adapted)
         means = step_gradients(self._engine, policy, self._settings, self._training, step)
         return {"epoch": step.epoch, **means}
+
+    def _gradients_apart(self, number: int) -> dict[str, float]:
+        assert isinstance(self._engine, PlainEngine), "the study refuses DeepSpeed for such methods"
+        gradients, means = [], []
+        for place in range(len(self._objectives)):
+            torch.manual_seed(seed_of(self._seed, "dropout", number, self.rank))
+            alone = Objective(self._policy, place)
+            means.append(step_gradients(self._engine, alone, self._settings, self._training, self.plan[number]))
+            gradients.append(self._engine.gradients())
+        self._mixture, row = put_together(self._engine, self._policy, self._objectives, gradients, means, self._mixture)
+        return row
 
     def update(self, number: int) -> Row:
         step, rate = self.plan[number], learning_rate_at(number, len(self.plan), self._settings)
@@ -159,10 +176,14 @@ class PolicyLearner:
         self._engine.save(checkpoint)
         if self.best and self.rank == 0:
             torch.save(self.best, checkpoint / _BEST)
+        if self._mixture is not None and self.rank == 0:
+            torch.save(self._mixture, checkpoint / _MIXTURE)
 
     def load(self, checkpoint: Path) -> None:
         self._engine.load(checkpoint)
         self.best = torch.load(checkpoint / _BEST, weights_only=True) if (checkpoint / _BEST).exists() else {}
+        if (checkpoint / _MIXTURE).exists():
+            self._mixture = torch.load(checkpoint / _MIXTURE, weights_only=True)
 
 
 def train(
@@ -177,6 +198,7 @@ def train(
     on_evaluation: OnEvaluation = nothing,
     meter: SpeedMeter | None = None,
     on_row: OnRow = nothing,
+    objectives: tuple[str, ...] = (),
 ) -> Trained:
     """Train from the newest checkpoint, or from the start. Raises as ``training.train``.
 
@@ -186,8 +208,9 @@ def train(
         seed: of batches and dropout.
         checkpoints: folder of the checkpoints, shared by all processes.
         meter: measures speed, for ``watch`` alone: no clock is in the result.
+        objectives: names of those whose gradients ``policy`` takes apart.
     """
-    learner = PolicyLearner(engine, policy, settings, training, held_out, seed, meter)
+    learner = PolicyLearner(engine, policy, settings, training, held_out, seed, meter, objectives)
     position = run_steps(
         learner,
         len(learner.plan),
@@ -203,7 +226,7 @@ def train(
 
 
 def step_gradients(
-    engine: Engine, policy: TrainedPolicy, settings: Training, examples: Sequence[Example], step: Step
+    engine: Engine, policy: HasLoss, settings: Training, examples: Sequence[Example], step: Step
 ) -> dict[str, float]:
     """The gradients of the global batch ``step``, in ``engine``; returns its loss and metrics, means over it.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from modpo_hpc.generation.cache import RowCache
+from modpo_hpc.generation.product import Product
 from modpo_hpc.generation.records import FinishReason
 from modpo_hpc.generation.sampling import draw_tokens, uniforms_of
 from modpo_hpc.study.generation import Sampling
@@ -38,7 +39,7 @@ class Continuation:
 class _Rows:
     """The texts in progress. Row r of every tensor and of the cache is the prompt ``index[r]``."""
 
-    cache: RowCache
+    cache: Any
     index: torch.Tensor
     mask: torch.Tensor
     position: torch.Tensor
@@ -82,7 +83,7 @@ def decode(
     seed gives, so what it says does not hang on its neighbours, but for rounding in the model itself.
 
     Args:
-        model: a causal language model of transformers, in evaluation mode.
+        model: a causal language model of transformers, in evaluation mode, or a product of such.
         prompts: at least one token each.
         on_step: called after every step with the number of texts that are finished.
 
@@ -148,7 +149,7 @@ def _read(model: Any, prompts: Sequence[Prompt], admitted: Sequence[int]) -> _Ro
         ids[row, columns - len(prompt) :] = torch.as_tensor(prompt)
         mask[row, columns - len(prompt) :] = 1
     ids, mask = ids.to(device), mask.to(device)
-    cache = RowCache()
+    cache = model.new_cache() if isinstance(model, Product) else RowCache()
     logits = model(
         input_ids=ids,
         attention_mask=mask,

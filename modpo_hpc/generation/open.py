@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modpo_hpc.generation.groups import Engine
-from modpo_hpc.generation.policies import adapter_path, link_policy_as_model, load_policy, load_tokenizer
+from modpo_hpc.generation.policies import adapter_path, link_policy_as_model, load_policy, load_product, load_tokenizer
 from modpo_hpc.models import base_model_path
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.generation import Sampling
@@ -18,6 +18,9 @@ from modpo_hpc.study.generation import Sampling
 def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[Engine]:
     """An engine that answers as ``policy``, or as the base model if that is None."""
     run, generation = shard.run, shard.run.study.generation
+    experts = {} if policy is None else run.study.alignment.policies[policy].experts
+    if list(experts.values()) == [1.0]:
+        (policy,), experts = experts, {}
     if policy is not None and run.study.alignment.policies[policy].is_remote:
         from modpo_hpc.generation.chat import remote_engine
         from modpo_hpc.llm.store import ledger_folder
@@ -31,7 +34,8 @@ def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Itera
     else:
         from modpo_hpc.generation.engine import TransformersEngine
 
-        yield TransformersEngine(load_policy(run, policy), load_tokenizer(run), sampling, generation.instruction)
+        model = load_product(run, experts) if experts else load_policy(run, policy)
+        yield TransformersEngine(model, load_tokenizer(run), sampling, generation.instruction)
 
 
 @contextmanager

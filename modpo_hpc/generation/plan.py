@@ -26,10 +26,12 @@ def response_requests(run: Run, questions: Sequence[Question]) -> list[Request]:
 
 
 def answer_requests(run: Run, policy: str, questions: Sequence[Question]) -> list[Request]:
-    """One answer of ``policy`` to each test question."""
+    """One answer of ``policy`` to each test question, or all those that it chooses among."""
+    count = run.study.alignment.policies[policy].answers_a_question
     return [
-        Request(one.question_id, one.question_id, one.text, run.seed("answers", policy, one.question_id))
+        Request(identity, one.question_id, one.text, run.seed("answers", policy, identity))
         for one in questions
+        for identity in ([one.question_id] if count == 1 else [f"{one.question_id}.a{at}" for at in range(count)])
     ]
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modpo_hpc.device import compute_device
 from modpo_hpc.errors import IncompleteError
+from modpo_hpc.generation.product import Product, WithAdapter
 from modpo_hpc.models import base_model_path
 from modpo_hpc.quantization import base_weights
 from modpo_hpc.run import Run
+
+_ROUNDING = 1e-9
 
 
 def adapter_path(run: Run, policy: str | None) -> Path | None:
@@ -69,16 +73,7 @@ def load_policy(run: Run, policy: str | None) -> Any:
         IncompleteError: the policy is not trained yet.
         InputError: the study wants weights in four bits, and what holds them is not installed.
     """
-    from transformers import AutoModelForCausalLM
-
-    settings = run.study.models
-    adapter = adapter_path(run, policy)
-    device = compute_device()
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base_model_path(run), attn_implementation=settings.attention, **base_weights(settings, device)
-    )
-    if settings.quantization is None:
-        model = model.to(device)
+    settings, adapter, model = run.study.models, adapter_path(run, policy), _load_base(run)
     if adapter is not None:
         from peft import PeftModel
 
@@ -86,3 +81,41 @@ def load_policy(run: Run, policy: str | None) -> Any:
         if settings.dtype == "float32" and settings.quantization is None:
             model = model.merge_and_unload()
     return model.eval()
+
+
+def load_product(run: Run, experts: Mapping[str, float]) -> Product:
+    """The policies ``experts`` as one model, each with its power; the base model has what their sum leaves of 1.
+
+    The base weights are in memory once, and the adapters stay attached to them.
+
+    Raises:
+        IncompleteError: a policy is not trained yet.
+        InputError: as ``load_policy``.
+    """
+    from peft import PeftModel
+
+    powers = {name: power for name, power in experts.items() if power}
+    adapted: Any = None
+    for name in powers:
+        adapter = str(adapter_path(run, name))
+        if adapted is None:
+            adapted = PeftModel.from_pretrained(
+                _load_base(run), adapter, adapter_name=name, autocast_adapter_dtype=False
+            )
+        else:
+            adapted.load_adapter(adapter, adapter_name=name, autocast_adapter_dtype=False)
+    adapted.eval()
+    left = 1 - sum(powers.values())
+    members = [(WithAdapter(adapted, name), power) for name, power in powers.items()]
+    base = [] if abs(left) < _ROUNDING else [(WithAdapter(adapted, None), left)]
+    return Product((*members, *base))
+
+
+def _load_base(run: Run) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    settings, device = run.study.models, compute_device()
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base_model_path(run), attn_implementation=settings.attention, **base_weights(settings, device)
+    )
+    return model.to(device) if settings.quantization is None else model

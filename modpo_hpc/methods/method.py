@@ -90,6 +90,21 @@ class Method(Section):
         """Of a policy of the stage ``soups``: its adapter, from the folders of the policies that it rests on."""
         raise NotImplementedError
 
+    @property
+    def experts(self) -> Mapping[str, float]:
+        """Policies whose models answer for this one, with the powers of their product; empty: its own answers."""
+        return {}
+
+    @property
+    def answers_a_question(self) -> int:
+        """How many answers it makes to a question; of several it gives the best by ``chosen_by``."""
+        return 1
+
+    @property
+    def chosen_by(self) -> Mapping[str, float]:
+        """Criteria, with weights, by whose rewards it chooses among its answers."""
+        return {}
+
     def is_placebo_of(self, other: Method) -> bool:
         """Whether this policy is made as ``other`` is, without the part that is to show what it does."""
         return False
@@ -103,6 +118,9 @@ class Trained(Method):
 
     Attributes:
         least_criteria, most_criteria: how many criteria it takes; None: any number.
+        gradients_apart: its gradients are taken one an objective (:meth:`losses_apart`) and put together by
+            :meth:`mixture`; each objective costs the passes of a training of its own. Not under DeepSpeed.
+        all_responses: the loss takes every response to a question, not those of the pairs alone.
         figures_note: what the columns of :meth:`figures` are, for the caption of the report's table.
         is_searched: whether ``alignment.search`` looks for its settings.
     """
@@ -110,6 +128,8 @@ class Trained(Method):
     stage: ClassVar[str | None] = "policies"
     least_criteria: ClassVar[int] = 1
     most_criteria: ClassVar[int | None] = 1
+    all_responses: ClassVar[bool] = False
+    gradients_apart: ClassVar[bool] = False
     figures_note: ClassVar[str] = ""
     is_searched: ClassVar[bool] = True
 
@@ -135,12 +155,26 @@ class Trained(Method):
         """Criteria whose rewards, on the study's scale, the loss takes as margins (``Batch.rewards``)."""
         return ()
 
+    @property
+    def vote_criteria(self) -> tuple[str, ...]:
+        """Criteria whose votes for each response the loss takes (``Batch.votes``)."""
+        return ()
+
+    @property
+    def group_attribute(self) -> str | None:
+        """Attribute of the personas whose groups' own pairs of the first criterion follow those of the criteria."""
+        return None
+
     def training_view(self, example: Example) -> Example:
         """The part of ``example`` that the loss is taken over: nothing else of it is computed in training."""
-        return example.with_criteria(self.paired_criteria)
+        return example if self.all_responses else example.with_criteria(self.paired_criteria)
+
+    def evaluation_view(self, example: Example) -> Example:
+        """The part of a held-out ``example`` that is computed: it holds the pair of every criterion."""
+        return example if self.all_responses else example.with_criteria(len(self.criteria))
 
     def prepare(self, examples: Sequence[Example], seed: int) -> Sequence[Example]:
-        """The whole examples as this policy is trained and measured on them."""
+        """The whole examples as this policy is trained and measured on them; it may leave some out."""
         return examples
 
     def attach(self, run: Run, model: Any, settings: Training, seed: int) -> Any:
@@ -166,6 +200,20 @@ class Trained(Method):
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
         """Loss and metrics of each of n examples, (n,), from the policy's log-probs of R responses, (R,) fp32."""
 
+    def losses_apart(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Tensor]:
+        """With ``gradients_apart``: losses of K objectives, (K, n), and which of them an example has, (K, n)."""
+        raise NotImplementedError
+
+    def mixture(self, losses: Tensor, gram: Tensor, before: Tensor | None) -> Tensor:
+        """With ``gradients_apart``: how much the gradient of each objective counts in a step, (K,) float64.
+
+        Args:
+            losses: (K,) means over the global batch; NaN where no example of it has the objective.
+            gram: (K, K) inner products of the gradients of these means.
+            before: the mixture of the step before; None at the first.
+        """
+        raise NotImplementedError
+
     def diagnose(self, name: str, examples: Sequence[Example], settings: Training) -> Diagnosis:
         """What is to be said of the training data (whole examples, with reference) before training starts."""
         return Diagnosis()
@@ -185,6 +233,11 @@ class Trained(Method):
                     f"alignment.policies.{name}.criteria names {criterion!r}, which is not in criteria.rank "
                     f"({', '.join(study.criteria.rank)})"
                 )
+        if self.gradients_apart and study.alignment.training_of(name).deepspeed is not None:
+            raise ValueError(
+                f"policy {name}: method {self.method} takes the gradients of its objectives apart, which DeepSpeed "
+                "does not do; leave training.deepspeed empty for it"
+            )
 
     @model_validator(mode="after")
     def _fitting_criteria(self) -> Trained:

@@ -15,10 +15,16 @@ from types import MappingProxyType
 from modpo_hpc.methods.base import Base
 from modpo_hpc.methods.conditioned import AtWeights, Conditioned
 from modpo_hpc.methods.dpo import DPO
+from modpo_hpc.methods.group_robust import GroupRobustDPO
 from modpo_hpc.methods.joint_dpo import JointDPO
+from modpo_hpc.methods.listwise import ListwiseDPO
 from modpo_hpc.methods.method import Method
+from modpo_hpc.methods.mod import MOD
 from modpo_hpc.methods.modpo import MODPO
+from modpo_hpc.methods.raco import RACO
 from modpo_hpc.methods.remote import Remote
+from modpo_hpc.methods.rerank import Rerank
+from modpo_hpc.methods.safe_dpo import SafeDPO
 from modpo_hpc.methods.sft import SFT
 from modpo_hpc.methods.soup import Soup
 
@@ -34,7 +40,14 @@ def _by_name(methods: Iterable[type[Method]]) -> dict[str, type[Method]]:
     return {name_of(one): one for one in methods}
 
 
-METHODS = MappingProxyType(_by_name((Base, SFT, DPO, MODPO, JointDPO, Conditioned, Soup, AtWeights, Remote)))
+METHODS = MappingProxyType(
+    _by_name(
+        (
+            *(Base, SFT, DPO, MODPO, JointDPO, Conditioned, ListwiseDPO, SafeDPO, GroupRobustDPO, RACO),
+            *(Soup, AtWeights, MOD, Rerank, Remote),
+        )
+    )
+)
 """The package's own methods, by name."""
 
 

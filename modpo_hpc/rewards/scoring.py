@@ -44,8 +44,9 @@ def score_block(
     texts: Mapping[str, str],
     question_of: Mapping[str, str],
     part_of: Mapping[str, str],
+    in_blocks: bool = True,
 ) -> Iterator[tuple[str, str, str, float]]:
-    """(text, criterion, part, raw reward) for the batches of this shard.
+    """(text, criterion, part, raw reward) for the batches of this shard; for all, where it is not ``in_blocks``.
 
     The texts are read and batched once for all of ``criteria``; one model is in memory at a time. A batch that an
     earlier attempt scored is not scored again.
@@ -56,7 +57,8 @@ def score_block(
     precision = run.study.rewards.precision
     tokenizer = load_tokenizer(run.folder("rewards") / f"{criteria[0]}.fold0")
     encoded = encode_responses(tokenizer, questions, texts, question_of)
-    batches = shard.block(plan_batches(encoded, part_of, run.study.rewards.score_tokens))
+    batches = plan_batches(encoded, part_of, run.study.rewards.score_tokens)
+    batches = shard.block(batches) if in_blocks else batches
     parts = sorted({batch.part for batch in batches})
     _require_weights(run, [f"{criterion}.{part}" for criterion in criteria for part in parts])
     total = len(batches) * len(criteria)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.core.contents import file_hash, folder_hash
 from modpo_hpc.stages import workload
+from modpo_hpc.stages.rewarded import FINAL_REWARDS, final_models
 from modpo_hpc.stages.stage import Growth, Needs, Stage, before_dot, blocks_of, fields, whole
 
 if TYPE_CHECKING:
@@ -150,13 +151,28 @@ def _needs_of_answers(study: Study, policy: str) -> Needs:
     one = study.alignment.policies[policy]
     if one.is_remote:
         return {"questions": None}
-    return {"questions": None, "models": (BASE,), **({one.stage: (policy,)} if one.stage else {})}
+    needs: dict[str, tuple[str, ...] | None] = {"questions": None, "models": (BASE,)}
+    for name in one.experts or (policy,):
+        if stage := study.alignment.policies[name].stage:
+            needs[stage] = (*(needs.get(stage) or ()), name)
+    if one.chosen_by:
+        needs["rewards"] = final_models(study, one.chosen_by)
+    return needs
+
+
+def _answered_how(study: Study, policy: str) -> dict[str, Any]:
+    """What answers rest on beside a model, for methods that answer with others' models or choose among answers."""
+    from modpo_hpc.core.identity import identity_fields
+
+    one = study.alignment.policies[policy]
+    how = {"answered by": one.model_dump(mode="json")} if one.experts or one.chosen_by else {}
+    return {**how, **(identity_fields(study, FINAL_REWARDS) if one.chosen_by else {})}
 
 
 ANSWERS = Stage(
     "answers",
     "answer",
-    ("questions", "models", "policies", "conditioned", "soups"),
+    ("questions", "models", "rewards", "policies", "conditioned", "soups"),
     _answers,
     item=before_dot,
     reads=lambda policy: (
@@ -165,11 +181,14 @@ ANSWERS = Stage(
         f"alignment.policies.{policy}.method",
         f"generation.remote.{policy}",
         "-generation.remote",
-        f"-alignment.policies.{policy}",
+        "-alignment.policies",
+        "-rewards",
+        "-ranking",
         "-judge",  # the ledger that remote answers share
         "data.use_test",
     ),
     needs_of=_needs_of_answers,
+    contents=_answered_how,
     in_blocks=True,
     default_blocks=1,
     uses_models=True,

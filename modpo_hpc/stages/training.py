@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.core.contents import configuration_hash
 from modpo_hpc.stages import workload
+from modpo_hpc.stages.rewarded import FINAL_REWARDS, final_models, scoring_models
 from modpo_hpc.stages.stage import Growth, Needs, Shards, Stage, before_dot, fields
 from modpo_hpc.stages.texts import BASE, REWARD, answers_of_policy
 from modpo_hpc.stages.workload import Counts, Speeds, Workload
@@ -68,12 +69,6 @@ def reward_parts(study: Study) -> tuple[str, ...]:
 
 def _reward_models(study: Study) -> tuple[str, ...]:
     return tuple(f"{criterion}.{part}" for criterion in study.criteria.rank for part in reward_parts(study))
-
-
-def scoring_models(study: Study, criterion: str) -> tuple[str, ...]:
-    """The models of ``criterion`` that score responses, or say on which scale: of the folds, and the final one."""
-    folds = tuple(f"{criterion}.fold{fold}" for fold in range(study.rewards.folds))
-    return folds if study.rewards.score_with == "folds" else (*folds, f"{criterion}.final")
 
 
 def _work_of_rewards(study: Study, counts: Counts, speeds: Speeds) -> Workload:
@@ -151,15 +146,31 @@ def _material_of(study: Study, policy: str) -> dict[str, tuple[str, ...] | None]
     one = study.alignment.trained_policy(policy)
     scores = tuple(shard for criterion in one.margin_criteria for shard in scores_of(study, criterion))
     return {
-        "questions": None, "models": (BASE,), "responses": None, "pairs": tuple(one.criteria),
+        "questions": None, "models": (BASE,), "responses": None,
+        "pairs": tuple(dict.fromkeys((*one.criteria, *one.vote_criteria))),
         **({"scores": scores} if scores else {}),
+        **({"personas": None, "rankings": None} if one.group_attribute else {}),
     }  # fmt: skip
 
 
 def _settings_of(study: Study, policy: str) -> dict[str, Any]:
     settings = study.alignment.training_of(policy)
     configuration = {"DeepSpeed configuration": configuration_hash(settings.deepspeed)} if settings.deepspeed else {}
-    return {"settings": settings.model_dump(mode="json"), **configuration, **_method_from_outside(study, policy)}
+    return {
+        "settings": settings.model_dump(mode="json"),
+        **configuration,
+        **_ballots_of(study, policy),
+        **_method_from_outside(study, policy),
+    }
+
+
+def _ballots_of(study: Study, policy: str) -> dict[str, Any]:
+    """What votes are counted by, for a method whose loss takes them."""
+    ranking = study.ranking
+    one = study.alignment.trained_policy(policy)
+    if not one.vote_criteria and one.group_attribute is None:
+        return {}
+    return {"ballots": [*ranking.weights, ranking.personas_per_question, len(study.panel)]}
 
 
 def _method_from_outside(study: Study, policy: str) -> dict[str, Any]:
@@ -176,6 +187,8 @@ def _reads_of_policy(policy: str) -> tuple[str, ...]:
         "models.quantization",
         "simulated",
         f"alignment.policies.{policy}",
+        "-ranking",
+        "-panel",
         "-alignment.training",
         "-alignment.search",
         "-models",
@@ -191,7 +204,7 @@ def _work_of_policy_trials(study: Study, counts: Counts, speeds: Speeds) -> Work
 POLICY_TRIALS = Stage(
     "policy_trials",
     "tune_policy",
-    ("questions", "models", "responses", "pairs", "scores"),
+    ("questions", "personas", "models", "responses", "rankings", "pairs", "scores"),
     _policy_trials,
     item=before_dot,
     reads=lambda policy: (
@@ -220,7 +233,7 @@ def _needs_of_policy(study: Study, policy: str) -> Needs:
 POLICIES = Stage(
     "policies",
     "align",
-    ("questions", "models", "responses", "pairs", "scores", "policy_trials"),
+    ("questions", "personas", "models", "responses", "rankings", "pairs", "scores", "policy_trials"),
     policies_made_by("policies"),
     item=lambda shard: shard,
     reads=lambda policy: (*_reads_of_policy(policy), "alignment.search.trials"),
@@ -286,18 +299,11 @@ ANSWER_SCORES = Stage(
     ("questions", "answers", "rewards"),
     _answer_scores,
     item=before_dot,
-    reads=fields(
-        "seed", "data.use_test", "criteria.rank", "rewards.scale", "rewards.folds", "rewards.precision",
-        "rewards.score_tokens", "rewards.score_with", "ranking.weights", "ranking.personas_per_question", "-rewards",
-    ),
+    reads=fields("seed", "data.use_test", "criteria.rank", *FINAL_REWARDS, "-rewards"),
     needs_of=lambda study, policy: {
         "questions": None,
         "answers": answers_of_policy(study, policy),
-        "rewards": tuple(
-            shard
-            for criterion in study.criteria.rank
-            for shard in dict.fromkeys((*scoring_models(study, criterion), f"{criterion}.final"))
-        ),
+        "rewards": final_models(study, study.criteria.rank),
     },
     in_blocks=True,
     default_blocks=1,

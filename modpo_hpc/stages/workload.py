@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from modpo_hpc.study.judging import Judge
@@ -75,8 +75,11 @@ def responses(study: Study, counts: Counts, speeds: Speeds) -> Workload:
 
 
 def answers(study: Study, counts: Counts, speeds: Speeds) -> Workload:
-    here = sum(not policy.is_remote for policy in study.alignment.policies.values())
-    return _written(counts.test * here, answer_tokens(study), speeds)
+    here = [policy for policy in study.alignment.policies.values() if not policy.is_remote]
+    texts = _written(counts.test * sum(one.answers_a_question for one in here), answer_tokens(study), speeds)
+    # of a product of experts every one writes every token
+    written = counts.test * sum(one.answers_a_question * max(1, len(one.experts)) for one in here)
+    return replace(texts, seconds=_written(written, answer_tokens(study), speeds).seconds)
 
 
 def rankings(study: Study, counts: Counts, speeds: Speeds) -> Workload:

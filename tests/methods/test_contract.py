@@ -12,13 +12,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from modpo_hpc.alignment.groups import pairs_of_groups
+from modpo_hpc.alignment.material import votes_of
+from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
+from modpo_hpc.generation.engine import TransformersEngine
+from modpo_hpc.generation.plan import answer_requests
+from modpo_hpc.generation.policies import load_policy, load_product, load_tokenizer
 from modpo_hpc.launch.estimate import plan_stages
 from modpo_hpc.launch.profile import Profile
 from modpo_hpc.methods import METHODS, Trained, known_methods
-from modpo_hpc.pipeline import STAGES
+from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.rehearsal.study import rehearsed
+from modpo_hpc.rewards.calibration import scales
+from modpo_hpc.rewards.encoding import encode_responses
+from modpo_hpc.rewards.model import load_tokenizer as reward_tokenizer
+from modpo_hpc.rewards.scoring import Batch, score_batches
 from modpo_hpc.run import Run
 from modpo_hpc.stages.workload import Counts
 from modpo_hpc.study import Study, load_study
@@ -58,7 +69,7 @@ def test_every_method_is_planned(study: Study) -> None:
     rows = {row.stage: row for row in plan_stages(study, Profile(), Counts(12, 4), left, {})}
     trained = [name for name, policy in study.alignment.policies.items() if policy.stage == "policies"]
     assert rows["policies"].workload.items == rows["policies"].shards == len(trained)
-    assert {"sft", "dpo", "modpo", "joint_dpo", "ipo"} <= set(trained)
+    assert {"sft", "dpo", "modpo", "joint_dpo", "listwise", "safe_dpo", "group_robust", "raco", "ipo"} <= set(trained)
     assert rows["soups"].shards == 2
     assert rows["conditioned"].shards == 1
     assert rows["answers"].shards == len(study.alignment.policies) == len(NAMES) + 1
@@ -94,6 +105,111 @@ def test_every_method_is_reported(finished: Run, name: str) -> None:
         for column, value in policy.figures(summary).items():
             assert column in page
             assert value in page
+
+
+def test_votes_are_mean_ranks_above_the_middle_one(finished: Run) -> None:
+    """Counted anew from the rankings: of five responses, the one put first has rank 2, the last -2."""
+    table = finished.table("rankings", ["question_id", "criterion", "order", "state"]).to_pylist()
+    ranks: dict[str, list[int]] = {}
+    for row in table:
+        assert row["state"] == "ok"
+        if row["criterion"] == "safety":
+            for place, response in enumerate(row["order"]):
+                ranks.setdefault(response, []).append(2 - place)
+    votes = votes_of(finished, "safety")
+    assert votes == pytest.approx({one: sum(ranks[one]) / len(ranks[one]) for one in votes})
+    assert len(votes) >= 5 * 8
+
+
+def test_rerank_gives_the_candidate_that_the_weighted_rewards_like_best(finished: Run) -> None:
+    """All candidates are made again by its source's model and scored by the final models, one text at a time."""
+    policy = finished.study.alignment.policies["rerank"]
+    questions = study_questions(finished, "test")
+    requests = answer_requests(finished, "rerank", questions)
+    assert len(requests) == 3 * len(questions)
+    engine = TransformersEngine(
+        load_policy(finished, "dpo"),
+        load_tokenizer(finished),
+        finished.study.generation.answers,
+        finished.study.generation.instruction,
+    )
+    texts = {one.id: one.text for one in engine.complete(requests)}
+    scale = scales(finished.table("rewards").to_pandas(), finished.study)
+    sums = dict.fromkeys(texts, 0.0)
+    for criterion, weight in policy.chosen_by.items():
+        folder = finished.folder("rewards") / f"{criterion}.final"
+        tokenizer = reward_tokenizer(folder)
+        question_of = {one.id: one.question_id for one in requests}
+        encoded = encode_responses(tokenizer, {one.question_id: one.text for one in questions}, texts, question_of)
+        for one in texts:
+            ((raw,),) = score_batches(folder, [Batch("final", (one,))], encoded, tokenizer.pad_token_id, "float32")
+            sums[one] += weight * scale[criterion, "final"].apply(raw)
+    answers = {row["question_id"]: row["text"] for row in finished.table("answers", None, ["rerank.0"]).to_pylist()}
+    for question in questions:
+        mine = [f"{question.question_id}.a{at}" for at in range(3)]
+        assert sums[max(mine, key=sums.__getitem__)] == pytest.approx(
+            max(sums[one] for one in mine if texts[one] == answers[question.question_id]), abs=1e-5
+        )
+
+
+def test_mod_multiplies_what_its_sources_and_the_base_model_say(finished: Run) -> None:
+    """The study's weights; and weights that leave the base model the rest, against each policy loaded alone."""
+    text = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
+    with torch.no_grad():
+        each = [load_policy(finished, name)(**text).logits[0, -1].double() for name in ("dpo", "dpo_safety", "base")]
+        for powers in ({"dpo": 0.5, "dpo_safety": 0.5}, {"dpo": 0.9, "dpo_safety": 0.6}):
+            product = load_product(finished, powers)
+            mine = product(past_key_values=product.new_cache(), **text).logits[0, -1].double()
+            weights = (*powers.values(), 1 - sum(powers.values()))
+            wanted = sum(w * torch.log_softmax(one, -1) for w, one in zip(weights, each, strict=True))
+            torch.testing.assert_close(torch.softmax(mine, -1), torch.softmax(wanted, -1), rtol=1e-4, atol=1e-6)
+    assert len(load_product(finished, {"dpo": 0.9, "dpo_safety": 0.6}).experts) == 3
+
+
+def test_answers_made_with_others_are_made_from_them(study: Study) -> None:
+    stage = stage_named("answers")
+    assert stage.needs_of_item(study, "mod")["policies"] == ("dpo", "dpo_safety")
+    needs = stage.needs_of_item(study, "rerank")
+    assert needs["policies"] == ("dpo",)
+    assert set(needs["rewards"] or ()) >= {"empathy.final", "safety.final", "safety.fold0"}
+    assert "rewards" not in stage.needs_of_item(study, "dpo")
+    before = stage.contents(study, "rerank")
+    study.rewards.__dict__["scale"] = "raw"  # a field that only a choice by rewards rests on
+    assert stage.contents(study, "rerank") != before
+    assert stage.contents(study, "dpo") == {}
+    assert stage.contents(study, "mod")["answered by"]["sources"] == {"dpo": 0.5, "dpo_safety": 0.5}
+
+
+def test_what_is_put_together_from_objectives_says_so_in_its_log(finished: Run) -> None:
+    rows = {
+        name: [json.loads(line) for line in (finished.folder("policies") / name / "log.jsonl").open()]
+        for name in ("raco", "group_robust")
+    }
+    assert {"mixture of empathy", "loss of safety"} <= set(rows["raco"][0])
+    groups = {"mixture of population campus", "mixture of population community"}
+    assert groups <= set(rows["group_robust"][0])
+    assert sum(rows["group_robust"][0][one] for one in groups) == pytest.approx(1)
+
+
+def test_a_groups_pairs_are_those_of_its_votes(finished: Run) -> None:
+    """Counted anew from the rankings of the personas of one population."""
+    table = finished.table("responses", ["question_id", "response_id"]).to_pylist()
+    responses: dict[str, list[str]] = {}
+    for row in table:
+        responses.setdefault(row["question_id"], []).append(row["response_id"])
+    campus = {row["persona_id"] for row in finished.table("personas").to_pylist() if row["population"] == "campus"}
+    found = pairs_of_groups(finished, "empathy", "population", responses)
+    assert set(found) == {"population campus", "population community"}
+    ranks: dict[str, int] = {}
+    for row in finished.table("rankings").to_pylist():
+        if row["criterion"] == "empathy" and row["persona_id"] in campus:
+            for place, response in enumerate(row["order"]):
+                ranks[response] = ranks.get(response, 0) + 2 - place
+    for question, (chosen, rejected) in found["population campus"].items():
+        mine = [ranks[one] for one in responses[question]]
+        assert (ranks[chosen], ranks[rejected]) == (max(mine), min(mine))
+    needs = stage_named("policies").needs_of_item(finished.study, "group_robust")
+    assert {"rankings", "personas"} <= set(needs)
 
 
 def test_a_first_step_of_ipo_has_the_loss_that_the_paper_gives(finished: Run) -> None:
@@ -153,6 +269,23 @@ WRONG = {
     "X={method: dpo, criteria: {empathy: 1, safety: 1}}": ("X", "takes exactly one criterion, here are 2"),
     "X={method: modpo, criteria: {empathy: 1}}": ("X", "takes at least two criteria, here are 1"),
     "X={method: modpo, criteria: {empathy: 0, safety: 1}}": ("X", "needs a weight above zero"),
+    "X={method: listwise, criteria: {empathy: 0}}": ("X", "at least one criterion needs a weight"),
+    "X={method: safe_dpo, criteria: {empathy: 1}, constraint: kindness}": (
+        None,
+        "X.constraint is 'kindness', which is",
+    ),
+    "X={method: safe_dpo, criteria: {empathy: 1}, offset: -1}": ("X.offset", "greater than or equal to 0"),
+    "X={method: mod, sources: {DPO_Safety: 1}}": ("X", "at least two sources"),
+    "X={method: mod, sources: {DPO_Safety: 1, Base: 1}}": (None, "names 'Base', which is no policy with an adapter"),
+    "X={method: rerank, source: Base, criteria: {}}": ("X.criteria", "at least 1 item"),
+    "X={method: rerank, source: Nobody, criteria: {safety: 1}}": (None, "X.source is 'Nobody', which is neither the"),
+    "X={method: rerank, source: Base, criteria: {kindness: 1}}": (None, "names 'kindness', which is not in"),
+    "X={method: raco, criteria: {empathy: 1, safety: 1}}": ("X", "sum to one, here to 2"),
+    "X={method: raco, criteria: {empathy: .5, safety: .5}, training: {deepspeed: configs/deepspeed/zero1.json}}": (
+        None,
+        "takes the gradients of its objectives apart, which DeepSpeed",
+    ),
+    "X={method: group_robust, criteria: {empathy: 1}, attribute: shoe_size}": ("X.attribute", "Input should be"),
     "X={method: joint_dpo, criteria: {empathy: 0, safety: 0}}": ("X", "at least one criterion needs a weight"),
     "X={method: dpo, criteria: {empathy: -1}}": ("X", "weights are zero or more"),
     "X={method: soup, sources: {DPO_Safety: 1}}": ("X", "at least two sources"),

@@ -9,6 +9,8 @@ from typing import Any
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.methods import Method, Trained, known_methods
 from modpo_hpc.methods.conditioned import AtWeights, Conditioned
+from modpo_hpc.methods.mod import MOD
+from modpo_hpc.methods.rerank import Rerank
 from modpo_hpc.methods.soup import Soup
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.run import Run
@@ -43,8 +45,10 @@ def _policy(name: str, method: type[Method]) -> dict[str, Any]:
         return {**_at_halves(name), "of": "conditioned"}
     if issubclass(method, Trained):
         return {"method": name, "criteria": dict.fromkeys(CRITERIA[: max(1, method.least_criteria)], 0.5)}
-    if method is Soup:
+    if method in (Soup, MOD):
         return {"method": name, "sources": {"dpo": 0.5, "dpo_safety": 0.5}}
+    if method is Rerank:
+        return {"method": name, "source": "dpo", "criteria": {"empathy": 0.5, "safety": 0.5}, "candidates": 3}
     return {"method": name}
 
 
