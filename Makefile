@@ -7,7 +7,7 @@ EPITOME ?=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: bench-front bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill bench-sequential docs study-file fidelity
+.PHONY: bench-arena bench-front bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill bench-sequential docs study-file fidelity
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -43,6 +43,9 @@ $(VENV)/tested: $(VENV)/installed
 
 bench-finding: $(VENV)/installed  ## MODPO and its placebos in the sandbox, five seeds, each as it comes out
 	$(BIN)/python tests/bench/sandbox_finding.py --study configs/demo-full.yaml --seeds 1 2 3 4 5
+
+bench-arena: $(VENV)/tested  ## every method over several criteria on the same pairs, one table; some minutes
+	$(BIN)/python -m tests.bench.arena
 
 bench-coverage: $(VENV)/installed  ## do intervals of 95% cover 95%? A grid of designs drawn anew
 	$(BIN)/python -m tests.bench.coverage --table docs/statistics.md
