@@ -19,7 +19,9 @@ def answer(run: Run, shard: Shard) -> None:
     groups = shard.block(groups_of(requests, sampling.batch_size))
     made = complete_groups(shard, groups, lambda: policy_engine(shard, policy, sampling))
     if criteria := run.study.alignment.policies[policy].chosen_by:
-        made = best_of(run, shard, criteria, made)
+        texts = {request.id: one.text for request, one in made}
+        best = best_of(run, shard, criteria, texts, {request.id: request.question_id for request, _ in made})
+        made = [(request, one) for request, one in made if request.id in best]
     rows = [{"policy": policy, **row_of(request, one)} for request, one in made]
     shard.metrics.update(count_flags(rows))
     shard.write_table(rows, ANSWERS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from modpo_hpc.judging.votes import vote
 from modpo_hpc.run import Run
 
 NOT_STATED = "not stated"
@@ -18,6 +17,8 @@ def pairs_of_groups(
     Args:
         responses: question id -> response ids.
     """
+    from modpo_hpc.judging.votes import vote
+
     personas = run.table("personas", ["persona_id", attribute]).to_pandas()
     group_of = {row.persona_id: getattr(row, attribute) or NOT_STATED for row in personas.itertuples()}
     columns = ["question_id", "persona_id", "criterion", "order", "state"]

@@ -1,27 +1,27 @@
-"""The best of several answers to a question, by the weighted rewards of some criteria."""
+"""The best of several texts for a question, by the weighted rewards of some criteria."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
 from modpo_hpc.data.questions import study_questions
-from modpo_hpc.generation.records import Completion, Request
 from modpo_hpc.rewards.calibration import scales
 from modpo_hpc.rewards.scoring import score_block
 from modpo_hpc.run import Run, Shard
 
-Made = Sequence[tuple[Request, Completion]]
 
+def best_of(
+    run: Run, shard: Shard, criteria: Mapping[str, float], texts: Mapping[str, str], question_of: Mapping[str, str]
+) -> set[str]:
+    """Of the texts for each test question the one with the largest sum of ``criteria``'s weights times final rewards.
 
-def best_of(run: Run, shard: Shard, criteria: Mapping[str, float], made: Made) -> list[tuple[Request, Completion]]:
-    """Of the answers to each question the one with the largest sum of ``criteria``'s weights times final rewards.
+    Rewards are on the study's scale. Of texts with equal sums the first is taken.
 
-    Rewards are on the study's scale. Of answers with equal sums the first is taken.
+    Args:
+        texts: id -> text.
+        question_of: id -> question id.
     """
     questions = {one.question_id: one.text for one in study_questions(run, "test")}
-    texts = {request.id: completion.text for request, completion in made}
-    question_of = {request.id: request.question_id for request, _ in made}
     scale_of = scales(run.table("rewards").to_pandas(), run.study)
     rewards = dict.fromkeys(texts, 0.0)
     scored = score_block(
@@ -29,9 +29,9 @@ def best_of(run: Run, shard: Shard, criteria: Mapping[str, float], made: Made) -
     )
     for text, criterion, part, raw in scored:
         rewards[text] += criteria[criterion] * scale_of[criterion, part].apply(raw)
-    best: dict[str, tuple[Request, Completion]] = {}
-    for request, completion in made:
-        rival = best.get(request.question_id)
-        if rival is None or rewards[request.id] > rewards[rival[0].id]:
-            best[request.question_id] = (request, completion)
-    return [(replace(request, id=question), completion) for question, (request, completion) in best.items()]
+    best: dict[str, str] = {}
+    for text in texts:
+        rival = best.setdefault(question_of[text], text)
+        if rewards[text] > rewards[rival]:
+            best[question_of[text]] = text
+    return set(best.values())

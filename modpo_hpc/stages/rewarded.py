@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from modpo_hpc.study import Study
+if TYPE_CHECKING:
+    from modpo_hpc.study import Study
 
 FINAL_REWARDS = (
     "rewards.scale",

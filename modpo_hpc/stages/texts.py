@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.core.contents import file_hash, folder_hash
@@ -162,11 +163,14 @@ def _needs_of_answers(study: Study, policy: str) -> Needs:
 
 def _answered_how(study: Study, policy: str) -> dict[str, Any]:
     """What answers rest on beside a model, for methods that answer with others' models or choose among answers."""
-    from modpo_hpc.core.identity import identity_fields
-
     one = study.alignment.policies[policy]
     how = {"answered by": one.model_dump(mode="json")} if one.experts or one.chosen_by else {}
-    return {**how, **(identity_fields(study, FINAL_REWARDS) if one.chosen_by else {})}
+    rewards = {name: _json(attrgetter(name)(study)) for name in FINAL_REWARDS} if one.chosen_by else {}
+    return {**how, **rewards}
+
+
+def _json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 ANSWERS = Stage(
