@@ -60,7 +60,7 @@ PREFERENCES = Stage(
 
 PROFILES = Stage(
     "profiles",
-    "profile",
+    "weigh",
     ("questions", "personas", "responses", "scores", "preferences"),
     _where_wanted(whole),
     reads=fields(

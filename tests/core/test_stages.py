@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +47,11 @@ def study() -> Study:
 def items(stage: Stage, study: Study) -> dict[str, str]:
     """Item -> one of its shards."""
     return {stage.item(shard): shard for shard in stage.shards(study)}
+
+
+def test_no_recipe_hides_a_module_of_python() -> None:
+    """A recipe that is run as a script has its folder first on the path: jobs/profile.py would break cProfile."""
+    assert not sys.stdlib_module_names & {stage.verb for stage in STAGES}
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=NAMES)

@@ -1,4 +1,4 @@
-"""Profile: the weights of every persona by every arm, and the gate: is there something to personalize?"""
+"""Weigh: the weights of every persona by every arm, and the gate: is there something to personalize?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from modpo_hpc.run import Run, Shard
 from modpo_hpc.seeds import rng_of
 
 
-def profile(run: Run, shard: Shard) -> None:
+def weigh(run: Run, shard: Shard) -> None:
     study, wanted = run.study, run.study.personalization
     assert wanted is not None
     criteria, personas = study.criteria.rank, personas_of(run)
