@@ -51,7 +51,7 @@ def from_the_definition(models, powers, prompt: Prompt, temperature: float, limi
 def test_decoding_is_the_product_of_the_experts(models, powers: tuple[float, float], temperature: float) -> None:
     product = Product(tuple(zip(models, powers, strict=True)))
     sampling = Sampling(temperature=temperature, max_tokens=9)
-    made, _ = decode(product, PROMPTS, sampling, [END], rows_at_once=2)
+    made = decode(product, PROMPTS, sampling, [END], rows_at_once=2)
     wanted = [from_the_definition(models, powers, one, temperature, 9) for one in PROMPTS]
     assert [one.tokens for one in made] == wanted
     assert any(len(one) > 2 for one in wanted)
@@ -59,6 +59,6 @@ def test_decoding_is_the_product_of_the_experts(models, powers: tuple[float, flo
 
 def test_experts_that_agree_are_one_model(models) -> None:
     sampling = Sampling(max_tokens=9)
-    alone, _ = decode(models[0], PROMPTS, sampling, [END], 4)
-    twice, _ = decode(Product(((models[0], 0.5), (models[0], 0.5))), PROMPTS, sampling, [END], 4)
+    alone = decode(models[0], PROMPTS, sampling, [END], 4)
+    twice = decode(Product(((models[0], 0.5), (models[0], 0.5))), PROMPTS, sampling, [END], 4)
     assert alone == twice
