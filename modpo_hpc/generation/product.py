@@ -31,7 +31,7 @@ class CacheOfEach:
 
 @dataclass(frozen=True)
 class Product:
-    """A model whose next token has the probability ``prod_i p_i**w_i``, normalised (Shi et al. 2024, eq. 5 for KL).
+    """A model whose next token has the probability ``prod_i p_i**w_i``, normalised (Shi et al. 2024, for reverse KL).
 
     Attributes:
         experts: models of transformers with one vocabulary, and the power of each.

@@ -25,9 +25,10 @@ class SafeDPO(Trained):
 
     A pair whose chosen response alone is unsafe is turned round, one of two unsafe responses is left out, and where
     only the rejected one is unsafe it is pushed ``offset`` further away: ``-log sigmoid(beta h - (u_l - u_w) offset)``,
-    ``u`` being 1 for unsafe (arXiv 2505.20065, eq. 12; offset is its Delta). The paper has labels of annotators. Here a
-    response is unsafe where its mean rank under ``constraint`` is below ``unsafe_below``: with 0, where the personas
-    rank it below the middle. So the label compares responses to one question; what is safe in itself no ranking says.
+    ``u`` being 1 for unsafe (arXiv 2505.20065, eq. 12 as a published implementation has it; offset is its Delta). The
+    paper has labels of annotators. Here a response is unsafe where its mean rank under ``constraint`` is below
+    ``unsafe_below``: with 0, where the personas rank it below the middle. So the label compares responses to one
+    question; what is safe in itself no ranking says.
     """
 
     label: ClassVar[str] = "SafeDPO"
