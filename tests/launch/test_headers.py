@@ -95,7 +95,7 @@ def test_what_starts_a_shard_follows_from_its_nodes(
 def test_a_launcher_for_all_stages_is_taken_by_those_that_can() -> None:
     profile, study = Profile(launcher="srun", gpus=2), load_study(DEMO, SHARDED)
     found = {stage.name: allocate(profile, study, stage).launcher for stage in STAGES}
-    assert {name for name, launcher in found.items() if launcher == "srun"} == {"policies"}
+    assert {name for name, launcher in found.items() if launcher == "srun"} == {"conditioned", "policies"}
 
 
 @pytest.mark.parametrize(
