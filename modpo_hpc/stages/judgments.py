@@ -198,9 +198,12 @@ STATISTICS = Stage(
 )  # fmt: skip
 
 
+PERSONAL = ("preferences", "profiles", "personal_verdicts", "personalization")
+
+
 def _needs_of_report(study: Study, _: str) -> Needs:
     """What a study does not ask for is no part of its report's identity."""
-    personal = ("profiles", "personalization") if study.personalization is not None else ()
+    personal = PERSONAL if study.personalization is not None else ()
     families = ("fronts",) if study.alignment.sweep else ()
     conditioned = any(policy.stage == "conditioned" for policy in study.alignment.policies.values())
     trained = ("conditioned",) if conditioned else ()
@@ -210,7 +213,7 @@ def _needs_of_report(study: Study, _: str) -> Needs:
 REPORT = Stage(
     "report",
     "report",
-    ("statistics", "toxicity", "answer_scores", "profiles", "personalization", "fronts", "conditioned"),
+    ("statistics", "toxicity", "answer_scores", *PERSONAL, "fronts", "conditioned"),
     whole,
     reads=fields(
         "name", "seed", "data", "personas", "models", "generation", "criteria", "ranking", "rewards", "alignment",

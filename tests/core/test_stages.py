@@ -54,6 +54,12 @@ def test_no_recipe_hides_a_module_of_python() -> None:
     assert not sys.stdlib_module_names & {stage.verb for stage in STAGES}
 
 
+def test_the_report_reads_every_stage(study: Study) -> None:
+    """It counts the cost of all of them; in this study each has work."""
+    report = stage_named("report")
+    assert {*report.needs_of_item(study, "all")} == {*NAMES} - {"report"}
+
+
 @pytest.mark.parametrize("stage", STAGES, ids=NAMES)
 def test_what_a_stage_reads_is_there(stage: Stage, study: Study) -> None:
     found = items(stage, study)
