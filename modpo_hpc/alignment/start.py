@@ -18,13 +18,22 @@ from modpo_hpc.alignment.processes import MEETING_FILE, ProcessRank, processes_o
 from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, Request
 from modpo_hpc.core.atomic import atomic_file, atomic_folder
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
-from modpo_hpc.run import Run
+from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.study.evaluation import Resources
 from modpo_hpc.training import OnEvaluation, Workplace, nothing
 from modpo_hpc.training.checkpoint import refuse_unresumable
 
 POLL_SECONDS = 0.2
+
+
+def make_policy(run: Run, shard: Shard, settings: Training) -> None:
+    """Train the policy of ``shard`` with ``settings`` and leave it as its result; raises as ``train_policy``."""
+    workplace = Workplace(shard.scratch, shard.check, shard.progress)
+    trained = train_policy(run, shard.id, settings, workplace, shard.stage.resources(run.study))
+    if trained is not None:
+        with shard.directory(shard.id) as folder:
+            shutil.copytree(trained, folder, dirs_exist_ok=True)
 
 
 def train_policy(

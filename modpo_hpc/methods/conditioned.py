@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from modpo_hpc.methods.method import Merged, Method, Trained
+from modpo_hpc.methods.method import Merged, Method, OnAllCriteria, Trained
 from modpo_hpc.seeds import rng_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modpo_hpc.study.alignment import Training
 
 
-class Conditioned(Trained):
+class Conditioned(OnAllCriteria):
     """One adapter for every weight: its update is a form of second degree in the weights of the criteria.
 
     It starts as the exact soup of the adapters of ``start`` and is trained over weights drawn anew for each step (the
@@ -34,7 +34,6 @@ class Conditioned(Trained):
     stage: ClassVar[str | None] = "conditioned"
     is_searched: ClassVar[bool] = False
     least_criteria: ClassVar[int] = 2
-    most_criteria: ClassVar[int | None] = None
 
     method: Literal["conditioned"] = "conditioned"
     start: dict[str, str] = Field(description="criterion -> trained policy whose adapter it begins as")
@@ -52,8 +51,6 @@ class Conditioned(Trained):
                 f"start names policies for {', '.join(self.start) or 'nothing'}, and the criteria are "
                 f"{', '.join(self.criteria)}; give one for each"
             )
-        if not any(self.weights):
-            raise ValueError("at least one criterion needs a weight above zero")
         return self
 
     @property
@@ -64,10 +61,6 @@ class Conditioned(Trained):
     def shares(self) -> tuple[float, ...]:
         """The weights of the criteria as shares of one."""
         return tuple(weight / sum(self.weights) for weight in self.weights)
-
-    @property
-    def paired_criteria(self) -> int:
-        return len(self.criteria)
 
     @property
     def margin_criteria(self) -> tuple[str, ...]:

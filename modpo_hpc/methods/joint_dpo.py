@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import model_validator
-
-from modpo_hpc.methods.method import Trained
+from modpo_hpc.methods.method import OnAllCriteria
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,24 +14,13 @@ if TYPE_CHECKING:
     from modpo_hpc.study.alignment import Training
 
 
-class JointDPO(Trained):
+class JointDPO(OnAllCriteria):
     """Trained on the pairs of all its criteria at once; a question needs a pair of every one of them."""
 
     label: ClassVar[str] = "Joint-Loss DPO"
     least_criteria: ClassVar[int] = 2
-    most_criteria: ClassVar[int | None] = None
 
     method: Literal["joint_dpo"] = "joint_dpo"
-
-    @model_validator(mode="after")
-    def _something_to_learn(self) -> JointDPO:
-        if not any(self.weights):
-            raise ValueError("at least one criterion needs a weight above zero")
-        return self
-
-    @property
-    def paired_criteria(self) -> int:
-        return len(self.criteria)
 
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
         from modpo_hpc.alignment.losses import joint_dpo_loss

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from modpo_hpc.methods.method import Trained
+from modpo_hpc.methods.method import OnAllCriteria
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from modpo_hpc.study.alignment import Training
 
 
-class ListwiseDPO(Trained):
+class ListwiseDPO(OnAllCriteria):
     """Trained so that its implicit rewards spread over all responses as the votes do (Sun et al. 2025).
 
     ``sum_k lambda_k CE(p_k, softmax(beta log(policy / reference)))`` (arXiv 2506.19780), the softmax over the responses
@@ -27,21 +27,10 @@ class ListwiseDPO(Trained):
     """
 
     label: ClassVar[str] = "listwise DPO"
-    most_criteria: ClassVar[int | None] = None
     all_responses: ClassVar[bool] = True
 
     method: Literal["listwise"] = "listwise"
     temperature: float = Field(1.0, gt=0, description="mean ranks that make a nat of the votes' distribution")
-
-    @model_validator(mode="after")
-    def _something_to_learn(self) -> ListwiseDPO:
-        if not any(self.weights):
-            raise ValueError("at least one criterion needs a weight above zero")
-        return self
-
-    @property
-    def paired_criteria(self) -> int:
-        return len(self.criteria)
 
     @property
     def vote_criteria(self) -> tuple[str, ...]:

@@ -250,3 +250,19 @@ class Trained(Method):
         if any(weight < 0 for weight in self.weights):
             raise ValueError("weights are zero or more")
         return self
+
+
+class OnAllCriteria(Trained):
+    """A method whose loss takes the pairs of all its criteria at once: a question needs one of every criterion."""
+
+    most_criteria: ClassVar[int | None] = None
+
+    @property
+    def paired_criteria(self) -> int:
+        return len(self.criteria)
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> OnAllCriteria:
+        if not any(self.weights):
+            raise ValueError("at least one criterion needs a weight above zero")
+        return self

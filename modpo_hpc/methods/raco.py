@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from modpo_hpc.methods.method import Trained
+from modpo_hpc.methods.method import OnAllCriteria
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _TINY = 1e-12
 
 
-class RACO(Trained):
+class RACO(OnAllCriteria):
     """Trained by a DPO loss for each criterion and conflict-averse gradients with clipped weights (Chen et al. 2026).
 
     With the criteria's gradients ``g_k`` and weights ``w``, ``g_0 = sum_k w_k g_k``: ``p`` minimises
@@ -33,7 +33,6 @@ class RACO(Trained):
 
     label: ClassVar[str] = "RACO"
     least_criteria: ClassVar[int] = 2
-    most_criteria: ClassVar[int | None] = None
     gradients_apart: ClassVar[bool] = True
 
     method: Literal["raco"] = "raco"
@@ -45,10 +44,6 @@ class RACO(Trained):
         if not math.isclose(sum(self.weights), 1, abs_tol=1e-6):
             raise ValueError(f"weights of method raco sum to one, here to {sum(self.weights):g}")
         return self
-
-    @property
-    def paired_criteria(self) -> int:
-        return len(self.criteria)
 
     def losses_apart(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Tensor]:
         import torch.nn.functional as F

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.judgments import definitions
-from modpo_hpc.stages.stage import Growth, Shards, Stage, fields, whole
+from modpo_hpc.stages.stage import Growth, Shards, Stage, blocks_of, fields, whole
 from modpo_hpc.stages.training import scores_of
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ ASKED = (
 
 def _where_wanted(shards: Shards) -> Shards:
     return lambda study: shards(study) if study.personalization is not None else ()
-
-
-def _blocks(name: str) -> Shards:
-    return _where_wanted(lambda study: tuple(str(block) for block in range(study.shards.get(name, 1))))
 
 
 def _preference(study: Study, _: str) -> dict[str, Any]:
@@ -45,7 +41,7 @@ PREFERENCES = Stage(
     "preferences",
     "prefer",
     ("questions", "personas", "responses"),
-    _blocks("preferences"),
+    _where_wanted(blocks_of("preferences", 1)),
     reads=fields(*ASKED, "personalization.teach_questions"),
     contents=_preference,
     asks_judges=True,
@@ -79,7 +75,7 @@ PERSONAL_VERDICTS = Stage(
     "personal_verdicts",
     "judge_personal",
     ("questions", "personas", "responses"),
-    _blocks("personal_verdicts"),
+    _where_wanted(blocks_of("personal_verdicts", 1)),
     reads=fields(
         *ASKED, "personalization.test_questions", "personalization.safety", "personalization.calls"
     ),
