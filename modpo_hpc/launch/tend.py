@@ -27,7 +27,7 @@ from modpo_hpc.run import Run
 
 MORE_MEMORY, MORE_TIME = 1.5, 2.0
 BOUNDS: dict[Cause, int] = {
-    "oom": 4, "time": 3, "node": 3, "preempted": 5, "api": 3, "killed": 3, "lost": 3, "disk": 3,
+    "oom": 4, "time": 3, "node": 3, "preempted": 5, "api": 3, "killed": 3, "lost": 3, "disk": 3, "slurm": 5,
 }  # fmt: skip
 """Cause -> how often a shard is handed in again for it, or for any other. What is not here waits for a person, unless
 it happened on a node that fails what others do well."""

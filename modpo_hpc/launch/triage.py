@@ -17,8 +17,8 @@ from modpo_hpc.launch.squeue import QueueLine
 from modpo_hpc.launch.state import ShardState, Snapshot
 
 Cause = Literal[
-    "oom", "oom-gpu", "time", "node", "preempted", "input", "disk", "api", "environment", "code", "killed", "cancelled",
-    "lost",
+    "oom", "oom-gpu", "time", "node", "preempted", "input", "disk", "api", "slurm", "environment", "code", "killed",
+    "cancelled", "lost",
 ]  # fmt: skip
 CAUSES: dict[Cause, str] = {
     "oom": "out of host memory",
@@ -29,6 +29,7 @@ CAUSES: dict[Cause, str] = {
     "input": "bad input",
     "disk": "disk full or over quota",
     "api": "API",
+    "slurm": "Slurm ended the job before its step began",
     "environment": "never came to the shard",
     "code": "error in the code",
     "killed": "killed from outside",
@@ -50,6 +51,11 @@ REMEDIES: dict[Cause, tuple[str, str]] = {
     "input": ("Mend the input first; the same shard would fail again.", "modpo logs {run} {stage} {shard}"),
     "disk": ("Make room (quota, df), then go on.", "modpo rerun {run} --class disk"),
     "api": ("Check key, quota and endpoint; no answer that was paid for is lost.", "modpo rerun {run} --class api"),
+    "slurm": (
+        "The job was ending (preempted, requeued, its node lost) or the controller was away when srun asked for the "
+        "step: again.",
+        "modpo rerun {run} --class slurm",
+    ),
     "environment": (
         "The job ended before the shard began: look at modules, setup and python of the profile with modpo doctor "
         "--profile, and whether the run or its logs were moved.",
@@ -80,6 +86,7 @@ NODE = _any_of(
     r"\bXid\b",
     r"Stale file handle",
     r"Transport endpoint is not connected",
+    r"launch (?:for .+ )?failed.*(?:Communication connection failure|Invalid job credential)",
 )
 # The second is what srun says of a task that the stop signal met before its Python could listen.
 PREEMPTION = _any_of(r"DUE TO PREEMPTION", r"User defined signal [12]")
@@ -96,6 +103,13 @@ API = _any_of(
 )
 # One of several processes that make a shard together was killed, and the others say only that it is gone.
 LOST_PEER = _any_of(r"Connection (?:closed|reset) by peer", r"remote process exited", r"Connection refused|Broken pipe")
+# What srun says when the job under it was already ending, or nobody answered; never what a wrong request makes it say.
+NO_STEP = _any_of(
+    r"Unable to (?:create step for job \S+|confirm allocation[^:]*): "
+    r"(?:Job/step already complet|Job is no longer pending|Job has been revoked|Invalid job id|Socket timed out|"
+    r"Unable to contact slurm controller|Communication connection failure|Zero Bytes were transmitted|"
+    r"Unexpected message received)"
+)
 # What a shell, a module command and an interpreter say of a job that cannot begin.
 START_UP = _any_of(
     r"cannot load modules", r"unable to locate a modulefile", r"module\(s\) are unknown", r"command not found",
@@ -193,6 +207,8 @@ def classify(evidence: Evidence) -> Cause:
         return "oom-gpu"
     if attempt is not None and attempt.ended is None:
         return "killed"
+    if attempt is None and NO_STEP.search(evidence.slurm_log):
+        return "slurm"
     if attempt is None and (evidence.slurm == "FAILED" or START_UP.search(evidence.slurm_log)):
         return "environment"
     return "code" if evidence.slurm == "FAILED" else "lost"

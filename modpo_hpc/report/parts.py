@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -94,6 +95,31 @@ def text(heading: str) -> Column:
 def numbers(*headings: str) -> list[Column]:
     """Columns of numbers."""
     return [Column(heading) for heading in headings]
+
+
+def abreast(
+    lines: Iterable[tuple[Sequence[str], Mapping[str, dict[str, Any]]]],
+    criteria: Sequence[str],
+    cells: Callable[[dict[str, Any]], list[str]],
+    strong: Callable[[dict[str, Any]], bool],
+) -> tuple[list[list[str]], frozenset[tuple[int, int]]]:
+    """Rows of a table in which the criteria stand side by side, and the places of its strong cells.
+
+    Args:
+        lines: the first cells of each row, and its records by criterion.
+        cells: the cells of one criterion, from its record.
+        strong: whether the first of these is set strong.
+    """
+    rows, marked = [], set()
+    for place, (heads, by_criterion) in enumerate(lines):
+        line = [*heads]
+        for criterion in criteria:
+            record = by_criterion[criterion]
+            if strong(record):
+                marked.add((place, len(line)))
+            line += cells(record)
+        rows.append(line)
+    return rows, frozenset(marked)
 
 
 def is_number(value: float | None) -> bool:

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from modpo_hpc.report import figures, findings, formats, matrices, sequential
-from modpo_hpc.report.parts import Column, Picture, Section, Shown, numbers, text
+from modpo_hpc.report.parts import Column, Picture, Section, Shown, abreast, numbers, text
 from modpo_hpc.report.results import Results
 
 
@@ -76,27 +76,24 @@ def _ranking_table(results: Results, phase: str) -> Shown:
     columns: list[Column] = [text("Policy")]
     for criterion in criteria:
         columns += numbers(formats.title(criterion).capitalize(), "interval", "rank", "P(best)")
-    rows, strong = [], set()
-    for place, (policy, by_criterion) in enumerate(results.by_policy(phase).items()):
-        cells = [policy]
-        for criterion in criteria:
-            row = by_criterion[criterion]
-            if row["rank"] == 1:
-                strong.add((place, len(cells)))
-            cells += [
-                formats.percent(row["win_rate"]),
-                formats.interval(row["low"], row["high"]),
-                formats.ranks(row),
-                formats.percent(row["best_probability"], 0),
-            ]
-        rows.append(cells)
+    rows, strong = abreast(
+        (((policy,), by_criterion) for policy, by_criterion in results.by_policy(phase).items()),
+        criteria,
+        lambda row: [
+            formats.percent(row["win_rate"]),
+            formats.interval(row["low"], row["high"]),
+            formats.ranks(row),
+            formats.percent(row["best_probability"], 0),
+        ],
+        lambda row: row["rank"] == 1,
+    )
     return Shown(
         f"Average win rate over {findings.opponents(results, phase)}. Intervals, the ranks that are possible (all at "
         "once) and P(best) come from one model, in which other questions and other personas could have been drawn.",
         columns,
         rows,
         file=f"{phase}_ranking",
-        strong=frozenset(strong),
+        strong=strong,
     )
 
 
@@ -105,19 +102,17 @@ def _mcnemar_table(results: Results, phase: str) -> Shown:
     columns: list[Column] = [text("A"), text("B")]
     for criterion in criteria:
         columns += numbers(formats.title(criterion).capitalize(), "ties", "p", "odds ratio")
-    tests: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in results.rows("mcnemar", phase=phase):
-        tests.setdefault((row["policy_a"], row["policy_b"]), {})[row["criterion"]] = row
-    rows, strong = [], set()
-    for place, ((a, b), by_criterion) in enumerate(tests.items()):
-        cells = [a, b]
-        for criterion in criteria:
-            row = by_criterion[criterion]
-            if row["significant"]:
-                strong.add((place, len(cells)))
-            score = f"{row['b']} {formats.comparison_sign(row)} {row['c']}"
-            cells += [score, str(row["ties"]), formats.p_value(row["p"]), formats.odds(row)]
-        rows.append(cells)
+    rows, strong = abreast(
+        results.by_pair(phase, "mcnemar").items(),
+        criteria,
+        lambda row: [
+            f"{row['b']} {formats.comparison_sign(row)} {row['c']}",
+            str(row["ties"]),
+            formats.p_value(row["p"]),
+            formats.odds(row),
+        ],
+        lambda row: row["significant"],
+    )
     return Shown(
         f"Questions won by A and by B. p: {findings.test_note(results)}, without correction; > and < mark what is "
         f"significant {findings.correction_note(results)}, ~ what is not. The paper's test: it takes these personas "
@@ -125,7 +120,7 @@ def _mcnemar_table(results: Results, phase: str) -> Shown:
         columns,
         rows,
         file=f"{phase}_mcnemar",
-        strong=frozenset(strong),
+        strong=strong,
     )
 
 

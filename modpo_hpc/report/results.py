@@ -55,6 +55,13 @@ class Results:
             found[row["policy"]][row["criterion"]] = row
         return found
 
+    def by_pair(self, phase: str, table: str) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+        """The rows of a table of pairs as (A, B) -> criterion -> row, in the table's order."""
+        found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+        for row in self.rows(table, phase=phase):
+            found.setdefault((row["policy_a"], row["policy_b"]), {})[row["criterion"]] = row
+        return found
+
 
 def read_results(run: Run) -> Results:
     """The results of ``run``.

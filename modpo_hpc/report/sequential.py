@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.report import formats
-from modpo_hpc.report.parts import Column, Section, Shown, numbers, text
+from modpo_hpc.report.parts import Column, Section, Shown, abreast, numbers, text
 
 if TYPE_CHECKING:
     from modpo_hpc.report.results import Results
@@ -81,29 +81,25 @@ def _criterion_finding(results: Results, phase: str, criterion: str) -> str:
 def ranking_table(results: Results, phase: str) -> Shown:
     """Mean share of votes of each policy over its opponents."""
     criteria = results.phases[phase]["criteria"]
-    by_policy: dict[str, dict[str, dict[str, Any]]] = {}
+    by_policy: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for row in results.rows("share_ranking", phase=phase):
-        by_policy.setdefault(row["policy"], {})[row["criterion"]] = row
+        by_policy.setdefault((row["policy"],), {})[row["criterion"]] = row
     columns: list[Column] = [text("Policy")]
     for criterion in criteria:
         columns += numbers(formats.title(criterion).capitalize(), "interval", "rank")
-    rows, strong = [], set()
-    for place, (policy, by_criterion) in enumerate(by_policy.items()):
-        cells = [policy]
-        for criterion in criteria:
-            row = by_criterion[criterion]
-            if row["rank"] == 1:
-                strong.add((place, len(cells)))
-            ranks = formats.ranks(row)
-            cells += [formats.percent(row["share"]), formats.interval(row["low"], row["high"]), ranks]
-        rows.append(cells)
+    rows, strong = abreast(
+        by_policy.items(),
+        criteria,
+        lambda row: [formats.percent(row["share"]), formats.interval(row["low"], row["high"]), formats.ranks(row)],
+        lambda row: row["rank"] == 1,
+    )
     return Shown(
         "Mean share of votes over all opponents; intervals and possible ranks hold for all policies at once and "
         "whenever judging stopped",
         columns,
         rows,
         file=f"{phase}_share_ranking",
-        strong=frozenset(strong),
+        strong=strong,
     )
 
 

@@ -72,7 +72,7 @@ def show_sections(sections: Sequence[Section], mark: str | None, console: Consol
 
 
 def _table(shown: Shown) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=shown.caption, title_justify="left", title_style="bold")
+    table = _titled(shown.caption)
     for column in shown.columns:
         table.add_column(column.heading, justify="right" if column.number else "left", no_wrap=column.number)
     for place, row in enumerate(shown.rows):
@@ -96,14 +96,12 @@ def _head(results: Results) -> RenderableType:
     return Panel(Group(*lines), box=box.ROUNDED, expand=False, border_style="yellow" if results.mark else "dim")
 
 
+def _titled(title: str) -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+
+
 def _ranking(results: Results, phase: str) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        title=f"Average win rate over {findings.opponents(results, phase)}",
-        title_justify="left",
-        title_style="bold",
-    )
+    table = _titled(f"Average win rate over {findings.opponents(results, phase)}")
     table.add_column("policy", no_wrap=True)
     criteria = results.phases[phase]["criteria"]
     for criterion in criteria:
@@ -128,27 +126,21 @@ def _ranking(results: Results, phase: str) -> Table:
 
 
 def _mcnemar(results: Results, phase: str, criteria: list[str]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        title="McNemar's test of each pair: questions won by A and by B",
-        title_justify="left",
-        title_style="bold",
-    )
+    table = _titled("McNemar's test of each pair: questions won by A and by B")
     table.add_column("A", no_wrap=True)
     table.add_column("B", no_wrap=True)
     for criterion in criteria:
         table.add_column(formats.title(criterion), justify="center", no_wrap=True)
         table.add_column("ties", justify="right", style="dim", no_wrap=True)
         table.add_column("p", justify="right", no_wrap=True)
-    tests = {(row["policy_a"], row["policy_b"], row["criterion"]): row for row in results.rows("mcnemar", phase=phase)}
+    tests = results.by_pair(phase, "mcnemar")
     last = None
-    for a, b in dict.fromkeys((a, b) for a, b, _ in tests):
+    for (a, b), by_criterion in tests.items():
         if last not in (None, a):
-            table.add_section() if len(tests) > 12 else None
+            table.add_section() if sum(map(len, tests.values())) > 12 else None
         cells: list[RenderableType] = [a if a != last else "", b]
         for criterion in criteria:
-            row = tests[a, b, criterion]
+            row = by_criterion[criterion]
             cells += [
                 _score(row),
                 f"{row['ties']}",
@@ -174,23 +166,14 @@ def _show_sequential(results: Results, console: Console) -> None:
 
 
 def _shares(results: Results, phase: str, criteria: list[str]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        title="Mean share of the votes that A has, its interval, and the questions that it took",
-        title_justify="left",
-        title_style="bold",
-    )
+    table = _titled("Mean share of the votes that A has, its interval, and the questions that it took")
     table.add_column("A", no_wrap=True)
     table.add_column("B", no_wrap=True)
     for criterion in criteria:
         table.add_column(formats.title(criterion), justify="right", no_wrap=True)
         table.add_column("", justify="right", style="dim", no_wrap=True)
         table.add_column("n", justify="right", style="dim", no_wrap=True)
-    pairs: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for row in results.rows("shares", phase=phase):
-        pairs.setdefault((row["policy_a"], row["policy_b"]), {})[row["criterion"]] = row
-    for (a, b), by_criterion in pairs.items():
+    for (a, b), by_criterion in results.by_pair(phase, "shares").items():
         cells: list[RenderableType] = [a, b]
         for criterion in criteria:
             row = by_criterion[criterion]

@@ -109,6 +109,24 @@ def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
         (triage.Evidence("FAILED", None, (), "", "", "74:0"), "disk"),
         (evidence(slurm_log="responses 1: OSError: [Errno 28] No space left on device; see this log"), "disk"),
         (evidence(slurm_log="error: /old: this folder is no run directory (it has no study.yaml)"), "environment"),
+        *(
+            (evidence("FAILED", slurm_log=f"srun: error: Unable to create step for job 24: {words}"), cause)
+            for words, cause in (
+                ("Job/step already completing or completed", "slurm"),
+                ("Invalid job id specified", "slurm"),
+                ("Socket timed out on send/recv operation", "slurm"),
+                ("Unable to contact slurm controller (connect failure)", "slurm"),
+                ("Requested node configuration is not available", "environment"),
+                ("Memory required by task is not available", "environment"),
+            )
+        ),
+        (
+            evidence(
+                "FAILED",
+                slurm_log="srun: error: Task launch for StepId=9.0 failed on node n1: Communication connection failure",
+            ),
+            "node",
+        ),
         (evidence(slurm_log="bash: /nowhere/python: No such file or directory"), "environment"),
         (evidence(slurm_log="srun: error: n1: task 0: Killed", outcome="running"), "killed"),
         (
