@@ -24,6 +24,8 @@ from modpo_hpc.errors import IncompleteError, InputError, Interrupted
 
 NO_ROOM_CODE = 74
 """Exit code of a job whose log cannot be written: a full disk leaves no other trace of itself."""
+ENDED_BY_SLURM = "ended by Slurm"
+"""Cause of an attempt that was stopped while Slurm did not say why: its record of the job tells more."""
 Outcome = Literal["running", "done", "failed", "bad input", "incomplete", "interrupted"]
 
 

@@ -16,10 +16,10 @@ MOMENT = 7.0
 """Seconds to wait for a controller that is only busy."""
 
 
-def ask_job(job: str) -> dict[str, str]:
+def ask_job(job: str, wait: float = MOMENT) -> dict[str, str]:
     """What scontrol knows of ``job``; empty when it has forgotten it."""
     try:
-        return read_job(call("scontrol", "--oneliner", "show", "job", job, wait=MOMENT))
+        return read_job(call("scontrol", "--oneliner", "show", "job", job, wait=wait))
     except SlurmError as error:
         if any(one in str(error) for one in NO_JOB):
             return {}

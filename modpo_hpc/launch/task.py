@@ -20,7 +20,15 @@ from typing import NoReturn
 
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.launch import cluster, commands, fields
-from modpo_hpc.launch.attempts import NO_ROOM_CODE, Attempt, attempts_at, claim_attempt, recorded, slurm_job
+from modpo_hpc.launch.attempts import (
+    ENDED_BY_SLURM,
+    NO_ROOM_CODE,
+    Attempt,
+    attempts_at,
+    claim_attempt,
+    recorded,
+    slurm_job,
+)
 from modpo_hpc.launch.local import PRELOADED, PRELOADED_WITH_MODELS
 from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS
 from modpo_hpc.launch.submissions import NO_ROOM
@@ -28,6 +36,8 @@ from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
 
 SECONDS_FOR_SLURM_TO_KILL = 45
+PATIENCE_SECONDS = 600.0
+"""How long a stopped shard asks a controller that is away: while it is, nobody ends the job."""
 SLACK_SECONDS = 20
 STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -159,10 +169,13 @@ def _run(run: Run, stage: str, shard: str, again: bool) -> None:
 def back_to_the_queue(run: Run, stage: str, shard: str) -> Requeued:
     """Requeue this job if it was preempted or reached its time limit, and not too often; says what was done."""
     job = os.environ["SLURM_JOB_ID"]
-    facts = cluster.ask_job(job)
+    try:
+        facts = cluster.ask_job(job, wait=PATIENCE_SECONDS)
+    except commands.SlurmSilent:
+        facts = {}
     cause = why_stopped(facts, time.time(), int(os.environ.get("MODPO_SIGNAL_SECONDS", "120")))
-    if cause == "cancelled":
-        return Requeued(cause, "cancelled; what is done is kept, a rerun resumes here")
+    if cause in ("cancelled", ENDED_BY_SLURM):
+        return Requeued(cause, f"{cause}; what is done is kept, a rerun resumes here")
     bound = int(os.environ.get("MODPO_TIMEOUTS" if cause == "timeout" else "MODPO_PREEMPTIONS", "3"))
     before = times_requeued(attempts_at(run.logs, stage, shard), slurm_job(), cause)
     if before >= bound:
@@ -171,7 +184,7 @@ def back_to_the_queue(run: Run, stage: str, shard: str) -> Requeued:
             f"{cause} number {before + 1}, {bound} are allowed; not requeued. A rerun resumes here",
         )
     try:
-        commands.call("scontrol", "requeue", job, wait=20)
+        commands.call("scontrol", "requeue", job, wait=PATIENCE_SECONDS)
     except commands.SlurmError as error:
         return Requeued(
             f"{cause}, not requeued", f"{cause}, and the requeue was refused ({error}). A rerun resumes here"
@@ -180,13 +193,16 @@ def back_to_the_queue(run: Run, stage: str, shard: str) -> Requeued:
 
 
 def why_stopped(facts: dict[str, str], now: float, signal_seconds: int) -> str:
-    """``"preemption"``, ``"timeout"`` or ``"cancelled"``, from what scontrol says of a job that got a signal.
+    """``"preemption"``, ``"timeout"``, ``"cancelled"`` or that Slurm has ended it, from what scontrol says of a job
+    that got a signal.
 
     A preempted job keeps RUNNING through its grace time, and its end is moved to the end of that: so the preemption
     is looked at before the end.
     """
-    if facts.get("JobState") != "RUNNING":
+    if facts.get("JobState") == "CANCELLED":
         return "cancelled"
+    if facts.get("JobState") != "RUNNING":  # COMPLETING hides whether a person, a preemption or an outage ended it
+        return ENDED_BY_SLURM
     if facts.get("PreemptTime", "None") not in ("None", ""):
         return "preemption"
     end = fields.instant(facts.get("EndTime", ""))

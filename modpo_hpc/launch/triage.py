@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from modpo_hpc.launch.attempts import NO_ROOM_CODE, Attempt, attempts_at, log_of, slurm_log_of
+from modpo_hpc.launch.attempts import ENDED_BY_SLURM, NO_ROOM_CODE, Attempt, attempts_at, log_of, slurm_log_of
 from modpo_hpc.launch.sacct import JobRecord, Step, ask_steps
 from modpo_hpc.launch.squeue import QueueLine
 from modpo_hpc.launch.state import ShardState, Snapshot
@@ -29,7 +29,7 @@ CAUSES: dict[Cause, str] = {
     "input": "bad input",
     "disk": "disk full or over quota",
     "api": "API",
-    "slurm": "Slurm ended the job before its step began",
+    "slurm": "Slurm ended the job, or never began its step",
     "environment": "never came to the shard",
     "code": "error in the code",
     "killed": "killed from outside",
@@ -193,6 +193,8 @@ def classify(evidence: Evidence) -> Cause:
         return "preempted"
     if evidence.slurm == "CANCELLED" or stopped_for == "cancelled":
         return "cancelled"
+    if stopped_for == ENDED_BY_SLURM:  # without Slurm's own word it may have been a person
+        return "slurm" if evidence.slurm else "cancelled"
     if DISK.search(f"{error}\n{evidence.slurm_log}") or evidence.exit_code.startswith(f"{NO_ROOM_CODE}:"):
         return "disk"
     if attempt is not None and attempt.outcome in ("bad input", "incomplete"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch import cluster, commands, doctor, drafting, fields, graph, rows, sacct, squeue, task, triage
-from modpo_hpc.launch.attempts import Attempt
+from modpo_hpc.launch.attempts import ENDED_BY_SLURM, Attempt
 from modpo_hpc.launch.profile import Profile, allocate
 from modpo_hpc.launch.refusals import SubmitLimit, refusal
 from modpo_hpc.launch.state import ShardState, reconcile
@@ -102,6 +102,11 @@ def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
         (evidence("PREEMPTED"), "preempted"),
         (evidence(slurm_log="srun: error: n2: task 0: User defined signal 2"), "preempted"),
         (evidence("CANCELLED"), "cancelled"),
+        (evidence("CANCELLED", error="Requeued: ended by Slurm", cause=ENDED_BY_SLURM), "cancelled"),
+        (evidence("PREEMPTED", error="Requeued: ended by Slurm", cause=ENDED_BY_SLURM), "preempted"),
+        (evidence("NODE_FAIL", error="Requeued: ended by Slurm", cause=ENDED_BY_SLURM), "node"),
+        (evidence("FAILED", error="Requeued: ended by Slurm", cause=ENDED_BY_SLURM), "slurm"),
+        (evidence("", error="Requeued: ended by Slurm", cause=ENDED_BY_SLURM), "cancelled"),
         (evidence(error="OSError: [Errno 122] Disk quota exceeded"), "disk"),
         (evidence(error="InputError: no column", outcome="bad input"), "input"),
         (evidence(error="httpx.HTTPStatusError: 429 Too Many Requests"), "api"),
@@ -252,8 +257,9 @@ def test_why_a_job_was_stopped() -> None:
     assert task.why_stopped(running, end - 100, 30) == "timeout"
     assert task.why_stopped(running, end - 4000, 30) == "preemption"
     assert task.why_stopped({**running, "PreemptTime": at}, end - 10, 30) == "preemption"
-    assert task.why_stopped({**running, "JobState": "COMPLETING"}, end - 10, 30) == "cancelled"
-    assert task.why_stopped({}, end, 30) == "cancelled"
+    assert task.why_stopped({**running, "JobState": "CANCELLED"}, end - 10, 30) == "cancelled"
+    assert task.why_stopped({**running, "JobState": "COMPLETING"}, end - 10, 30) == ENDED_BY_SLURM
+    assert task.why_stopped({}, end, 30) == ENDED_BY_SLURM
 
 
 def test_dependencies_name_an_array_only_if_all_of_it_is_waited_for() -> None:
