@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modpo_hpc.core.markers import IMPORTED, Marker, write_marker
+from modpo_hpc.data import questions as posts
+from modpo_hpc.generation.records import ANSWERS
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study import Study
@@ -24,16 +26,6 @@ VERDICTS = pa.schema(
     ]
     + [("key", pa.string())]
 )
-ANSWERS = pa.schema(
-    [
-        ("policy", pa.string()),
-        ("question_id", pa.string()),
-        ("text", pa.string()),
-        ("tokens", pa.int32()),
-        ("finish_reason", pa.string()),
-    ]
-)
-QUESTIONS = pa.schema([("question_id", pa.string()), ("text", pa.string()), ("split", pa.string())])
 PERSONAS = pa.schema(
     [
         ("persona_id", pa.string()),
@@ -204,7 +196,7 @@ def judged_run(
     run = Run.create(root, study)
     rows = [{"question_id": one, "text": f"Question {one}.", "split": "test"} for one in questions]
     rows += [{"question_id": f"t{k}", "text": f"Training question {k}.", "split": "train"} for k in range(8)]
-    fill(run, "questions", {"all": (rows, QUESTIONS)})
+    fill(run, "questions", {"all": (rows, posts.SCHEMA)})
     others = [
         {**one, "persona_id": f"x{k}", "split": "train"}
         for k, one in enumerate(persona_rows(study.personas.train, seed=1))

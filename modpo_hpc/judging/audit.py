@@ -58,7 +58,7 @@ def audit(folder: Path) -> Account:
     for path in segments.segments(folder):
         account.segments += 1
         account.bytes += path.stat().st_size
-        writing = segments.is_being_written(path)
+        writing = segments.is_locked(path)
         account.being_written += writing
         lost = segments.scan(path).lost_bytes
         if lost and not writing:

@@ -19,7 +19,8 @@ from typing import Any
 
 from modpo_hpc.errors import ModpoError
 from modpo_hpc.llm import ledger
-from modpo_hpc.llm.claims import is_locked, locked
+from modpo_hpc.llm.claims import locked
+from modpo_hpc.llm.segments import is_locked
 from modpo_hpc.study.endpoint import Endpoint
 
 FILE = "budget.json"

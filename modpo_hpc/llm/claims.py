@@ -19,6 +19,7 @@ from pathlib import Path
 
 from modpo_hpc.errors import ModpoError
 from modpo_hpc.llm.ledger import KEY_BYTES
+from modpo_hpc.llm.segments import is_locked
 
 FOLDER, LOCK = "claims", "lock"
 SILENT_SECONDS = 600.0
@@ -116,13 +117,3 @@ class Claims:
         if not alive:
             path.unlink(missing_ok=True)
         return alive
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock of ``path``."""
-    with open(path, "rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False

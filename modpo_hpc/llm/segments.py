@@ -146,7 +146,7 @@ def load_index(segment: Path) -> Index:
         return stored
     whole = scan(segment)
     index = extend_index(Index(np.empty((4, 0), dtype="<u8"), 0.0, 0), segment, whole)
-    if not is_being_written(segment):
+    if not is_locked(segment):
         if whole.lost_bytes:
             log.warning("%s: %d bytes are damaged or torn; what they held is asked again", segment, whole.lost_bytes)
         write_index(segment, index.keys, length, index.usd)
@@ -193,9 +193,9 @@ def usd_of(row: dict[str, Any]) -> float:
     return float(row["usage"][3]) if "usage" in row else 0.0
 
 
-def is_being_written(segment: Path) -> bool:
-    """Whether a living process holds the segment's lock."""
-    with open(segment, "rb") as stream:
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock of ``path``: of a segment, the one that writes it."""
+    with open(path, "rb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:

@@ -15,7 +15,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.ballots import Ballots, collect, columns_of
 from modpo_hpc.evaluation.reliability import reliability
 from modpo_hpc.evaluation.tables import Rows
-from modpo_hpc.report import formats
+from modpo_hpc.report import formats, panel
 from modpo_hpc.report.parts import Section, Shown, numbers, text
 from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.run import Run
@@ -243,16 +243,10 @@ def _judge_section(rows: Rows) -> Section:
             f"{row['run']} : {row['other']}",
             row["phase"],
             formats.title(row["criterion"]),
-            f"{row['votes']:,}",
-            formats.percent(row["agreement"]),
-            formats.decimals(row["kappa"]),
-            formats.decimals(row["ac1"]),
-            formats.percent(row["majority_agreement"]),
-            formats.decimals(row["majority_kappa"]),
+            *panel.agreement_cells(row),
         ]
         for row in rows
     ]
-    headings = ("votes", "agreement", "kappa", "AC1", "majorities agree", "kappa of majorities")
     return Section(
         "judges",
         "Reliability of the judge",
@@ -260,7 +254,7 @@ def _judge_section(rows: Rows) -> Section:
         tables=[
             Shown(
                 "Agreement of the verdicts (A, B or tie)",
-                [text("Runs"), text("Phase"), text("Criterion"), *numbers(*headings)],
+                [text("Runs"), text("Phase"), text("Criterion"), *numbers(*panel.AGREEMENT)],
                 shown,
                 "compare_judges",
             )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -20,13 +23,11 @@ def files_of(
 
     ``cases`` is the page of single cases, to which the matrices of ``sections`` link.
     """
+    pictures = [picture for section in sections for picture in section.pictures]
     svgs = {}
-    for picture in (picture for section in sections for picture in section.pictures):
-        figure = drawn(picture, mark)
-        for form in style.FORMATS:
-            content = style.render(figure, form)
-            if form == "svg":
-                svgs[picture.name] = content
+    for picture, files in zip(pictures, _rendered(pictures, mark), strict=True):
+        svgs[picture.name] = files["svg"]
+        for form, content in files.items():
             yield f"figures/{picture.name}.{form}", content
     for shown in (shown for section in sections for shown in section.tables):
         yield f"tables/{shown.file}.csv", as_csv(shown, mark).encode()
@@ -46,6 +47,36 @@ def drawn(picture: Picture, mark: str | None) -> Figure:
         style.write_mark(figure, mark)
         style.settle(figure)
     return figure
+
+
+def _rendered(pictures: Sequence[Picture], mark: str | None) -> Iterator[dict[str, bytes]]:
+    """Of each picture its format -> bytes, drawn by as many processes as this one may use cores.
+
+    Processes and not threads, because matplotlib has global state; forked, because a picture is a closure.
+    """
+    context = multiprocessing.get_context("fork")
+    pipes = []
+    for first in range(count := min(len(os.sched_getaffinity(0)), len(pictures))):
+        ours, theirs = context.Pipe(duplex=False)
+        context.Process(target=_render, args=(pictures[first::count], mark, theirs), daemon=False).start()
+        theirs.close()
+        pipes.append(ours)
+    for place in range(len(pictures)):
+        made = pipes[place % count].recv()
+        if isinstance(made, Exception):
+            raise made
+        yield made
+
+
+def _render(pictures: Sequence[Picture], mark: str | None, pipe: Connection) -> None:
+    try:
+        for picture in pictures:
+            figure = drawn(picture, mark)
+            pipe.send({form: style.render(figure, form) for form in style.FORMATS})
+    except BrokenPipeError:
+        pass
+    except Exception as error:
+        pipe.send(error)
 
 
 def as_csv(shown: Shown, mark: str | None) -> str:

@@ -110,13 +110,13 @@ def test_a_killed_writer_loses_at_most_what_it_was_writing(tmp_path: Path) -> No
     for _ in range(30):
         said = int(writer.stdout.readline())
     (segment,) = segments.segments(tmp_path)
-    assert segments.is_being_written(segment)
+    assert segments.is_locked(segment)
     writer.send_signal(signal.SIGKILL)
     said = max([said, *(int(line) for line in writer.stdout)])
     writer.wait()
     with Ledger(tmp_path) as ledger:
         assert len(ledger.find([entry(number).key for number in range(said + 1)])) == said + 1
-    assert not segments.is_being_written(segment)
+    assert not segments.is_locked(segment)
 
 
 @pytest.mark.skipif(ZSTD.missing, reason=ZSTD.reason)
