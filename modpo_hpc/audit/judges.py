@@ -3,23 +3,105 @@
 Judge-aware Bradley-Terry (arXiv 2601.21817): judge j prefers A with probability logistic(g_j (t_A - t_B)), abilities
 summing to zero and discriminations with geometric mean 1. A judge that clicks at random gets a discrimination near 0
 and little say in the abilities. Discrimination is agreement with the panel, not with people.
+
+A judge's favour for its own family of models is what it gives a policy of that family beyond what judges of neither
+policy's family give it, over the same questions and personas (self-preference: Panickssery et al., arXiv 2404.13076).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
+from scipy.stats import norm
 
 from modpo_hpc.evaluation.ballots import Ballots
+from modpo_hpc.evaluation.crossed import components
 from modpo_hpc.evaluation.winrates import Pairs, every_pair
 
 Array = NDArray[np.float64]
 _PRIOR = 0.5
 _RIDGE = 0.05
+_FAMILIES = {
+    "gpt": ("gpt", "chatgpt", "o1", "o3", "o4"),
+    "claude": ("claude",),
+    "gemini": ("gemini", "gemma"),
+    "llama": ("llama",),
+    "mistral": ("mistral", "mixtral", "ministral"),
+    "qwen": ("qwen", "qwq"),
+    "deepseek": ("deepseek",),
+}
+"""Family -> how names of its models begin. A model that none of them fits is a family of its own."""
+
+
+@dataclass(frozen=True)
+class OwnFamily:
+    """How much larger a share of its votes a judge gives policies of its family than ``others`` give them.
+
+    ``others`` are the judges of neither family; without any, the favour and its interval are NaN.
+    """
+
+    family: str
+    policies: tuple[str, ...]
+    others: tuple[str, ...]
+    favour: float
+    low: float
+    high: float
+
+
+def family_of(model: str) -> str:
+    """The family of a model, by its name: ``mistralai/Mistral-7B-Instruct-v0.2`` is of ``mistral``."""
+    name = model.lower().rsplit("/", 1)[-1]
+    words = re.split(r"[^a-z0-9]+", name)
+    for family, beginnings in _FAMILIES.items():
+        if any(word.startswith(beginnings) for word in words):
+            return family
+    return name
+
+
+def own_family(
+    ballots: Ballots, criterion: int, judge: str, families: Mapping[str, str], confidence: float = 0.95
+) -> OwnFamily | None:
+    """The favour of ``judge`` for its own family; None if no pair of the phase has one policy of it and one of another.
+
+    Args:
+        judge: one of the panel's, or the name of the only judge.
+        families: name of a policy or of a judge -> its family of models.
+    """
+    family, judges = families[judge], ballots.judges or (judge,)
+    policies = tuple(one for one in ballots.policies if families[one] == family)
+    pairs = [place for place, pair in enumerate(ballots.pairs) if len({*pair} & {*policies}) == 1]
+    if not pairs:
+        return None
+    shape = (len(ballots.pairs), len(ballots.questions), len(judges), -1)
+    votes, cast = ballots.votes[criterion].reshape(shape), ballots.cast[criterion].reshape(shape)
+    mine, seen, listed = judges.index(judge), [], set()
+    for place in pairs:
+        others = [
+            j
+            for j, one in enumerate(judges)
+            if families[one] != family and families[one] not in {families[policy] for policy in ballots.pairs[place]}
+        ]
+        if others:
+            side = 1 if ballots.pairs[place][0] in policies else -1
+            there = cast[place][:, [mine, *others]].all(axis=1)
+            gap = votes[place][:, mine] - votes[place][:, others].mean(axis=1)
+            seen.append(np.where(there, side * gap / 2, np.nan))
+            listed |= {judges[j] for j in others}
+    if not seen:
+        return OwnFamily(family, policies, (), np.nan, np.nan, np.nan)
+    together = np.array(seen)
+    asked = ~np.isnan(together)
+    mean = np.where(asked, together, 0).sum(axis=0) / np.maximum(asked.sum(axis=0), 1)
+    found = components(mean, asked.any(axis=0))
+    reach = float(norm.ppf((1 + confidence) / 2)) * found.error
+    others_named = tuple(one for one in judges if one in listed)
+    return OwnFamily(family, policies, others_named, found.mean, found.mean - reach, found.mean + reach)
 
 
 @dataclass(frozen=True)

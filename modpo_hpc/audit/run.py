@@ -11,27 +11,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from modpo_hpc.audit.correction import Confusion, correct
-from modpo_hpc.audit.judges import judge_aware
+from modpo_hpc.audit.judge_rows import Rows, abilities, biases, favours
 from modpo_hpc.audit.prediction import prediction_powered
 from modpo_hpc.audit.total_error import TotalError, by_source, purchases, total_errors, unmeasured
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.ballots import Ballots, collect_phases
-from modpo_hpc.evaluation.crossed import components
-from modpo_hpc.evaluation.length_control import length_controlled
-from modpo_hpc.evaluation.phase import answer_lengths
-from modpo_hpc.evaluation.winrates import majorities
+from modpo_hpc.human.alternative import raters_alpha
 from modpo_hpc.human.answers import MISSING
 from modpo_hpc.human.labels import HumanLabels, as_shares
 from modpo_hpc.human.measures import agreement
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
+from modpo_hpc.study import Study
 
-Rows = list[dict[str, Any]]
+VERSION = 2
+"""Of the document; one that another version kept is not read."""
+DRAWS = 1000
+"""Times that questions are drawn again for the interval of the raters' agreement."""
 
 
 def audit(run: Run, people: HumanLabels | None, others: Sequence[Run] = (), calls: int | None = None) -> dict[str, Any]:
@@ -58,10 +58,14 @@ def audit(run: Run, people: HumanLabels | None, others: Sequence[Run] = (), call
     phases = ballots_of(run)
     of_others = [{one.phase: one for one in ballots_of(other)} for other in others]
     errors = {
-        one.phase: total_errors(one, run.study.judges, [other[one.phase] for other in of_others]) for one in phases
+        one.phase: total_errors(
+            one, run.study.judges, [other[one.phase] for other in of_others], twins_of(run.study, one.pairs)
+        )
+        for one in phases
     }
     every = [one for listed in errors.values() for one in listed]
     return {
+        "version": VERSION,
         "study": run.study.name,
         "mark": "sandbox: simulated raters" if people is not None and people.simulated else run.sandbox_mark,
         "confidence": run.study.statistics.confidence,
@@ -69,9 +73,20 @@ def audit(run: Run, people: HumanLabels | None, others: Sequence[Run] = (), call
         "errors": [one.row() for one in every],
         "components": [row for one in phases for row in _components(one, errors[one.phase], calls)],
         "unmeasured": unmeasured(every),
-        "judges": [row for one in phases for row in _judges(run, one)],
-        "abilities": [row for one in phases if one.judges for row in _abilities(run, one)],
+        "judges": [row for one in phases for row in biases(run, one)],
+        "families": [row for one in phases for row in favours(run.study, one)],
+        "abilities": [row for one in phases if one.judges for row in abilities(run, one)],
     }
+
+
+def twins_of(study: Study, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The pairs that are one model under two names: made the same, by nothing that draws at random (training does)."""
+    policies, remote = study.alignment.policies, study.generation.remote
+    return [
+        (a, b)
+        for a, b in pairs
+        if policies[a] == policies[b] and policies[a].stage in (None, "soups") and remote.get(a) == remote.get(b)
+    ]
 
 
 def ballots_of(run: Run) -> list[Ballots]:
@@ -135,6 +150,7 @@ def _people(run: Run, people: HumanLabels, phases: Sequence[Ballots]) -> dict[st
                 else None,
                 "prediction_powered": found.as_json() if found else None,
                 "agreement": _agreements(ballots, people, str(criterion), labels),
+                "raters": _raters(people, str(criterion), run.study),
             }
         )
     return {
@@ -144,6 +160,14 @@ def _people(run: Run, people: HumanLabels, phases: Sequence[Ballots]) -> dict[st
         "label": run.study.human.label,
         "criteria": rows,
     }
+
+
+def _raters(people: HumanLabels, criterion: str, study: Study) -> dict[str, Any]:
+    """Whether the raters agree with each other beyond chance; where they do not, their labels are no measure."""
+    votes = people.votes[criterion].to_numpy()
+    draws = rng_of(study.seed, "audit", "raters", criterion).integers(0, votes.shape[1], (DRAWS, votes.shape[1]))
+    found = raters_alpha(votes, draws, study.statistics.confidence)
+    return {**asdict(found), "at_odds": found.at_odds}
 
 
 def confusion_of(labels: pd.Series, shares: pd.Series) -> Confusion:
@@ -197,67 +221,4 @@ def _components(ballots: Ballots, errors: Sequence[TotalError], calls: int | Non
                 "purchases": [asdict(one) for one in purchases(part, more)],
             }
         )
-    return rows
-
-
-def _judges(run: Run, ballots: Ballots) -> Rows:
-    """What moves each judge besides the answers: the place on the page, and the length."""
-    lengths = answer_lengths(
-        run.table("answers", ["policy", "question_id", "tokens"]), ballots.policies, list(ballots.questions)
-    )
-    reach = float(stats.norm.ppf((1 + run.study.statistics.confidence) / 2))
-    rows: Rows = []
-    for judge in ballots.judges or ("",):
-        one = ballots.of_judge(judge) if judge else ballots
-        for c, criterion in enumerate(one.criteria):
-            decided = one.cast[c] & (one.votes[c] != 0)
-            flat = decided.reshape(-1, decided.shape[-1])
-            first = components((one.votes[c] == one.first[c]).reshape(flat.shape).astype(float), flat)
-            rows.append(
-                {
-                    "phase": one.phase,
-                    "criterion": criterion,
-                    "judge": judge or run.study.judges[0].name,
-                    "first_share": first.mean,
-                    "first_low": first.mean - reach * first.error,
-                    "first_high": first.mean + reach * first.error,
-                    **_length_slope(one, c, lengths, run.study.statistics.confidence),
-                }
-            )
-    return rows
-
-
-def _length_slope(ballots: Ballots, criterion: int, lengths: np.ndarray, confidence: float) -> dict[str, float]:
-    """Log-odds of winning a question for one standard deviation more of length than is usual for the pair."""
-    a, b = np.array(ballots.places).T
-    outcomes = (majorities(ballots.votes[criterion]).astype(float) + 1) / 2
-    longer = lengths[a] - lengths[b]
-    there = ~np.isnan(longer)
-    if not there.any():
-        return dict.fromkeys(("length_slope", "length_low", "length_high"), float("nan"))
-    # within a pair, so that policies which are better and longer do not count as a judge that likes length
-    longer = longer - np.nanmean(longer, axis=1, keepdims=True)
-    found = length_controlled(outcomes[there], longer[there], np.zeros(int(there.sum())), confidence)
-    return {"length_slope": found.slope, "length_low": found.slope_low, "length_high": found.slope_high}
-
-
-def _abilities(run: Run, ballots: Ballots) -> Rows:
-    rows: Rows = []
-    for c, criterion in enumerate(ballots.criteria):
-        rng = rng_of(run.study.seed, "audit", "judges", ballots.phase, criterion)
-        found = judge_aware(ballots, c, rng, confidence=run.study.statistics.confidence)
-        for kind, names, values in (
-            ("policy", ballots.policies, (found.ability, found.ability_low, found.ability_high)),
-            ("judge", ballots.judges, (found.discrimination, found.discrimination_low, found.discrimination_high)),
-        ):
-            rows += [
-                {
-                    "phase": ballots.phase,
-                    "criterion": criterion,
-                    "kind": kind,
-                    "name": name,
-                    **dict(zip(("value", "low", "high"), (float(one[place]) for one in values), strict=True)),
-                }
-                for place, name in enumerate(names)
-            ]
     return rows

@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modpo_hpc.evaluation.ballots import Ballots
-from modpo_hpc.evaluation.crossed import components
+from modpo_hpc.evaluation.crossed import Components, components
 from modpo_hpc.study.judging import Judge
 
 BOUGHT = ("questions", "personas", "votes", "judges")
+ANSWERS = "answers"
+"""The sampling of the answers: a part of what questions make, and not told apart from it without a twin."""
+NOT_APART = "a policy answers a question once: name one that takes no training twice (Base, Base_again) in the phase"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,12 @@ class TotalError:
         }
 
 
-def total_errors(ballots: Ballots, judges: Sequence[Judge], others: Sequence[Ballots] = ()) -> list[TotalError]:
+def total_errors(
+    ballots: Ballots,
+    judges: Sequence[Judge],
+    others: Sequence[Ballots] = (),
+    twins: Sequence[tuple[str, str]] = (),
+) -> list[TotalError]:
     """The total error of every pair and criterion of a phase.
 
     Args:
@@ -71,21 +79,31 @@ def total_errors(ballots: Ballots, judges: Sequence[Judge], others: Sequence[Bal
             that differ in nothing but their seed the judge's sampling, those of different models the judge.
         others: the same phase of runs that differ in the study's seed, which measure it with all that hangs on it:
             who the personas are, training, and the sampling of the answers.
+        twins: pairs of the phase that are one model under two names. Each has answers of its own to every question,
+            so what tells them apart from question to question is the sampling of the answers.
     """
     found = []
     votes, cast, panel = ballots.votes, ballots.cast, max(1, len(ballots.judges))
+    shape = (len(ballots.questions), panel, -1)
     for c, criterion in enumerate(ballots.criteria):
+        sampled = [
+            _of_personas(votes[c, p].reshape(shape), cast[c, p].reshape(shape)).question
+            for p, pair in enumerate(ballots.pairs)
+            if pair in twins
+        ]
         for p, (a, b) in enumerate(ballots.pairs):
-            each = cast[c, p].reshape(len(ballots.questions), panel, -1)
-            said = np.where(each, votes[c, p].reshape(each.shape), 0).astype(float)
-            mean_of_judges = said.sum(axis=1) / np.maximum(each.sum(axis=1), 1)
-            crossed = components(mean_of_judges, each.any(axis=1))
+            each = cast[c, p].reshape(shape)
+            said = votes[c, p].reshape(shape).astype(float)
+            crossed = _of_personas(said, each)
+            of_answers = min(float(np.mean(sampled)), crossed.question) if sampled else math.nan
+            questions = int(each.any(axis=(1, 2)).sum())
             number = int(each.sum())
             values = said[each]
             by_judge = [float(said[:, j][each[:, j]].mean()) for j in range(panel) if each[:, j].any()]
             personas = int(each.any(axis=(0, 1)).sum())
             listed = (
-                Component("questions", int(each.any(axis=(1, 2)).sum()), crossed.question),
+                Component("questions", questions, crossed.question - (of_answers if sampled else 0.0)),
+                Component(ANSWERS, questions, of_answers, NOT_APART),
                 Component("personas", personas, crossed.persona),
                 Component("votes", crossed.votes, crossed.residual),
                 *_of_judges(by_judge, judges),
@@ -94,6 +112,12 @@ def total_errors(ballots: Ballots, judges: Sequence[Judge], others: Sequence[Bal
             naive = float(values.std() / math.sqrt(number)) if number else math.nan
             found.append(TotalError(ballots.phase, criterion, a, b, crossed.mean, naive, listed))
     return found
+
+
+def _of_personas(said: NDArray[np.generic], each: NDArray[np.bool_]) -> Components:
+    """Components of votes (questions x judges x personas; 0 where none is there), the judges' taken together."""
+    heard = each.sum(axis=1)
+    return components(said.sum(axis=1) / np.maximum(heard, 1), heard > 0)
 
 
 @dataclass(frozen=True)
@@ -125,6 +149,8 @@ def purchases(errors: Sequence[TotalError], calls: int) -> list[Purchase]:
         if number < 1 or math.isnan(first[factor].variance):
             continue
         grown = {factor: levels[factor] + number}
+        if factor == "questions":  # each with answers of its own
+            grown[ANSWERS] = grown[factor]
         if factor != "judges":
             grown["votes"] = round(levels["votes"] * (1 + number / levels[factor]))
         after = [

@@ -58,6 +58,23 @@ class Grounds:
         return self.gain_low > 0
 
 
+@dataclass(frozen=True)
+class RatersAlpha:
+    """Krippendorff's alpha of raters among themselves, with an interval over questions drawn again.
+
+    NaN where no question has two raters.
+    """
+
+    alpha: float
+    alpha_low: float
+    alpha_high: float
+
+    @property
+    def at_odds(self) -> bool:
+        """Whether they were seen to agree no better than chance; False where nothing is known of it."""
+        return self.alpha_low <= 0
+
+
 def alternative_annotator_test(
     human: Labels, model: Labels, epsilon: float = 0.2, level: float = 0.05
 ) -> AlternativeTest:
@@ -93,6 +110,29 @@ def alternative_annotator_test(
     return AlternativeTest(len(p_values), rate, float(np.mean(advantages)), rate >= 0.5)
 
 
+def raters_alpha(human: Labels, draws: NDArray[np.int64], confidence: float) -> RatersAlpha:
+    """Alpha of ``human`` (raters x questions); ``draws`` as in :func:`grounds`."""
+    counts, weights = _counted(human, draws)
+    judged = counts.sum(axis=1)
+    paired = (judged > 1).astype(float)
+    if not paired.any():
+        return RatersAlpha(math.nan, math.nan, math.nan)
+    agreeing = paired * (counts * (counts - 1)).sum(axis=1) / np.maximum(judged - 1, 1)
+    labels = weights @ (counts * paired[:, None])
+    total = labels.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = (labels * (labels - 1)).sum(axis=1) / (total * (total - 1))
+        alpha = (weights @ agreeing / total - expected) / (1 - expected)
+    return RatersAlpha(float(alpha[0]), *_ends(alpha[1:], (1 - confidence) / 2))
+
+
+def _counted(human: Labels, draws: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Labels of each class (questions x classes), and times that each question counts: once, then as drawn."""
+    counts = np.stack([(human == one).sum(axis=0) for one in CLASSES], axis=1).astype(float)
+    questions = counts.shape[0]
+    return counts, np.vstack([np.ones(questions), *(np.bincount(one, minlength=questions) for one in draws)])
+
+
 def grounds(human: Labels, model: Labels, draws: NDArray[np.int64], confidence: float) -> Grounds:
     """The grounds for a replacement.
 
@@ -101,24 +141,17 @@ def grounds(human: Labels, model: Labels, draws: NDArray[np.int64], confidence: 
         model: questions.
         draws: replicates x questions, places of the questions drawn again.
     """
-    counts = np.stack([(human == one).sum(axis=0) for one in CLASSES], axis=1).astype(float)
-    questions = counts.shape[0]
-    weights = np.vstack([np.ones(questions), *(np.bincount(one, minlength=questions) for one in draws)])
+    counts, weights = _counted(human, draws)
     judged = counts.sum(axis=1)
-    paired = (judged > 1).astype(float)
-    agreeing = paired * (counts * (counts - 1)).sum(axis=1) / np.maximum(judged - 1, 1)
     usable = ((judged > 0) & (model != MISSING)).astype(float)
     shares = usable[:, None] * counts / np.maximum(judged, 1)[:, None]
     agreed = (shares * (model[:, None] == np.array(CLASSES))).sum(axis=1)
-    labels = weights @ (counts * paired[:, None])
-    total, number = labels.sum(axis=1), weights @ usable
+    number = weights @ usable
     with np.errstate(invalid="ignore", divide="ignore"):
-        expected = (labels * (labels - 1)).sum(axis=1) / (total * (total - 1))
-        alpha = (weights @ agreeing / total - expected) / (1 - expected)
         gain = weights @ agreed / number - (weights @ shares / number[:, None]).max(axis=1)
-    tail = (1 - confidence) / 2
-    (alpha_low, alpha_high), (gain_low, gain_high) = (_ends(one[1:], tail) for one in (alpha, gain))
-    return Grounds(float(alpha[0]), alpha_low, alpha_high, float(gain[0]), gain_low, gain_high)
+    raters = raters_alpha(human, draws, confidence)
+    gain_ends = _ends(gain[1:], (1 - confidence) / 2)
+    return Grounds(raters.alpha, raters.alpha_low, raters.alpha_high, float(gain[0]), *gain_ends)
 
 
 def _ends(values: NDArray[np.float64], tail: float) -> tuple[float, float]:

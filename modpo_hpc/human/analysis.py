@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from modpo_hpc.evaluation.agreement import fleiss_kappa, gwet_ac1, krippendorff_alpha
-from modpo_hpc.human.alternative import alternative_annotator_test, grounds
+from modpo_hpc.human.alternative import alternative_annotator_test, grounds, raters_alpha
 from modpo_hpc.human.answers import MISSING, TIE, WON_A, WON_B, Ratings
 from modpo_hpc.human.measures import CLASSES, Agreement, Labels, Rule, agreement, confusion, consensus, without
 from modpo_hpc.seeds import rng_of
@@ -42,10 +42,10 @@ def analyze(
 
     for place, criterion in enumerate(ratings.criteria):
         human = ratings.labels[:, :, place]
-        add("raters_agree", {"criterion": criterion, **_raters_agree(human)})
+        draws = _draws(human.shape[1], replicates, seed, criterion)
+        add("raters_agree", {"criterion": criterion, **_raters_agree(human, draws, confidence)})
         for rule in RULES:
             key = {"criterion": criterion, "rule": rule}
-            draws = _draws(human.shape[1], replicates, seed, criterion)
             truth = consensus(human, rule)
             add("outcomes", {**key, **_outcomes(truth, draws, confidence)})
             baseline = _left_out(human, rule, 2)
@@ -60,7 +60,7 @@ def analyze(
             add("consensus", *[{**key, **row} for row in _by_strength(human, given, truth, draws, confidence)])
         if criterion in model:
             tested = alternative_annotator_test(human, model[criterion], epsilon)
-            rests = grounds(human, model[criterion], _draws(human.shape[1], replicates, seed, criterion), confidence)
+            rests = grounds(human, model[criterion], draws, confidence)
             add(
                 "alternative",
                 {
@@ -87,8 +87,9 @@ def _outcomes(truth: Labels, draws: np.ndarray, confidence: float) -> dict[str, 
     return row
 
 
-def _raters_agree(human: Labels) -> dict[str, Any]:
+def _raters_agree(human: Labels, draws: np.ndarray, confidence: float) -> dict[str, Any]:
     """Agreement among the raters over the three classes. Fleiss' kappa needs all raters on each question."""
+    alpha = raters_alpha(human, draws, confidence)
     counts = np.stack([(human == one).sum(axis=0) for one in CLASSES], axis=1)
     judged = counts.sum(axis=1)
     complete = bool((judged == human.shape[0]).all()) and human.shape[0] > 1
@@ -99,6 +100,9 @@ def _raters_agree(human: Labels) -> dict[str, Any]:
         "questions": int((judged > 0).sum()),
         "fleiss_kappa": fleiss_kappa(counts) if complete else math.nan,
         "krippendorff_alpha": krippendorff_alpha(listed) if enough else math.nan,
+        "alpha_low": alpha.alpha_low,
+        "alpha_high": alpha.alpha_high,
+        "at_odds": alpha.at_odds,
         "gwet_ac1": gwet_ac1(listed, len(CLASSES)) if enough else math.nan,
         "unanimous_share": float((counts.max(axis=1) == judged)[judged > 0].mean()),
     }

@@ -25,8 +25,9 @@ COLUMNS = ("question_id", "criterion", "winner")
 class HumanLabels:
     """People's labels of one comparison.
 
-    ``labels`` is questions x criteria of WON_A, WON_B, TIE or MISSING; ``inclusion`` the probability of each question
-    of the test set to be labelled at all; ``simulated`` if no people were asked.
+    ``labels`` is questions x criteria of WON_A, WON_B, TIE or MISSING, made of ``votes``, criterion -> raters x
+    questions of the same; ``inclusion`` the probability of each question of the test set to be labelled at all;
+    ``simulated`` if no people were asked.
     """
 
     comparison: Comparison
@@ -34,6 +35,7 @@ class HumanLabels:
     inclusion: Mapping[str, float]
     raters: int
     simulated: bool
+    votes: Mapping[str, pd.DataFrame]
 
 
 def labels_of_run(run: Run, rule: Rule) -> HumanLabels:
@@ -63,12 +65,14 @@ def labels_of_run(run: Run, rule: Rule) -> HumanLabels:
         question: float(np.prod([1 - one.inclusion.get(question, 0.0) for one in samples]))
         for question in samples[0].inclusion
     }
+    votes = votes_of(judged.assign(rater=judged["round"].astype(str) + judged["rater"]))
     return HumanLabels(
         comparison,
-        one_label_each(judged.assign(rater=judged["round"].astype(str) + judged["rater"]), rule),
+        one_label_each(votes, rule),
         {question: 1 - share for question, share in missed.items()},
         judged["rater"].nunique(),
         bool(judged["simulated"].any()),
+        votes,
     )
 
 
@@ -103,19 +107,26 @@ def labels_of_file(path: Path, comparison: Comparison, questions: list[str], rul
         judged["rater"] = "rater"
     if judged.duplicated(["question_id", "criterion", "rater"]).any():
         raise InputError("a rater judged a question twice", file=path, field="rater", remedy="Give each rater a name.")
-    share = judged["question_id"].nunique() / len(questions)
-    return HumanLabels(
-        comparison, one_label_each(judged, rule), dict.fromkeys(questions, share), judged["rater"].nunique(), False
-    )
+    share, votes = judged["question_id"].nunique() / len(questions), votes_of(judged)
+    inclusion = dict.fromkeys(questions, share)
+    return HumanLabels(comparison, one_label_each(votes, rule), inclusion, judged["rater"].nunique(), False, votes)
 
 
-def one_label_each(judged: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """The label of each question under each criterion (questions x criteria) from the rows of all raters."""
+def votes_of(judged: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Criterion -> what each rater said of each question (raters x questions), from the rows of all raters."""
     found = {}
     for criterion, part in judged.groupby("criterion", sort=False):
         votes = part.assign(code=part["winner"].map(CODES)).pivot(index="rater", columns="question_id", values="code")
-        labels = consensus(votes.fillna(MISSING).to_numpy().astype(np.int8), rule)
-        found[str(criterion)] = pd.Series(labels, index=votes.columns.astype(str))
+        found[str(criterion)] = votes.fillna(MISSING).astype(np.int8).rename(columns=str)
+    return found
+
+
+def one_label_each(votes: Mapping[str, pd.DataFrame], rule: Rule) -> pd.DataFrame:
+    """The label of each question under each criterion (questions x criteria)."""
+    found = {
+        criterion: pd.Series(consensus(given.to_numpy(), rule), index=given.columns)
+        for criterion, given in votes.items()
+    }
     return pd.DataFrame(found).fillna(MISSING).astype(np.int8)
 
 

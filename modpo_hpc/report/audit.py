@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from functools import partial
 from typing import Any
 
-from modpo_hpc.audit.run import audit, finite
+from modpo_hpc.audit.run import VERSION, audit, finite
+from modpo_hpc.audit.total_error import ANSWERS
+from modpo_hpc.errors import InputError
 from modpo_hpc.report import formats
 from modpo_hpc.report.audit_figures import rates_figure
-from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
+from modpo_hpc.report.audit_tables import alpha, audit_tables, share
+from modpo_hpc.report.parts import Picture, Section
 from modpo_hpc.run import Run
 
 Document = dict[str, Any]
-SOURCES = ("questions", "personas", "votes", "judges", "wording", "judge sampling", "seed")
 
 
 def audit_section(run: Run) -> Section | None:
@@ -23,55 +24,133 @@ def audit_section(run: Run) -> Section | None:
         return None
     path = run.root / "audit" / "audit.json"
     document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else finite(audit(run, None))
+    if document.get("version") != VERSION:
+        raise InputError(
+            "this audit was kept by another version", file=path, remedy=f"Make it again: modpo audit {run.root}"
+        )
     return section_of(document)
 
 
 def section_of(document: Document) -> Section:
-    """The audit in sentences and tables."""
+    """The audit in sentences and tables: what is known, what is not, what to do next."""
     people = document["people"]
     return Section(
         "audit",
         "Would the conclusions survive their judge?",
         lead="Error of the judge against people, total error of the comparisons, and what would narrow it next.",
-        findings=[*people_findings(people), *error_findings(document)],
-        pictures=_pictures(people),
-        tables=[
-            *(_people_tables(people) if people else []),
-            _component_table(document),
-            *_purchase_tables(document),
-            _judge_table(document),
-            *_ability_tables(document),
+        findings=[
+            *(f"Known: {one}" for one in known(document)),
+            *(f"Not known: {one}" for one in unknown(document)),
+            *(f"Next: {one}" for one in next_steps(document)),
         ],
+        pictures=_pictures(people),
+        tables=audit_tables(document),
     )
 
 
-def people_findings(people: Document | None) -> list[str]:
-    """What people's labels make of the judge's win rates, a sentence or two a criterion."""
-    if people is None:
-        return [
-            "Nobody was asked, so the error of the judge itself is unknown and in no interval of this report. "
-            "A hundred labels by people would tell: modpo human sample."
-        ]
-    found = []
-    whose = "simulated raters" if people["simulated"] else "people"
-    for row in people["criteria"]:
-        name, powered, corrected = (
-            formats.title(row["criterion"]).capitalize(),
-            row["prediction_powered"],
-            row["corrected"],
-        )
-        if powered is None:
-            found.append(f"{name}: {row['labels']} labels by {whose} are too few for an interval.")
+def known(document: Document) -> list[str]:
+    """What people's labels settle, the total error, and favours for a judge's own family that are measured."""
+    found = [_preference(document, row) for row in _criteria(document) if _settled(row)]
+    for row in document["components"]:
+        if not row["naive"] or not row["total"]:
             continue
-        sentence = (
-            f"{name}: the judge gives {people['a']} {formats.percent(powered['naive'])} of its votes against "
-            f"{people['b']}; by the label of {whose}, {powered['labels']} of them known, it is preferred on "
-            f"{_share(powered, 'estimate')} of the questions"
+        sources = {name: value for name, value in row["sources"].items() if value is not None}
+        found.append(
+            f"{_name(row)} in {row['phase']}: the standard error of a difference in votes is {100 * row['total']:.1f} "
+            f"points, {row['total'] / row['naive']:.1f} times that of independent votes; the largest part is "
+            f"{max(sources, key=lambda name: sources[name])}."
         )
-        half = "above" if powered["low"] > 0.5 else "below" if powered["high"] < 0.5 else ""
-        sentence += f", {half} one half. " if half else ", so that which of the two is preferred is open. "
-        found.append(sentence + worth(powered, corrected))
+    for row in document["families"]:
+        if row["favour"] is not None and not row["low"] <= 0 <= row["high"]:
+            found.append(
+                f"{_name(row)} in {row['phase']}: {row['judge']} gives {', '.join(row['policies'])}, of its own "
+                f"family, {100 * abs(row['favour']):.1f} points {'more' if row['favour'] > 0 else 'less'} of its "
+                "votes than judges of neither family do."
+            )
     return found
+
+
+def unknown(document: Document) -> list[str]:
+    """What people's labels leave open, what is in no interval, and what cannot be told apart."""
+    found = [_preference(document, row) for row in _criteria(document) if not _settled(row)]
+    if not document["people"]:
+        found.append("how far the judge errs: nobody was asked, so its error is in no interval of this report.")
+    without = [f"{source} ({why})" for source, why in document["unmeasured"].items() if source != ANSWERS]
+    if without:
+        found.append(f"sources of error without data, in no interval: {'; '.join(without)}.")
+    if ANSWERS in document["unmeasured"]:
+        found.append(
+            f"how much the sampling of the answers makes of the questions' part ({document['unmeasured'][ANSWERS]})."
+        )
+    alone = {(row["judge"], *row["policies"]) for row in document["families"] if row["favour"] is None}
+    found += [
+        f"whether {judge} favours {', '.join(policies)}, of its own family of models: no judge of neither family "
+        "says the like of the same answers."
+        for judge, *policies in sorted(alone)
+    ]
+    return found
+
+
+def next_steps(document: Document) -> list[str]:
+    """What to ask people, and what more calls are best spent on."""
+    found = []
+    criteria = _criteria(document)
+    if not document["people"]:
+        found.append("ask people about a hundred questions (modpo human sample), and the judge's error has a size.")
+    if at_odds := [formats.title(row["criterion"]) for row in criteria if row["raters"]["at_odds"]]:
+        found.append(
+            f"no more labels for {', '.join(at_odds)} until raters agree: clearer definitions, examples, other raters."
+        )
+    still_open = [row["criterion"] for row in criteria if not _settled(row) and not row["raters"]["at_odds"]]
+    if still_open:
+        found.append(
+            f"label the questions that tell most of {', '.join(map(formats.title, still_open))}: "
+            f"modpo human sample --next {still_open[0]}."
+        )
+    bought: dict[tuple[str, str, int, int], list[str]] = {}
+    for row in document["components"]:
+        if row["purchases"]:
+            best = row["purchases"][0]
+            key = row["phase"], best["factor"], best["levels"], row["calls"]
+            bought.setdefault(key, []).append(
+                f"{formats.title(row['criterion'])} from {100 * row['total']:.1f} to {100 * best['error']:.1f} points"
+            )
+    found += [
+        f"{calls:,} more calls in {phase} are best spent on {levels:,} more {factor}: {', '.join(gains)}."
+        for (phase, factor, levels, calls), gains in bought.items()
+    ]
+    return found
+
+
+def _criteria(document: Document) -> list[Document]:
+    return document["people"]["criteria"] if document["people"] else []
+
+
+def _settled(row: Document) -> bool:
+    """Whether raters who agree with each other say which of the two policies is preferred."""
+    powered = row["prediction_powered"]
+    return bool(powered) and not row["raters"]["at_odds"] and not powered["low"] <= 0.5 <= powered["high"]
+
+
+def _preference(document: Document, row: Document) -> str:
+    """What people's labels make of the judge's win rate under one criterion."""
+    people, powered = document["people"], row["prediction_powered"]
+    whose = "simulated raters" if people["simulated"] else "people"
+    if row["raters"]["at_odds"]:
+        return (
+            f"{_name(row)}: the raters agree with each other no better than chance (Krippendorff's alpha "
+            f"{alpha(row['raters'])}), so that their labels say nothing for the judge or against it."
+        )
+    if powered is None:
+        return f"{_name(row)}: {row['labels']} labels by {whose} are too few for an interval."
+    sentence = (
+        f"{_name(row)}: the judge gives {people['a']} {formats.percent(powered['naive'])} of its votes against "
+        f"{people['b']}; by the label of {whose}, {powered['labels']} of them known, it is preferred on "
+        f"{share(powered, 'estimate')} of the questions"
+    )
+    half = "above" if powered["low"] > 0.5 else "below"
+    settled = f", {half} one half. " if _settled(row) else ", so that which of the two is preferred is open. "
+    return sentence + settled + worth(powered, row["corrected"])
 
 
 def worth(powered: Document, corrected: Document | None) -> str:
@@ -83,29 +162,8 @@ def worth(powered: Document, corrected: Document | None) -> str:
     return f"The judge is worth {powered['worth']:.0f} labels more."
 
 
-def error_findings(document: Document) -> list[str]:
-    """The size of the total error beside the naive one, its largest part, and what is in no number."""
-    found = []
-    for row in document["components"]:
-        if not row["naive"] or not row["total"]:
-            continue
-        sources = {name: value for name, value in row["sources"].items() if value is not None}
-        largest = max(sources, key=lambda name: sources[name])
-        found.append(
-            f"{formats.title(row['criterion']).capitalize()} in {row['phase']}: the standard error of a difference is "
-            f"{100 * row['total']:.1f} points, {row['total'] / row['naive']:.1f} times that of independent votes; "
-            f"the largest part is {largest}."
-        )
-        if row["purchases"]:
-            best = row["purchases"][0]
-            found[-1] += (
-                f" {row['calls']:,} more calls are best spent on {best['levels']:,} more {best['factor']} "
-                f"({100 * best['error']:.1f} points)."
-            )
-    if document["unmeasured"]:
-        listed = "; ".join(f"{source} ({why})" for source, why in document["unmeasured"].items())
-        found.append(f"Not measured, and in no interval: {listed}.")
-    return found
+def _name(row: Document) -> str:
+    return formats.title(row["criterion"]).capitalize()
 
 
 def _pictures(people: Document | None) -> list[Picture]:
@@ -119,159 +177,3 @@ def _pictures(people: Document | None) -> list[Picture]:
             partial(rates_figure, people),
         )
     ]
-
-
-def _people_tables(people: Document) -> list[Shown]:
-    powered = [
-        [
-            formats.title(row["criterion"]),
-            str(one["labels"]),
-            formats.percent(one["naive"]),
-            _share(one, "classical", "classical_low", "classical_high"),
-            _share(one, "estimate"),
-            _decimals(one["correlation"], 2),
-            f"{one['worth']:.0f}" if one["shown"] else "nothing shown",
-        ]
-        for row in people["criteria"]
-        if (one := row["prediction_powered"])
-    ]
-    errors = [
-        [
-            formats.title(row["criterion"]),
-            " / ".join(str(row["counts"][name]) for name in ("a_a", "a_b", "b_a", "b_b")),
-            _of(one["sensitivity"]),
-            _of(one["specificity"]),
-            formats.percent(one["rate"]),
-            _share(one, "estimate") if one["informative"] else "open (0–100)",
-            _share(one, "estimate", "delta_low", "delta_high") if one["informative"] else "",
-        ]
-        for row in people["criteria"]
-        if (one := row["corrected"])
-    ]
-    headings = ("labels", "judge's votes", "labels alone", "prediction-powered", "correlation", "worth in labels")
-    others = ("sensitivity", "specificity", "judge", "corrected (Lee et al.)", "delta method")
-    return [
-        Shown(
-            f"Questions for {people['a']} against {people['b']}, ties as halves: by judge, by people's labels, by both",
-            [text("Criterion"), *numbers(*headings)],
-            powered,
-            "audit_prediction_powered",
-        ),
-        Shown(
-            "The judge's errors on decided questions, and its win rate corrected for them. Counts: people's A called "
-            "A, A called B, B called A, B called B",
-            [text("Criterion"), text("Counts"), *numbers(*others)],
-            errors,
-            "audit_corrected",
-        ),
-    ]
-
-
-def _component_table(document: Document) -> Shown:
-    rows = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            _points(row["naive"]),
-            *(_points(row["sources"].get(source)) for source in SOURCES),
-            _points(row["total"]),
-        ]
-        for row in document["components"]
-    ]
-    return Shown(
-        "Standard errors of the difference in votes for two policies, in points, by source (root mean square over the "
-        "pairs); empty where the study has no data",
-        [text("Phase"), text("Criterion"), *numbers("if independent", *SOURCES, "total")],
-        rows,
-        "audit_components",
-    )
-
-
-def _purchase_tables(document: Document) -> list[Shown]:
-    rows = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            f"{row['calls']:,}",
-            f"{one['levels']:,} {one['factor']}",
-            _points(row["total"]),
-            _points(one["error"]),
-        ]
-        for row in document["components"]
-        for one in row["purchases"]
-    ]
-    if not rows:
-        return []
-    columns = [text("Phase"), text("Criterion"), *numbers("more calls"), text("Spent on"), *numbers("now", "then")]
-    return [Shown("What more calls would make of the standard error, in points", columns, rows, "audit_design")]
-
-
-def _judge_table(document: Document) -> Shown:
-    rows = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["judge"],
-            _share(row, "first_share", "first_low", "first_high"),
-            _slope(row),
-        ]
-        for row in document["judges"]
-    ]
-    return Shown(
-        "What moves a judge: votes for the answer shown first (half without bias), and log-odds for one standard "
-        "deviation more of length than is usual for a pair. Favour for a judge's own family of models is not measured",
-        [text("Phase"), text("Criterion"), text("Judge"), *numbers("shown first", "length")],
-        rows,
-        "audit_judges",
-        folded=True,
-    )
-
-
-def _ability_tables(document: Document) -> list[Shown]:
-    rows = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["kind"],
-            row["name"],
-            f"{_decimals(row['value'], 2)} ({_decimals(row['low'], 2)} to {_decimals(row['high'], 2)})",
-        ]
-        for row in document["abilities"]
-    ]
-    if not rows:
-        return []
-    return [
-        Shown(
-            "Judge-aware Bradley-Terry: abilities of the policies (log-odds) with each judge weighted by how sharply "
-            "it tells them apart (discrimination, 1 on average)",
-            [text("Phase"), text("Criterion"), text("What"), text("Name"), *numbers("ability or discrimination")],
-            rows,
-            "audit_judge_aware",
-            folded=True,
-        )
-    ]
-
-
-def _share(row: Document, value: str, low: str = "low", high: str = "high") -> str:
-    if row[value] is None:
-        return ""
-    return f"{formats.percent(row[value])} ({formats.interval(row[low], row[high])})"
-
-
-def _slope(row: Document) -> str:
-    if row["length_slope"] is None:
-        return ""
-    slope, low, high = (_decimals(row[name], 2) for name in ("length_slope", "length_low", "length_high"))
-    return f"{slope} ({low} to {high})"
-
-
-def _of(share: Document) -> str:
-    return "" if share["value"] is None else f"{_share(share, 'value')} of {share['cases']}"
-
-
-def _points(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _decimals(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"

@@ -62,23 +62,36 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _findings(tables: dict[str, pd.DataFrame], a: str, b: str) -> list[str]:
-    best = max(_rows(tables["outcomes"]), key=lambda row: row["A_share"] - row["B_share"])
-    shares = f"{formats.percent(best['A_share'])} of the questions, against {formats.percent(best['B_share'])} for {b}"
-    found = [
-        f"{a} is preferred most clearly for {formats.title(best['criterion'])}: on {shares}."
-        if best["A_share"] > best["B_share"]
-        else f"{a} is not preferred to {b} for any criterion; it comes nearest for {formats.title(best['criterion'])}: "
-        f"on {shares}."
-    ]
+    at_odds = {row["criterion"] for row in _rows(tables["raters_agree"]) if row["at_odds"]}
+    agreed = [row for row in _rows(tables["outcomes"]) if row["criterion"] not in at_odds]
+    found = []
+    if agreed:
+        best = max(agreed, key=lambda row: row["A_share"] - row["B_share"])
+        shares = (
+            f"{formats.percent(best['A_share'])} of the questions, against {formats.percent(best['B_share'])} for {b}"
+        )
+        found.append(
+            f"{a} is preferred most clearly for {formats.title(best['criterion'])}: on {shares}."
+            if best["A_share"] > best["B_share"]
+            else f"{a} is not preferred to {b} for any criterion; it comes nearest for "
+            f"{formats.title(best['criterion'])}: on {shares}."
+        )
+    if at_odds:
+        listed = ", ".join(formats.title(one) for one in sorted(at_odds))
+        found.append(
+            f"The raters agree with each other no better than chance on {listed}: what they prefer there, and how near "
+            "the model comes to it, cannot be said."
+        )
     for row in _rows(tables["same_truth"]) if "same_truth" in tables else []:
-        if row["raters"]:
+        if row["raters"] and row["criterion"] not in at_odds:
             found.append(
                 f"{formats.title(row['criterion']).capitalize()}: against what the other raters said, the model is "
                 f"right on {formats.percent(row['model'])} of the questions, a rater on "
                 f"{formats.percent(row['rater'])}."
             )
     for row in _rows(tables["alternative"]) if "alternative" in tables else []:
-        found.append(f"{formats.title(row['criterion']).capitalize()}: {replacement(row)}.")
+        if row["criterion"] not in at_odds:
+            found.append(f"{formats.title(row['criterion']).capitalize()}: {replacement(row)}.")
     return found
 
 

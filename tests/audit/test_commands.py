@@ -11,8 +11,11 @@ from subprocess import CompletedProcess
 import pandas as pd
 import pytest
 
+from modpo_hpc.errors import InputError
 from modpo_hpc.report.audit import audit_section, section_of
+from modpo_hpc.report.human import human_section
 from modpo_hpc.run import Run
+from modpo_hpc.seeds import rng_of
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -50,7 +53,9 @@ def test_wrong_calls_are_refused(command: Command, words: tuple[object, ...]) ->
 def test_a_run_before_and_after_people_were_asked(made_run: Path, tmp_path: Path, command: Command) -> None:
     run = tmp_path / "run"
     shutil.copytree(made_run, run)
-    assert "Nobody was asked" in " ".join(audit_section(Run.open(run)).findings)
+    said = audit_section(Run.open(run)).findings
+    assert [one for one in said if one.startswith("Not known: ") and "nobody was asked" in one]
+    assert [one for one in said if one.startswith("Next: ") and "modpo human sample" in one]
     for words in (("sample", run, "--questions", 40), ("forms", run, "--raters", 3), ("simulate", run)):
         assert command("human", *words).returncode == 0
     assert command("human", "analyze", run, "--bootstrap", 20).returncode == 0
@@ -59,7 +64,7 @@ def test_a_run_before_and_after_people_were_asked(made_run: Path, tmp_path: Path
     for said in (
         "sandbox: simulated raters",
         "by the label of simulated raters, 40 of them known",
-        "Not measured",
+        "in no interval",
         "wording",
     ):
         assert said in shown.stdout.replace("\n", " ")
@@ -87,6 +92,45 @@ def test_a_run_before_and_after_people_were_asked(made_run: Path, tmp_path: Path
     other = next(row for row in again["people"]["criteria"] if row["criterion"] == "safety")
     assert other["prediction_powered"] == pytest.approx(powered)
     assert again["people"]["simulated"] is False
+
+
+def test_random_raters_get_no_flattering_sentence(made_run: Path, tmp_path: Path, command: Command) -> None:
+    """Six raters who click anything: their labels say nothing of model or judge, in no section and no command."""
+    run = tmp_path / "run"
+    shutil.copytree(made_run, run)
+    for words in (("sample", run, "--questions", 60), ("forms", run, "--raters", 6), ("simulate", run)):
+        assert command("human", *words).returncode == 0
+    rng = rng_of("clicks")
+    for path in sorted((run / "human" / "answers").glob("*.json")):
+        form = json.loads(path.read_text())
+        for given in form["answers"].values():
+            given |= {criterion: str(rng.choice(["A", "B", "equal"])) for criterion in given}
+        path.write_text(json.dumps(form))
+    analyzed = command("human", "analyze", run, "--bootstrap", 200)
+    assert analyzed.returncode == 0
+    audited = command("audit", run)
+    assert audited.returncode == 0
+    opened = Run.open(run)
+    sections = [human_section(opened), audit_section(opened)]
+    said = " ".join([*(one for section in sections for one in section.findings), analyzed.stdout, audited.stdout])
+    people = json.loads((run / "audit" / "audit.json").read_text())["people"]["criteria"]
+    at_odds = [row["criterion"] for row in people if row["raters"]["at_odds"]]
+    assert at_odds == ["safety", "overall"]
+    for flattering in ("may replace", "labels more", "one half", "preferred most clearly", "is right on"):
+        assert flattering not in said
+    assert "no better than chance" in " ".join(sections[0].findings)
+    assert "say nothing for the judge or against it" in " ".join(sections[1].findings)
+    assert "no more labels for safety, overall until raters agree" in " ".join(sections[1].findings)
+
+
+def test_an_audit_that_another_version_kept_is_not_read(made_run: Path, tmp_path: Path, command: Command) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made_run, run)
+    command("audit", run)
+    kept = run / "audit" / "audit.json"
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "version": 1}))
+    with pytest.raises(InputError, match="another version"):
+        audit_section(Run.open(run))
 
 
 def test_files_of_labels_that_do_not_fit_are_named(made_run: Path, tmp_path: Path, command: Command) -> None:

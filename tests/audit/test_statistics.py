@@ -11,7 +11,7 @@ from scipy.special import expit
 from scipy.stats import norm, t
 
 from modpo_hpc.audit.correction import Confusion, correct
-from modpo_hpc.audit.judges import fit, judge_aware
+from modpo_hpc.audit.judges import family_of, fit, judge_aware, own_family
 from modpo_hpc.audit.prediction import prediction_powered
 from modpo_hpc.audit.total_error import by_source, purchases, total_errors, unmeasured
 from modpo_hpc.errors import InputError
@@ -164,7 +164,7 @@ def test_calls_buy_what_is_dear() -> None:
 def test_what_a_study_cannot_know_is_named_and_what_its_panel_shows_is_measured() -> None:
     rng = np.random.default_rng(7)
     alone = total_errors(crossed(rng, 40, 10, 0.5, 0.3), [Judge(kind="openai", model="one")])
-    assert set(unmeasured(alone)) == {"judges", "wording", "judge sampling", "seed"}
+    assert set(unmeasured(alone)) == {"answers", "judges", "wording", "judge sampling", "seed"}
     ballots = crossed(rng, 40, 10, 0.5, 0.3, (0.9, -0.3, 0.3))
     model = {"kind": "openai", "model": "one"}
     panels = (
@@ -174,10 +174,107 @@ def test_what_a_study_cannot_know_is_named_and_what_its_panel_shows_is_measured(
     )
     for judges, measured in panels:
         found = total_errors(ballots, judges)
-        assert set(unmeasured(found)) == {"judges", "wording", "judge sampling", "seed"} - {measured}
+        assert set(unmeasured(found)) == {"answers", "judges", "wording", "judge sampling", "seed"} - {measured}
         assert by_source(found)[measured] > 0.1
     seeds = total_errors(ballots, panels[0][0], [crossed(rng, 40, 10, 0.5, 0.3, (0.9, -0.3, 0.3)) for _ in range(2)])
     assert "seed" not in unmeasured(seeds)
+
+
+def ballots_of(votes: np.ndarray, policies: tuple[str, ...], judges: tuple[str, ...] = ()) -> Ballots:
+    """Ballots of one criterion from ``votes`` (pairs x questions x personas, or judges x personas)."""
+    _, questions, voters = votes.shape
+    return Ballots(
+        "phase",
+        policies,
+        ("safety",),
+        tuple(f"q{number}" for number in range(questions)),
+        tuple(f"p{number}" for number in range(voters // max(1, len(judges)))),
+        votes[None].astype(np.int8),
+        np.ones((1, *votes.shape), dtype=np.int8),
+        judges,
+    )
+
+
+def test_a_model_beside_itself_tells_the_sampling_of_the_answers() -> None:
+    """Against studies done again in which the answers alone are drawn anew: the same questions, how hard they are."""
+    rng = np.random.default_rng(11)
+    shape, policies = (80, 12), ("X", "X_again", "Y")
+    lead = rng.normal(0.3, 0.6, (80, 1))
+
+    def votes() -> np.ndarray:
+        of_answers = [0.5 * rng.normal(size=(80, 1)) for _ in policies]
+        return np.stack(
+            [
+                np.where((b == 2) * lead + of_answers[a] - of_answers[b] + rng.normal(size=shape) > 0, 1, -1)
+                for a, b in ((0, 1), (0, 2), (1, 2))
+            ]
+        )
+
+    made = [total_errors(ballots_of(votes(), policies), [Judge()], twins=[("X", "X_again")]) for _ in range(120)]
+    errors = [{part.source: part.error for part in one[1].components} for one in made]
+    spread = np.std([one[1].difference for one in made])
+    assert math.sqrt(np.mean([one["answers"] ** 2 + one["votes"] ** 2 for one in errors])) == pytest.approx(
+        spread, rel=0.15
+    )
+    assert np.mean([one["answers"] for one in errors]) > 0.5 * spread
+    assert np.mean([one["questions"] for one in errors]) > 0.3 * spread
+
+    ballots = ballots_of(votes(), policies)
+    told, plain = total_errors(ballots, [Judge()], twins=[("X", "X_again")]), total_errors(ballots, [Judge()])
+    assert "answers" not in unmeasured(told)
+    assert [one.total for one in told] == pytest.approx([one.total for one in plain])
+    assert told[0].row()["questions"] == pytest.approx(0)
+    bought, as_before = purchases(told, 4000), purchases(plain, 4000)
+    assert [one.error for one in bought] == pytest.approx([one.error for one in as_before])
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("gpt-5-chat-latest", "gpt"),
+        ("openai/chatgpt-4o-latest", "gpt"),
+        ("o3-mini", "gpt"),
+        ("mistralai/Mistral-7B-Instruct-v0.2", "mistral"),
+        ("mistralai/Mixtral-8x7B", "mistral"),
+        ("meta-llama/Meta-Llama-3.1-8B", "llama"),
+        ("Qwen/Qwen2.5-7B", "qwen"),
+        ("anthropic/claude-sonnet-4", "claude"),
+        ("our-own-7b", "our-own-7b"),
+    ],
+)
+def test_the_family_of_a_model_is_in_its_name(model: str, family: str) -> None:
+    assert family_of(model) == family
+
+
+def test_favour_for_the_own_family_is_what_judges_of_neither_family_do_not_give() -> None:
+    """A planted favour of .15 of the votes, beside policies that differ in earnest; intervals over studies cover it."""
+    families = {"GPT4o": "gpt", "Base": "mistral", "Claude": "claude", "one": "gpt", "two": "llama", "three": "mistral"}
+    policies, judges = ("GPT4o", "Base", "Claude"), ("one", "two", "three")
+    better, favour = {("GPT4o", "Base"): 0.2, ("GPT4o", "Claude"): -0.1, ("Base", "Claude"): 0.0}, 0.15
+    rng, held, found = np.random.default_rng(12), 0, None
+    for _ in range(100):
+        votes = []
+        for pair, lead in better.items():
+            taste = 0.1 * rng.normal(size=(60, 1)) + 0.05 * rng.normal(size=(1, 10))
+            for_gpt = favour if "GPT4o" in pair else 0.0
+            by_judge = [
+                np.where(rng.random((60, 10)) < 0.5 + lead + extra + taste, 1, -1)
+                # the third judge favours Base as much, and is no witness where Base stands against GPT4o
+                for extra in (for_gpt, 0.0, {("GPT4o", "Base"): -favour, ("Base", "Claude"): favour}.get(pair, 0.0))
+            ]
+            votes.append(np.concatenate(by_judge, axis=1))
+        ballots = ballots_of(np.stack(votes), policies, judges)
+        found = own_family(ballots, 0, "one", families)
+        assert found is not None
+        held += found.low <= favour <= found.high
+        assert own_family(ballots, 0, "two", families) is None
+    assert 89 <= held <= 100
+    assert found.policies == ("GPT4o",)
+    assert found.others == ("two", "three")
+    alone = own_family(ballots_of(np.stack(votes)[..., :10], policies), 0, "one", families)
+    assert alone is not None
+    assert alone.others == ()
+    assert math.isnan(alone.favour)
 
 
 def test_judges_that_agree_give_the_abilities_of_logistic_regression() -> None:
