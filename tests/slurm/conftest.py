@@ -140,7 +140,10 @@ class Cluster:
         self.wait(lambda: not self.slurm("squeue", "-h").strip())
 
     def slurm(self, *command: str) -> str:
+        """What Slurm printed. A query may fail, since jobs are forgotten; what changes something must not."""
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        if command[0] == "sbatch" or command[:2] in (("scontrol", "update"), ("scontrol", "release")):
+            assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout
 
     def fate(self, stage: str, shard: str, fate: str) -> None:

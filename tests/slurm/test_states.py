@@ -14,7 +14,7 @@ def test_every_failure_has_its_name_and_a_rerun_mends_the_graph(cluster: Cluster
     jobs = {shard: one["job"] for shard, one in cluster.shards("responses").items()}
     cluster.wait(lambda: all(cluster.shards("responses")[shard]["slurm"] == "RUNNING" for shard in "56"))
     raw = cluster.slurm("squeue", "-h", "-j", jobs["5"], "-o", "%A").strip()
-    cluster.slurm("scontrol", "update", f"JobId={raw}", "EndTime=now")
+    cluster.slurm("scontrol", "update", f"JobId={raw}", "EndTime=now+1")
     cluster.slurm("scancel", jobs["6"])
     cluster.wait(lambda: cluster.status()["responses"]["failed"] == 7)
 
