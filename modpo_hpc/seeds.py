@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def seed_of(*parts: object) -> int:
@@ -15,4 +17,6 @@ def seed_of(*parts: object) -> int:
 
 def rng_of(*parts: object) -> np.random.Generator:
     """A NumPy generator (PCG64) seeded by ``seed_of(*parts)``."""
+    import numpy as np  # every command imports this module, and few draw
+
     return np.random.Generator(np.random.PCG64(seed_of(*parts)))

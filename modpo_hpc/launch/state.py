@@ -203,6 +203,10 @@ def _stage_shards(
     states = {}
     for shard in run.shard_ids(stage):
         submission, job = submitted.get(shard, (None, None))
+        if job is None and shard not in attempted:  # most shards of a large stage: what its markers say is all
+            known: State = "done" if shard in found.done else "stale" if shard in found.markers else "todo"
+            states[shard] = ShardState(stage, shard, known)
+            continue
         line = queue.get(job) if job else None
         mine = (records or {}).get(job, []) if job else []
         fresh = found.fresh(shard)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from modpo_hpc.methods.method import OnAllCriteria
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from modpo_hpc.alignment.collator import Batch
@@ -51,6 +51,8 @@ class RACO(OnAllCriteria):
         return -F.logsigmoid(settings.beta * batch.log_ratios(logps)), batch.present
 
     def mixture(self, losses: Tensor, gram: Tensor, before: Tensor | None) -> Tensor:
+        import numpy as np
+
         found = conflict_averse(gram.cpu().numpy(), np.array(self.weights), self.radius, self.clip)
         return gram.new_tensor(found.tolist())
 
@@ -71,6 +73,7 @@ def conflict_averse(gram: np.ndarray, weights: np.ndarray, radius: float, clip: 
         radius: of the correction; 0 gives ``weights``.
         clip: whether the coefficients of the correction are clipped to ``weights``.
     """
+    import numpy as np
     from scipy.optimize import LinearConstraint, minimize
 
     scale = float(np.trace(gram))
