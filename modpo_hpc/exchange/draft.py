@@ -60,14 +60,14 @@ def write_draft(draft: Draft, folder: Path) -> Path:
     columns = _columns(people, draft)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "posts.csv", posts, ("id", "text"))
-    survey = draft.survey.resolve() if draft.survey else folder.resolve() / "invented-people.csv"
+    survey = str(draft.survey.resolve()) if draft.survey else "invented-people.csv"
     if draft.survey is None:
-        _write(survey, _invented_people(draft.criteria), people)
+        _write(folder / survey, _invented_people(draft.criteria), people)
     criteria = {name: {"title": name.replace("_", " ").capitalize(), "definition": text, "source": "own"}
                 for name, text in draft.criteria.items()}  # fmt: skip
     _yaml(folder / "criteria.yaml", {"criteria": criteria})
     _yaml(folder / "columns.yaml", columns)
-    _yaml(folder / "study.yaml", _study(draft, folder.resolve(), survey, len(posts)))
+    _yaml(folder / "study.yaml", _study(draft, survey, len(posts)))
     return folder / "study.yaml"
 
 
@@ -164,7 +164,7 @@ def _columns(headers: Sequence[str], draft: Draft) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _study(draft: Draft, folder: Path, survey: Path, posts: int) -> dict[str, Any]:
+def _study(draft: Draft, survey: str, posts: int) -> dict[str, Any]:
     criteria = list(draft.criteria)
     policies: dict[str, Any] = {"Base": {"method": "base"}, "SFT": {"method": "sft", "criteria": {criteria[0]: 1.0}},
                                 "DPO": {"method": "dpo", "criteria": {criteria[0]: 1.0}}}  # fmt: skip
@@ -174,14 +174,14 @@ def _study(draft: Draft, folder: Path, survey: Path, posts: int) -> dict[str, An
     test = max(4, used // 4)
     study: dict[str, Any] = {
         "name": draft.name,
-        "data": {"file": str(folder / "posts.csv"), "id_column": "id", "text_column": "text",
+        "data": {"file": "posts.csv", "id_column": "id", "text_column": "text",
                  "test_size": max(4, posts // 4), "use_train": used - test, "use_test": test},
-        "personas": {"surveys": {"people" if draft.survey else INVENTED: str(survey)},
-                     "columns": str(folder / "columns.yaml"), "select": PEOPLE, "train": PEOPLE // 2,
+        "personas": {"surveys": {"people" if draft.survey else INVENTED: survey},
+                     "columns": "columns.yaml", "select": PEOPLE, "train": PEOPLE // 2,
                      "test": PEOPLE // 2, "quality_floor": 0.0},
         "models": {"base": draft.model, "reward": "sandbox" if draft.model == "sandbox" else "FacebookAI/roberta-base"},
         "generation": {"instruction": draft.instruction},
-        "criteria": {"files": [str(folder / "criteria.yaml")], "rank": criteria},
+        "criteria": {"files": ["criteria.yaml"], "rank": criteria},
         "judge": {**(draft.judge or {"kind": "rules", "model": "rules"}), "scene": draft.scene},
         "ranking": {"personas_per_question": PEOPLE // 2},
         "alignment": {"policies": policies},

@@ -53,7 +53,7 @@ def _read(file: Path) -> list[Criterion]:
             "there is no such file of criteria",
             file=file,
             field="criteria.files",
-            remedy="Correct the path, from the folder in which you type; configs/criteria/... come with the project.",
+            remedy="Correct the path, from the folder of the study file; configs/criteria/... come with the project.",
         ) from error
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))

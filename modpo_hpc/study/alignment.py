@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, fie
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from modpo_hpc.methods import Method, Trained, known_methods
-from modpo_hpc.section import InputPath, Section
+from modpo_hpc.section import ConfigurationFile, InputPath, Section
 from modpo_hpc.study.sweep import Sweep, expanded
 
 
@@ -44,7 +44,7 @@ class Training(Section):
     gradient_cosine: bool = Field(False, description="measure the cosine between the criteria's gradients at the end")
     gradient_checkpointing: bool = False
     checkpoint_seconds: float = Field(120, ge=0, description="least time between two checkpoints of a training")
-    deepspeed: str | None = Field(
+    deepspeed: ConfigurationFile | None = Field(
         None, description="DeepSpeed configuration, a file; if empty every process holds the whole model"
     )
     processes: int | None = Field(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from modpo_hpc.section import InputPath, Section
+from modpo_hpc.section import InputPath, ModelName, Section
 
 INVENTED = "invented"
 """Label of a population of people who do not exist: what is made with them carries the mark."""
@@ -47,9 +47,9 @@ class Personas(Section):
 class Models(Section):
     """The two models that everything starts from: a name on the hub, a folder, or ``sandbox``."""
 
-    base: str = Field("sandbox", description="the model that answers and is aligned")
+    base: ModelName = Field("sandbox", description="the model that answers and is aligned")
     base_revision: str | None = None
-    reward: str = Field("sandbox", description="the encoder that reward models start from")
+    reward: ModelName = Field("sandbox", description="the encoder that reward models start from")
     reward_revision: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["nf4"] | None = Field(

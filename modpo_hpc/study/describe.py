@@ -19,6 +19,11 @@ A study is a YAML file. Fields that are left out have the defaults below; a fiel
 the fields that are. `modpo run STUDY --set section.field=value` overrides one field. With `extends: other.yaml` a
 study gives only what differs from another. The run keeps the whole of it, resolved, in `DIR/study.yaml`.
 
+A path in a study is looked for from the folder of the file that says it, whoever extends it; a path of `--set`, from
+the folder where the command is typed. What is not there may be a file that the project ships (`configs/...`), or,
+where a model is meant, a name on the hub. So a study means the same wherever the command is typed, and a folder with a
+study and its files can be moved and copied.
+
 This page is made from the code: `make study-file`.
 """
 
@@ -63,7 +68,7 @@ def _kind(annotation: Any) -> str:
     if _models(annotation):
         return "a section" if get_origin(annotation) is not dict else "name: section"
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
-    text = re.sub(r"typing\.|pathlib\.|, AfterValidator\(.*?\)\]|Annotated\[", "", text)
+    text = re.sub(r"typing\.|pathlib\.|(, AfterValidator\(.*?\))?, OnDisk\(.*?\)\]|Annotated\[", "", text)
     text = re.sub(r"Literal\[(.*?)\]", lambda match: match.group(1).replace(", ", " or "), text)
     text = re.sub(r"Optional\[(.*?)\]", r"\1 | None", text)
     return _cell(text.replace("NoneType", "empty").replace("None", "empty").replace(" | ", " or "))

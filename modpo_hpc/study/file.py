@@ -14,6 +14,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.resources import shipped
 from modpo_hpc.study.judging import ONE, SEVERAL
 from modpo_hpc.study.model import Study
+from modpo_hpc.study.paths import Doubts, from_file, with_whole_paths
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -22,7 +23,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """The study in the YAML file ``path``, with ``overrides`` such as ``"data.test_size=600"`` applied.
 
     ``configs/...`` is also found where the project is installed without a checkout.
-    A study may say ``extends: other.yaml`` (a path beside it) and give only the fields that differ.
+    A study may say ``extends: other.yaml`` and give only the fields that differ. Paths: ``modpo_hpc.study.paths``.
 
     Raises:
         InputError: unreadable file, unknown field, wrong value; the message names it and the remedy.
@@ -31,10 +32,11 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     if not path.is_file() and path.parts[:1] == ("configs",):
         with suppress(InputError):
             path = shipped(str(path))  # no checkout here: the project's own studies travel in the wheel
-    raw = _read(path)
+    doubts: Doubts = {}
+    raw = _extended(path, doubts)
     for override in overrides:
         _apply(raw, override)
-    return anchored(parse_study(raw, source=path), path.parent)
+    return parse_study(with_whole_paths(raw, Path.cwd(), doubts), source=path)
 
 
 def load_frozen_study(path: Path) -> Study:
@@ -44,45 +46,6 @@ def load_frozen_study(path: Path) -> Study:
         InputError: the file is damaged, or was written by a version with other fields.
     """
     return parse_study(_read(path), source=path)
-
-
-def anchored(study: Study, folder: Path) -> Study:
-    """``study`` with every path made whole: as seen from here, else from the ``folder`` of the study file.
-
-    What is in neither place stays as it is: a name on the hub, or a file that the project ships.
-    """
-
-    def place(name: str) -> str:
-        path = Path(name).expanduser()
-        for base in (Path.cwd(), folder):
-            found = (base / path).resolve()
-            if found.exists() and not _is_shipped(path, found):
-                return str(found)
-        return name
-
-    raw = study.model_dump(mode="json")
-    raw["criteria"]["files"] = [place(one) for one in raw["criteria"]["files"]]
-    trained = [
-        raw["alignment"]["training"],
-        *(one.get("training", {}) for one in raw["alignment"]["policies"].values()),
-        *(one.get("training", {}) for one in raw["alignment"]["sweep"] or ()),
-    ]
-    for settings in trained:
-        if settings.get("deepspeed"):
-            settings["deepspeed"] = place(settings["deepspeed"])
-    for section, field in ((raw["models"], "base"), (raw["models"], "reward")):
-        if section[field] != "sandbox" and Path(place(section[field])).is_dir():
-            section[field] = place(section[field])
-    for backend in raw["toxicity"]["backends"].values():
-        if backend.get("model") and Path(place(backend["model"])).is_dir():
-            backend["model"] = place(backend["model"])
-    return Study.model_validate(raw)
-
-
-def _is_shipped(path: Path, found: Path) -> bool:
-    with suppress(InputError):
-        return not path.is_absolute() and shipped(str(path)).resolve() == found
-    return False
 
 
 def parse_study(raw: Mapping[str, Any], source: str | Path) -> Study:
@@ -126,7 +89,10 @@ def differences(ours: Study, theirs: Study) -> list[str]:
 _MISSING = object()
 
 
-class _StrictLoader(yaml.SafeLoader):
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same YAML, read by libyaml in a tenth of the time
+
+
+class _StrictLoader(_Loader):
     """YAML in which a key may stand once: of two, plain YAML takes the last one without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -142,7 +108,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
@@ -157,16 +123,23 @@ def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         ) from error
     if not isinstance(raw, dict):
         raise InputError("the study file is not a mapping of fields", file=path, remedy="Start from configs/demo.yaml.")
+    return raw
+
+
+def _extended(path: Path, doubts: Doubts, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The fields in ``path`` over those of the study that it extends, each path seen from the file that says it."""
+    raw = _read(path)
     base = raw.pop("extends", None)
+    raw = with_whole_paths(raw, path.parent, doubts, path)
     if base is None:
         return raw
     chain = (*extended_by, path.resolve())
-    parent = path.parent / str(base)
+    parent = from_file(str(base), path.parent)
     if parent.resolve() in chain:
         raise InputError(
             "this study extends itself", file=path, field="extends", value=base, remedy="Remove the field."
         )
-    return _merged(_read(parent, chain), raw)
+    return _merged(_extended(parent, doubts, chain), raw)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -10,14 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from modpo_hpc.prompts import SCENE
-from modpo_hpc.section import InputPath, Section, no_repeats
+from modpo_hpc.section import InputPath, OnDisk, Section, no_repeats
 from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.serving import Serving
 
 JudgeKindName = Annotated[
-    str, AfterValidator(lambda name: str(Path(name).expanduser().resolve()) if name.endswith(".py") else name)
+    str,
+    AfterValidator(lambda name: str(Path(name).expanduser().resolve()) if name.endswith(".py") else name),
+    OnDisk(suffix=".py"),
 ]
-"""A kind of judge; a file is made absolute when the study is read, since shards run in other folders."""
+"""A kind of judge, or the file that brings one."""
 
 
 class ServedJudge(Serving):
@@ -158,7 +160,7 @@ class Judging(Section):
 class Criteria(Section):
     """The criteria of the study: files of definitions, and the names used to rank responses."""
 
-    files: tuple[Path, ...] = (
+    files: tuple[Annotated[Path, OnDisk(keeps_name=True)], ...] = (
         Path("configs/criteria/therapeutic.yaml"),
         Path("configs/criteria/gricean.yaml"),
     )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from modpo_hpc.section import Section
+from modpo_hpc.section import ModelName, Section
 
 DEFAULT_MODEL = {"citizen": "modelcitizens/LLAMACITIZEN-8B", "classifier": "unitary/toxic-bert"}
 
@@ -20,7 +20,7 @@ class ToxicityBackend(Section):
     """
 
     kind: Literal["words", "perspective", "citizen", "classifier"]
-    model: str | None = Field(None, description="citizen, classifier: name on the hub or folder")
+    model: ModelName | None = Field(None, description="citizen, classifier: name on the hub or folder")
     revision: str | None = None
     toxic_labels: tuple[str, ...] = Field((), description="classifier: labels that mean toxic; found by name if empty")
     dtype: Literal["float32", "bfloat16"] = "float32"
