@@ -9,7 +9,9 @@ import os
 import shutil
 from typing import NamedTuple
 
-SYSTEM_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+_SLURM = os.environ.get("MODPO_TEST_SLURM", "")
+"""Where another Slurm than that of the system is installed: the tests then take that one."""
+SYSTEM_PATH = f"{_SLURM}/bin:{_SLURM}/sbin:" * bool(_SLURM) + f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
 class Need(NamedTuple):

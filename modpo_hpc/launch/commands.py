@@ -16,7 +16,9 @@ PASSING = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
     "Resource temporarily unavailable", "temporarily unable to accept", "Zero Bytes were transmitted",
     "standby mode", "Message connect failure", "Connection reset", "Slurm controller not responding",
-    "Transport endpoint is not connected", "Unspecified error", "is DOWN",
+    "Transport endpoint is not connected", "Unspecified error", "is DOWN", "Rate limit exceeded",
+    "Communication connection failure", "Communication shutdown failure", "Message send failure",
+    "Message receive failure", "System submissions disabled",
 )  # fmt: skip
 
 

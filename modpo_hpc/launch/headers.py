@@ -22,6 +22,8 @@ NODE_FOLDER = (
 )
 # What an interactive job leaves behind would bind the shard to the CPUs of that job.
 UNBIND = "unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND"
+BEGINS = "modpo: a life of this job begins"
+"""What stands in Slurm's own log before each life of a job: a requeued one writes into the same file again."""
 
 
 def sbatch_parameters(
@@ -100,7 +102,7 @@ def setup_lines(allocation: Allocation, profile: Profile, folder_for_jobs: str) 
         "MODPO_JOB_FOLDER": folder_for_jobs,
         **({"MODPO_PYTHON": profile.python or sys.executable} if allocation.launcher == "ray" else {}),
     }
-    lines = [UNBIND]
+    lines = [f'echo "{BEGINS}: ${{SLURM_RESTART_COUNT:-0}}, on ${{SLURMD_NODENAME:-?}}"', UNBIND]
     if profile.modules:
         names = " ".join(shlex.quote(module) for module in profile.modules)
         lines.append(f"module load {names} || {{ echo 'cannot load modules of the profile: {names}' >&2; exit 1; }}")

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from modpo_hpc.launch.attempts import ENDED_BY_SLURM, NO_ROOM_CODE, Attempt, attempts_at, log_of, slurm_log_of
+from modpo_hpc.launch.commands import PASSING
+from modpo_hpc.launch.headers import BEGINS
 from modpo_hpc.launch.sacct import JobRecord, Step, ask_steps
 from modpo_hpc.launch.squeue import QueueLine
 from modpo_hpc.launch.state import ShardState, Snapshot
@@ -86,7 +88,17 @@ NODE = _any_of(
     r"\bXid\b",
     r"Stale file handle",
     r"Transport endpoint is not connected",
-    r"launch (?:for .+ )?failed.*(?:Communication connection failure|Invalid job credential)",
+    r"Node failure on",
+    r"STEPD TERMINATED ON",
+)
+# What srun and slurmstepd say of a node that did not start its tasks.
+NOT_STARTED = _any_of(
+    r"launch (?:for .+ )?failed.*(?:connection|Socket timed out|Zero Bytes|Message \w+ failure|No route to host|"
+    r"Job credential (?:expired|replayed)|Invalid job credential|authentication|prolog failed|Slurmd could not|"
+    r"not found on host)",
+    r"Unable to (?:create step|confirm allocation) .*(?:Required node not available|authentication)",
+    r"Munge (?:en|de)code failed",
+    r"Failed to invoke task plugins",
 )
 # The second is what srun says of a task that the stop signal met before its Python could listen.
 PREEMPTION = _any_of(r"DUE TO PREEMPTION", r"User defined signal [12]")
@@ -105,10 +117,12 @@ API = _any_of(
 LOST_PEER = _any_of(r"Connection (?:closed|reset) by peer", r"remote process exited", r"Connection refused|Broken pipe")
 # What srun says when the job under it was already ending, or nobody answered; never what a wrong request makes it say.
 NO_STEP = _any_of(
-    r"Unable to (?:create step for job \S+|confirm allocation[^:]*): "
-    r"(?:Job/step already complet|Job is no longer pending|Job has been revoked|Invalid job id|Socket timed out|"
-    r"Unable to contact slurm controller|Communication connection failure|Zero Bytes were transmitted|"
-    r"Unexpected message received)"
+    r"Unable to (?:create step|confirm allocation) for job \S+: .*(?:Job/step already complet|Job is no longer pending|"
+    r"Job is pending execution|Job has already finished|Job is not running|Job can not be altered now|Invalid job id|"
+    r"Error generating job credential|Unexpected message received|" + "|".join(map(re.escape, PASSING)) + ")",
+    r"Slurm job \d+ has expired",
+    r"Job allocation \d+ has been revoked",
+    r"launch (?:for .+ )?failed.*Job credential revoked",
 )
 # What a shell, a module command and an interpreter say of a job that cannot begin.
 START_UP = _any_of(
@@ -207,10 +221,13 @@ def classify(evidence: Evidence) -> Cause:
         return "code"
     if GPU_MEMORY.search(both):
         return "oom-gpu"
+    if attempt is None or attempt.ended is None:
+        if NOT_STARTED.search(evidence.slurm_log):
+            return "node"
+        if NO_STEP.search(evidence.slurm_log):
+            return "slurm"
     if attempt is not None and attempt.ended is None:
         return "killed"
-    if attempt is None and NO_STEP.search(evidence.slurm_log):
-        return "slurm"
     if attempt is None and (evidence.slurm == "FAILED" or START_UP.search(evidence.slurm_log)):
         return "environment"
     return "code" if evidence.slurm == "FAILED" else "lost"
@@ -274,7 +291,8 @@ def _failure(snapshot: Snapshot, state: ShardState, steps: Sequence[Step], folde
     of_this_job = [one for one in attempts if one.job == state.job]
     attempt = of_this_job[-1] if of_this_job else None
     folder = folders.get((state.job or "").partition("_")[0])
-    slurm_log = _end_of(slurm_log_of(folder, state.job)) if folder and state.job else ""
+    # Slurm writes on where an earlier life of a requeued job has ended; how that ended is not why this one failed.
+    slurm_log = _end_of(slurm_log_of(folder, state.job)).rpartition(BEGINS)[2] if folder and state.job else ""
     log = _end_of(log_of(snapshot.run.logs, attempt)) if attempt else ""
     exit_code = max((one.exit_code for one in (snapshot.records or {}).get(state.job or "", [])), default="")
     cause = classify(Evidence(state.slurm, attempt, tuple(steps), slurm_log, log, exit_code))

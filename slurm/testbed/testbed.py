@@ -8,6 +8,8 @@
 
 Debian and Ubuntu: apt-get install -y slurmctld slurmd slurm-client munge slurmdbd mariadb-server
 
+Another Slurm than that of the system: --slurm PREFIX (MODPO_TEST_SLURM), the --prefix of its configure.
+
 Two test beds can run side by side in different folders (--folder, MODPO_TESTBED) with different ports (--port).
 As an ordinary user only that user can submit. With --cgroups (root, cgroup v1) memory limits are enforced by the
 kernel and a job over its limit ends as OUT_OF_MEMORY; without, slurmd looks once a second and it ends as FAILED.
@@ -19,7 +21,9 @@ import argparse
 import getpass
 import json
 import os
+import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -30,6 +34,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 SYSTEM_FOLDERS = "/usr/sbin:/sbin"
+PREFIX = "MODPO_TEST_SLURM"
+"""Names where another Slurm than that of the system is installed."""
 LONGEST_SOCKET_PATH = 107
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 START_SECONDS = 600
@@ -125,10 +131,11 @@ StorageUser=slurm
 StoragePass={database_password}
 StorageLoc=slurm_acct_db
 """
+CGROUPS_CAN_BE_OFF = (24, 5)
+"""The first Slurm that can be told to leave cgroups alone."""
 CGROUP_CONF = """\
 CgroupPlugin=cgroup/v1
 CgroupMountpoint=/sys/fs/cgroup
-CgroupAutomount=no
 ConstrainRAMSpace=yes
 ConstrainSwapSpace=no
 """
@@ -151,6 +158,7 @@ class TestBed:
         accounting: bool = True,
         cgroups: bool = False,
         enforce_accounts: bool = False,
+        slurm: str = os.environ.get(PREFIX, ""),
     ) -> None:
         self.folder, self.nodes, self.gpus = folder, nodes, gpus
         self.accounting, self.cgroups, self.enforce_accounts = accounting, cgroups, enforce_accounts
@@ -158,7 +166,7 @@ class TestBed:
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_"))},
             "SLURM_CONF": str(self.conf),
-            "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_FOLDERS}",
+            "PATH": search_path(slurm),
         }
         self.values = {
             "folder": folder,
@@ -289,11 +297,17 @@ class TestBed:
                 device.symlink_to("/dev/null")
         gres = f"Name=gpu File={folder}/dev/gpu[0-{self.gpus - 1}]\n" if self.gpus else ""
         (folder / "etc" / "gres.conf").write_text(gres)
-        (folder / "etc" / "cgroup.conf").write_text(CGROUP_CONF if self.cgroups else "CgroupAutomount=no\n")
+        (folder / "etc" / "cgroup.conf").write_text(CGROUP_CONF if self.cgroups else self._no_cgroups())
         (folder / "etc" / "plugstack.conf").write_text("")
         epilog = folder / "etc" / "epilog"
         epilog.write_text(f"#!/bin/sh\nexec {sys.executable} -S -E {Path(__file__).resolve()} reap {self.conf}\n")
         epilog.chmod(0o755)
+
+    def _no_cgroups(self) -> str:
+        """A newer Slurm looks for cgroups even where nothing uses them, unless told not to; 22.05 has no such word."""
+        said = re.search(r"(\d+)\.(\d+)", self._call("slurmctld", "-V") or "")
+        version = (int(said[1]), int(said[2])) if said else (0, 0)
+        return "CgroupPlugin=disabled\n" if version >= CGROUPS_CAN_BE_OFF else "CgroupAutomount=no\n"
 
     def _spawn(self, program: str, *arguments: str, name: str | None = None) -> None:
         name = name or program
@@ -348,6 +362,12 @@ class TestBed:
                 return False
             time.sleep(0.05)
         return True
+
+
+def search_path(slurm: str) -> str:
+    """Where programs are looked for: first below the prefix ``slurm``, if there is one."""
+    first = f"{slurm}/bin:{slurm}/sbin:" if slurm else ""
+    return f"{first}{os.environ.get('PATH', '')}:{SYSTEM_FOLDERS}"
 
 
 def reap(conf: str) -> None:
@@ -418,11 +438,19 @@ def main() -> int:
         help="refuse jobs without an account of the user's, or beyond its limits",
     )
     parser.add_argument("--cgroups", action="store_true", help="memory limits by the kernel (root, cgroup v1)")
+    parser.add_argument(
+        "--slurm",
+        metavar="PREFIX",
+        default=os.environ.get(PREFIX, ""),
+        help=f"where another Slurm than that of the system is installed (default: {PREFIX})",
+    )
     arguments = vars(parser.parse_args())
     action, accounting = arguments.pop("action"), not arguments.pop("no_accounting")
     bed = TestBed(arguments.pop("folder").resolve(), accounting=accounting, **arguments)
     if action == "env":
         print(f"export SLURM_CONF={bed.conf}")
+        if arguments["slurm"]:
+            print(f"export PATH={shlex.quote(search_path(arguments['slurm']))}")
     elif action == "status":
         for name, alive in bed.status().items():
             print(f"{name:12} {'up' if alive else 'down'}")

@@ -118,20 +118,55 @@ def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
             (evidence("FAILED", slurm_log=f"srun: error: Unable to create step for job 24: {words}"), cause)
             for words, cause in (
                 ("Job/step already completing or completed", "slurm"),
+                ("Job is pending execution", "slurm"),
                 ("Invalid job id specified", "slurm"),
+                ("Error generating job credential", "slurm"),
                 ("Socket timed out on send/recv operation", "slurm"),
                 ("Unable to contact slurm controller (connect failure)", "slurm"),
+                ("Connection timed out reading", "slurm"),
+                ("Connection refused", "slurm"),
+                ("Message receive failure", "slurm"),
+                ("Rate limit exceeded, please retry later", "slurm"),
+                ("Slurm backup controller in standby mode", "slurm"),
+                ("Required node not available (down, drained or reserved)", "node"),
+                ("Protocol authentication error", "node"),
                 ("Requested node configuration is not available", "environment"),
                 ("Memory required by task is not available", "environment"),
+                ("Task count specification invalid", "environment"),
+                ("Invalid generic resource (gres) specification", "environment"),
+                ("Insufficient GRES available in allocation", "environment"),
             )
         ),
-        (
-            evidence(
-                "FAILED",
-                slurm_log="srun: error: Task launch for StepId=9.0 failed on node n1: Communication connection failure",
-            ),
-            "node",
+        *(
+            (evidence("FAILED", slurm_log=f"srun: error: Task launch for StepId=9.0 failed on node n1: {words}"), cause)
+            for words, cause in (
+                ("Communication connection failure", "node"),
+                ("Connection refused", "node"),
+                ("Socket timed out on send/recv operation", "node"),
+                ("Job credential expired", "node"),
+                ("Job prolog failed", "node"),
+                ("Job credential revoked", "slurm"),
+                ("Unable to satisfy cpu bind request", "environment"),
+                ("Invalid MPI plugin name", "environment"),
+            )
         ),
+        *(
+            (evidence("FAILED", slurm_log=words), cause)
+            for words, cause in (
+                ("srun: error: Slurm job 24 has expired", "slurm"),
+                ("srun: error: Unable to confirm allocation for job 24: Invalid job id specified", "slurm"),
+                ("srun: error: Unable to confirm allocation for job 24: Job is pending execution", "slurm"),
+                ("srun: Job allocation 24 has been revoked", "slurm"),
+                ("srun: error: Node failure on n3", "node"),
+                (
+                    "slurmstepd: error: *** JOB 24 STEPD TERMINATED ON n1 AT 2026-01-02T03:04:05 DUE TO JOB NOT ENDING",
+                    "node",
+                ),
+                ("slurmstepd: error: Failed to invoke task plugins: one of task_p_pre_setuid functions failed", "node"),
+            )
+        ),
+        # a step that began tells of itself, whatever srun met on the way
+        (evidence("FAILED", slurm_log="srun: error: Munge encode failed: retrying", error="ValueError: shape"), "code"),
         (evidence(slurm_log="bash: /nowhere/python: No such file or directory"), "environment"),
         (evidence(slurm_log="srun: error: n1: task 0: Killed", outcome="running"), "killed"),
         (

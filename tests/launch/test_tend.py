@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from modpo_hpc.launch.attempts import slurm_log_of
+from modpo_hpc.launch.headers import BEGINS
 from modpo_hpc.launch.submissions import read_journal
 from tests.launch.fake_slurm import install
 from tests.launch.test_transactions import Desk, fail_with, with_a_failure
 
 OUT_OF_MEMORY = "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0. Out Of Memory"
 ENDED_IN_TIME = "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-02T03:04:05 DUE TO TIME LIMIT ***"
+
+PREEMPTED = "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-02T03:04:05 DUE TO PREEMPTION ***"
 
 
 @pytest.fixture
@@ -65,6 +68,15 @@ def test_a_defect_of_the_code_and_what_a_person_cancelled_wait_for_a_person(desk
     desk("cancel")
     assert "nothing is asked for" in desk("tend", "--once")[1]
     assert len(desk.slurm.arrays) == before
+
+
+def test_how_an_earlier_life_of_a_requeued_job_ended_is_not_why_it_failed(desk: Desk) -> None:
+    with_a_failure(desk)
+    fail_again(desk, f"{PREEMPTED}\n{BEGINS}: 1, on n2")
+    fail_with(desk, "responses", "1", "ValueError: shape")
+    assert json.loads(desk("triage", "--json")[1])["groups"][0]["class"] == "code"
+    fail_again(desk, f"{BEGINS}: 0, on n2\n{PREEMPTED}")
+    assert json.loads(desk("triage", "--json")[1])["groups"][0]["class"] == "preempted"
 
 
 def test_arrays_are_fed_under_a_limit_of_submitted_jobs(desk: Desk) -> None:

@@ -81,6 +81,7 @@ class Cluster:
 
     def __init__(self, bed: Any, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
         self.bed, self.folder, self.run_dir, self._capture = bed, folder, folder / "study", capture
+        self.tended_by: subprocess.Popen[Any] | None = None
         self.fates = folder / "fates"
         self.fates.mkdir()
         write_recipes(folder / "recipes")
@@ -125,7 +126,19 @@ class Cluster:
         return found
 
     def wait(self, state: Callable[[], object]) -> None:
-        wait_until(state, lambda: self("status", self.run_dir)[1] + self.slurm("squeue"), pause=0.3)
+        """Until ``state``; not for what cannot come any more, since the run has ended badly."""
+        wait_until(
+            state, lambda: self("status", self.run_dir)[1] + self.slurm("squeue"), pause=0.3, in_vain=self._ended_badly
+        )
+
+    def _ended_badly(self) -> str:
+        """Why nothing changes any more: shards have failed, no other can run, and nobody tends the run."""
+        if not (self.run_dir / "study.yaml").exists() or (self.tended_by and self.tended_by.poll() is None):
+            return ""
+        found = self.status().values()
+        if any(one["running"] + one["queued"] + one["unknown"] for one in found):
+            return ""
+        return self("triage", self.run_dir)[1] if any(one["failed"] for one in found) else ""
 
     def wait_until_idle(self) -> None:
         """Until nothing of the run is running or queued; what waits for ever does not count."""

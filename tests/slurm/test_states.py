@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.slurm.conftest import Cluster
 
 FATES = {"1": "raise", "2": "bad-input", "3": "memory", "4": "kill", "5": "deaf", "6": "deaf", "7": "disk"}
@@ -49,3 +51,10 @@ def test_every_failure_has_its_name_and_a_rerun_mends_the_graph(cluster: Cluster
     cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
     assert cluster.status()["responses"]["done"] == 8
     cluster.wait_until_empty()
+
+
+def test_a_wait_for_a_run_that_has_ended_badly_ends_with_the_words_of_triage(cluster: Cluster) -> None:
+    cluster.fate("questions", "all", "raise")
+    cluster.submit("--until", "questions")
+    with pytest.raises(AssertionError, match="met a wall"):
+        cluster.wait(lambda: cluster.status()["questions"]["done"] == 1)

@@ -51,7 +51,7 @@ def test_out_of_memory_a_lost_node_an_outage_a_limit_and_a_preemption_end_comple
     out = narrow.folder / "tend.out"
     log = open(out, "w")  # noqa: SIM115 - lives as long as the process
     words = [sys.executable, "-m", "modpo_hpc", "tend", str(narrow.run_dir), "--every", "2"]
-    tend = subprocess.Popen(words, cwd=REPOSITORY, stdout=log, stderr=log)
+    tend = narrow.tended_by = subprocess.Popen(words, cwd=REPOSITORY, stdout=log, stderr=log)
     try:
         narrow.wait(lambda: sum(one["state"] == "running" for one in narrow.shards("responses").values()) >= 5)
         narrow.slurm("scontrol", "release", urgent)
