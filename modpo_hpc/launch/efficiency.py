@@ -161,7 +161,8 @@ def fitted(profile: Profile, rows: Sequence[Efficiency], snapshot: Snapshot) -> 
         if row.memory_gb is None or any(one.state != "done" for one in snapshot.shards[row.stage].values()):
             continue
         memory = max(MEMORY_FLOOR_GB, math.ceil(row.memory_gb * MEMORY_MARGIN * 20) / 20)
-        minutes = max(shortest, math.ceil(row.seconds * TIME_MARGIN / 60))
+        pack = max(one.pack for one in snapshot.journal.submissions if one.stage == row.stage)
+        minutes = max(shortest, math.ceil(row.seconds * TIME_MARGIN / 60 / pack))  # a job asks this for each shard
         stages[row.stage] = {**stages.get(row.stage, {}), "memory_gb": memory, "minutes": minutes}
     return Profile.model_validate({**profile.model_dump(exclude_unset=True), "stages": stages})
 

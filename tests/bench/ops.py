@@ -5,6 +5,9 @@
   that a person waits stands that of the processor, which other work on the machine changes less.
 - what a shard takes that rests on 5,000 others: reading every marker, as the first one does, and what the others do.
 - ``modpo submit`` of 1,000 array tasks, split under MaxArraySize, until every one of them is done.
+- with ``--study``, and nothing else then: a whole study by ``modpo run``, through Slurm with the packs that ``modpo
+  plan`` proposes, and through Slurm again with the profile that ``modpo efficiency --write-profile`` wrote: time, CPU
+  seconds, and memory asked times time held by stage.
 
 The test bed of ``slurm/testbed`` is started for it, or the Slurm is used that SLURM_CONF names. A ratio is the bound
 that was set over what was measured, or, for the look at the needs, all markers over the summary.
@@ -16,6 +19,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -27,8 +31,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from modpo_hpc.core.marker_index import STILL_SECONDS
 from modpo_hpc.core.markers import MARKERS, Marker, Output, write_marker
+from modpo_hpc.launch.efficiency import ask_usage
+from modpo_hpc.launch.state import take_snapshot
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
 
@@ -147,6 +155,71 @@ def bench_submit(folder: Path, tasks: int) -> dict[str, Any]:
     }
 
 
+def bench_study(folder: Path, study: str) -> dict[str, Any]:
+    """Wall and CPU seconds of ``study`` here and twice through Slurm, and what its jobs asked before and after."""
+    (folder / "profile.yaml").write_text((REPOSITORY / "slurm" / "profiles" / "testbed.yaml").read_text())
+    plan = json.loads(modpo("plan", study, "--profile", folder / "profile.yaml", "--json"))
+    packs = {stage: {"pack": pack} for stage, pack in plan["packs"].items()}
+    with open(folder / "profile.yaml", "a") as stream:
+        yaml.safe_dump({"stages": packs}, stream)
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    modpo("run", study, "--run", folder / "local")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    local_cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = {"study": study, "packs": plan["packs"], "local_s": time.perf_counter() - began, "local_cpu_s": local_cpu}
+    for name, profile in (("first", "profile.yaml"), ("again", "measured.yaml")):
+        began = time.perf_counter()
+        run_dir = folder / name
+        modpo("submit", study, "--run", run_dir, "--profile", folder / profile)
+        wait_until_complete(Run.open(run_dir))
+        found[f"{name}_s"] = time.perf_counter() - began
+        found[f"{name}_cpu_s"] = sum(one.cpu_seconds for one in ask_usage(take_snapshot(Run.open(run_dir))))
+        written = ("--write-profile", folder / "measured.yaml") if name == "first" else ()
+        found[name] = json.loads(modpo("efficiency", run_dir, "--json", *written))
+    return found
+
+
+def wait_until_complete(run: Run) -> None:
+    """Until the last stage is done; not for a run that has ended badly."""
+    last = run.folder("report") / MARKERS
+    while not any(last.glob("*.json")):
+        counts = json.loads(modpo("status", run.root, "--json"))["stages"]
+        if any(one["failed"] for one in counts):
+            sys.exit(modpo("triage", run.root))
+        time.sleep(5)
+
+
+def modpo(*words: object) -> str:
+    """What a modpo command printed; a status that is not complete is no failure."""
+    done = subprocess.run([sys.executable, "-m", "modpo_hpc", *map(str, words)], capture_output=True, text=True)
+    if done.returncode and words[0] not in ("status", "triage"):
+        sys.exit(done.stdout + done.stderr)
+    return done.stdout
+
+
+def show_study(found: dict[str, Any]) -> None:
+    """Times in a line each, what was asked in a table, then one line of JSON."""
+    for name, words in (("local", "modpo run"), ("first", "through Slurm"), ("again", "with the measured profile")):
+        print(f"{words}: {found[f'{name}_s']:.0f} s, {found[f'{name}_cpu_s']:.0f} CPU s")
+    rows = {name: {row["stage"]: row for row in found[name]["stages"]} for name in ("first", "again")}
+    print("| stage | jobs | GB used | GB asked | after | GB-hours asked | after |\n|---|---|---|---|---|---|---|")
+    for stage, one in rows["first"].items():
+        new, used = rows["again"][stage], one["memory_gb"] or 0
+        figures = (used, one["asked_gb"], new["asked_gb"], one["gb_hours"], new["gb_hours"])
+        print(f"| {stage} | {one['jobs']} | " + " | ".join(f"{figure:.3g}" for figure in figures) + " |")
+    hours = [found[name]["total"]["gb_hours"] for name in ("first", "again")]
+    print(f"| all | {found['first']['total']['jobs']:.0f} | | | | {hours[0]:.3f} | {hours[1]:.3f} |")
+    names = ("local_s", "local_cpu_s", "first_s", "first_cpu_s", "again_s", "again_cpu_s")
+    absolute = {"study": found["study"], "packs": found["packs"], **{name: round(found[name], 1) for name in names}}
+    ratios = {
+        "through Slurm against here": round(found["first_s"] / found["local_s"], 2),
+        "CPU through Slurm against here": round(found["first_cpu_s"] / found["local_cpu_s"], 2),
+        "GB-hours after against before": round(hours[1] / hours[0], 2),
+    }
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(json.dumps({"name": "ops-study", "ratios": ratios, "absolute": absolute, "machine": machine}))
+
+
 @contextmanager
 def slurm() -> Iterator[None]:
     """The Slurm of SLURM_CONF, or a test bed for as long as the block runs."""
@@ -172,8 +245,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--profile", default="testbed", help="where the shards in Slurm's books are held")
     parser.add_argument("--no-slurm", action="store_true", help="what needs no Slurm")
+    parser.add_argument("--study", help="a whole study, here and through Slurm; nothing else is measured then")
     arguments = parser.parse_args()
     os.chdir(REPOSITORY)
+    if arguments.study:
+        with tempfile.TemporaryDirectory() as name, slurm():
+            os.environ |= {"MODPO_LOGS": f"{name}/logs", "PYTHONPATH": str(REPOSITORY)}
+            show_study(bench_study(Path(name), arguments.study))
+        return
     found: dict[str, Any] = {"shards": arguments.shards}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
