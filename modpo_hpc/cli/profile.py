@@ -57,7 +57,7 @@ def print_fields() -> None:
         print(f"{title}:")
         for name, field in model.model_fields.items():
             default = field.get_default(call_default_factory=True)
-            simple = default is not None and default != {} and not hasattr(default, "model_fields")
+            simple = default is not None and default != {} and not hasattr(type(default), "model_fields")
             shown = "required" if field.is_required() else repr(default) if simple else ""
             print(f"  {name:<28} {shown:<10} {field.description or ''}".rstrip())
 

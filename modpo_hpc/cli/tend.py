@@ -117,6 +117,8 @@ def say(found: Round) -> None:
         asks += [f"not on {', '.join(change.exclude)}" if change.exclude else ""]
         more = ", ".join(filter(None, asks))
         print(f"{clock} {stage}: {len(mine)} again ({causes}){': ' * bool(more)}{more}", flush=True)
+    if found.released:
+        print(f"{clock} released: {', '.join(found.released)}, which a node could not start", flush=True)
     if found.outcome.held_back not in ("", STILL_FULL):
         print(f"{clock} {found.outcome.held_back}", flush=True)
 
@@ -126,6 +128,8 @@ def words_of(the_run: Run, found: Round) -> str:
     words = f"{the_run.root.name}: {found.state}, {found.done} of {found.total} shards done."
     for one in found.left[:5]:
         words += f"\n{one.state.stage} {one.state.shard}: {one.cause}: {one.words}"
+    if found.held:
+        words += f"\nHeld, since nodes could not start them: {', '.join(found.held[:5])}. scontrol release JOB goes on"
     if found.left:
         words += f"\nWhy, and what to do: modpo triage {quoted(the_run.root)}"
     if found.state == "nothing asked for":

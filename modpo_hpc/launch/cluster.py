@@ -79,6 +79,13 @@ def my_accounts() -> list[str]:
     return list(dict.fromkeys([*(row[0] for row in rows), *(row[1] for row in rows)]))
 
 
+def release(jobs: Sequence[str]) -> None:
+    """Let held ``jobs`` go; one that has begun or ended meanwhile is passed over."""
+    for job in jobs:
+        with suppress(SlurmError):
+            call("scontrol", "release", job, wait=MOMENT)
+
+
 def cancel(jobs: Sequence[str]) -> None:
     """Cancel ``jobs``; those that have ended already are passed over.
 

@@ -24,6 +24,8 @@ REASONS = {
     "PartitionDown": "its partition is down",
     "PartitionTimeLimit": "longer than its partition allows: it will never start",
     "launch failed requeued held": "held after a failed start: scontrol release JOB",
+    "launch failure limit exceeded requeued held": "held after too many failed starts: scontrol release JOB",
+    "user env retrieval failed requeued held": "held after a failed start: scontrol release JOB",
 }
 """What Slurm's reasons for waiting mean. Waiting for what a shard needs is no news, and left out."""
 

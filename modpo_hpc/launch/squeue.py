@@ -13,6 +13,8 @@ RUNNING = frozenset(("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPP
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING", "SPECIAL_EXIT")
 ALIVE = RUNNING | frozenset(WAITING)
 NEVER_SATISFIED = "DependencyNeverSatisfied"
+HELD_AFTER_START = "requeued held"
+"""How Slurm's reason ends where a node could not start a job, and it waits until somebody releases it."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class QueueLine:
     def stuck(self) -> bool:
         """Waits for ever: a job that it depends on has failed."""
         return self.state == "PENDING" and self.reason == NEVER_SATISFIED
+
+    @property
+    def held_after_start(self) -> bool:
+        """Held by Slurm itself, since a node could not start it."""
+        return self.alive and self.reason.endswith(HELD_AFTER_START)
 
 
 def ask_queue(jobs: Iterable[str], wait: float = 0.0) -> list[QueueLine]:

@@ -2,7 +2,8 @@
 and the next one puts right what a command that died has left half-done.
 
 A row each: ``intent`` before sbatch and ``submitted`` after it (or ``abandoned``, when Slurm refused), ``cancelling``
-and ``cancelled``, ``learned``: what a stage has been found to need, and ``goal``: the stages that are asked for.
+and ``cancelled``, ``released``, ``learned``: what a stage has been found to need, and ``goal``: the stages that are
+asked for.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class QueueJournal:
 
     ``intents`` are all calls of sbatch by their comment, without a job; ``unfinished`` those of them whose end is not
     known. ``cancelled`` is job -> why; ``half_cancelled`` the jobs whose cancel may not have reached Slurm -> why.
-    ``goal`` are the stages that were asked for.
+    ``goal`` are the stages that were asked for, ``released`` is job -> how often it was let go after a failed start.
     """
 
     submissions: tuple[Submission, ...] = ()
@@ -97,6 +98,7 @@ class QueueJournal:
     half_cancelled: dict[str, str] = field(default_factory=dict)
     learned: dict[str, Learned] = field(default_factory=dict)
     goal: tuple[str, ...] = ()
+    released: dict[str, int] = field(default_factory=dict)
 
     @property
     def since(self) -> float:
@@ -125,6 +127,7 @@ def read_journal(run: Run) -> QueueJournal:
     unfinished: dict[str, None] = {}
     learned: dict[str, Learned] = {}
     goal: tuple[str, ...] = ()
+    released: dict[str, int] = {}
     for row in _rows(run.root / FOLDER / JOURNAL):
         event = row.pop("event")
         if event in ("submitted", "intent"):
@@ -144,12 +147,14 @@ def read_journal(run: Run) -> QueueJournal:
         elif event == "cancelled":
             cancelled |= dict.fromkeys(row["jobs"], row["why"])
             half = {job: why for job, why in half.items() if job not in row["jobs"]}
+        elif event == "released":
+            released |= {job: released.get(job, 0) + 1 for job in row["jobs"]}
         elif event == "goal":
             goal = tuple(row["stages"])
         elif event == "learned":
             stage = row.pop("stage")
             learned[stage] = Learned(**{**row, "exclude": tuple(row["exclude"])})
-    return QueueJournal(tuple(submissions), cancelled, intents, tuple(unfinished), half, learned, goal)
+    return QueueJournal(tuple(submissions), cancelled, intents, tuple(unfinished), half, learned, goal, released)
 
 
 def record_intent(run: Run, submission: Submission) -> None:
@@ -172,6 +177,11 @@ def record_cancel(run: Run, jobs: Sequence[str], why: str, done: bool) -> None:
     submission has taken their place (``"replaced"``), or to make room for what they wait for (``"room"``)."""
     if jobs:
         _append(run, {"event": "cancelled" if done else "cancelling", "jobs": list(jobs), "why": why})
+
+
+def record_released(run: Run, jobs: Sequence[str]) -> None:
+    """Write down that ``jobs``, which Slurm holds because a node could not start them, are about to be let go."""
+    _append(run, {"event": "released", "jobs": list(jobs)})
 
 
 def record_learned(run: Run, stage: str, learned: Learned) -> None:

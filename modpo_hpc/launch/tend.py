@@ -19,7 +19,7 @@ from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.repair import Repair, doomed_submissions, needs_of, plan_repair
 from modpo_hpc.launch.slurm import check_with_slurm
 from modpo_hpc.launch.state import Snapshot
-from modpo_hpc.launch.submissions import Submission
+from modpo_hpc.launch.submissions import Submission, record_released
 from modpo_hpc.launch.transaction import Outcome, apply, transaction
 from modpo_hpc.launch.triage import Cause, Failure, find_failures, suspects
 from modpo_hpc.pipeline import STAGES
@@ -42,13 +42,16 @@ State = Literal["going on", "complete", "needs you", "nothing asked for"]
 @dataclass
 class Round:
     """What a round found and did. ``left`` are the failures that wait for a person, ``in_queue`` counts the
-    run's jobs in the queue afterwards."""
+    run's jobs in the queue afterwards. ``released`` are jobs that Slurm held because a node could not start them,
+    ``held`` those that it held once too often."""
 
     state: State
     outcome: Outcome = field(default_factory=Outcome)
     remedies: dict[str, Change] = field(default_factory=dict)
     mended: list[Failure] = field(default_factory=list)
     left: list[Failure] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
     done: int = 0
     total: int = 0
     in_queue: int = 0
@@ -71,6 +74,9 @@ def tend_once(
     with transaction(run, wait=cluster.MOMENT) as snapshot:
         found, planned = plan_round(snapshot, cluster.partitions(), profile)
         found.in_queue = sum(line.alive for line in snapshot.queue.values())
+        if found.released:
+            record_released(run, found.released)
+            cluster.release(found.released)
         if not (planned.work or planned.cancel):
             return found
         if full_at is not None and found.in_queue >= full_at and not found.remedies:
@@ -96,13 +102,16 @@ def plan_round(snapshot: Snapshot, limits: Mapping[str, float], profile: Profile
     remedies = remedies_of(snapshot, mended, bad_nodes, limits, profile)
     left = [one for one in failures if one not in mended]
     found = Round("going on", remedies=remedies, mended=mended, left=left)
+    for job in sorted(job for job, line in snapshot.queue.items() if line.held_after_start):
+        again = snapshot.journal.released.get(job, 0) < BOUNDS["node"]
+        (found.released if again else found.held).append(job)
     found.done, found.total = sum(one.state == "done" for one in states), len(states)
     if found.done == found.total:
         found.state = "complete" if stages else "nothing asked for"
         return found, Repair((), ())
     wanted = _wanted(snapshot, stages, {(one.state.stage, one.state.shard) for one in left})
     planned = plan_repair(snapshot, wanted)
-    in_queue = any(one.state in ("running", "queued", "unknown") for one in states)
+    in_queue = any(one.state in ("running", "queued", "unknown") and one.job not in found.held for one in states)
     if not planned.work and not in_queue:
         found.state = "needs you"
     return found, planned

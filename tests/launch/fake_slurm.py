@@ -79,6 +79,9 @@ class FakeSlurm:
             return self._squeue(wanted)
         if program == "scancel":
             self._cancel(words)
+        if program == "scontrol" and words[0] == "release":
+            number, _, element = words[1].partition("_")
+            self.arrays[number].reasons.pop(element)
         if program == "sacct":
             raise ValueError("Slurm accounting storage is disabled")
         if program == "sinfo":

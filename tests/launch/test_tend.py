@@ -79,6 +79,26 @@ def test_how_an_earlier_life_of_a_requeued_job_ended_is_not_why_it_failed(desk: 
     assert json.loads(desk("triage", "--json")[1])["groups"][0]["class"] == "preempted"
 
 
+def test_a_job_that_a_node_could_not_start_is_released_until_the_bound_and_then_a_person(desk: Desk) -> None:
+    assert desk.submit("--until", "questions")[0] == 0
+    job = desk.job("questions", "all")
+    for _ in range(3):
+        desk.slurm.arrays[job].reasons[""] = "launch failed requeued held"
+        assert "which a node could not start" in desk("tend", "--dry-run")[1]
+        assert desk.slurm.arrays[job].reasons, "a dry run lets nothing go"
+        assert "held after a failed start" in desk("status")[1]
+        code, output = desk("tend", "--once")
+        assert code == 3, output
+        assert f"released: {job}" in output
+        assert not desk.slurm.arrays[job].reasons
+        assert desk("tend", "--once")[0] == 3
+    desk.slurm.arrays[job].reasons[""] = "launch failed requeued held"
+    code, output = desk("tend", "--once")
+    assert code == 1
+    assert "needs you" in output
+    assert f"Held, since nodes could not start them: {job}" in output
+
+
 def test_arrays_are_fed_under_a_limit_of_submitted_jobs(desk: Desk) -> None:
     """A limit of four jobs: rounds hand in the rest as jobs end, nothing twice, until all is done."""
     desk.slurm.limit = 4
