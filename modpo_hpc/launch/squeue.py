@@ -43,7 +43,7 @@ class QueueLine:
     @property
     def held_after_start(self) -> bool:
         """Held by Slurm itself, since a node could not start it."""
-        return self.alive and self.reason.endswith(HELD_AFTER_START)
+        return self.state in WAITING and self.reason.endswith(HELD_AFTER_START)
 
 
 def ask_queue(jobs: Iterable[str], wait: float = 0.0) -> list[QueueLine]:

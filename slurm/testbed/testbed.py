@@ -248,19 +248,21 @@ class TestBed:
         self._wait_for("the nodes", lambda: self._idle_nodes() == self.nodes)
 
     def _start_database(self) -> None:
-        data = self.folder / "mysql"
+        # A database that starts clears its folder for temporary tables: not that of another one.
+        data, temporary = self.folder / "mysql", self.folder / "tmp"
         if not (data / "mysql").is_dir():
             with open(self.folder / "log" / "mariadb-install.out", "w") as log:
                 subprocess.run(
                     ["mariadb-install-db", "--no-defaults", f"--user={getpass.getuser()}", f"--datadir={data}",
                      "--skip-test-db", "--auth-root-authentication-method=normal"],
-                    env=self.environment, check=True, stdout=log, stderr=log,
+                    env={**self.environment, "TMPDIR": str(temporary)}, check=True, stdout=log, stderr=log,
                 )  # fmt: skip
         self._spawn(
             "mariadbd", "--no-defaults", f"--user={getpass.getuser()}", f"--datadir={data}", "--bind-address=127.0.0.1",
-            f"--socket={self.folder}/run/mysql.sock", f"--pid-file={self.folder}/run/mariadbd.pidfile",
-            f"--port={self.values['database_port']}", "--skip-name-resolve", "--innodb-buffer-pool-size=128M",
-            "--innodb-lock-wait-timeout=900", "--innodb-flush-log-at-trx-commit=0",
+            f"--tmpdir={temporary}", f"--socket={self.folder}/run/mysql.sock",
+            f"--pid-file={self.folder}/run/mariadbd.pidfile", f"--port={self.values['database_port']}",
+            "--skip-name-resolve", "--innodb-buffer-pool-size=128M", "--innodb-lock-wait-timeout=900",
+            "--innodb-flush-log-at-trx-commit=0",
         )  # fmt: skip
 
     def _grant_database(self) -> None:
@@ -276,7 +278,16 @@ class TestBed:
 
     def _write_configuration(self) -> None:
         folder = self.folder
-        for name in ("etc", "run", "log", "state", "mysql", "dev", *(f"spool/n{one + 1}" for one in range(self.nodes))):
+        for name in (
+            "etc",
+            "run",
+            "log",
+            "state",
+            "mysql",
+            "tmp",
+            "dev",
+            *(f"spool/n{one + 1}" for one in range(self.nodes)),
+        ):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "munge").mkdir(mode=0o700, exist_ok=True)
         _write_secret(folder / "munge" / "key", secrets.token_bytes(1024), mode=0o400)

@@ -84,6 +84,35 @@ def preempted(cluster: Cluster) -> bool:
     return any(one.cause == "preemption" for one in found)
 
 
+@pytest.fixture
+def fastidious(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Cluster]:
+    """A cluster whose nodes look at themselves before each job, and start none where they do not like what they see."""
+    bed = start_bed("f")
+    prolog = bed.folder / "etc" / "prolog"
+    prolog.write_text(f"#!/bin/sh\n[ ! -e {bed.folder}/etc/unfit ]\n")
+    prolog.chmod(0o755)
+    bed.conf.write_text(bed.conf.read_text() + f"Prolog={prolog}\n")
+    subprocess.run(["scontrol", "reconfigure"], env=bed.environment, check=True)
+    yield from clustered(bed, tmp_path, monkeypatch, capsys)
+    stop_bed(bed)
+
+
+def test_a_job_that_a_node_could_not_start_is_let_go_to_another_node(fastidious: Cluster) -> None:
+    unfit = fastidious.bed.folder / "etc" / "unfit"
+    unfit.touch()
+    fastidious.submit("--until", "questions")
+    fastidious.wait(lambda: "requeued held" in fastidious.slurm("squeue", "-h", "-o", "%r"))
+    fastidious.wait(lambda: "held after a" in fastidious("status", fastidious.run_dir)[1])
+    fastidious.wait_until_still()
+    unfit.unlink()
+    code, output = fastidious("tend", fastidious.run_dir, "--once")
+    assert code == 3, output
+    assert "which a node could not start" in output
+    fastidious.wait(lambda: fastidious.status()["questions"]["done"] == 1)
+
+
 def test_several_shards_share_a_job_and_one_that_dies_takes_no_other_with_it(cluster: Cluster) -> None:
     cluster.fate("responses", "1", "kill")
     cluster.profile({"partition": "cpu", "stages": {"responses": {"pack": 3}}})
