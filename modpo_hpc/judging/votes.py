@@ -84,8 +84,3 @@ def vote(
             }
         )
     return pairs, VoteCount(len(pairs), ties, undecided, unvoted, len(usable), len(rankings) - len(usable))
-
-
-def majority(votes_a: int, votes_b: int) -> str:
-    """The winner of a question by simple majority: "A", "B", or "tie" with equal votes."""
-    return "A" if votes_a > votes_b else "B" if votes_b > votes_a else "tie"

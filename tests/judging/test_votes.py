@@ -7,7 +7,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modpo_hpc.judging.votes import majority, scores, vote
+from modpo_hpc.judging.votes import scores, vote
 
 WEIGHTS = (10, 5, 0, -5, -10)
 IDS = [f"q.r{place}" for place in range(5)]
@@ -58,7 +58,3 @@ def test_no_votes_no_pair() -> None:
     pairs, count = vote("empathy", {"q": IDS, "other": IDS}, unparsed, WEIGHTS, 1)
     assert pairs == []
     assert (count.unvoted, count.unparsed, count.ballots) == (2, 1, 0)
-
-
-def test_majority_keeps_ties() -> None:
-    assert [majority(26, 24), majority(24, 26), majority(25, 25), majority(0, 0)] == ["A", "B", "tie", "tie"]
