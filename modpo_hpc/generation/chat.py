@@ -27,17 +27,17 @@ from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.generation import RemoteModel, Sampling
 
 LOCAL = Endpoint(timeout_seconds=600, api_key_env="")
-"""How a server of our own is asked; its window is that of the sampling."""
+"""How a server of our own is asked."""
 
 
 class ChatEngine:
-    """Texts from a chat endpoint, ``sampling.batch_size`` requests at once, each retried on its own.
+    """Texts from a chat endpoint, ``settings.window`` requests at once, each retried on its own.
 
     Args:
         address: where requests go.
         model: model name in requests.
-        sampling: temperature, top_p, length limit, requests at once.
-        settings: patience, price and limits; those of a server of our own if not given.
+        sampling: temperature, top_p, length limit.
+        settings: requests at once, patience, price and limits; those of a server of our own if not given.
         folder: of the ledger that keeps the answers and the budget; without it they are the caller's alone.
         length_parameter: what the endpoint calls the length limit.
         send_seed: whether it takes a seed. A server that batches requests does not repeat itself to the last bit
@@ -45,6 +45,8 @@ class ChatEngine:
         instruction: what the model is told before each question.
         check: called every second; raises when the work is to stop.
     """
+
+    has_queue = True
 
     def __init__(
         self,
@@ -58,15 +60,17 @@ class ChatEngine:
         instruction: str = INSTRUCTION,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        self.address, self.model, self.sampling = address, model, sampling
-        self.settings = settings.model_copy(update={"window": sampling.batch_size})
+        self.address, self.model, self.sampling, self.settings = address, model, sampling, settings
         self.folder, self.length_parameter, self.send_seed = folder, length_parameter, send_seed
         self.instruction, self.check = instruction, check
 
     def complete(
-        self, requests: Sequence[Request], on_done: Callable[[int], None] = lambda done: None
+        self,
+        requests: Sequence[Request],
+        on_done: Callable[[int], None] = lambda done: None,
+        on_text: Callable[[Completion], None] = lambda text: None,
     ) -> list[Completion]:
-        """Completions in the order of ``requests``.
+        """Completions in the order of ``requests``; ``on_text`` gets each as it comes.
 
         Raises:
             ModpoError: the endpoint refuses a request, or keeps failing; its own words are in the message.
@@ -85,13 +89,13 @@ class ChatEngine:
         )
         with closing(ThreadPool(self.address, self.settings.timeout_seconds)) as pool:
             if self.folder is None:
-                queue = AnswerQueue(requests, self._payload, api, None, on_done)
+                queue = AnswerQueue(requests, self._payload, api, None, on_done, on_text)
                 Client(queue, api, self.settings, pool, Unlimited(), self.check).run()
             else:
                 limits = limits_of(self.settings, self.model)
                 store = Store(Ledger(self.folder), Claims(self.folder))
                 with store, closing(Budget(self.folder, limits)) as budget:
-                    queue = AnswerQueue(requests, self._payload, api, store, on_done, self.settings.base_url)
+                    queue = AnswerQueue(requests, self._payload, api, store, on_done, on_text, self.settings.base_url)
                     Client(queue, api, self.settings, pool, budget, self.check, store.renew).run()
         return [queue.completions[request.id] for request in requests]
 
@@ -110,9 +114,10 @@ class AnswerQueue:
         api: ChatApi,
         store: Store | None,
         on_done: Callable[[int], None],
+        on_text: Callable[[Completion], None],
         place: str = "",
     ) -> None:
-        self._api, self._store, self._on_done = api, store, on_done
+        self._api, self._store, self._on_done, self._on_text = api, store, on_done, on_text
         self.completions: dict[str, Completion] = {}
         self._requests: dict[bytes, Request] = {}
         self._calls: dict[bytes, PendingCall] = {}
@@ -158,8 +163,7 @@ class AnswerQueue:
         if self._store:
             self._store.append([_entry(one, outcome, self._api.model) for one, _, outcome in made])
         for _, completion, _ in made:
-            self.completions[completion.id] = completion
-            self._on_done(len(self.completions))
+            self._made(completion)
 
     def given_up(self, call: PendingCall, reason: str) -> None:
         """There will be no text."""
@@ -169,7 +173,12 @@ class AnswerQueue:
     def _known(self, key: bytes, entry: Entry) -> None:
         usage = entry.usage
         answer = Answered(entry.answer or "", entry.finish, usage, entry.judge)
-        self.completions[self._requests[key].id] = self._completion(key, answer)
+        self._made(self._completion(key, answer))
+
+    def _made(self, completion: Completion) -> None:
+        self.completions[completion.id] = completion
+        self._on_text(completion)
+        self._on_done(len(self.completions))
 
     def _completion(self, key: bytes, outcome: Answered | Refused) -> Completion:
         name = self._requests[key].id

@@ -24,15 +24,20 @@ class TransformersEngine:
         instruction: what the model is told before each question.
     """
 
+    has_queue = False
+
     def __init__(self, model: Any, tokenizer: Any, sampling: Sampling, instruction: str = INSTRUCTION) -> None:
         self.model, self.tokenizer, self.sampling, self.instruction = model, tokenizer, sampling, instruction
         self.end_tokens = end_tokens(model, tokenizer)
         self.rows_at_once = sampling.batch_size
 
     def complete(
-        self, requests: Sequence[Request], on_done: Callable[[int], None] = lambda done: None
+        self,
+        requests: Sequence[Request],
+        on_done: Callable[[int], None] = lambda done: None,
+        on_text: Callable[[Completion], None] = lambda text: None,
     ) -> list[Completion]:
-        """Completions in the order of ``requests``.
+        """Completions in the order of ``requests``, which ``on_text`` gets when the last is made.
 
         When the device has no memory for ``rows_at_once`` rows, the group starts again with half as many; the
         engine then stays with the smaller number.
@@ -56,7 +61,10 @@ class TransformersEngine:
             self.rows_at_once //= 2
             torch.cuda.empty_cache()
             log.warning("out of memory: going on with %d rows at once", self.rows_at_once)
-        return [self._completion(request, one) for request, one in zip(requests, made, strict=True)]
+        texts = [self._completion(request, one) for request, one in zip(requests, made, strict=True)]
+        for one in texts:
+            on_text(one)
+        return texts
 
     def _completion(self, request: Request, made: Continuation) -> Completion:
         text = self.tokenizer.decode(made.tokens, skip_special_tokens=True).strip()

@@ -1,4 +1,4 @@
-"""A shard's groups, completed one after the other by whatever engine there is, and saved after each."""
+"""A shard's groups, completed by whatever engine there is, and saved as each is whole."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from modpo_hpc.run import Shard
 
 
 class Engine(Protocol):
-    """Makes a text for every request of a group, in any order of work."""
+    """Makes a text for every request, in any order of work."""
 
-    def complete(self, requests: Sequence[Request], on_done: Callable[[int], None]) -> list[Completion]:
-        """Completions in the order of ``requests``; ``on_done`` hears how many are finished."""
+    has_queue: bool
+    """Whether it is best given all there is at once. Others are given one group after another: which texts are
+    decoded together is a part of their bits."""
+
+    def complete(
+        self, requests: Sequence[Request], on_done: Callable[[int], None], on_text: Callable[[Completion], None]
+    ) -> list[Completion]:
+        """Completions in the order of ``requests``; ``on_done`` hears how many are finished, ``on_text`` gets each."""
         ...
 
 
@@ -23,7 +29,7 @@ def complete_groups(
     groups: Sequence[Sequence[Request]],
     open_engine: Callable[[], AbstractContextManager[Engine]],
 ) -> list[tuple[Request, Completion]]:
-    """Complete every group of this shard, saving after each; what an earlier attempt saved is not made again.
+    """Complete every group of this shard, saving each; what an earlier attempt saved is not made again.
 
     The engine is opened only when something is left to make. Returns pairs sorted by question and item.
     """
@@ -35,12 +41,22 @@ def complete_groups(
         shard.progress(done, total, "texts")
         if left:
             with open_engine() as engine:
-                for number in left:
+                made: dict[str, Completion] = {}
+                group_of = {one.id: number for number in left for one in groups[number]}
+                missing = {number: len(groups[number]) for number in left}
+
+                def keep(text: Completion) -> None:
+                    made[text.id], number = text, group_of[text.id]
+                    missing[number] -= 1
+                    if not missing[number]:
+                        saved[number] = [made[one.id].as_row() for one in groups[number]]
+                        journal.append([{"group": number, "completions": saved[number]}])
+
+                for part in [left] if engine.has_queue else [[number] for number in left]:
                     shard.check()
-                    made = engine.complete(groups[number], _report(shard, done, total))
-                    saved[number] = [one.as_row() for one in made]
-                    journal.append([{"group": number, "completions": saved[number]}])
-                    done += len(made)
+                    requests = [one for number in part for one in groups[number]]
+                    engine.complete(requests, _report(shard, done, total), keep)
+                    done += len(requests)
                     shard.progress(done, total, "texts")
     pairs = [
         (request, Completion(**row))

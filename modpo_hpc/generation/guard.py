@@ -30,6 +30,7 @@ def main(command: list[str]) -> int:
     try:
         child = subprocess.Popen(
             command,
+            env=_environment_of(command[0]),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=lambda: _prctl(_SET_DEATH_SIGNAL, signal.SIGKILL),
@@ -47,6 +48,16 @@ def main(command: list[str]) -> int:
             child.wait(GRACE_SECONDS)
     _end_descendants()
     return child.wait()
+
+
+def _environment_of(program: str) -> dict[str, str]:
+    """The variables of ``program``: one from an environment of its own finds its own packages, and none of ours."""
+    folder, variables = os.path.dirname(program), dict(os.environ)
+    if folder and folder == os.environ.get("MODPO_SERVER_PATH"):
+        variables["PATH"] = os.pathsep.join([folder, variables.get("PATH", os.defpath)])
+        for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+            variables.pop(name, None)
+    return variables
 
 
 def _wait_for_end_of_input(unwanted: threading.Event) -> None:

@@ -40,7 +40,7 @@ def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Itera
 
 @contextmanager
 def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[Engine]:
-    from modpo_hpc.generation.chat import ChatEngine
+    from modpo_hpc.generation.chat import LOCAL, ChatEngine
     from modpo_hpc.generation.server import devices_of_job, serve
     from modpo_hpc.llm.endpoints import LocalServers
 
@@ -61,7 +61,10 @@ def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[En
         max_restarts=settings.restarts,
     ) as servers:
         instruction = shard.run.study.generation.instruction
-        yield ChatEngine(LocalServers(servers), _fill(name, known), sampling, instruction=instruction)
+        asked = LOCAL.model_copy(update={"window": settings.requests * len(servers.urls)})
+        yield ChatEngine(
+            LocalServers(servers), _fill(name, known), sampling, asked, instruction=instruction, check=shard.check
+        )
         shard.metrics["server_restarts"] = float(servers.restarts)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from modpo_hpc.generation.machine import HOST, free_port, is_free
 
+SERVER_PATH = "MODPO_SERVER_PATH"
+"""Variable with the folder of the servers' programs: an environment of their own, which wants other versions."""
 _SOURCE = Path(__file__).resolve().parents[2]
 _SECONDS_TO_END = 30
 

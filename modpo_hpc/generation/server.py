@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import httpx
 
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.generation.machine import devices_of_job
-from modpo_hpc.generation.process import Server
+from modpo_hpc.generation.process import SERVER_PATH, Server
 
 log = logging.getLogger(__name__)
 _POLL_SECONDS, _PROBE_SECONDS, _PROBE_STRIKES = 0.5, 5.0, 6
@@ -218,15 +219,17 @@ def serve(
     """
     from shutil import which
 
-    if which(command[0]) is None:
+    program = which(command[0], path=os.environ.get(SERVER_PATH)) or which(command[0])
+    if program is None:
         raise InputError(
             "this program is not installed here",
-            field="generation.server.command",
+            field="server.command",
             value=command[0],
-            remedy="Install it in the environment of the job (pip install vllm), load its module, or name another.",
+            remedy="Install it in an environment of its own (python -m venv /opt/vllm; /opt/vllm/bin/pip install vllm) "
+            f"and set {SERVER_PATH}: /opt/vllm/bin under environment of the profile; or name another.",
         )
     servers = Servers(
-        command,
+        [program, *command[1:]],
         devices_of_job() if devices is None else devices,
         logs,
         health,

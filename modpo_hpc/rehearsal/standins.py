@@ -28,11 +28,15 @@ _CHARACTERS_A_TOKEN = 4.4
 class ComposingEngine:
     """Answers with invented sentences, as many as a 7B model would write: 1,100 characters on average."""
 
+    has_queue = False
+
     def complete(
-        self, requests: Sequence[Request], on_done: Callable[[int], None] = lambda done: None
+        self, requests: Sequence[Request], on_done: Callable[[int], None], on_text: Callable[[Completion], None]
     ) -> list[Completion]:
         """One text for each request, drawn from its seed alone."""
         made = [_compose(one) for one in requests]
+        for one in made:
+            on_text(one)
         on_done(len(made))
         return made
 

@@ -24,7 +24,7 @@ class Sampling(Section):
     temperature: float = Field(0.8, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(512, ge=1)
-    batch_size: int = Field(32, ge=1, description="texts in progress at once, on a GPU or at an endpoint")
+    batch_size: int = Field(32, ge=1, description="texts decoded at once by the engine transformers")
 
 
 class Server(Serving):
@@ -44,6 +44,7 @@ class Server(Serving):
         description="added to the command for a policy with an adapter",
     )
     base_name: str = Field("base", description="model name in requests to the base model")
+    requests: int = Field(256, ge=1, description="requests out at each server: as many as vLLM works on by default")
     adapter_name: str = Field("{policy}", description="model name in requests to a policy with an adapter")
 
 

@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,13 +15,19 @@ import torch
 from modpo_hpc.errors import ModpoError
 from modpo_hpc.generation.chat import ChatEngine, completion_of, remote_engine
 from modpo_hpc.generation.engine import TransformersEngine
+from modpo_hpc.generation.groups import complete_groups
 from modpo_hpc.generation.records import Request, flags_of
 from modpo_hpc.llm.budget import SpendingLimit
 from modpo_hpc.llm.endpoints import FixedAddress
 from modpo_hpc.llm.ledger import Usage
 from modpo_hpc.llm.outcomes import Answered
+from modpo_hpc.pipeline import stage_named
+from modpo_hpc.run import Run, Shard
+from modpo_hpc.study import load_study
 from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.generation import RemoteModel, Sampling
+from tests.conftest import REPOSITORY
+from tests.waiting import PATIENCE
 
 REQUESTS = [Request(f"q{number}", f"q{number}", f"question {number}" * (number + 1), number) for number in range(9)]
 
@@ -92,6 +99,42 @@ def url_of(endpoint: Any) -> str:
 
 def engine(endpoint: Any, **settings: Any) -> ChatEngine:
     return ChatEngine(FixedAddress(url_of(endpoint)), "m", Sampling(), Endpoint(api_key_env="", **settings))
+
+
+def test_an_engine_with_a_queue_never_waits_for_the_end_of_a_group(tmp_path):
+    """The first text of all is answered last, yet every other group is asked for, and saved as soon as it is whole."""
+    groups = [REQUESTS[at : at + 3] for at in range(0, 9, 3)]
+    saved, others = [], threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if body["messages"][-1]["content"].endswith(REQUESTS[0].question):
+                assert others.wait(PATIENCE)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(good()).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def note(progress: dict[str, Any]) -> None:
+        journal = tmp_path / "completions.jsonl"
+        saved.append(len(journal.read_text().splitlines()) if journal.exists() else 0)
+        if progress["done"] == len(REQUESTS) - 1:
+            others.set()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    run = Run.create(tmp_path / "run", load_study(REPOSITORY / "configs" / "demo.yaml"))
+    shard = Shard(run, stage_named("responses"), "0", tmp_path, on_progress=note)
+    try:
+        made = complete_groups(shard, groups, lambda: nullcontext(engine(server)))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [one.id for one, _ in made] == sorted(one.id for one in REQUESTS)
+    assert saved[-3:] == [2, 3, 3]
 
 
 def test_passing_failures_are_waited_out(endpoint, monkeypatch):

@@ -114,7 +114,7 @@ def test_a_server_is_drained_before_it_goes(tiny_model, tmp_path):
             return leased
 
     with serve(COMMAND, logs=tmp_path / "logs", devices=[None], ready_seconds=PATIENCE) as running:
-        asking = ChatEngine(Watched(running), str(tiny_model), Sampling(temperature=0.0, max_tokens=200, batch_size=4))
+        asking = ChatEngine(Watched(running), str(tiny_model), Sampling(temperature=0.0, max_tokens=200))
         thread = threading.Thread(target=lambda: answered.extend(asking.complete(requests)))
         thread.start()
         assert out.wait(60)

@@ -77,6 +77,29 @@ def started(marks: Path) -> list[int]:
     return [int(line) for file in [*marks.glob("*.starts"), marks / "orphans"] for line in file.read_text().split()]
 
 
+def test_a_server_lives_in_an_environment_of_its_own(tmp_path, monkeypatch):
+    """As vLLM does, whose torch is another one: found by one line of the profile, and without our packages."""
+    program = tmp_path / "own" / "bin" / "serve-own"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        f"#!{sys.executable} -S\nimport http.server, json, os, sys\n"
+        "class Handler(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200)\n        self.end_headers()\n"
+        "        self.wfile.write(json.dumps(dict(os.environ)).encode())\n"
+        "http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()\n"
+    )
+    program.chmod(0o755)
+    with pytest.raises(InputError, match="MODPO_SERVER_PATH"), serve(["serve-own", "{port}"], logs=tmp_path):
+        pass
+    monkeypatch.setenv("MODPO_SERVER_PATH", str(program.parent))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serve(["serve-own", "{port}"], logs=tmp_path, devices=[None]) as servers, leased(servers) as url:
+        variables = httpx.get(url).json()
+    assert not {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"} & set(variables)
+    assert variables["PATH"].startswith(str(program.parent))
+
+
 def test_one_server_a_gpu_and_nothing_left_behind(marks):
     with serve(command(marks), logs=marks / "logs", devices=["0", "1"]) as servers:
         assert len(set(servers.urls)) == 2
