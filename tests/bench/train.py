@@ -52,7 +52,8 @@ class Trl:
 
     def __init__(self, examples: Sequence[Example], batch: int, folder: Path, **changes: Any) -> None:
         options = {"per_device_train_batch_size": batch, "learning_rate": RATE, **changes}
-        self.trainer = parts.trl_trainer(parts.TINY, SETTINGS, examples, folder, **options)
+        views = [DPO(criteria={"empathy": 1}).training_view(one) for one in examples]
+        self.trainer = parts.trl_trainer(parts.TINY, SETTINGS, views, folder, **options)
 
     def train(self) -> list[float]:
         self.trainer.train()

@@ -95,15 +95,15 @@ def make_tokenizer(texts: Sequence[str], size: int) -> Any:
     )
 
 
-def make_examples(count: int, criteria: int, seed: int = 0) -> list[Example]:
-    """Real posts with invented responses of a few sentences, and a pair of each criterion among five responses."""
+def make_examples(count: int, criteria: int, seed: int = 0, tokens: int = MEAN_TOKENS) -> list[Example]:
+    """Real posts with invented responses of ``tokens`` on average, and a pair of each criterion among five of them."""
     posts = real_posts(count)
     sentences = list(every_sentence())
     tokenizer = make_tokenizer([*posts, *sentences], TINY.vocabulary)
     rng = np.random.default_rng(seed)
     examples = []
     for number, post in enumerate(posts):
-        responses = tuple(_response(tokenizer, sentences, rng) for _ in range(RESPONSES))
+        responses = tuple(_response(tokenizer, sentences, rng, tokens) for _ in range(RESPONSES))
         pairs = tuple(_pair(rng) for _ in range(criteria))
         tree = Tree(tuple(answering_prompt(tokenizer, post)), responses)
         ids = tuple(f"q{number}.r{place}" for place in range(RESPONSES))
@@ -111,8 +111,8 @@ def make_examples(count: int, criteria: int, seed: int = 0) -> list[Example]:
     return examples
 
 
-def _response(tokenizer: Any, sentences: Sequence[str], rng: np.random.Generator) -> tuple[int, ...]:
-    wanted = max(12, int(rng.normal(MEAN_TOKENS, 0.35 * MEAN_TOKENS)))
+def _response(tokenizer: Any, sentences: Sequence[str], rng: np.random.Generator, mean: int) -> tuple[int, ...]:
+    wanted = max(12, int(rng.normal(mean, 0.35 * mean)))
     text = ""
     while len(tokens := response_tokens(tokenizer, text.strip())) < wanted:
         text += " " + sentences[int(rng.integers(len(sentences)))]
@@ -164,9 +164,8 @@ def trl_trainer(
     device: str = "cpu",
     **changes: Any,
 ) -> Any:
-    """TRL's DPO trainer with its own defaults, from the same weights, on the same tokens in the same order.
-
-    It keeps the loss of every step, unrounded, in ``step_losses``.
+    """TRL's DPO trainer with its own defaults, from the same weights, on the same tokens in the same order: a row for
+    each criterion's pair of an example. It keeps the loss of every step, unrounded, in ``step_losses``.
     """
     from datasets import Dataset
     from peft import LoraConfig
@@ -176,10 +175,12 @@ def trl_trainer(
     rows = [
         {
             "prompt_ids": list(one.tree.prompt),
-            "chosen_ids": list(one.tree.responses[one.pairs[0][0]]),  # type: ignore[index]
-            "rejected_ids": list(one.tree.responses[one.pairs[0][1]]),  # type: ignore[index]
+            "chosen_ids": list(one.tree.responses[pair[0]]),
+            "rejected_ids": list(one.tree.responses[pair[1]]),
         }
         for one in examples
+        for pair in one.pairs
+        if pair is not None
     ]
 
     class SameTokens(DPOTrainer):  # type: ignore[misc]
