@@ -9,6 +9,7 @@ from modpo_hpc.judging.judges import ask_judges
 from modpo_hpc.judging.requests import ranking_requests, responses_by_question, study_personas
 from modpo_hpc.judging.tables import rankings_table, with_judges
 from modpo_hpc.run import Run, Shard
+from modpo_hpc.study.judging import criteria_of_calls
 
 
 def rank(run: Run, shard: Shard) -> None:
@@ -20,12 +21,12 @@ def rank(run: Run, shard: Shard) -> None:
         study.ranking.personas_per_question,
         study.seed,
     )
-    criteria = load_criteria(study.criteria.files, study.criteria.rank)
+    calls = criteria_of_calls(study.criteria.rank, study.ranking.calls)
+    asked = [load_criteria(study.criteria.files, names) for names in calls]
     places, requests = ranking_requests(
-        shard.block(questions), assigned, personas, responses_by_question(run), criteria, study.seed
+        shard.block(questions), assigned, personas, responses_by_question(run), asked, study.seed
     )
-    judgments = ask_judges(run, shard, requests)
-    tables = [rankings_table(places, study.criteria.rank, heard) for heard in judgments]
+    tables = [rankings_table(places, heard) for heard in ask_judges(run, shard, requests)]
     rankings = with_judges(tables, study.panel)
     shard.write_table(rankings, rankings.schema)
 

@@ -112,25 +112,29 @@ def ranking_requests(
     assigned: Mapping[str, Sequence[str]],
     personas: Sequence[Persona],
     responses: Mapping[str, Sequence[tuple[str, str]]],
-    criteria: tuple[Criterion, ...],
+    calls: Sequence[tuple[Criterion, ...]],
     seed: int,
 ) -> tuple[list[RankingPlace], list[Request]]:
     """The rankings of ``questions``, one persona after the other, so that servers reuse what they read of each.
+
+    ``calls`` as in :func:`verdict_requests`.
 
     Raises:
         InputError: a question has no responses.
     """
     places, requests = [], []
-    for persona in personas:
-        for question in questions:
-            if persona.persona_id not in assigned[question.question_id]:
-                continue
-            given = _given(responses, question.question_id, "responses")
-            order = response_order(question.question_id, persona.persona_id, len(given), seed)
-            shown = [given[position] for position in order]
-            places.append(RankingPlace(question.question_id, persona.persona_id, tuple(one for one, _ in shown)))
-            texts = tuple(text for _, text in shown)
-            requests.append(Request("rank", persona, criteria, question.question_id, question.text, texts))
+    for criteria in calls:
+        names = tuple(criterion.name for criterion in criteria)
+        for persona in personas:
+            for question in questions:
+                identity = question.question_id
+                if persona.persona_id not in assigned[identity]:
+                    continue
+                given = _given(responses, identity, "responses")
+                shown = [given[at] for at in response_order(identity, persona.persona_id, len(given), seed)]
+                ids, texts = tuple(one for one, _ in shown), tuple(text for _, text in shown)
+                places.append(RankingPlace(identity, persona.persona_id, ids, names))
+                requests.append(Request("rank", persona, criteria, identity, question.text, texts))
     return places, requests
 
 

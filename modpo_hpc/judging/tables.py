@@ -66,11 +66,12 @@ JUDGE = pa.field("judge", _NAME)
 
 @dataclass(frozen=True, slots=True)
 class RankingPlace:
-    """Where a ranking belongs: its question, its persona, and the response ids in the order shown."""
+    """Where a ranking belongs: question, persona, response ids in the order shown, and the criteria of the call."""
 
     question_id: str
     persona_id: str
     shown: tuple[str, ...]
+    criteria: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,19 @@ class VerdictPlace:
     criteria: tuple[str, ...]
 
 
-def rankings_table(places: Sequence[RankingPlace], criteria: Sequence[str], judgments: Sequence[Judgment]) -> pa.Table:
-    """One row for each place and criterion."""
+def rankings_table(places: Sequence[RankingPlace], judgments: Sequence[Judgment]) -> pa.Table:
+    """One row for each place and criterion, those of one call after those of the other."""
+    parts, start = [], 0
+    for criteria, places_of in groupby(places, key=lambda place: place.criteria):
+        mine = list(places_of)
+        parts.append(_rankings_of_call(mine, criteria, judgments[start : start + len(mine)]))
+        start += len(mine)
+    return pa.concat_tables(parts).unify_dictionaries() if len(parts) > 1 else parts[0]
+
+
+def _rankings_of_call(
+    places: Sequence[RankingPlace], criteria: Sequence[str], judgments: Sequence[Judgment]
+) -> pa.Table:
     width = len(criteria)
     opinions = [opinion for judgment in judgments for opinion in judgment.opinions]
     shown_ids = [identity for place in places for identity in place.shown]

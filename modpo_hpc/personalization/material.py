@@ -14,7 +14,7 @@ from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.judging.judges import ask_judges
 from modpo_hpc.judging.requests import judging_personas, ranking_requests, responses_by_question
-from modpo_hpc.judging.tables import RANKINGS, rankings_table
+from modpo_hpc.judging.tables import rankings_table
 from modpo_hpc.judging.tasks import Persona
 from modpo_hpc.personalization.plackett_luce import Array
 from modpo_hpc.run import Run, Shard
@@ -119,18 +119,10 @@ def ask(run: Run, shard: Shard, questions: Sequence[Question], calls: Sequence[t
     study, personas, responses = run.study, personas_of(run), responses_by_question(run)
     everyone = tuple(one.persona_id for one in personas)
     assigned = {one.question_id: everyone for one in questions}
-    parts, requests = [], []
-    for names in calls:
-        criteria = load_criteria(study.criteria.files, names)
-        places, asked = ranking_requests(questions, assigned, personas, responses, criteria, study.seed)
-        parts.append((names, places))
-        requests += asked
+    asked = [load_criteria(study.criteria.files, names) for names in calls]
+    places, requests = ranking_requests(questions, assigned, personas, responses, asked, study.seed)
     (heard,) = ask_judges(run, shard, requests)
-    tables, start = [], 0
-    for names, places in parts:
-        tables.append(rankings_table(places, names, heard[start : start + len(places)]))
-        start += len(places)
-    return pa.concat_tables(tables).unify_dictionaries().cast(RANKINGS)
+    return rankings_table(places, heard)
 
 
 def rewards_of(run: Run, questions: Sequence[Question], criteria: Sequence[str]) -> Rewards:

@@ -22,6 +22,11 @@ def definitions(study: Study, names: Sequence[str]) -> dict[str, Any]:
     return {f"criterion {one.name}": hash_of(asdict(one)) for one in load_criteria(study.criteria.files, names)}
 
 
+def _contents_of_rankings(study: Study, _: str) -> dict[str, Any]:
+    asked, calls = definitions(study, study.criteria.rank), study.ranking.calls
+    return asked if calls == "together" else {**asked, "calls": calls}  # no older result becomes stale by the field
+
+
 RANKINGS = Stage(
     "rankings",
     "rank",
@@ -36,8 +41,9 @@ RANKINGS = Stage(
         "-criteria.files",
         "-judge",
         "-models.dtype",
+        "-ranking.calls",
     ),
-    contents=lambda study, _: definitions(study, study.criteria.rank),
+    contents=_contents_of_rankings,
     asks_judges=True,
     in_blocks=True,
     on_ray=True,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from modpo_hpc.study.judging import Judge
+from modpo_hpc.study.judging import Judge, criteria_of_calls
 
 if TYPE_CHECKING:
     from modpo_hpc.study import Study
@@ -85,7 +85,8 @@ def answers(study: Study, counts: Counts, speeds: Speeds) -> Workload:
 def rankings(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     calls = counts.train * study.ranking.personas_per_question
     shown = study.generation.responses_per_question * response_tokens(study)
-    return _judging(study, speeds, calls, len(study.criteria.rank), shown)
+    asked = criteria_of_calls(study.criteria.rank, study.ranking.calls)
+    return _added(_judging(study, speeds, calls, len(criteria), shown) for criteria in asked)
 
 
 def verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:

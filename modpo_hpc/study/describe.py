@@ -70,6 +70,7 @@ def _kind(annotation: Any) -> str:
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
     text = re.sub(r"typing\.|pathlib\.|(, AfterValidator\(.*?\))?, OnDisk\(.*?\)\]|Annotated\[", "", text)
     text = re.sub(r"Literal\[(.*?)\]", lambda match: match.group(1).replace(", ", " or "), text)
+    text = re.sub(r"^Union\[(.*?), (.*)\]$", r"\1 or \2", text)
     text = re.sub(r"Optional\[(.*?)\]", r"\1 | None", text)
     return _cell(text.replace("NoneType", "empty").replace("None", "empty").replace(" | ", " or "))
 

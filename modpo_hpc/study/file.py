@@ -63,7 +63,7 @@ def validated(model: type[M], raw: Mapping[str, Any], source: str | Path, remedy
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        place = [part for part in first["loc"] if part not in (ONE, SEVERAL)]
+        place = [part for part in first["loc"] if part not in (ONE, SEVERAL) and "[" not in str(part)]  # forms of one
         field = ".".join(map(str, place)) or None
         unknown = first["type"] == "extra_forbidden"
         others = len(error.errors()) - 1

@@ -89,11 +89,39 @@ Judges = Annotated[
 """What ``judge`` in a study may be: one section, or a list of them."""
 
 
+Calls = Literal["together", "separate"] | tuple[tuple[str, ...], ...]
+
+
+def criteria_of_calls(criteria: tuple[str, ...], calls: Calls) -> tuple[tuple[str, ...], ...]:
+    """The criteria of each call that asks by ``criteria``."""
+    if isinstance(calls, tuple):
+        return calls
+    return (criteria,) if calls == "together" else tuple((one,) for one in criteria)
+
+
+def check_calls(field: str, criteria: tuple[str, ...], calls: Calls) -> None:
+    """Refuse ``calls``, the value of ``field``, that do not ask by each of ``criteria`` once.
+
+    Raises:
+        ValueError: they do not.
+    """
+    asked = criteria_of_calls(criteria, calls)
+    if not all(asked) or sorted(name for call in asked for name in call) != sorted(criteria):
+        raise ValueError(
+            f"{field} is {[list(call) for call in asked]}; a list of calls names every criterion once: "
+            f"{', '.join(criteria)}"
+        )
+
+
 class Ranking(Section):
     """Training personas rank the responses of each training question."""
 
     personas_per_question: int = Field(50, ge=1)
     weights: tuple[int, ...] = Field((10, 5, 0, -5, -10), description="vote of each rank, best first; sums to zero")
+    calls: Calls = Field(
+        "together",
+        description="as in phases; a criterion that comes later and has its own call leaves the others as they are",
+    )
 
 
 class Phase(Section):
@@ -104,14 +132,16 @@ class Phase(Section):
         None, description="policies of the phase that all are judged against, and nobody else; empty: every pair"
     )
     criteria: tuple[str, ...] = Field(min_length=1)
-    calls: Literal["together", "separate"] = Field(
-        "together", description="all criteria in one call, or a call for each, so that none primes another"
+    calls: Calls = Field(
+        "together",
+        description="all criteria in one call, or a call for each, so that none primes another; or a list of calls, "
+        "each a list of criteria",
     )
 
     @property
     def criteria_of_calls(self) -> tuple[tuple[str, ...], ...]:
         """The criteria of each call on a comparison."""
-        return (self.criteria,) if self.calls == "together" else tuple((one,) for one in self.criteria)
+        return criteria_of_calls(self.criteria, self.calls)
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -122,6 +152,7 @@ class Phase(Section):
 
     @model_validator(mode="after")
     def _anchors_are_judged(self) -> Phase:
+        check_calls("calls", self.criteria, self.calls)
         for name in no_repeats(self.anchors or ()):
             if name not in self.policies:
                 raise ValueError(f"anchors names {name!r}, which is not among the policies of the phase")

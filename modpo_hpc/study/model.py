@@ -14,7 +14,7 @@ from modpo_hpc.study.data import INVENTED, Data, Models, Personas
 from modpo_hpc.study.evaluation import Resources, SimulatedPart, Statistics
 from modpo_hpc.study.generation import Generation
 from modpo_hpc.study.human import Human
-from modpo_hpc.study.judging import Criteria, Judge, Judges, Judging, Ranking
+from modpo_hpc.study.judging import Criteria, Judge, Judges, Judging, Ranking, check_calls
 from modpo_hpc.study.personalization import Personalization
 from modpo_hpc.study.rewards import Rewards
 from modpo_hpc.study.sweep import with_families
@@ -118,6 +118,7 @@ class Study(Section):
     @model_validator(mode="after")
     def _names_agree(self) -> Study:
         _check_names(self.judges)
+        check_calls("ranking.calls", self.criteria.rank, self.ranking.calls)
         policies = self.alignment.policies
         for name, policy in policies.items():
             policy.check(name, self)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from modpo_hpc.section import Section, no_repeats
+from modpo_hpc.study.judging import criteria_of_calls
 
 Arm = Literal["rankings", "ratings", "one_hot"]
 
@@ -55,5 +56,4 @@ class Personalization(Section):
     @property
     def criteria_of_calls(self) -> tuple[tuple[str, ...], ...]:
         """The criteria of each call on a question of the test."""
-        both = (self.preference, self.safety)
-        return (both,) if self.calls == "together" else ((self.preference,), (self.safety,))
+        return criteria_of_calls((self.preference, self.safety), self.calls)

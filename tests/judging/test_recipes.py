@@ -13,6 +13,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.llm.ledger import entries
 from modpo_hpc.run import Run
+from modpo_hpc.study import parse_study
 from tests.judging import worlds
 from tests.judging.servers import counting_server
 
@@ -58,6 +59,44 @@ def test_rankings_and_pairs(tmp_path: Path) -> None:
     for marker in markers:
         assert marker is not None
         assert marker.metrics["pairs"] + marker.metrics["undecided"] + marker.metrics["unvoted"] == 12
+
+
+@pytest.mark.parametrize(
+    ("calls", "first", "later", "again"),
+    [
+        ("together", 36, "together", 36),
+        ("separate", 72, "separate", 36),
+        ("together", 36, [["empathy", "safety"], ["quality"]], 36),
+    ],
+)
+def test_one_more_criterion_asks_for_itself_alone_where_it_has_its_own_call(
+    tmp_path: Path, calls: str, first: int, later: object, again: int
+) -> None:
+    def rankings_by(calls: object, *rank: str) -> tuple[pd.DataFrame, int]:
+        run = Run.create(tmp_path / "run", parse_study(worlds.study(rank=rank, ranking={"calls": calls}), "test"))
+        before = len(list(entries(run.root / "ledger"))) if (run.root / "ledger").exists() else 0
+        make(run, "rankings")
+        paid = len(list(entries(run.root / "ledger"))) - before
+        table = run.table("rankings").to_pandas().astype({"criterion": str})
+        return table.set_index(["criterion", "question_id", "persona_id"]).sort_index(), paid
+
+    forget(worlds.world(tmp_path / "run", ranking={"calls": calls}), "rankings")
+    before, paid = rankings_by(calls, "empathy", "safety")
+    assert paid == first
+    after, paid = rankings_by(later, "empathy", "safety", "quality")
+    assert paid == again
+    assert len(after) == 3 * 36
+    kept = after.loc[["empathy", "safety"]]
+    if later == "together":
+        assert not set(kept["key"]) & set(before["key"]), "asked anew, beside the new one"
+    else:
+        assert kept.map(str).equals(before.map(str)), "from the ledger: the pairs, and what rests on them, stay"
+
+
+@pytest.mark.parametrize("calls", [[["empathy"]], [["empathy", "safety"], ["safety"]], [["empathy", "safety"], []]])
+def test_a_list_of_calls_names_every_criterion_once(calls: list[list[str]]) -> None:
+    with pytest.raises(InputError, match=r"ranking\.calls.*every criterion once: empathy, safety"):
+        parse_study(worlds.study(ranking={"calls": calls}), "test")
 
 
 def test_verdicts_are_balanced_and_turned_back_into_policies(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def study(
     calls: str = "together",
     forced_choice: bool = False,
     judging: dict[str, Any] | None = None,
+    rank: tuple[str, ...] = ("empathy", "safety"),
+    ranking: dict[str, Any] | None = None,
     alpha: float = 0.05,
     **judge: Any,
 ) -> dict[str, Any]:
@@ -45,9 +47,9 @@ def study(
         "name": "tiny",
         "data": {"sandbox_train": train, "sandbox_test": test},
         "personas": {"select": personas, "train": personas // 2, "test": personas - personas // 2},
-        "criteria": {"rank": ["empathy", "safety"]},
+        "criteria": {"rank": list(rank)},
         "judge": [{**one, **judge} for one in judges] if judges else {"kind": "rules", **judge},
-        "ranking": {"personas_per_question": personas // 4},
+        "ranking": {"personas_per_question": personas // 4, **(ranking or {})},
         "alignment": {
             "policies": {
                 name: {"method": "base"} if name == "Base" else {"method": "dpo", "criteria": {"empathy": 1}}
