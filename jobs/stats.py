@@ -11,6 +11,7 @@ from modpo_hpc.evaluation.non_inferiority import non_inferiority_rows
 from modpo_hpc.evaluation.panel import tables_of_panel
 from modpo_hpc.evaluation.phase import answer_lengths, prepare
 from modpo_hpc.evaluation.sequential_design import groups_of_personas
+from modpo_hpc.judging.settings import models_asked
 from modpo_hpc.run import Run, Shard
 
 
@@ -26,7 +27,7 @@ def stats(run: Run, shard: Shard) -> None:
 
     schemas = tables.schemas_of(study)
     made: dict[str, tables.Rows] = {name: [] for name in schemas}
-    summary = analysis.summary_of(run.study, mark)
+    summary = analysis.summary_of(run.study, mark, models_asked(run.study))
     for number, one in enumerate(phases):
         if study.judging.stop == "sequential":
             found = sequential.tables_of(one, groups_of_personas(run), study)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,13 @@ def tables_of(phase: Phase) -> dict[str, Rows]:
     }
 
 
-def summary_of(study: Study, mark: str | None) -> dict[str, Any]:
-    """The head of ``statistics.json``: which study, how its numbers were made, and the mark of the sandbox."""
+def summary_of(study: Study, mark: str | None, judges: Sequence[str]) -> dict[str, Any]:
+    """The head of ``statistics.json``: which study, which ``judges`` were asked, how numbers were made, the mark."""
     return {
         "study": study.name,
         "seed": study.seed,
         "sandbox": mark,
-        "judge": ", ".join(judge.model for judge in study.judges),
+        "judge": ", ".join(judges),
         "placebos": placebos_of(study),
         "settings": study.statistics.model_dump(mode="json"),
         "phases": {},

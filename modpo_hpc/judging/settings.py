@@ -86,6 +86,12 @@ def identity_of_judges(study: Study, environment: Mapping[str, str] = os.environ
     return [({"name": one.name} if study.panel else {}) | _identity(one) for one in judges]
 
 
+def models_asked(study: Study, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The models of the judges that are really asked, in words for people. Raises as :func:`identity_of_judges`."""
+    asked = identity_of_judges(study, environment)
+    return [str(one.get("model", judge.model)) for one, judge in zip(asked, study.judges, strict=True)]
+
+
 def _identity(settings: Judge) -> dict[str, Any]:
     from modpo_hpc.judging.kinds import JUDGE_KINDS, judge_kind
 

@@ -9,6 +9,7 @@ from itertools import chain
 
 from modpo_hpc.core.code import stages_of_different_code
 from modpo_hpc.core.markers import Marker, digest, read_marker
+from modpo_hpc.judging.settings import models_asked
 from modpo_hpc.methods import Method, Trained
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.report import findings, formats
@@ -161,7 +162,9 @@ def _facts(study: Study, results: Results) -> dict[str, str]:
     personas = study.judging.personas_per_question
     return {
         "Base model": _model(study.models.base),
-        "Judge": "; ".join(f"{judge.kind}: {judge.model}" for judge in study.judges),
+        "Judge": "; ".join(
+            f"{judge.kind}: {model}" for judge, model in zip(study.judges, models_asked(study), strict=True)
+        ),
         "Seed": str(study.seed),
         "Test": f"{questions:,} questions, {personas} personas on each, {len(results.phases)} phases",
         "Criteria judged": _listed(list(criteria)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modpo_hpc import __version__
+from modpo_hpc.judging.settings import models_asked
 from modpo_hpc.report import findings, formats, sequential
 from modpo_hpc.report.parts import Section
 from modpo_hpc.report.results import Results
@@ -51,7 +52,7 @@ def methods_paragraph(run: Run, results: Results) -> str:
         f"{one['questions']} questions"
         for name, one in results.phases.items()
     )
-    judges = _listed([judge.model for judge in study.judges])
+    judges = _listed(models_asked(study))
     judged = (
         f"{study.judging.personas_per_question} test personas compared pairs of policies on each test question "
         f"({phases}), half of them in either order; the majority decides a question. We report "
@@ -127,7 +128,7 @@ def _limits(run: Run, results: Results) -> list[str]:
         yield_first = [f"A part is simulated ({results.mark.removeprefix('sandbox: ')})."]
     else:
         yield_first = []
-    judges = _listed([judge.model for judge in run.study.judges])
+    judges = _listed(models_asked(run.study))
     people = (run.root / "human" / "analysis" / "summary.json").exists()
     return [
         *yield_first,

@@ -39,6 +39,18 @@ def test_every_table_is_there_as_parquet_and_csv_with_the_mark(finished: Run) ->
     assert json.loads((folder / "statistics.json").read_text())["sandbox"] == SANDBOX_MARK
 
 
+def test_statistics_name_the_judge_that_was_asked_and_not_the_one_of_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODPO_JUDGE_MODEL", "really-asked")
+    study = small_study(judge={"kind": "openai", "model": "of-the-study", "base_url": "http://127.0.0.1:9/v1"})
+    run = small_run(tmp_path / "run", study, questions=4)
+    run_shard(str(run.root), "statistics", "all")
+    assert json.loads((run.folder("statistics") / "statistics.json").read_text())["judge"] == "really-asked"
+    monkeypatch.delenv("MODPO_JUDGE_MODEL")
+    assert run.missing("statistics") == ["all"], "made from verdicts of another judge than that of the study"
+
+
 def test_tables_agree_with_pandas_on_the_verdicts(finished: Run) -> None:
     verdicts = finished.table("verdicts").to_pandas()
     verdicts["vote"] = verdicts["winner"].astype(str).map({"A": 1, "B": -1}).fillna(0)
