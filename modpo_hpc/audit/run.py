@@ -166,7 +166,7 @@ def _raters(people: HumanLabels, criterion: str, study: Study) -> dict[str, Any]
     """Whether the raters agree with each other beyond chance; where they do not, their labels are no measure."""
     votes = people.votes[criterion].to_numpy()
     draws = rng_of(study.seed, "audit", "raters", criterion).integers(0, votes.shape[1], (DRAWS, votes.shape[1]))
-    found = raters_alpha(votes, draws, study.statistics.confidence)
+    found = raters_alpha(votes, draws, study.statistics.confidence, len(people.votes))
     return {**asdict(found), "at_odds": found.at_odds}
 
 

@@ -22,7 +22,7 @@ from modpo_hpc.study.judging import Judge
 BOUGHT = ("questions", "personas", "votes", "judges")
 ANSWERS = "answers"
 """The sampling of the answers: a part of what questions make, and not told apart from it without a twin."""
-NOT_APART = "a policy answers a question once: name one that takes no training twice (Base, Base_again) in the phase"
+NOT_APART = "each policy answers a question once; one that takes no training, named twice in a phase, would tell"
 
 
 @dataclass(frozen=True)

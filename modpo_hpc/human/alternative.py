@@ -110,8 +110,12 @@ def alternative_annotator_test(
     return AlternativeTest(len(p_values), rate, float(np.mean(advantages)), rate >= 0.5)
 
 
-def raters_alpha(human: Labels, draws: NDArray[np.int64], confidence: float) -> RatersAlpha:
-    """Alpha of ``human`` (raters x questions); ``draws`` as in :func:`grounds`."""
+def raters_alpha(human: Labels, draws: NDArray[np.int64], confidence: float, criteria: int = 1) -> RatersAlpha:
+    """Alpha of ``human`` (raters x questions); ``draws`` as in :func:`grounds`.
+
+    Its interval holds for all ``criteria`` of the study at once (Bonferroni): of seven on which raters click at random,
+    one would often look as if they agreed.
+    """
     counts, weights = _counted(human, draws)
     judged = counts.sum(axis=1)
     paired = (judged > 1).astype(float)
@@ -123,7 +127,7 @@ def raters_alpha(human: Labels, draws: NDArray[np.int64], confidence: float) -> 
     with np.errstate(invalid="ignore", divide="ignore"):
         expected = (labels * (labels - 1)).sum(axis=1) / (total * (total - 1))
         alpha = (weights @ agreeing / total - expected) / (1 - expected)
-    return RatersAlpha(float(alpha[0]), *_ends(alpha[1:], (1 - confidence) / 2))
+    return RatersAlpha(float(alpha[0]), *_ends(alpha[1:], (1 - confidence) / 2 / criteria))
 
 
 def _counted(human: Labels, draws: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -133,13 +137,14 @@ def _counted(human: Labels, draws: NDArray[np.int64]) -> tuple[NDArray[np.float6
     return counts, np.vstack([np.ones(questions), *(np.bincount(one, minlength=questions) for one in draws)])
 
 
-def grounds(human: Labels, model: Labels, draws: NDArray[np.int64], confidence: float) -> Grounds:
+def grounds(human: Labels, model: Labels, draws: NDArray[np.int64], confidence: float, criteria: int = 1) -> Grounds:
     """The grounds for a replacement.
 
     Args:
         human: raters x questions.
         model: questions.
         draws: replicates x questions, places of the questions drawn again.
+        criteria: how many the raters judged, as in :func:`raters_alpha`.
     """
     counts, weights = _counted(human, draws)
     judged = counts.sum(axis=1)
@@ -149,7 +154,7 @@ def grounds(human: Labels, model: Labels, draws: NDArray[np.int64], confidence: 
     number = weights @ usable
     with np.errstate(invalid="ignore", divide="ignore"):
         gain = weights @ agreed / number - (weights @ shares / number[:, None]).max(axis=1)
-    raters = raters_alpha(human, draws, confidence)
+    raters = raters_alpha(human, draws, confidence, criteria)
     gain_ends = _ends(gain[1:], (1 - confidence) / 2)
     return Grounds(raters.alpha, raters.alpha_low, raters.alpha_high, float(gain[0]), *gain_ends)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from modpo_hpc.evaluation.agreement import fleiss_kappa, gwet_ac1, krippendorff_alpha
-from modpo_hpc.human.alternative import alternative_annotator_test, grounds, raters_alpha
+from modpo_hpc.human.alternative import RatersAlpha, alternative_annotator_test, grounds, raters_alpha
 from modpo_hpc.human.answers import MISSING, TIE, WON_A, WON_B, Ratings
 from modpo_hpc.human.measures import CLASSES, Agreement, Labels, Rule, agreement, confusion, consensus, without
 from modpo_hpc.seeds import rng_of
@@ -40,10 +40,14 @@ def analyze(
     def add(table: str, *rows: dict[str, Any]) -> None:
         tables.setdefault(table, []).extend(rows)
 
+    number = len(ratings.criteria)
     for place, criterion in enumerate(ratings.criteria):
         human = ratings.labels[:, :, place]
         draws = _draws(human.shape[1], replicates, seed, criterion)
-        add("raters_agree", {"criterion": criterion, **_raters_agree(human, draws, confidence)})
+        add(
+            "raters_agree",
+            {"criterion": criterion, **_raters_agree(human, raters_alpha(human, draws, confidence, number))},
+        )
         for rule in RULES:
             key = {"criterion": criterion, "rule": rule}
             truth = consensus(human, rule)
@@ -60,7 +64,7 @@ def analyze(
             add("consensus", *[{**key, **row} for row in _by_strength(human, given, truth, draws, confidence)])
         if criterion in model:
             tested = alternative_annotator_test(human, model[criterion], epsilon)
-            rests = grounds(human, model[criterion], draws, confidence)
+            rests = grounds(human, model[criterion], draws, confidence, number)
             add(
                 "alternative",
                 {
@@ -87,9 +91,8 @@ def _outcomes(truth: Labels, draws: np.ndarray, confidence: float) -> dict[str, 
     return row
 
 
-def _raters_agree(human: Labels, draws: np.ndarray, confidence: float) -> dict[str, Any]:
+def _raters_agree(human: Labels, alpha: RatersAlpha) -> dict[str, Any]:
     """Agreement among the raters over the three classes. Fleiss' kappa needs all raters on each question."""
-    alpha = raters_alpha(human, draws, confidence)
     counts = np.stack([(human == one).sum(axis=0) for one in CLASSES], axis=1)
     judged = counts.sum(axis=1)
     complete = bool((judged == human.shape[0]).all()) and human.shape[0] > 1

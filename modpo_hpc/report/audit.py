@@ -33,7 +33,6 @@ def audit_section(run: Run) -> Section | None:
 
 def section_of(document: Document) -> Section:
     """The audit in sentences and tables: what is known, what is not, what to do next."""
-    people = document["people"]
     return Section(
         "audit",
         "Would the conclusions survive their judge?",
@@ -43,7 +42,7 @@ def section_of(document: Document) -> Section:
             *(f"Not known: {one}" for one in unknown(document)),
             *(f"Next: {one}" for one in next_steps(document)),
         ],
-        pictures=_pictures(people),
+        pictures=_pictures(document),
         tables=audit_tables(document),
     )
 
@@ -80,7 +79,7 @@ def unknown(document: Document) -> list[str]:
         found.append(f"sources of error without data, in no interval: {'; '.join(without)}.")
     if ANSWERS in document["unmeasured"]:
         found.append(
-            f"how much the sampling of the answers makes of the questions' part ({document['unmeasured'][ANSWERS]})."
+            f"how much of the questions' part is the sampling of the answers: {document['unmeasured'][ANSWERS]}."
         )
     alone = {(row["judge"], *row["policies"]) for row in document["families"] if row["favour"] is None}
     found += [
@@ -96,7 +95,7 @@ def next_steps(document: Document) -> list[str]:
     found = []
     criteria = _criteria(document)
     if not document["people"]:
-        found.append("ask people about a hundred questions (modpo human sample), and the judge's error has a size.")
+        found.append("ask people about a hundred questions (modpo human sample DIR), and the judge's error has a size.")
     if at_odds := [formats.title(row["criterion"]) for row in criteria if row["raters"]["at_odds"]]:
         found.append(
             f"no more labels for {', '.join(at_odds)} until raters agree: clearer definitions, examples, other raters."
@@ -105,7 +104,7 @@ def next_steps(document: Document) -> list[str]:
     if still_open:
         found.append(
             f"label the questions that tell most of {', '.join(map(formats.title, still_open))}: "
-            f"modpo human sample --next {still_open[0]}."
+            f"modpo human sample DIR --next {still_open[0]}."
         )
     bought: dict[tuple[str, str, int, int], list[str]] = {}
     for row in document["components"]:
@@ -138,8 +137,8 @@ def _preference(document: Document, row: Document) -> str:
     whose = "simulated raters" if people["simulated"] else "people"
     if row["raters"]["at_odds"]:
         return (
-            f"{_name(row)}: the raters agree with each other no better than chance (Krippendorff's alpha "
-            f"{alpha(row['raters'])}), so that their labels say nothing for the judge or against it."
+            f"{_name(row)}: the raters agree with each other no better than chance by Krippendorff's alpha, "
+            f"{alpha(row['raters'])}, so that their labels say nothing for the judge or against it."
         )
     if powered is None:
         return f"{_name(row)}: {row['labels']} labels by {whose} are too few for an interval."
@@ -166,14 +165,15 @@ def _name(row: Document) -> str:
     return formats.title(row["criterion"]).capitalize()
 
 
-def _pictures(people: Document | None) -> list[Picture]:
-    if people is None or not any(row["prediction_powered"] for row in people["criteria"]):
+def _pictures(document: Document) -> list[Picture]:
+    told = [row for row in _criteria(document) if row["prediction_powered"] and not row["raters"]["at_odds"]]
+    if not told:
         return []
     return [
         Picture(
             "audit_rates",
             "Win rates by the judge, by people's labels, and by both together. The prediction-powered interval assumes "
             "nothing of the judge; the correction by sensitivity and specificity is of decided questions.",
-            partial(rates_figure, people),
+            partial(rates_figure, {**document["people"], "criteria": told}),
         )
     ]

@@ -13,7 +13,7 @@ from modpo_hpc.report.style import COLOURS, canvas, quiet_grid
 
 def rates_figure(people: Mapping[str, Any]) -> Figure:
     """The judge's win rates beside people's and the corrected ones, with their intervals."""
-    rows = [row for row in people["criteria"] if row["prediction_powered"]]
+    rows = people["criteria"]
     figure, axes = canvas(6.2, 0.9 + 0.75 * len(rows))
     for place, row in enumerate(reversed(rows)):
         powered, corrected = row["prediction_powered"], row["corrected"]

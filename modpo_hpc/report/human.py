@@ -65,17 +65,18 @@ def _findings(tables: dict[str, pd.DataFrame], a: str, b: str) -> list[str]:
     at_odds = {row["criterion"] for row in _rows(tables["raters_agree"]) if row["at_odds"]}
     agreed = [row for row in _rows(tables["outcomes"]) if row["criterion"] not in at_odds]
     found = []
-    if agreed:
-        best = max(agreed, key=lambda row: row["A_share"] - row["B_share"])
-        shares = (
-            f"{formats.percent(best['A_share'])} of the questions, against {formats.percent(best['B_share'])} for {b}"
-        )
+    ahead = [row for row in agreed if row["A_low"] > row["B_high"]]
+    behind = [formats.title(row["criterion"]) for row in agreed if row["B_low"] > row["A_high"]]
+    if ahead:
+        best = max(ahead, key=lambda row: row["A_share"] - row["B_share"])
         found.append(
-            f"{a} is preferred most clearly for {formats.title(best['criterion'])}: on {shares}."
-            if best["A_share"] > best["B_share"]
-            else f"{a} is not preferred to {b} for any criterion; it comes nearest for "
-            f"{formats.title(best['criterion'])}: on {shares}."
+            f"{a} is preferred most clearly for {formats.title(best['criterion'])}: on "
+            f"{formats.percent(best['A_share'])} of the questions, against {formats.percent(best['B_share'])} for {b}."
         )
+    elif agreed:
+        found.append(f"{a} is not shown to be preferred to {b} for any criterion.")
+    if behind:
+        found.append(f"{b} is preferred to {a} for {', '.join(behind)}.")
     if at_odds:
         listed = ", ".join(formats.title(one) for one in sorted(at_odds))
         found.append(
