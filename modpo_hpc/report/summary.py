@@ -1,4 +1,4 @@
-"""The first screen: what was asked, three findings with their uncertainty, and what they do not show."""
+"""The first screen: what was asked, what was found with its uncertainty, and what that does not show."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def summary_section(run: Run, results: Results) -> Section:
         findings.phase_findings(results, phase)
         if results.is_sequential
         else [
+            *(f"What the margins did: {one}" for one in findings.placebo_findings(results, phase)),
             _first(results, phase, size["criteria"][0]),
             _against_baseline(run, results, phase),
             _front(results, phase),

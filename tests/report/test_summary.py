@@ -6,12 +6,13 @@ import html
 import re
 from pathlib import Path
 
+from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.report import formats, glossary
 from modpo_hpc.report.contents import sections_of
 from modpo_hpc.report.results import read_results
 from modpo_hpc.report.summary import summary_section
 from modpo_hpc.run import Run
-from tests.synthetic_verdicts import small_study
+from tests.synthetic_verdicts import small_run, small_study
 
 
 def page(run: Run) -> str:
@@ -42,6 +43,29 @@ def test_the_findings_say_numbers_of_the_tables_with_their_intervals(reported: R
     assert beside.count("not shown to be a difference") == apart.count(False)
     assert "not of people" in limits
     assert "seed 7 alone" in limits
+
+
+def test_what_the_margins_did_comes_first_where_a_placebo_is_judged(tmp_path: Path) -> None:
+    weights = {"empathy": 0.5, "safety": 0.5}
+    policies = {
+        "Base": {"method": "base"},
+        "DPO_Empathy": {"method": "modpo", "criteria": weights, "margins": "zero"},
+        "MODPO_Empathy": {"method": "modpo", "criteria": weights},
+    }
+    phases = {"phase1": {"policies": list(policies), "criteria": ["safety"]}}
+    study = small_study(
+        alignment={"policies": policies},
+        judging={"personas_per_question": 20, "phases": phases},
+        statistics={"draws": 200},
+    )
+    run = small_run(tmp_path / "run", study)
+    run_shard(str(run.root), "statistics", "all")
+    results = read_results(run)
+    (row,) = [row for row in results.rows("win_rates") if row["policy_a"] == "DPO_Empathy"]
+    first = summary_section(run, results).findings[0]
+    assert first.startswith("What the margins did: MODPO_Empathy less its placebo DPO_Empathy")
+    assert formats.signed_percent(-row["difference"]) in first
+    assert formats.signed_interval(-row["difference_high"], -row["difference_low"]) in first
 
 
 def test_the_number_of_policies_is_the_same_everywhere(reported: Run) -> None:
