@@ -136,14 +136,14 @@ def _ranks_hold(lead: inference.Interval, truth: Array) -> bool:
 def table(found: dict[Design, tuple[dict[str, float], float]]) -> str:
     """Mean, lowest and highest coverage over ICC, spread and strengths, for each number of personas and questions."""
     lines = [
-        f"| personas | questions | {' | '.join(MEASURES)} | McNemar rejects, alike |",
-        "| --- | --- |" + " --- |" * (len(MEASURES) + 1),
+        f"| personas | questions | designs | {' | '.join(MEASURES)} | McNemar rejects, alike |",
+        "| --- | --- | --- |" + " --- |" * (len(MEASURES) + 1),
     ]
     for personas, questions in dict.fromkeys((one.personas, one.questions) for one in found):
         mine = {one: what for one, what in found.items() if (one.personas, one.questions) == (personas, questions)}
         cells = [_range([held[name] for held, _ in mine.values()]) for name in MEASURES]
         null = _range([share for one, (_, share) in mine.items() if not one.apart])
-        lines.append(f"| {personas} | {questions} | {' | '.join(cells)} | {null} |")
+        lines.append(f"| {personas} | {questions} | {len(mine)} | {' | '.join(cells)} | {null} |")
     return "\n".join(lines)
 
 
