@@ -90,7 +90,8 @@ def reasons_of_waiting(states: Sequence[ShardState], now: float) -> tuple[str, .
     said = []
     for reason, some in found.items():
         key = reason.partition(",")[0].strip("()")
-        starts = [one.when for one in some if one.when is not None and one.when > now]
+        held = "held" in reason.lower()  # Slurm tells a start all the same
+        starts = [one.when for one in some if one.when is not None and one.when > now and not held]
         when = f", the first expected in {_minutes(min(starts) - now)}" if starts else ""
         meaning = f": {REASONS[key]}" if key in REASONS else ": a limit of your account or qos" * ("Limit" in key)
         said.append(f"{len(some)} wait ({reason}{meaning}{when})")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
+from modpo_hpc.core.markers import marker_path
 from modpo_hpc.launch.submissions import read_journal
 from modpo_hpc.run import Run
+from tests.conftest import REPOSITORY
 from tests.slurm.conftest import Cluster
 
 
@@ -61,6 +65,33 @@ def test_what_is_stale_is_handed_in_again_in_its_order(cluster: Cluster) -> None
     assert models <= set(waits), "beside them perhaps a job that Slurm has not quite ended"
     cluster.wait(lambda: cluster.status()["responses"]["done"] == 2)
     assert len([one for one in read_journal(Run.open(cluster.run_dir)).submissions if one.stage == "questions"]) == 2
+
+
+def test_a_finished_shard_is_made_anew_once_while_what_reads_it_runs_and_what_it_asked_is_remembered(
+    cluster: Cluster,
+) -> None:
+    """Two terminals ask for it at once."""
+    for shard in "01":
+        cluster.fate("rankings", shard, "hold")
+    cluster.submit("--until", "rankings")
+    cluster.wait(lambda: cluster.status()["rankings"]["running"] == 2)
+    marker = marker_path(Run.open(cluster.run_dir).folder("responses"), "5")
+    before, reading = marker.read_text(), [one["job"] for one in cluster.shards("rankings").values()]
+    words = [sys.executable, "-m", "modpo_hpc", "rerun", str(cluster.run_dir), "responses", "5", "--mem", "x1.5"]
+    terminals = [subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) for _ in "ab"]
+    outputs = [one.communicate()[0] for one in terminals]
+    assert 0 in [one.returncode for one in terminals], outputs
+    again = [one for one in read_journal(Run.open(cluster.run_dir)).submissions if one.shards == ("5",)]
+    assert len(again) == 1, outputs
+    assert marker.read_text() == before
+    assert [one["job"] for one in cluster.shards("rankings").values()] == reading
+    assert cluster.status()["rankings"]["running"] == 2
+    assert "MinMemoryNode=614M" in cluster.slurm("scontrol", "show", "job", again[0].job)
+    cluster.mercy()
+    cluster.wait(lambda: marker.read_text() != before)
+    cluster.wait(lambda: cluster.status()["rankings"]["done"] == 2)
+    assert cluster("rerun", cluster.run_dir, "responses", "6")[0] == 0
+    assert "MinMemoryNode=614M" in job_of(cluster, "responses", "6")
 
 
 def test_a_rerun_or_a_submit_elsewhere_is_refused_and_the_queue_left_alone(cluster: Cluster) -> None:

@@ -106,6 +106,7 @@ def test_a_job_that_a_node_could_not_start_is_let_go_to_another_node(fastidious:
     fastidious.wait(lambda: "requeued held" in fastidious.slurm("squeue", "-h", "-o", "%r"))
     fastidious.wait(lambda: "held after a" in fastidious("status", fastidious.run_dir)[1])
     fastidious.wait_until_still()
+    assert "expected in" not in fastidious("status", fastidious.run_dir)[1], "nobody knows when"
     unfit.unlink()
     code, output = fastidious("tend", fastidious.run_dir, "--once")
     assert code == 3, output
