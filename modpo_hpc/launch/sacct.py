@@ -8,7 +8,7 @@ from datetime import datetime
 
 from modpo_hpc.launch.commands import SlurmError, call
 from modpo_hpc.launch.fields import count_of, expand_job, instant, megabytes_of
-from modpo_hpc.launch.squeue import ALIVE
+from modpo_hpc.launch.squeue import ENDED
 
 SACCT_SECONDS = 30.0
 ACCOUNT_FIELDS = (
@@ -46,7 +46,7 @@ class JobRecord:
 
     @property
     def alive(self) -> bool:
-        return self.state in ALIVE and self.end is None
+        return self.state not in ENDED and self.end is None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ from modpo_hpc.launch.fields import instant, seconds_of
 
 QUEUE_FORMAT = "%i|%A|%T|%S|%e|%N|%M|%k|%r"
 RUNNING = frozenset(("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"))
-WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING", "SPECIAL_EXIT")
-ALIVE = RUNNING | frozenset(WAITING)
+ENDED = frozenset((
+    "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY",
+    "REVOKED",
+))  # fmt: skip
+"""A job in any other state can still come to something: a word of a newer Slurm is taken for one that waits."""
 NEVER_SATISFIED = "DependencyNeverSatisfied"
 HELD_AFTER_START = "requeued held"
 """How Slurm's reason ends where a node could not start a job, and it waits until somebody releases it."""
@@ -33,7 +36,7 @@ class QueueLine:
 
     @property
     def alive(self) -> bool:
-        return self.state in ALIVE
+        return self.state not in ENDED
 
     @property
     def stuck(self) -> bool:
@@ -43,7 +46,7 @@ class QueueLine:
     @property
     def held_after_start(self) -> bool:
         """Held by Slurm itself, since a node could not start it."""
-        return self.state in WAITING and self.reason.endswith(HELD_AFTER_START)
+        return self.alive and self.state not in RUNNING and self.reason.endswith(HELD_AFTER_START)
 
 
 def ask_queue(jobs: Iterable[str], wait: float = 0.0) -> list[QueueLine]:

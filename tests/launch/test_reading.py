@@ -1,4 +1,4 @@
-"""What Slurm prints, read; the graph; root causes. Texts are as Slurm 22.05 and 23.11 print them."""
+"""What Slurm prints, read; the graph; root causes. Texts are as Slurm 22.05, 23.11 and 26.05 print them."""
 
 from __future__ import annotations
 
@@ -61,6 +61,25 @@ def test_squeue_and_sacct_are_read() -> None:
     assert (ended.state, ended.gpus, ended.cpus, ended.seconds, ended.alive) == ("CANCELLED", 4, 2, 60, False)
     assert [record.job for record in waiting] == ["7_3", "7_5", "7_6"]
     assert all(record.alive and not record.nodes for record in waiting)
+
+
+# Every word that squeue and sacct of 22.05 or 26.05 may print for a state, and one of a Slurm to come.
+STATES = {
+    "waits": "PENDING REQUEUED REQUEUE_HOLD REQUEUE_FED SPECIAL_EXIT RESV_DEL_HOLD RESIZING EXPEDITING OF_TOMORROW",
+    "runs": "RUNNING COMPLETING CONFIGURING SUSPENDED STOPPED SIGNALING STAGE_OUT",
+    "ended": "COMPLETED CANCELLED FAILED TIMEOUT NODE_FAIL PREEMPTED BOOT_FAIL DEADLINE OUT_OF_MEMORY REVOKED",
+}
+
+
+@pytest.mark.parametrize(("kind", "word"), [(kind, word) for kind, words in STATES.items() for word in words.split()])
+def test_a_job_counts_as_ended_only_where_slurm_says_so(kind: str, word: str) -> None:
+    """What waits must never be handed in a second time."""
+    (line,) = squeue.read_queue(f"7_2|9|{word}|N/A|N/A||0:00|modpo:ab|None\n")
+    state = reconcile(False, False, "7_2", line, [], False)[0]
+    assert line.alive == (kind != "ended")
+    assert state == {"waits": "queued", "runs": "running", "ended": "failed"}[kind]
+    (record,) = sacct.read_accounting(ACCOUNTS.splitlines()[1].replace("[3,5-6%2]", "3").replace("PENDING", word))
+    assert record.alive == (kind != "ended")
 
 
 def test_steps_tell_the_memory_that_was_asked_for_and_used() -> None:
