@@ -13,6 +13,9 @@ from modpo_hpc.cli.arguments import quoted
 if TYPE_CHECKING:
     from modpo_hpc.launch.efficiency import Efficiency
 
+WIDE = 200
+"""Columns: a narrow terminal folds a line rather than that a figure is cut."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="DIR", help="run directory")
@@ -91,7 +94,7 @@ def render(rows: list[Efficiency], currency: str) -> None:
                 else []
             ),
         )
-    Console().print(table)
+    Console(width=WIDE).print(table)
     total = totals(rows)
     hours = f"{total['hours']:.2f} hours, {total['wasted_hours']:.2f} of them wasted"
     print(f"{total['gb_hours']:.2f} GB-hours asked, {hours}")

@@ -50,6 +50,10 @@ def test_a_written_profile_asks_for_what_was_used_with_a_margin(
     assert written["questions"]["minutes"] == 4
     assert load_profile(tmp_path / "new.yaml").partition == "cpu"
     assert desk("efficiency", "--write-profile", tmp_path / "new.yaml")[0] == 2
+    monkeypatch.setenv("COLUMNS", "40")
+    output = desk("efficiency")[1]
+    assert "wasted" in output
+    assert "…" not in output, "a figure is cut"
 
 
 @pytest.mark.parametrize(
