@@ -61,6 +61,21 @@ def test_here_shows_the_whole_traceback_and_makes_a_done_shard_again(run: Run, m
     assert [one.outcome for one in attempts_at(run.logs, "questions", "all")] == ["failed", "bad input", "done", "done"]
 
 
+@pytest.mark.parametrize("place", ["--local", "--here"])
+def test_named_shards_of_a_submitted_run_are_made_again_on_this_machine_where_that_is_said(
+    run: Run, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run.root / "slurm").mkdir()
+    keep_profile(run, Profile())
+    monkeypatch.setenv("PATH", "/nonexistent")  # no Slurm command is asked
+    assert main(["rerun", str(run.root), "responses", "1", place]) == 3, "what it needs is not there"
+    for _ in range(2):
+        assert main(["rerun", str(run.root), "questions", "all", place]) == 0
+    assert [one.outcome for one in attempts_at(run.logs, "questions", "all")] == ["done", "done"]
+    assert main(["rerun", str(run.root), "models", "reward", place]) == 0
+    assert not attempts_at(run.logs, "models", "base"), "not named"
+
+
 def test_stale_shards_and_no_others_are_made_again(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for stage in ("questions", "personas", "models", "responses", "rankings"):
         assert main(["rerun", str(run.root), stage, "--here"]) == 0
