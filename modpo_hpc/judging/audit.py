@@ -60,8 +60,7 @@ def audit(folder: Path) -> Account:
         account.bytes += path.stat().st_size
         writing = segments.is_locked(path)
         account.being_written += writing
-        lost = segments.scan(path).lost_bytes
-        if lost and not writing:
+        if not writing and (lost := segments.lost_bytes(path, segments.scan(path))):
             account.torn[path.name] = lost
     seen: Counter[bytes] = Counter()
     for entry in entries(folder):

@@ -98,10 +98,9 @@ class Ledger:
         for path in sorted(self._indexes):
             try:
                 self._find_in(path, asked, found)
-            except (segments.Damaged, FileNotFoundError):
+            except segments.Damaged:
                 log.warning("%s is damaged: it is read anew, and what cannot be read is asked again", path)
-                segments.forget_index(path)
-                self._indexes[path] = segments.load_index(path)
+                self._indexes[path] = segments.remake_index(path)
                 self._find_in(path, asked, found)
         return found
 

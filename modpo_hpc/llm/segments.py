@@ -27,13 +27,12 @@ import pyarrow as pa
 from modpo_hpc.core.atomic import atomic_file
 
 SUFFIX = ".jsonl.zst"
-INDEX_SUFFIX = ".index.npy"
+INDEX_SUFFIX = ".index"
 HIGH, LOW, OFFSET, ROW = range(4)
 """Rows of an index, uint64 of shape (4, keys): the halves of each key, the offset of its frame, its line in there."""
 
-_LENGTH, _MICRO_USD, _CHECKSUM, _VERSION = range(4)
-"""Rows of the head of an index that lies beside its segment."""
-_INDEX_VERSION = 2
+_INDEX_HEAD = struct.Struct("<4sIQQ")  # tag, CRC-32 of all that follows, bytes of the segment covered, millionths of USD
+_INDEX_TAG, _CHECKED_FROM = b"MIX3", 8
 
 _MAGIC = 0x184D2A5D
 _TAG = b"MLG2"
@@ -98,7 +97,7 @@ class SegmentWriter:
     def close(self) -> None:
         """Write the index beside the segment and give up the lock; a segment without rows goes away."""
         if self._index:
-            write_index(self.path, sort_index(self._index), self._stream.tell(), self._usd)
+            write_index(self.path, Index(sort_index(self._index), self._usd, self._stream.tell()))
         else:
             self.path.unlink(missing_ok=True)
         self._stream.close()
@@ -112,13 +111,12 @@ def index_of(keys: Sequence[bytes], offset: int) -> np.ndarray:
     return index
 
 
-def write_index(segment: Path, index: np.ndarray, length: int, usd: float) -> None:
-    """Put ``index``, which is sorted, beside ``segment``; ``length`` bytes of it, which cost ``usd``, are covered."""
-    head = np.zeros((4, 1), dtype="<u8")
-    head[_LENGTH], head[_MICRO_USD] = length, round(usd * 1e6)
-    head[_CHECKSUM], head[_VERSION] = zlib.crc32(index.tobytes()), _INDEX_VERSION
+def write_index(segment: Path, index: Index) -> None:
+    """Put ``index`` beside ``segment``."""
+    head = _INDEX_HEAD.pack(_INDEX_TAG, 0, index.length, round(index.usd * 1e6))
+    data = head[_CHECKED_FROM:] + index.keys.tobytes()
     with atomic_file(_index_path(segment)) as stream:
-        np.save(stream, np.concatenate([head, index], axis=1))
+        stream.write(head[:4] + zlib.crc32(data).to_bytes(4, "little") + data)
 
 
 def sort_index(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -137,21 +135,30 @@ class Index:
 
 
 def load_index(segment: Path) -> Index:
-    """The index of ``segment``: the one beside it if that is whole and covers the file, else one made by reading.
+    """The index of ``segment``: the one beside it if that is whole and covers the file, else one made by reading."""
+    stored = read_index(segment)
+    return stored if stored is not None and stored.length == segment.stat().st_size else remake_index(segment)
 
-    What was made by reading is kept beside the segment if no process writes to that any more.
+
+def remake_index(segment: Path) -> Index:
+    """An index made by reading ``segment``, which is kept beside it if no process writes to that any more.
+
+    What answers cost that were lost to damage stays spent, where the index before knew it.
     """
-    length = segment.stat().st_size
-    if (stored := read_index(segment)) is not None and stored.length == length:
-        return stored
-    whole = scan(segment)
+    length, before, whole = segment.stat().st_size, read_index(segment), scan(segment)
     index = extend_index(Index(np.empty((4, 0), dtype="<u8"), 0.0, 0), segment, whole)
     if not is_locked(segment):
-        if whole.lost_bytes:
-            log.warning("%s: %d bytes are damaged or torn; what they held is asked again", segment, whole.lost_bytes)
-        write_index(segment, index.keys, length, index.usd)
-        return Index(index.keys, index.usd, length)
+        if lost := lost_bytes(segment, whole):
+            log.warning("%s: %d bytes are damaged or torn; what they held is asked again", segment, lost)
+        index = Index(index.keys, max(index.usd, before.usd if before else 0.0), length)
+        write_index(segment, index)
     return index
+
+
+def lost_bytes(segment: Path, whole: Scan) -> int:
+    """Bytes of a closed ``segment`` that are damaged, or that its index says were there."""
+    known = read_index(segment)
+    return whole.lost_bytes + max(0, (known.length if known else 0) - segment.stat().st_size)
 
 
 def extend_index(index: Index, segment: Path, more: Scan) -> Index:
@@ -168,24 +175,18 @@ def extend_index(index: Index, segment: Path, more: Scan) -> Index:
 def read_index(segment: Path) -> Index | None:
     """The index beside ``segment``; None if there is none, or it is damaged."""
     try:
-        stored = np.load(_index_path(segment))
+        data = _index_path(segment).read_bytes()
     except FileNotFoundError:
         return None
-    except (ValueError, EOFError, OSError):
-        stored = None
-    if stored is None or stored.ndim != 2 or stored.shape[0] != 4 or stored.shape[1] < 1 or stored.dtype != "<u8":
-        log.warning("%s is damaged; the segment is read instead", _index_path(segment))
-        return None
-    head, keys = stored[:, 0], np.ascontiguousarray(stored[:, 1:])
-    if int(head[_VERSION]) != _INDEX_VERSION or int(head[_CHECKSUM]) != zlib.crc32(keys.tobytes()):
-        log.warning("%s is damaged; the segment is read instead", _index_path(segment))
-        return None
-    return Index(keys, int(head[_MICRO_USD]) / 1e6, int(head[_LENGTH]))
-
-
-def forget_index(segment: Path) -> None:
-    """Remove the index beside ``segment``: what it says is not so."""
-    _index_path(segment).unlink(missing_ok=True)
+    except OSError:
+        data = b""
+    keys = data[_INDEX_HEAD.size :]
+    if len(data) >= _INDEX_HEAD.size and len(keys) % 32 == 0:
+        tag, checksum, length, micro_usd = _INDEX_HEAD.unpack_from(data)
+        if tag == _INDEX_TAG and checksum == zlib.crc32(memoryview(data)[_CHECKED_FROM:]):
+            return Index(np.frombuffer(keys, dtype="<u8").reshape(4, -1), micro_usd / 1e6, length)
+    log.warning("%s is damaged; the segment is read instead", _index_path(segment))
+    return None
 
 
 def usd_of(row: dict[str, Any]) -> float:

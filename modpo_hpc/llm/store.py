@@ -60,8 +60,6 @@ class Store:
         now = time.monotonic()
         if now - self._looked_at < LOOK_SECONDS:
             return None
-        self.keep_claims = False
-        """Whether the claims outlive this process: set while a batch is under way."""
         self._looked_at = now
         self.ledger.refresh()
         return self.look_up(keys)

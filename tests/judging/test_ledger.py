@@ -77,7 +77,7 @@ def test_damage_in_the_middle_is_counted_and_the_rest_is_found(tmp_path: Path) -
     data = bytearray(segment.read_bytes())
     data[middle.end - 3] ^= 0xFF
     segment.write_bytes(data)
-    for index in tmp_path.glob("*.npy"):
+    for index in tmp_path.glob("*.index"):
         index.unlink()
     assert segments.scan(segment).lost_bytes == middle.end - middle.offset
     with Ledger(tmp_path) as ledger:

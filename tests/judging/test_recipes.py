@@ -235,7 +235,7 @@ def test_a_torn_ledger_costs_the_torn_answers_only(tmp_path: Path) -> None:
         before = bytes_of(run, "verdicts")
         (segment,) = (run.root / "ledger").glob("*.zst")
         segment.write_bytes(segment.read_bytes()[:-7])
-        for index in (run.root / "ledger").glob("*.npy"):
+        for index in (run.root / "ledger").glob("*.index"):
             index.unlink()
         torn = 60 - len(list(entries(run.root / "ledger")))
         assert 0 < torn < 30

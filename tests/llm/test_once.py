@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import subprocess
 import sys
 import threading
@@ -13,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.generation.machine import free_port
@@ -83,33 +85,79 @@ def entry(number: int) -> Entry:
     return Entry(number.to_bytes(16, "big"), "{}" * (number % 5), "judge", ("e",), 2, "m", usage=Usage(1, 1, 0, 0.25))
 
 
-def test_a_flipped_byte_anywhere_costs_its_own_answers_and_is_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+FRAMES, ROWS = 6, 10
+PLACES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def whole_ledger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, bytes]:
+    """The folder of a ledger of one closed segment, and the bytes of the segment and of its index."""
+    folder = tmp_path_factory.mktemp("whole")
+    with Ledger(folder) as ledger:
+        for start in range(0, FRAMES * ROWS, ROWS):
+            ledger.append([entry(number) for number in range(start, start + ROWS)])
+    (segment,), (index,) = segments.segments(folder), folder.glob("*.index")
+    return folder, segment.read_bytes(), index.read_bytes()
+
+
+def damaged(data: bytes, flips: list[tuple[float, int]], kept: float) -> bytes:
+    found = bytearray(data)
+    for place, mask in flips:
+        found[int(place * len(data))] ^= mask
+    return bytes(found[: int(kept * len(data))])
+
+
+@given(
+    where=st.sampled_from(["segment", "index", "both"]),
+    flips=PLACES,
+    near_the_head=st.booleans(),
+    kept=st.sampled_from([1.0, 1.0, 1.0, 0.999, 0.6, 0.05, 0.0]),
+)
+@example("index", [(0.0, 0)], False, 0.0)
+@example("segment", [(0.0, 0)], False, 0.0)
+@hypothesis_settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_is_damaged_no_answer_is_wrong_and_nothing_crashes(
+    whole_ledger: tuple[Path, bytes, bytes],
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+    flips: list[tuple[float, int]],
+    near_the_head: bool,
+    kept: float,
 ) -> None:
-    with Ledger(tmp_path) as ledger:
-        for start in range(0, 60, 10):
-            ledger.append([entry(number) for number in range(start, start + 10)])
-    (segment,), (index,) = segments.segments(tmp_path), tmp_path.glob("*.npy")
-    rng, whole = random.Random(1), {path: path.read_bytes() for path in (segment, index)}
-    keys = [entry(number).key for number in range(60)]
-    caplog.set_level(logging.WARNING)
-    for _ in range(60):
-        for path, data in whole.items():
-            path.write_bytes(data)
-        path = rng.choice([segment, index])
-        data = bytearray(whole[path])
-        place = rng.randrange(len(data))
-        data[place] ^= 1 << rng.randrange(8)
-        path.write_bytes(data)
-        caplog.clear()
-        with Ledger(tmp_path) as ledger:
-            found = ledger.find(keys)
-        assert all(found[key] == entry(int.from_bytes(key, "big")) for key in found)
-        assert len(found) == (50 if path == segment else 60)
-        assert path.name in caplog.text
-        account = audit(tmp_path)
-        assert list(account.torn) == ([segment.name] if path == segment else [])
-        assert account.keys == len(found)
+    """Bytes flipped and ends cut off, in a closed segment, its index, or both."""
+    folder, *whole = whole_ledger
+    (segment,) = segments.segments(folder)
+    index = segment.with_name(segment.name.replace(".jsonl.zst", ".index"))
+    flips = [(place / 20 if near_the_head else place, mask) for place, mask in flips]
+    lost: set[int] = set()
+    segment.write_bytes(whole[0])
+    if where != "index":
+        segment.write_bytes(damaged(whole[0], flips, kept))
+    changed = [n for n, (a, b) in enumerate(zip(whole[0], segment.read_bytes(), strict=False)) if a != b]
+    changed += range(segment.stat().st_size, len(whole[0]))
+    index.write_bytes(damaged(whole[1], flips, kept) if where != "segment" else whole[1])
+    index_is_whole, size = index.read_bytes() == whole[1], segment.stat().st_size
+    probe = segment.with_suffix(".probe")
+    probe.write_bytes(whole[0])
+    for number, frame in enumerate(segments.scan(probe).frames):
+        if any(frame.offset <= place < frame.end for place in changed):
+            lost.update(range(number * ROWS, (number + 1) * ROWS))
+    probe.unlink()
+    torn = segments.lost_bytes(segment, segments.scan(segment))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING), Ledger(folder) as ledger:
+        found = ledger.find([entry(number).key for number in range(FRAMES * ROWS)])
+    assert found == {entry(n).key: entry(n) for n in range(FRAMES * ROWS) if n not in lost}
+    assert bool(torn) == (bool(changed) and (index_is_whole or size > 0))
+    # what was paid for answers that are lost stays spent, as long as anything knows of it
+    assert spent(folder) == pytest.approx(0.25 * (FRAMES * ROWS if index_is_whole else len(found)))
+    assert audit(folder).keys == len(found)
+    assert bool(caplog.records) == (not index_is_whole or bool(changed))
+    with Ledger(folder) as again:  # what was made anew is whole
+        assert again.find(list(found)) == found
+    assert segment.stat().st_size == size
 
 
 def test_spending_is_known_without_reading_the_answers(tmp_path: Path) -> None:
