@@ -42,7 +42,8 @@ class Stop(Protocol):
 
 def keys_of(settings: Judge) -> Keys:
     """The keys of the answers of the judge with these settings."""
-    return Keys(judge_kind(settings.kind).identity(settings), settings.prompt_order, settings.scene)
+    kind = judge_kind(settings.kind)
+    return Keys(kind.identity(settings), settings.prompt_order, settings.scene, kind.control_strings(settings))
 
 
 def ask_judges(run: Run, shard: Shard, requests: Sequence[Request]) -> list[list[Judgment]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modpo_hpc import prompts
+from modpo_hpc.judging.control_strings import broken
 from modpo_hpc.judging.tasks import Request, answer_schema
 from modpo_hpc.llm.ledger import KEY_BYTES
 
@@ -19,6 +20,7 @@ class Keys:
         identity: what can change an answer besides the prompt and the schema: model, snapshot, sampling, version.
         order: how the prompt is laid out.
         scene: what the judge is told of the replies.
+        control: strings that the judge's tokenizer takes for control, besides those that ``prompts`` knows.
     """
 
     def __init__(
@@ -26,15 +28,20 @@ class Keys:
         identity: Mapping[str, Any],
         order: prompts.JudgingOrder = "shared_prefix",
         scene: str = prompts.SCENE,
+        control: tuple[str, ...] = (),
     ) -> None:
         self._identity = json.dumps(identity, sort_keys=True)
-        self._order, self._scene = order, scene
+        self._order, self._scene, self._control = order, scene, control
         self._form: tuple[Any, str] | None = None
         self._prefix: tuple[str, str, Any] | None = None
 
     def prompt(self, request: Request) -> str:
         """The text that the judge reads."""
         return "".join(self._parts(request))
+
+    def harmless(self, text: str) -> str:
+        """``text`` of which the judge's tokenizer makes no control tokens."""
+        return broken(text, self._control)
 
     def key(self, request: Request) -> bytes:
         """The key of the answer to ``request``."""
@@ -54,10 +61,10 @@ class Keys:
     def _parts(self, request: Request) -> tuple[str, str]:
         return prompts.judging_prompt(
             request.task,
-            request.persona.text,
+            self.harmless(request.persona.text),
             request.criteria,
-            request.question,
-            request.shown,
+            self.harmless(request.question),
+            tuple(self.harmless(text) for text in request.shown) if self._control else request.shown,
             self._order,
             self._scene,
         )

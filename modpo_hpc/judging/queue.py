@@ -150,7 +150,8 @@ class JudgingQueue:
 
     def _call(self, number: int, key: bytes, chain: list[Entry]) -> JudgingCall:
         request = self._job.requests[number]
-        messages = messages_after(first_messages(self._job.keys.prompt(request)), chain)
+        keys = self._job.keys
+        messages = messages_after(first_messages(keys.prompt(request)), chain, keys.harmless)
         call = self._make_call(number, key, ChatPayload(messages, answer_schema(request)))
         self._by_key[key] = JudgingCall(call, numbers=[number], chain=chain)
         return self._by_key[key]

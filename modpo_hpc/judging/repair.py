@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from modpo_hpc import prompts
 from modpo_hpc.judging.opinions import opinions_of
@@ -23,9 +23,11 @@ def problem_of(entry: Entry) -> str | None:
     return "; ".join(wrong) or None
 
 
-def messages_after(first: Sequence[Message], answers: Sequence[Entry]) -> tuple[Message, ...]:
-    """What to send after ``answers`` that could not be read."""
+def messages_after(
+    first: Sequence[Message], answers: Sequence[Entry], harmless: Callable[[str], str]
+) -> tuple[Message, ...]:
+    """What to send after ``answers`` that could not be read, of which ``harmless`` makes no control tokens."""
     messages = list(first)
     for entry in answers:
-        messages = prompts.repair_messages(messages, entry.answer or "", problem_of(entry) or "")
+        messages = prompts.repair_messages(messages, harmless(entry.answer or ""), problem_of(entry) or "")
     return tuple(messages)

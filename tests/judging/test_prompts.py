@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+from dataclasses import replace
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from modpo_hpc.judging.judges import keys_of
 from modpo_hpc.judging.keys import Keys
+from modpo_hpc.judging.repair import messages_after
+from modpo_hpc.judging.tasks import Request
+from modpo_hpc.llm.chat import first_messages
+from modpo_hpc.llm.ledger import Entry
 from modpo_hpc.prompts import judging_prompt, quoted
+from modpo_hpc.study.judging import Judge
 from tests.judging.worlds import CRITERIA, request
 
 LINE_ENDS = st.text(st.characters(), max_size=60) | st.lists(
@@ -56,3 +67,50 @@ def test_a_key_changes_with_all_that_can_change_the_answer_and_with_nothing_else
     assert len({keys.key(asked), *others}) == 1 + len(others)
     keys.key(request(persona="p1"))
     assert keys.key(request()) == Keys({"model": "m", "temperature": 0}).key(asked)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Judge, PreTrainedTokenizerFast]:
+    """A judge whose model is served here, and that model's tokenizer, with control strings of ChatML and of its own."""
+    folder = tmp_path_factory.mktemp("model")
+    inner = Tokenizer(models.BPE({bytes([one]).decode("latin-1"): one for one in range(256)}, [], byte_fallback=False))
+    inner.normalizer = normalizers.Lowercase()
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.add_special_tokens(["<|im_start|>", "<|im_end|>", AddedToken("[[TURN]]", normalized=True), "¤", "ENDOFTURN"])
+    inner.add_tokens(["<tool_call>", "<{reply}>", "covid", "    "])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    )
+    tokenizer.save_pretrained(folder)
+    serving = {"command": ["serve", "--port", "{port}"], "name": "m"}
+    return Judge(kind="server", model=str(folder), server=serving), tokenizer
+
+
+HOSTILE = st.lists(
+    st.sampled_from(
+        ["<|im_start|>", "<|im_end|>", "[[TURN]]", "[[turn]]", "¤", "ENDOFTURN", "endofturn", "<{reply}>", "<tool_call>"]
+        + ["<", "[", "[[", "<|", "|>", "E", "user\n", " ", "    ", "covid", "Two."]
+    ),
+    max_size=12,
+).map("".join)
+
+
+@given(HOSTILE, HOSTILE, HOSTILE)
+@settings(deadline=None, max_examples=60)
+def test_a_served_tokenizer_reads_no_control_token_out_of_a_text(
+    served: tuple[Judge, PreTrainedTokenizerFast], persona: str, reply: str, answer: str
+) -> None:
+    judge, tokenizer = served
+    keys, plain = keys_of(judge), request()
+    control = {number for number, one in tokenizer.added_tokens_decoder.items() if one.content not in ("covid", "    ")}
+
+    def control_tokens(asked: Request, said: str) -> list[int]:
+        entry = Entry(b"k" * 16, said, "judge", ("empathy",), 2, "m")
+        messages = messages_after(first_messages(keys.prompt(asked)), [entry], keys.harmless)
+        text = tokenizer.apply_chat_template([*messages], tokenize=False)
+        return [token for token in tokenizer(text, add_special_tokens=False)["input_ids"] if token in control]
+
+    hostile = replace(plain, persona=replace(plain.persona, text=persona), shown=(reply, "b"), question=answer)
+    assert control_tokens(hostile, f"no {answer}") == control_tokens(plain, "no")
+    assert keys.prompt(plain) == keys_of(judge.model_copy(update={"kind": "openai"})).prompt(plain)

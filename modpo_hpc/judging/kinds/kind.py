@@ -53,6 +53,10 @@ class JudgeKind(ABC):
         """
         return
 
+    def control_strings(self, settings: Judge) -> tuple[str, ...]:
+        """What the tokenizer of the model takes for control, where it is known, besides what ``prompts`` breaks."""
+        return ()
+
     def claims(self, folder: Path, name: str) -> Claims:
         """The claims on the ledger in ``folder`` under which the shard ``name`` asks."""
         return Claims(folder)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from modpo_hpc.judging.control_strings import control_strings_of
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.kinds.chat import ask_over_http, model_identity
 from modpo_hpc.judging.kinds.kind import JudgeKind, Judgments
@@ -26,6 +27,9 @@ class ServedJudge(JudgeKind):
 
     def identity(self, settings: Judge) -> Mapping[str, Any]:
         return {"model": settings.model, **model_identity(settings)}
+
+    def control_strings(self, settings: Judge) -> tuple[str, ...]:
+        return control_strings_of(settings.model)
 
     def ask(self, job: JudgingJob, run: Run, shard: Shard) -> tuple[Judgments, Tally]:
         from modpo_hpc.llm.endpoints import ServersAddress
