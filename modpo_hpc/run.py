@@ -266,6 +266,7 @@ class Shard:
         self.run, self.stage, self.id, self.scratch, self.made_from = run, stage, shard, scratch, made_from
         self.outputs: dict[str, Output] = {}
         self.metrics: dict[str, float] = {}
+        self.snapshots: dict[str, dict[str, int]] = {}
         self._should_stop, self._on_progress = should_stop, on_progress
 
     @property

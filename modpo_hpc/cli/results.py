@@ -17,6 +17,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from modpo_hpc.core.code import stages_of_different_code
+    from modpo_hpc.core.snapshots import drift_of_judges
     from modpo_hpc.errors import IncompleteError
     from modpo_hpc.report import terminal
     from modpo_hpc.report.fronts import fronts_section, read_fronts
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
         raise
     if args.json:
         fronts = {"fronts": finite(tables)} if (tables := read_fronts(opened)) else {}
-        print(json.dumps({**as_json(results), **fronts}, indent=1, allow_nan=False))
+        told = {**as_json(results), **fronts, "drift": drift_of_judges(opened)}
+        print(json.dumps(told, indent=1, allow_nan=False))
         return 0
     console = Console(width=None if sys.stdout.isatty() else terminal.WIDTH)
     terminal.show(results, console)
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         console.print()
         unfolded = replace(section, tables=[table for table in section.tables if not table.folded])
         terminal.show_sections([unfolded], None, console)
-    for sentence in stages_of_different_code(opened):
+    for sentence in [*stages_of_different_code(opened), *drift_of_judges(opened)]:
         print(f"\n{sentence}", file=sys.stderr)
     if (page := opened.folder("report") / "report.html").exists():
         print(f"\nreport: {page}")

@@ -78,6 +78,7 @@ def as_json(snapshot: Snapshot, rows: list[StageState]) -> dict[str, Any]:
         "run": str(snapshot.run.root),
         "complete": exit_code(rows) == 0,
         "slurm_is_silent": snapshot.silent,
+        "drift": drift_in(snapshot),
         "stages": stages,
     }
 
@@ -104,6 +105,13 @@ def render(snapshot: Snapshot, rows: list[StageState]) -> RenderableType:
     return Group(root, table, *(Text.from_markup(line) for line in advice(snapshot, rows)))
 
 
+def drift_in(snapshot: Snapshot) -> list[str]:
+    """The judges that answered as several models, a sentence each."""
+    from modpo_hpc.core.snapshots import drift
+
+    return drift({stage: found.markers.values() for stage, found in snapshot.survey.items()})
+
+
 def advice(snapshot: Snapshot, rows: list[StageState]) -> list[str]:
     """What a person should know and do next, one line each."""
     from rich.markup import escape
@@ -120,6 +128,7 @@ def advice(snapshot: Snapshot, rows: list[StageState]) -> list[str]:
         if (failure := row.newest_failure) is not None:
             where = f" on {failure.node}" if failure.node else ""
             lines.append(f"[red]{row.stage} {failure.shard}: {failure.slurm or 'failed'}{where}[/]")
+    lines += [f"[yellow]{escape(one)}[/]" for one in drift_in(snapshot)]
     if count.get("failed"):
         lines.append(f"[red]{count['failed']} failed.[/] Why: modpo triage {root}")
     if count.get("blocked"):

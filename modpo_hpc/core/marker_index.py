@@ -38,6 +38,7 @@ class MarkerLine(NamedTuple):
     started: float
     seconds: float
     code: str
+    snapshots: dict[str, dict[str, int]]
 
     def fits(self, inputs: str | None) -> bool:
         """Whether the shard is done: made from these ``inputs``, or imported."""
@@ -63,6 +64,7 @@ def line_of(marker: Marker) -> MarkerLine:
         marker.started,
         marker.seconds,
         str(marker.code.get("digest", "")),
+        marker.snapshots,
     )
 
 

@@ -39,7 +39,8 @@ class Marker:
     """The manifest of a finished shard.
 
     ``made_from`` names the document in ``DIR/made_from`` that says what ``inputs`` is the hash of, ``code`` the
-    software that made it, ``source`` the run that it was taken from, if it was not made here.
+    software that made it, ``source`` the run that it was taken from, if it was not made here. ``snapshots``: of each
+    judge, how many judgments rest on each name by which its model called itself.
     """
 
     stage: str
@@ -56,6 +57,7 @@ class Marker:
     made_from: str = ""
     code: dict[str, str] = field(default_factory=dict)
     source: str = ""
+    snapshots: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def fits(self, inputs: str) -> bool:
         """Whether the shard is done: made from these ``inputs``, or imported."""

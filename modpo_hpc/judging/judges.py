@@ -128,6 +128,8 @@ def _ask_all(
             )
             judgments, tally = kind.ask(job, run, shard)
         before.update(tally.metrics())
+        if tally.snapshots:
+            shard.snapshots[settings.name or settings.model] = dict(sorted(tally.snapshots.items()))
         return judgments
 
     every = [ask_one(place, settings) for place, settings in enumerate(in_force)]

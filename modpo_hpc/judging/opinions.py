@@ -35,8 +35,8 @@ class Tally:
     unparsed: Counter[str] = field(default_factory=Counter)
     estimated: int = 0
     failures: Counter[str] = field(default_factory=Counter)
-    snapshots: set[str] = field(default_factory=set)
-    """Names by which the models called themselves in the answers that were used."""
+    snapshots: Counter[str] = field(default_factory=Counter)
+    """Judgments by the name by which the model called itself in the answer that they rest on."""
 
     def count(self, judgment: Judgment) -> None:
         self.judged += 1
@@ -64,7 +64,6 @@ class Tally:
             "tokens_written": self.written,
             "usd": round(self.usd, 6),
             "usage_estimated": self.estimated,
-            "snapshots": len(self.snapshots) if len(self.snapshots) > 1 else 0,
             **{f"failed_{kind}": count for kind, count in sorted(self.failures.items())},
         }
         kept = {name: float(number) for name, number in numbers.items() if number}

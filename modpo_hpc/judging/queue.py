@@ -196,11 +196,10 @@ class JudgingQueue:
     def _settle(self, number: int, judgment: Judgment, chain: Sequence[Entry]) -> None:
         self.judgments[number] = judgment
         self.tally.count(judgment)
-        for entry in chain:
-            if entry.judge not in self.tally.snapshots:
-                self.tally.snapshots.add(entry.judge)
-                if len(self.tally.snapshots) > 1:
-                    log.warning("answers of several snapshots: %s", ", ".join(sorted(self.tally.snapshots)))
+        for entry in chain[-1:]:
+            if self.tally.snapshots and entry.judge not in self.tally.snapshots:
+                log.warning("the model calls itself %s now; before, %s", entry.judge, ", ".join(self.tally.snapshots))
+            self.tally.snapshots[entry.judge] += 1
         self._job.on_judgment(number, judgment)
 
 

@@ -103,6 +103,7 @@ def _make(run: Run, stage: Stage, shard: str, made_from: MadeFrom) -> None:
             attempt=attempt,
             versions=package_versions(),
             metrics={**work.metrics, **_usage(cpu)},
+            snapshots=work.snapshots,
             made_from=made_from.hash,
             code=code_identity(),
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from itertools import chain
 
 from modpo_hpc.core.code import stages_of_different_code
+from modpo_hpc.core.snapshots import drift_of_judges
 from modpo_hpc.core.markers import Marker, digest, read_marker
 from modpo_hpc.judging.settings import models_asked
 from modpo_hpc.methods import Method, Trained
@@ -136,6 +137,7 @@ def provenance_section(run: Run) -> Section:
         "Provenance",
         "The frozen study file is study.yaml in the run directory.",
         facts=facts,
+        findings=drift_of_judges(run),
         tables=[Shown("What every stage made", columns, rows, "provenance", folded=True)],
     )
 

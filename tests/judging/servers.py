@@ -66,6 +66,7 @@ class Behaviour:
     429 or 500 at first sight (each prompt fails once at most). poison: prompts that hold this text get 500 always.
     refuse_format: 400 to any ``response_format``. refuse_temperature: 400 to any temperature. babble: share of first
     answers that are no JSON. too_long: prompts of more characters get the context error. key: required in requests.
+    drift_after: answers after which the model calls itself m-2 instead of m-1.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -79,6 +80,8 @@ class Behaviour:
         self.babble: float = settings.get("babble", 0.0)
         self.too_long: int = settings.get("too_long", 10**9)
         self.key: str | None = settings.get("key")
+        self.drift_after: float = settings.get("drift_after", float("inf"))
+        self.given = 0
         self.seen: set[str] = set()
         self.open = 0
 
@@ -170,7 +173,9 @@ async def _serve(port: int, calls: Path, behaviour: Behaviour) -> None:
             answered.write(f"{time.time():.4f} {name}\n")
             message = {"role": "assistant", "content": behaviour.answer(body, prompt)}
             usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": 12}
-            return 200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage, "model": "m-1"}, {}
+            behaviour.given += 1
+            name = "m-1" if behaviour.given <= behaviour.drift_after else "m-2"
+            return 200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage, "model": name}, {}
         finally:
             behaviour.open -= 1
 
