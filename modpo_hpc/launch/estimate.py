@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from modpo_hpc.launch.profile import Allocation, Profile, allocate
 from modpo_hpc.pipeline import STAGES, Stage
 from modpo_hpc.stages.workload import (
-    CRITERION_TOKENS,
-    INSTRUCTION_TOKENS,
+    BYTES_PER_TOKEN,
     PERSONA_TOKENS,
     QUESTION_TOKENS,
     USED_SHARE_OF_MAX_TOKENS,
     VERDICT_TOKENS,
     Counts,
     Workload,
+    prompt_tokens,
     written_by,
 )
 from modpo_hpc.study import Study
@@ -140,10 +140,11 @@ def assumptions(study: Study, profile: Profile) -> list[str]:
     """What tokens, hours and price rest on, besides the counts; a sentence each."""
     generation, speeds = study.generation, profile.speeds
     words = USED_SHARE_OF_MAX_TOKENS * generation.responses.max_tokens
+    ranking = prompt_tokens(study, study.criteria.rank, "rank")
     said = [
         f"a post has {QUESTION_TOKENS} tokens, a text {words:.0f} ({USED_SHARE_OF_MAX_TOKENS:.0%} of max_tokens), "
-        f"a persona {PERSONA_TOKENS}, the judge's instruction {INSTRUCTION_TOKENS} and {CRITERION_TOKENS} a criterion, "
-        f"its verdict {VERDICT_TOKENS} a criterion",
+        f"a persona {PERSONA_TOKENS}, what the judge is told to rank {ranking:,.0f} (the prompt itself, "
+        f"{BYTES_PER_TOKEN:g} characters a token), its verdict {VERDICT_TOKENS} a criterion",
         f"one worker writes {speeds.tokens_per_second:,.0f} tokens a second, trains on "
         f"{speeds.training_tokens_per_second:,.0f}, a reward model reads {speeds.encoder_tokens_per_second:,.0f} "
         f"(a third of that in training), a shard judges {speeds.calls_per_second:g} calls a second, "

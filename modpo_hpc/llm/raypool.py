@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from modpo_hpc.llm.endpoints import Address
@@ -131,6 +132,15 @@ class RayPool:
 
 def _join_cluster() -> None:
     """Never a cluster that merely happens to run on this machine: it may be somebody else's."""
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    more: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **more)
+    if address := os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        return
+    # a cluster of one node listens to this machine alone; Ray has no argument for it, and its processes read the variable
+    spans_nodes = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    try:
+        ray.init(address="local", log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = spans_nodes
+        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from modpo_hpc.prompts import judging_prompt
 from modpo_hpc.study.judging import Judge, criteria_of_calls
 
 if TYPE_CHECKING:
+    from modpo_hpc.judging.tasks import Task
     from modpo_hpc.study import Study
 
-QUESTION_TOKENS, PERSONA_TOKENS, INSTRUCTION_TOKENS = 120, 300, 200
-CRITERION_TOKENS, VERDICT_TOKENS = 60, 25
+QUESTION_TOKENS, PERSONA_TOKENS, VERDICT_TOKENS = 120, 300, 25
 USED_SHARE_OF_MAX_TOKENS = 0.6
 BYTES_PER_TOKEN = 4.5
 ADAPTER_BYTES, REWARD_MODEL_BYTES, SANDBOX_SHARE = 90e6, 560e6, 0.01
@@ -84,15 +85,14 @@ def answers(study: Study, counts: Counts, speeds: Speeds) -> Workload:
 
 def rankings(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     calls = counts.train * study.ranking.personas_per_question
-    shown = study.generation.responses_per_question * response_tokens(study)
     asked = criteria_of_calls(study.criteria.rank, study.ranking.calls)
-    return _added(_judging(study, speeds, calls, len(criteria), shown) for criteria in asked)
+    return _added(_judging(study, speeds, calls, criteria, "rank") for criteria in asked)
 
 
 def verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     per_pair = counts.test * study.judging.personas_per_question
     return _added(
-        _judging(study, speeds, len(phase.pairs) * per_pair, len(criteria), 2 * answer_tokens(study))
+        _judging(study, speeds, len(phase.pairs) * per_pair, criteria, "judge")
         for phase in study.judging.phases.values()
         for criteria in phase.criteria_of_calls
     )
@@ -103,9 +103,8 @@ def preferences(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     wanted = study.personalization
     if wanted is None:
         return Workload()
-    shown = study.generation.responses_per_question * response_tokens(study)
     calls = min(wanted.teach_questions, counts.train) * study.judging.personas_per_question
-    return _judging(study, speeds, calls, 1, shown)
+    return _judging(study, speeds, calls, (wanted.preference,), "rank")
 
 
 def personal_verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
@@ -113,9 +112,8 @@ def personal_verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     wanted = study.personalization
     if wanted is None:
         return Workload()
-    shown = study.generation.responses_per_question * response_tokens(study)
     calls = min(wanted.test_questions, counts.train) * study.judging.personas_per_question
-    return _added(_judging(study, speeds, calls, len(criteria), shown) for criteria in wanted.criteria_of_calls)
+    return _added(_judging(study, speeds, calls, criteria, "rank") for criteria in wanted.criteria_of_calls)
 
 
 def reward_models(study: Study, counts: Counts, speeds: Speeds, models: int, kept: int) -> Workload:
@@ -173,9 +171,21 @@ def _added(works: Iterable[Workload]) -> Workload:
     )
 
 
-def _judging(study: Study, speeds: Speeds, calls: int, criteria: int, shown_tokens: float) -> Workload:
-    read = INSTRUCTION_TOKENS + PERSONA_TOKENS + criteria * CRITERION_TOKENS + QUESTION_TOKENS + shown_tokens
-    judges = study.judges
+def prompt_tokens(study: Study, names: Sequence[str], task: Task) -> float:
+    """Tokens that a judge reads in one call besides persona, question and replies: the prompt with none in it."""
+    from modpo_hpc.judging.criteria import load_criteria
+
+    shown = [""] * (study.generation.responses_per_question if task == "rank" else 2)
+    criteria, scene = load_criteria(study.criteria.files, names), study.judges[0].scene
+    return len("".join(judging_prompt(task, "", criteria, "", shown, scene=scene))) / BYTES_PER_TOKEN
+
+
+def _judging(study: Study, speeds: Speeds, calls: int, names: Sequence[str], task: Task) -> Workload:
+    judges, criteria = study.judges, len(names)
+    replies = (
+        study.generation.responses_per_question * response_tokens(study) if task == "rank" else 2 * answer_tokens(study)
+    )
+    read = prompt_tokens(study, names, task) + PERSONA_TOKENS + QUESTION_TOKENS + replies
     return Workload(
         items=len(judges) * calls * criteria,
         unit="judgments",

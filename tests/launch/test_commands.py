@@ -96,9 +96,11 @@ def test_the_arithmetic_in_the_docs_is_that_of_the_plan(capsys: pytest.CaptureFi
     )
     tokens = 200 * 5 * 2379 * 2 * (120 + 0.6 * 512)
     assert trials["gpu_hours"] == pytest.approx((3 * tokens / 40_000 + 200 * 90) / 3600)
-    read = 200 + 300 + 120 + 2 * 0.6 * 512
-    both, alone = ((read + criteria * 60) * 1.25 + criteria * 25 * 10 for criteria in (2, 1))
-    assert verdicts["price"] == pytest.approx(600 * 50 * (21 * both + 6 * 2 * alone) / 1e6)
+    read = 300 + 120 + 2 * 0.6 * 512
+    both, overall, safety = (
+        (read + told) * 1.25 + criteria * 25 * 10 for told, criteria in ((417, 2), (173, 1), (291, 1))
+    )
+    assert verdicts["price"] == pytest.approx(600 * 50 * (21 * both + 6 * (overall + safety)) / 1e6, rel=1e-3)
     assert rankings["gpu_hours"] == pytest.approx((1000 * 10 / 8 + 2 * 90) / 3600)
     for figure in (f"{trials['gpu_hours']:.1f}", f"{verdicts['price']:,.0f}", f"{rankings['gpu_hours']:.1f}"):
         assert f"**{figure}" in page
