@@ -36,7 +36,8 @@ def judge(run: Run, shard: Shard) -> None:
         judgments = ask_judges_until_decided(run, shard, requests, exact)
     elif study.judging.stop == "sequential":
         sizes, groups = [len(of_round) for of_round, _ in rounds], PersonaGroups.of(groups_of_personas(run))
-        sequential = SequentialStop(places, sizes, groups, stopping_rule(study, phase))
+        rule = stopping_rule(study, phase, len({place.question_id for place in places}))
+        sequential = SequentialStop(places, sizes, groups, rule)
         judgments = ask_judges_until_decided(run, shard, requests, sequential, sizes)
     else:
         judgments = [[*heard] for heard in ask_judges(run, shard, requests)]

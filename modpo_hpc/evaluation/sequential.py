@@ -19,7 +19,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation import winrates
 from modpo_hpc.evaluation.analysis import sizes_of
 from modpo_hpc.evaluation.ballots import Ballots, collect_phases
-from modpo_hpc.evaluation.betting import Decision, StoppingRule, bounds, decide, weighted_shares
+from modpo_hpc.evaluation.betting import Decision, StoppingRule, bounds, decide, settled, weighted_shares
 from modpo_hpc.evaluation.completeness import completeness
 from modpo_hpc.evaluation.sequential_design import (
     PersonaGroups,
@@ -47,7 +47,7 @@ def tables_of(ballots: Ballots, groups: Sequence[Sequence[str]], study: Study) -
 
 def share_rows(ballots: Ballots, groups: Sequence[Sequence[str]], study: Study) -> Rows:
     """Each pair: its mean share of votes with the interval, what was decided, and the majorities of the questions."""
-    rule, drawn = stopping_rule(study, ballots.phase), PersonaGroups.of(groups)
+    rule, drawn = stopping_rule(study, ballots.phase, len(ballots.questions)), PersonaGroups.of(groups)
     group = np.array([drawn.group[persona] for persona in ballots.personas])
     place = {question: number for number, question in enumerate(ballots.questions)}
     order = [place[question] for question in question_order(ballots.questions, study.seed)]
@@ -57,7 +57,7 @@ def share_rows(ballots: Ballots, groups: Sequence[Sequence[str]], study: Study) 
             votes, cast = ballots.votes[c, p][order], ballots.cast[c, p][order]
             shares = weighted_shares(votes, cast, group, drawn.weight)
             heard = ~np.isnan(shares)
-            low, high = bounds(shares[heard], rule.level)
+            low, high = bounds(shares[heard], rule)
             decision = decide(shares[heard], rule)
             wins = winrates.count_wins(winrates.majorities(votes[heard]))
             rate_a, rate_b = wins.rates(study.statistics.ties) if wins.questions else (np.nan, np.nan)
@@ -114,16 +114,33 @@ def replay(
         chosen = drawn_personas(question, groups, personas, seed)
         panel[number] = [persona in chosen for persona in ballots.personas]
     votes, cast = ballots.votes, ballots.cast & panel
-    decisions: list[tuple[Decision, ...]] = []
-    for c in range(len(ballots.criteria)):
-        of_pairs = (
+    decisions: list[list[Decision]] = [[] for _ in ballots.criteria]
+    asked = []
+    for p in range(len(ballots.pairs)):
+        shares = [
             weighted_shares(votes[c, p][order], cast[c, p][order], group, drawn.weight)
-            for p in range(len(ballots.pairs))
-        )
-        decisions.append(tuple(decide(shares[~np.isnan(shares)], rule) for shares in of_pairs))
-    last = np.array([[one.questions for one in of_criterion] for of_criterion in decisions]).max(axis=0)
-    asked = np.minimum(-(-last // questions_per_round) * questions_per_round, len(ballots.questions))
-    return Replay(tuple(decisions), asked)
+            for c in range(len(ballots.criteria))
+        ]
+        asked.append(_questions_asked(shares, rule, questions_per_round))
+        for c, of_criterion in enumerate(shares):
+            decisions[c].append(decide(_heard(of_criterion[: asked[-1]]), rule))
+    return Replay(tuple(map(tuple, decisions)), np.array(asked))
+
+
+def _questions_asked(shares: Sequence[Array], rule: StoppingRule, questions_per_round: int) -> int:
+    """After how many questions the last of the criteria is settled, in whole rounds; ``shares`` of each."""
+    most = len(shares[0])
+    spared = np.ones(most, dtype=bool)
+    for of_criterion in shares:
+        after = np.append(False, settled(_heard(of_criterion)[None], rule)[0])
+        spared &= after[np.cumsum(~np.isnan(of_criterion))]
+    ends = np.arange(questions_per_round, most, questions_per_round)
+    stops = ends[spared[ends - 1]]
+    return int(stops[0]) if len(stops) else most
+
+
+def _heard(shares: Array) -> Array:
+    return shares[~np.isnan(shares)]
 
 
 def plan_sentences(study: Study, questions: int, pilot: Run | None, orders: int = 5) -> list[str]:
@@ -139,13 +156,11 @@ def plan_sentences(study: Study, questions: int, pilot: Run | None, orders: int 
         least, most = least + calls * min(size, questions), most + calls * questions
         ballots = found.get(name, next(iter(found.values()), None))
         if pilot and ballots:
-            asked = []
+            rule, asked = stopping_rule(study, name, questions), []
             for seed in range(orders):
-                again = replay(ballots, groups_of_personas(pilot), stopping_rule(study, name), personas, size, seed)
-                open_pairs = [
-                    any(one.outcome == "open" for one in of_pair) for of_pair in zip(*again.decisions, strict=True)
-                ]
-                asked.append(np.where(open_pairs, questions, np.minimum(again.questions, questions)).mean())
+                again = replay(ballots, groups_of_personas(pilot), rule, personas, size, seed)
+                unsettled = again.questions == len(ballots.questions)  # what is left then takes all there are
+                asked.append(np.where(unsettled, questions, np.minimum(again.questions, questions)).mean())
             likely += calls * float(np.mean(asked))
     told = f"verdicts stop where pairs are decided: {least:,.0f} to {most:,.0f} calls"
     if not pilot:
@@ -202,7 +217,7 @@ def ranking_rows(ballots: Ballots, shares: Rows) -> Rows:
 
 def phase_summary(ballots: Ballots, study: Study) -> dict[str, Any]:
     """Sizes of a phase, and what decided its pairs."""
-    rule = stopping_rule(study, ballots.phase)
+    rule = stopping_rule(study, ballots.phase, len(ballots.questions))
     return {
         **sizes_of(ballots),
         "level": rule.level,

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from modpo_hpc.study import Study
 
 
-def stopping_rule(study: Study, phase: str) -> StoppingRule:
-    """What decides a pair of ``phase`` under one criterion: the study's level over the pairs of the phase (Bonferroni).
+def level_of_a_pair(study: Study, phase: str) -> float:
+    """The study's level over the pairs of the phase (Bonferroni), which are the family of McNemar's tests, too."""
+    return study.statistics.alpha / len(study.judging.phases[phase].pairs)
 
-    The pairs of a phase under one criterion are the family of McNemar's tests, too.
-    """
-    return StoppingRule(
-        study.statistics.alpha / len(study.judging.phases[phase].pairs), study.judging.sequential.margin
-    )
+
+def stopping_rule(study: Study, phase: str, questions: int) -> StoppingRule:
+    """What decides a pair of ``phase`` under one criterion, of ``questions`` that can be asked."""
+    sequential = study.judging.sequential
+    return StoppingRule(level_of_a_pair(study, phase), questions, sequential.margin, sequential.futility)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modpo_hpc.evaluation.betting import StoppingRule, decide, weighted_shares
+from modpo_hpc.evaluation.betting import StoppingRule, settled, weighted_shares
 from modpo_hpc.evaluation.sequential_design import PersonaGroups
 from modpo_hpc.judging.opinions import Judgment
 from modpo_hpc.judging.tables import VerdictPlace, policy_of
@@ -55,7 +55,7 @@ class SequentialStop:
             return self._open[criteria, which]
         if any(self._awaited[:which]):
             return True  # a judge that does not wait for rounds asks more, and decides the same
-        self._open[criteria, which] = not all(self._decided(name, which) for name in criteria)
+        self._open[criteria, which] = not all(self._settled(name, which) for name in criteria)
         if not self._open[criteria, which]:
             self._skip(criteria, which)
         return self._open[criteria, which]
@@ -82,13 +82,14 @@ class SequentialStop:
         return kept
 
     def _skip(self, criteria: tuple[str, ...], which: int) -> None:
-        """Nobody waits for what a decided call would have said in this round."""
+        """Nobody waits for what a call that is closed would have said in this round."""
         numbers = np.flatnonzero(self._round_of == which)
         self._awaited[which] -= sum(self._places[number].criteria == criteria for number in numbers.tolist())
 
-    def _decided(self, criterion: str, which: int) -> bool:
+    def _settled(self, criterion: str, which: int) -> bool:
         heard = slice(0, int(self._questions_by[which]))
         shares = weighted_shares(
             self._votes[criterion][heard], self._cast[criterion][heard], self._group, self._groups.weight
         )
-        return decide(shares[~np.isnan(shares)], self._rule).outcome != "open"
+        shares = shares[~np.isnan(shares)]
+        return bool(len(shares)) and bool(settled(shares[None], self._rule)[0, -1])

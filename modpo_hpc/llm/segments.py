@@ -31,7 +31,9 @@ INDEX_SUFFIX = ".index"
 HIGH, LOW, OFFSET, ROW = range(4)
 """Rows of an index, uint64 of shape (4, keys): the halves of each key, the offset of its frame, its line in there."""
 
-_INDEX_HEAD = struct.Struct("<4sIQQ")  # tag, CRC-32 of all that follows, bytes of the segment covered, millionths of USD
+_INDEX_HEAD = struct.Struct(
+    "<4sIQQ"
+)  # tag, CRC-32 of all that follows, bytes of the segment covered, millionths of USD
 _INDEX_TAG, _CHECKED_FROM = b"MIX3", 8
 
 _MAGIC = 0x184D2A5D

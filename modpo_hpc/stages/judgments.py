@@ -110,9 +110,9 @@ def _contents_of_verdicts(study: Study, item: str) -> dict[str, Any]:
     asked = definitions(study, study.judging.phases[phase].criteria)
     if study.judging.stop != "sequential":
         return asked
-    from modpo_hpc.evaluation.sequential_design import stopping_rule
+    from modpo_hpc.evaluation.sequential_design import level_of_a_pair
 
-    return {**asked, **asdict(stopping_rule(study, phase)), **study.judging.sequential.model_dump()}
+    return {**asked, "level": level_of_a_pair(study, phase), **study.judging.sequential.model_dump()}
 
 
 VERDICTS = Stage(

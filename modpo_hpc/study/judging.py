@@ -174,6 +174,11 @@ class Sequential(Section):
         lt=0.5,
         description="a mean share of votes this near to one half is a decision, too; stated before verdicts are seen",
     )
+    futility: float | None = Field(
+        3.0,
+        gt=0,
+        description="a pair is left open early that even so many standard errors more would not decide; null: never",
+    )
 
 
 class Judging(Section):

@@ -1,15 +1,17 @@
 """Sequential judging: how many calls it saves, what it finds of all that there is to find, and how often it is wrong.
 
-    python -m tests.bench.sequential RUN          # replay of the finished verdicts of RUN, then simulated studies
-    python -m tests.bench.sequential              # simulated studies alone
-    python -m tests.bench.sequential RUN --replay # the replay alone
+    python -m tests.bench.sequential RUN...          # replay of finished verdicts, one table, then simulated studies
+    python -m tests.bench.sequential                 # simulated studies alone
+    python -m tests.bench.sequential RUN... --replay # the replay alone
 
-Replay: each pair of RUN is judged again in random orders, by personas drawn for each question. A finding of all calls
+Replay: each pair of a run is judged again in random orders, by personas drawn for each question. A finding of all calls
 is a pair and criterion whose mean share of votes a question differs from one half by Student's t on all questions and
 personas, at the same level (alpha over the pairs of a phase and criterion). A contradiction is a decision against the
 mean share of all votes: the other side preferred, or equivalence of a pair outside the margin.
 
-Simulated studies: four policies that are alike, six pairs, votes with a correlation on a question and with a persona.
+Savings: the same of simulated studies of eight policies that differ, by the correlation of votes on a question.
+
+Null: four policies that are alike, six pairs, votes with a correlation on a question and with a persona.
 Wrong is a study in which any pair is decided for a side. "These": the tastes of the study's personas cancel, so that
 the null is true of them. "Others": it is true of the population that they come from.
 """
@@ -29,7 +31,7 @@ from scipy import stats
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.evaluation import winrates
 from modpo_hpc.evaluation.ballots import Ballots, collect_phases
-from modpo_hpc.evaluation.betting import StoppingRule, decide, weighted_shares
+from modpo_hpc.evaluation.betting import StoppingRule, decide_all, settled, weighted_shares
 from modpo_hpc.evaluation.mcnemar import adjusted, mcnemar
 from modpo_hpc.evaluation.sequential import replay
 from modpo_hpc.evaluation.sequential_design import groups_of_personas
@@ -38,10 +40,11 @@ from modpo_hpc.seeds import rng_of
 
 # chosen before the figures were looked at
 ALPHA, ROUND = 0.05, 10
-ORDERS = range(1900, 1920)
-DRAWN = (10, 15, 50)
-MARGINS = (None, 0.05, 0.1)
-STUDIES, SEED, QUESTIONS, POLICIES, MOST_DRAWN = 1000, 1907, 200, 4, 10
+ORDERS = range(2100, 2120)
+WAYS = [(drawn, None, futility) for futility in (3.0, None) for drawn in (10, 12, 15, 50)] + [(12, 0.1, 3.0)]
+"""Personas a question, margin, futility."""
+STUDIES, SEED, QUESTIONS, POLICIES, MOST_DRAWN = 1000, 2107, 200, 4, 10
+SAVING_STUDIES, SAVING_POLICIES, SAVING_PERSONAS, QUALITY = 10, 8, 50, 0.3
 OF_QUESTION, OF_PERSONA, PERSONAS = (0.05, 0.12, 0.26), 0.02, (6, 10, 20, 50)
 
 
@@ -59,24 +62,32 @@ def findings(ballots: Ballots, level: float) -> tuple[np.ndarray, np.ndarray, np
     return mean, by_t, by_mcnemar
 
 
-def replayed(run: Run) -> list[dict[str, Any]]:
+Judged = tuple[list[Ballots], list[list[str]]]
+"""The phases of a run, and the groups of its personas."""
+
+
+def judged(folder: str) -> Judged:
+    run = Run.open(folder)
     groups = groups_of_personas(run)
     everyone = [persona for members in groups for persona in members]
-    phases = collect_phases(run, [one.question_id for one in study_questions(run, "test")], everyone)
+    return collect_phases(run, [one.question_id for one in study_questions(run, "test")], everyone), groups
+
+
+def replayed(runs: list[Judged]) -> list[dict[str, Any]]:
     rows = []
-    for drawn in DRAWN:
-        for margin in MARGINS:
-            rows.append({"personas": drawn, "margin": margin, **_of_orders(phases, groups, drawn, margin)})
-            _print_replay(rows[-1])
+    for drawn, margin, futility in WAYS:
+        way = {"personas": drawn, "margin": margin, "futility": futility}
+        rows.append({**way, **_of_orders(runs, drawn, margin, futility)})
+        _print_replay(rows[-1])
     return rows
 
 
-def _of_orders(phases: list[Ballots], groups: list[list[str]], drawn: int, margin: float | None) -> dict[str, Any]:
+def _of_orders(runs: list[Judged], drawn: int, margin: float | None, futility: float | None) -> dict[str, Any]:
     used, count = [], dict.fromkeys(("found", "of", "found_mcnemar", "of_mcnemar", "against", "equivalent"), 0)
     for seed in ORDERS:
         calls = every = 0
-        for ballots in phases:
-            rule = StoppingRule(ALPHA / len(ballots.pairs), margin)
+        for ballots, groups in ((ballots, groups) for phases, groups in runs for ballots in phases):
+            rule = StoppingRule(ALPHA / len(ballots.pairs), len(ballots.questions), margin, futility)
             mean, by_t, by_mcnemar = findings(ballots, rule.level)
             again = replay(ballots, groups, rule, drawn, ROUND, seed)
             said = np.array([[{"A": 1, "B": -1}.get(one.outcome, 0) for one in row] for row in again.decisions])
@@ -106,7 +117,7 @@ def _of_orders(phases: list[Ballots], groups: list[list[str]], drawn: int, margi
 def _print_replay(row: dict[str, Any]) -> None:
     margin = "none" if row["margin"] is None else f"{row['margin']:g}"
     print(
-        f"| {row['personas']} | {margin} | {row['calls']:.1%} ({row['least']:.1%} to {row['most']:.1%}) | "
+        f"| {row['personas']} | {margin} | {row['futility'] or 'none'} | {row['calls']:.1%} ({row['least']:.1%} to {row['most']:.1%}) | "
         f"{row['findings']:.1%} of {row['findings_of_all']} | {row['findings_mcnemar']:.1%} | "
         f"{row['equivalent']:.1f} | {row['contradictions']} |",
         flush=True,
@@ -120,7 +131,8 @@ def wrong_studies(icc: float, personas: int, cancel: bool) -> float:
     question, persona = (np.sin(np.pi * one / 2) for one in (icc, OF_PERSONA))
     rest = 1 - question - persona
     pairs = list(combinations(range(POLICIES), 2))
-    rule, drawn, wrong = StoppingRule(ALPHA / len(pairs)), min(personas, MOST_DRAWN), 0
+    rule = StoppingRule(ALPHA / len(pairs), QUESTIONS, futility=3.0)
+    drawn, wrong = min(personas, MOST_DRAWN), 0
     one_group = np.zeros(drawn, dtype=np.int64)
     for _ in range(STUDIES):
         quality = rng.standard_normal((POLICIES, QUESTIONS)) * np.sqrt(question / 2)
@@ -128,15 +140,56 @@ def wrong_studies(icc: float, personas: int, cancel: bool) -> float:
         if cancel:
             taste[:, personas // 2 :] = -taste[:, : personas // 2]
         panel = rng.permuted(np.tile(np.arange(personas), (QUESTIONS, 1)), axis=1)[:, :drawn]
+        shares = []
         for a, b in pairs:
             liked = (quality[a] - quality[b])[:, None] + (taste[a] - taste[b])[panel]
             noise = rng.standard_normal((QUESTIONS, drawn), dtype=np.float32) * np.sqrt(rest)
             votes = np.sign(liked + noise).astype(np.int8)
-            shares = weighted_shares(votes, votes != 0, one_group, np.ones(1))
-            if decide(shares, rule).outcome != "open":
-                wrong += 1
-                break
+            shares.append(weighted_shares(votes, votes != 0, one_group, np.ones(1)))
+        # of all questions: judging that stops earlier can only be wrong less often
+        wrong += any(one.outcome != "open" for one in decide_all(np.array(shares), rule))
     return wrong / STUDIES
+
+
+def saving(icc: float, drawn: int) -> tuple[float, float]:
+    """Share of the calls, and of what all of them find, in simulated studies of policies that differ, one criterion."""
+    rng = rng_of(SEED, "saving", icc, drawn)
+    question = np.sin(np.pi * icc / 2)
+    pairs = list(combinations(range(SAVING_POLICIES), 2))
+    rule = StoppingRule(ALPHA / len(pairs), QUESTIONS, futility=3.0)
+    asked, found, of = 0.0, 0, 0
+    for _ in range(SAVING_STUDIES):
+        level = rng.standard_normal(SAVING_POLICIES) * QUALITY
+        quality = level[:, None] + rng.standard_normal((SAVING_POLICIES, QUESTIONS)) * np.sqrt(question / 2)
+        panel = rng.permuted(np.tile(np.arange(SAVING_PERSONAS), (QUESTIONS, 1)), axis=1)[:, :drawn]
+        every, heard = [], []
+        for a, b in pairs:
+            noise = rng.standard_normal((QUESTIONS, SAVING_PERSONAS)) * np.sqrt(1 - question)
+            votes = (np.sign((quality[a] - quality[b])[:, None] + noise) + 1) / 2
+            every.append(votes.mean(1))
+            heard.append(np.take_along_axis(votes, panel, axis=1).mean(1))
+        mean, error = np.mean(every, 1), np.std(every, axis=1, ddof=1) / np.sqrt(QUESTIONS)
+        by_t = np.where(np.abs(mean - 0.5) > stats.t.ppf(1 - rule.level / 2, QUESTIONS - 1) * error, 1, 0)
+        by_t = by_t * np.sign(mean - 0.5)
+        ends = settled(np.array(heard), rule)[:, ROUND - 1 :: ROUND]
+        stop = np.where(ends.any(1), ROUND * (ends.argmax(1) + 1), QUESTIONS)
+        decisions = decide_all(np.array(heard), rule)
+        said = [
+            {"A": 1, "B": -1}.get(one.outcome, 0) * (one.questions <= last)
+            for one, last in zip(decisions, stop, strict=True)
+        ]
+        asked += stop.mean() / QUESTIONS * drawn / SAVING_PERSONAS / SAVING_STUDIES
+        found, of = found + int(((said == by_t) & (by_t != 0)).sum()), of + int((by_t != 0).sum())
+    return asked, found / of
+
+
+def savings() -> list[dict[str, Any]]:
+    rows = []
+    for drawn in (6, 10, 12, 20):
+        of_icc = {icc: saving(icc, drawn) for icc in OF_QUESTION}
+        rows += [{"personas": drawn, "icc": icc, "calls": c, "findings": f} for icc, (c, f) in of_icc.items()]
+        print(f"| {drawn} | " + " | ".join(f"{c:.1%}, {f:.1%}" for c, f in of_icc.values()) + " |", flush=True)
+    return rows
 
 
 def simulated() -> list[dict[str, Any]]:
@@ -158,11 +211,13 @@ def main() -> None:
     absolute: dict[str, Any] = {}
     folders = [one for one in sys.argv[1:] if not one.startswith("--")]
     if folders:
-        print("| personas | margin | calls, of all | findings, of all | of McNemar's | equivalent | contradictions |")
-        absolute["replay"] = replayed(Run.open(folders[0]))
-        first = absolute["replay"][0]
+        print("| personas | margin | futility | calls | findings, of all | McNemar's | equivalent | contradictions |")
+        absolute["replay"] = replayed([judged(one) for one in folders])
+        first = absolute["replay"][1]
         ratios = {"calls_saved": 1 / first["calls"], "findings": first["findings"]}
     if "--replay" not in sys.argv:
+        print("| personas | " + " | ".join(f"ICC {icc:g}: calls, findings" for icc in OF_QUESTION) + " |")
+        absolute["savings"] = savings()
         print("| null is true of | personas | " + " | ".join(f"ICC {icc:g}" for icc in OF_QUESTION) + " |")
         absolute["null"] = simulated()
         ratios["alpha_over_worst"] = ALPHA / max(1e-9, max(row["wrong"] for row in absolute["null"] if row["these"]))

@@ -79,9 +79,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Judge, PreTrainedT
     inner.add_special_tokens(["<|im_start|>", "<|im_end|>", AddedToken("[[TURN]]", normalized=True), "¤", "ENDOFTURN"])
     inner.add_tokens(["<tool_call>", "<{reply}>", "covid", "    "])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
-    tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
-    )
+    tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
     tokenizer.save_pretrained(folder)
     serving = {"command": ["serve", "--port", "{port}"], "name": "m"}
     return Judge(kind="server", model=str(folder), server=serving), tokenizer
@@ -89,7 +87,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Judge, PreTrainedT
 
 HOSTILE = st.lists(
     st.sampled_from(
-        ["<|im_start|>", "<|im_end|>", "[[TURN]]", "[[turn]]", "¤", "ENDOFTURN", "endofturn", "<{reply}>", "<tool_call>"]
+        [
+            "<|im_start|>",
+            "<|im_end|>",
+            "[[TURN]]",
+            "[[turn]]",
+            "¤",
+            "ENDOFTURN",
+            "endofturn",
+            "<{reply}>",
+            "<tool_call>",
+        ]
         + ["<", "[", "[[", "<|", "|>", "E", "user\n", " ", "    ", "covid", "Two."]
     ),
     max_size=12,

@@ -115,9 +115,7 @@ def damaged(data: bytes, flips: list[tuple[float, int]], kept: float) -> bytes:
 )
 @example("index", [(0.0, 0)], False, 0.0)
 @example("segment", [(0.0, 0)], False, 0.0)
-@hypothesis_settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_damaged_no_answer_is_wrong_and_nothing_crashes(
     whole_ledger: tuple[Path, bytes, bytes],
     caplog: pytest.LogCaptureFixture,
