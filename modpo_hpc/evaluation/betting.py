@@ -118,8 +118,8 @@ def decide_all(shares: Array, rule: StoppingRule) -> list[Decision]:
     found, decisions = _shown(shares, rule), []
     for row in range(len(shares)):
         first = {outcome: int(where[row].argmax()) + 1 for outcome, where in found.items() if where[row].any()}
-        outcome: Outcome = min(first, key=lambda one: first[one]) if first else "open"
-        decisions.append(Decision(outcome, first.get(outcome, shares.shape[1])))
+        questions, outcome = min((number, one) for one, number in {**first, "open": shares.shape[1] + 1}.items())
+        decisions.append(Decision(outcome, min(questions, shares.shape[1])))
     return decisions
 
 

@@ -222,6 +222,7 @@ def phase_summary(ballots: Ballots, study: Study) -> dict[str, Any]:
         **sizes_of(ballots),
         "level": rule.level,
         "margin": rule.margin,
+        "futility": rule.futility,
         "personas_per_question": study.judging.personas_per_question,
     }
 

@@ -135,7 +135,7 @@ def _join_cluster() -> None:
     if address := os.environ.get("RAY_ADDRESS"):
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         return
-    # a cluster of one node listens to this machine alone; Ray has no argument for it, and its processes read the variable
+    # a cluster of one node listens to this machine alone; Ray has no argument for it, its processes read the variable
     spans_nodes = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"

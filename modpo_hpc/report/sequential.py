@@ -54,11 +54,17 @@ def methods_words(results: Results) -> str:
         if size["margin"]
         else ""
     )
+    futile = (
+        f", or a decision was out of reach even if the pair turned out {size['futility']:g} standard errors better"
+        if size["futility"]
+        else ""
+    )
     return (
         f"Pairs of policies were judged sequentially: test questions in one random order, "
         f"{size['personas_per_question']} test personas drawn anew for each, half of them in either order, until a "
         f"betting confidence sequence (Waudby-Smith and Ramdas 2024) of the mean share of votes lay on one side of one "
-        f"half{margin}, at a level of {alpha:g} divided by the pairs of a phase (Bonferroni), or no question was left."
+        f"half{margin}, at a level of {alpha:g} divided by the pairs of a phase (Bonferroni){futile}, or no question "
+        f"was left."
     )
 
 
@@ -69,7 +75,7 @@ def _criterion_finding(results: Results, phase: str, criterion: str) -> str:
     said = [f"in {counts['better']} of {formats.counted(len(rows), 'pair')} one policy is preferred"]
     if margin:
         said.append(f"in {counts['equivalent']} both are within {100 * margin:g} points of one half")
-    said.append(f"{counts['open']} are open after all questions")
+    said.append(f"{counts['open']} are open")
     first = results.rows("share_ranking", phase=phase, criterion=criterion)[0]
     sure = "" if first["rank_high"] == 1 else ", which is not shown to be the highest"
     return (

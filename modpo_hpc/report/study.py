@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from itertools import chain
 
 from modpo_hpc.core.code import stages_of_different_code
-from modpo_hpc.core.snapshots import drift_of_judges
 from modpo_hpc.core.markers import Marker, digest, read_marker
+from modpo_hpc.core.snapshots import drift_of_judges
 from modpo_hpc.judging.settings import models_asked
 from modpo_hpc.methods import Method, Trained
 from modpo_hpc.pipeline import STAGES

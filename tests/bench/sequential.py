@@ -44,6 +44,7 @@ ORDERS = range(2100, 2120)
 WAYS = [(drawn, None, futility) for futility in (3.0, None) for drawn in (10, 12, 15, 50)] + [(12, 0.1, 3.0)]
 """Personas a question, margin, futility."""
 STUDIES, SEED, QUESTIONS, POLICIES, MOST_DRAWN = 1000, 2107, 200, 4, 10
+AT_ONCE = 50
 SAVING_STUDIES, SAVING_POLICIES, SAVING_PERSONAS, QUALITY = 10, 8, 50, 0.3
 OF_QUESTION, OF_PERSONA, PERSONAS = (0.05, 0.12, 0.26), 0.02, (6, 10, 20, 50)
 
@@ -117,7 +118,8 @@ def _of_orders(runs: list[Judged], drawn: int, margin: float | None, futility: f
 def _print_replay(row: dict[str, Any]) -> None:
     margin = "none" if row["margin"] is None else f"{row['margin']:g}"
     print(
-        f"| {row['personas']} | {margin} | {row['futility'] or 'none'} | {row['calls']:.1%} ({row['least']:.1%} to {row['most']:.1%}) | "
+        f"| {row['personas']} | {margin} | {row['futility'] or 'none'} | "
+        f"{row['calls']:.1%} ({row['least']:.1%} to {row['most']:.1%}) | "
         f"{row['findings']:.1%} of {row['findings_of_all']} | {row['findings_mcnemar']:.1%} | "
         f"{row['equivalent']:.1f} | {row['contradictions']} |",
         flush=True,
@@ -134,20 +136,22 @@ def wrong_studies(icc: float, personas: int, cancel: bool) -> float:
     rule = StoppingRule(ALPHA / len(pairs), QUESTIONS, futility=3.0)
     drawn, wrong = min(personas, MOST_DRAWN), 0
     one_group = np.zeros(drawn, dtype=np.int64)
-    for _ in range(STUDIES):
-        quality = rng.standard_normal((POLICIES, QUESTIONS)) * np.sqrt(question / 2)
-        taste = rng.standard_normal((POLICIES, personas)) * np.sqrt(persona / 2)
-        if cancel:
-            taste[:, personas // 2 :] = -taste[:, : personas // 2]
-        panel = rng.permuted(np.tile(np.arange(personas), (QUESTIONS, 1)), axis=1)[:, :drawn]
+    for _ in range(0, STUDIES, AT_ONCE):
         shares = []
-        for a, b in pairs:
-            liked = (quality[a] - quality[b])[:, None] + (taste[a] - taste[b])[panel]
-            noise = rng.standard_normal((QUESTIONS, drawn), dtype=np.float32) * np.sqrt(rest)
-            votes = np.sign(liked + noise).astype(np.int8)
-            shares.append(weighted_shares(votes, votes != 0, one_group, np.ones(1)))
+        for _ in range(AT_ONCE):
+            quality = rng.standard_normal((POLICIES, QUESTIONS)) * np.sqrt(question / 2)
+            taste = rng.standard_normal((POLICIES, personas)) * np.sqrt(persona / 2)
+            if cancel:
+                taste[:, personas // 2 :] = -taste[:, : personas // 2]
+            panel = rng.permuted(np.tile(np.arange(personas), (QUESTIONS, 1)), axis=1)[:, :drawn]
+            for a, b in pairs:
+                liked = (quality[a] - quality[b])[:, None] + (taste[a] - taste[b])[panel]
+                noise = rng.standard_normal((QUESTIONS, drawn), dtype=np.float32) * np.sqrt(rest)
+                votes = np.sign(liked + noise).astype(np.int8)
+                shares.append(weighted_shares(votes, votes != 0, one_group, np.ones(1)))
         # of all questions: judging that stops earlier can only be wrong less often
-        wrong += any(one.outcome != "open" for one in decide_all(np.array(shares), rule))
+        decided = np.array([one.outcome != "open" for one in decide_all(np.array(shares), rule)])
+        wrong += int(decided.reshape(AT_ONCE, len(pairs)).any(axis=1).sum())
     return wrong / STUDIES
 
 
@@ -174,10 +178,8 @@ def saving(icc: float, drawn: int) -> tuple[float, float]:
         ends = settled(np.array(heard), rule)[:, ROUND - 1 :: ROUND]
         stop = np.where(ends.any(1), ROUND * (ends.argmax(1) + 1), QUESTIONS)
         decisions = decide_all(np.array(heard), rule)
-        said = [
-            {"A": 1, "B": -1}.get(one.outcome, 0) * (one.questions <= last)
-            for one, last in zip(decisions, stop, strict=True)
-        ]
+        sides = [{"A": 1, "B": -1}.get(one.outcome, 0) for one in decisions]
+        said = np.array(sides) * ([one.questions for one in decisions] <= stop)
         asked += stop.mean() / QUESTIONS * drawn / SAVING_PERSONAS / SAVING_STUDIES
         found, of = found + int(((said == by_t) & (by_t != 0)).sum()), of + int((by_t != 0).sum())
     return asked, found / of

@@ -1,4 +1,4 @@
-"""An endpoint that puts another model behind a name in mid-run: everybody who looks is told, and it is refused on wish."""
+"""An endpoint that puts another model behind a name in mid-run: whoever looks is told, and it is refused on wish."""
 
 from __future__ import annotations
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.bench.judge_kill import kill_judging
+from tests.judging.servers import REPOSITORY
 from tests.waiting import wait_until
 
 
@@ -45,3 +49,33 @@ def test_actors_sit_on_all_nodes_of_the_cluster_that_the_address_names(
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+SENDS = """
+import sys
+from functools import partial
+from modpo_hpc.llm.endpoints import FixedAddress
+from modpo_hpc.llm.raypool import RayPool
+
+pool = RayPool(partial(FixedAddress, "http://127.0.0.1:9/v1"), 5.0, 1)
+pool.drain(0.1)
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_of_a_process_listens_to_this_machine_alone_and_ends_when_the_process_is_killed() -> None:
+    """Ray's agents, the last, try for a minute to report that they lost it."""
+    command = [sys.executable, "-c", SENDS]
+    driver = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == b"up\n"
+    family = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
+    heard = [one for process in family for one in process.net_connections("inet") if one.status == "LISTEN"]
+    assert len(family) > 3
+    assert len(heard) > 3
+    assert {one.laddr.ip for one in heard} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    driver.kill()
+    driver.wait()
+    wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family))

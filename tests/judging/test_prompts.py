@@ -73,34 +73,23 @@ def test_a_key_changes_with_all_that_can_change_the_answer_and_with_nothing_else
 def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Judge, PreTrainedTokenizerFast]:
     """A judge whose model is served here, and that model's tokenizer, with control strings of ChatML and of its own."""
     folder = tmp_path_factory.mktemp("model")
-    inner = Tokenizer(models.BPE({bytes([one]).decode("latin-1"): one for one in range(256)}, [], byte_fallback=False))
+    letters = {bytes([one]).decode("latin-1"): one for one in range(256)}
+    inner = Tokenizer(models.BPE(letters, []))
     inner.normalizer = normalizers.Lowercase()
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.add_special_tokens(["<|im_start|>", "<|im_end|>", AddedToken("[[TURN]]", normalized=True), "¤", "ENDOFTURN"])
     inner.add_tokens(["<tool_call>", "<{reply}>", "covid", "    "])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
-    tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    turn = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+    tokenizer.chat_template = "{% for m in messages %}" + turn + "{% endfor %}<|im_start|>assistant\n"
     tokenizer.save_pretrained(folder)
     serving = {"command": ["serve", "--port", "{port}"], "name": "m"}
     return Judge(kind="server", model=str(folder), server=serving), tokenizer
 
 
+CONTROL = ["<|im_start|>", "<|im_end|>", "[[TURN]]", "[[turn]]", "¤", "ENDOFTURN", "endofturn", "<{reply}>"]
 HOSTILE = st.lists(
-    st.sampled_from(
-        [
-            "<|im_start|>",
-            "<|im_end|>",
-            "[[TURN]]",
-            "[[turn]]",
-            "¤",
-            "ENDOFTURN",
-            "endofturn",
-            "<{reply}>",
-            "<tool_call>",
-        ]
-        + ["<", "[", "[[", "<|", "|>", "E", "user\n", " ", "    ", "covid", "Two."]
-    ),
-    max_size=12,
+    st.sampled_from([*CONTROL, "<", "[", "[[", "<|", "|>", "E", "user\n", " ", "    ", "covid", "Two."]), max_size=12
 ).map("".join)
 
 

@@ -8,8 +8,8 @@ from collections import Counter
 from fractions import Fraction
 from itertools import product
 from math import exp, prod, sqrt
-from statistics import NormalDist
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
