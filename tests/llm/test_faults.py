@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modpo_hpc.judging.judges import keys_of
-from modpo_hpc.llm.budget import Budget, Limits
+from modpo_hpc.llm.budget import Budget, Limits, SpendingLimit
 from modpo_hpc.llm.ledger import entries
 from modpo_hpc.study.judging import Judge
 from tests.judging.test_flow import ask, expected, many
@@ -102,3 +102,17 @@ def test_an_outage(tmp_path: Path, fault: str, seconds: float) -> None:
     assert extra <= 4 * WINDOW
     charged = 0 if fault == "503" else extra
     assert spent <= COUNT * REAL + charged * reserve + 1e-9
+
+
+@pytest.mark.parametrize("usage", ["told", *USABLE])
+def test_the_bill_comes_within_a_hundredth_of_the_limit_whatever_usage_is_told(tmp_path: Path, usage: str) -> None:
+    with running(Endpoint(odd=USABLE.get(usage))) as endpoint:
+        judge = Judge(
+            kind="openai", model="m", base_url=endpoint.url, max_tokens=32, window=WINDOW, price=PRICE, max_usd=10.0
+        )
+        with pytest.raises(SpendingLimit, match=r"spending limit of \$10.00"):
+            ask(tmp_path, many(400), judge)
+    budget = Budget(tmp_path / "ledger", Limits())
+    assert 9.9 <= budget.spent <= 10.0
+    budget.close()
+    assert endpoint.calls == endpoint.answered == len(list(entries(tmp_path / "ledger")))
