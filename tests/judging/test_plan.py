@@ -40,7 +40,7 @@ def test_the_tokens_of_a_plan_are_those_of_the_prompts_that_are_sent(scene: dict
     persona = Persona("p0", text(PERSONA_TOKENS), {})
     replies = [(str(n), text(response_tokens(study))) for n in range(study.generation.responses_per_question)]
     criteria = load_criteria(study.criteria.files, study.criteria.rank)
-    _, asked = ranking_requests([question], {"q0": ("p0",)}, [persona], {"q0": replies}, criteria, study.seed)
+    _, asked = ranking_requests([question], {"q0": ("p0",)}, [persona], {"q0": replies}, [criteria], study.seed)
     keys = keys_of(study.judges[0])
     sent = len(keys.prompt(asked[0])) / BYTES_PER_TOKEN
     planned = stage_named("rankings").workload(study, Counts(10, 10), speeds)
