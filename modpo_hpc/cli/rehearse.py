@@ -49,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     real = load_study(arguments.study, arguments.overrides)
     study = rehearsed(real, arguments.study)
     stages = [one.name for one in (with_needs(arguments.until) if arguments.until else STAGES)]
-    check_inputs(study)
+    for account in check_inputs(study):
+        print(account, file=sys.stderr)
     for caution in cautions(study):
         print(caution, file=sys.stderr)
     # every process of the rehearsal, on any node, finds the stand-ins by this variable

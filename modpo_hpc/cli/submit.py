@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
     stages = chosen_stages(arguments.until, arguments.only)
-    check_inputs(study)
+    for account in check_inputs(study):
+        print(account, file=sys.stderr)
     envisaged = Run.envisage(arguments.run, study)
     for caution in cautions(study, envisaged):
         print(caution, file=sys.stderr)

@@ -19,16 +19,19 @@ Document = dict[str, Any]
 
 
 def audit_section(run: Run) -> Section | None:
-    """What ``modpo audit`` kept, or what can be said before anybody was asked; nothing after a sequential stop."""
-    if run.study.judging.stop == "sequential":
-        return None
+    """Nothing after a sequential stop."""
+    return None if run.study.judging.stop == "sequential" else section_of(read_audit(run))
+
+
+def read_audit(run: Run) -> Document:
+    """What ``modpo audit`` kept, or what can be said before anybody was asked."""
     path = run.root / "audit" / "audit.json"
-    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else finite(audit(run, None))
+    document: Document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else finite(audit(run, None))
     if document.get("version") != VERSION:
         raise InputError(
             "this audit was kept by another version", file=path, remedy=f"Make it again: modpo audit {run.root}"
         )
-    return section_of(document)
+    return document
 
 
 def section_of(document: Document) -> Section:

@@ -22,15 +22,13 @@ LABELS = {
 
 def human_section(run: Run) -> Section | None:
     """What people said, and how far the model's judgments agree; nothing before ``modpo human analyze``."""
-    path = run.root / "human" / "analysis" / "summary.json"
-    if not path.exists():
+    read = read_analysis(run)
+    if read is None:
         return None
     from modpo_hpc.report.human_figures import panels
 
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    every = {name: _frame(rows) for name, rows in summary["tables"].items()}
-    tables, label = of_rule(every, summary["label"]), LABELS[summary["label"]]
-    a, b = summary["a"], summary["b"]
+    summary, tables = read
+    label, a, b = LABELS[summary["label"]], summary["a"], summary["b"]
     people = "simulated raters" if summary["mark"] == "sandbox: simulated raters" else "raters"
     return Section(
         "human",
@@ -49,6 +47,16 @@ def human_section(run: Run) -> Section | None:
         ],
         tables=[_outcomes(tables, a, b, label), *([_model(tables, label)] if "same_truth" in tables else [])],
     )
+
+
+def read_analysis(run: Run) -> tuple[dict[str, Any], dict[str, pd.DataFrame]] | None:
+    """What ``modpo human analyze`` kept, and its tables by the study's rule for labels; None before that."""
+    path = run.root / "human" / "analysis" / "summary.json"
+    if not path.exists():
+        return None
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    every = {name: _frame(rows) for name, rows in summary["tables"].items()}
+    return summary, of_rule(every, summary["label"])
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

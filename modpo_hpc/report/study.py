@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from itertools import chain
+from typing import Any
 
 from modpo_hpc.core.code import stages_of_different_code
 from modpo_hpc.core.markers import Marker, digest, read_marker
@@ -26,6 +27,8 @@ DECIDED = {
     True: "and a pair is judged until the mean share of their votes decides it, or all questions were asked",
 }
 SPENT = {"calls": "calls", "tokens_read": "tokens read", "tokens_written": "tokens written", "usd": "US dollars"}
+COUNTED = ("seconds", "cpu_hours", "gpu_hours", "again", *SPENT)
+"""Columns of :func:`costs` that are added up over the stages."""
 
 
 def study_section(run: Run, results: Results) -> Section:
@@ -56,57 +59,60 @@ def study_section(run: Run, results: Results) -> Section:
 
 
 def cost_section(run: Run) -> Section:
-    """Time, machines and money by stage, from the markers of finished shards."""
-    rows = []
-    total: dict[str, float] = defaultdict(float)
-    spent: dict[str, float] = defaultdict(float)
-    for stage in STAGES:
-        markers = list(_markers(run, stage.name).values())
-        if not markers or stage.name == "report":
-            continue
-        seconds = sum(marker.seconds for marker in markers)
-        resources = stage.resources(run.study)
-        cpu_hours = seconds * resources.cpus * resources.nodes / 3600
-        gpu_hours = seconds * resources.gpus * resources.nodes / 3600
-        again = sum(marker.attempt > 1 for marker in markers)
-        rows.append(
-            [
-                stage.name,
-                str(len(markers)),
-                f"{sum(marker.rows for marker in markers):,}",
-                _duration(seconds),
-                _duration(max(marker.seconds for marker in markers)),
-                f"{cpu_hours:.2f}",
-                f"{gpu_hours:.2f}",
-                str(again),
-            ]
-        )
-        for name, value in (("seconds", seconds), ("cpu", cpu_hours), ("gpu", gpu_hours), ("again", again)):
-            total[name] += value
-        for name in SPENT:
-            spent[name] += sum(marker.metrics.get(name, 0.0) for marker in markers)
-    rows.append(
+    """Time, machines and money by stage."""
+    stages = costs(run)
+    total = {name: sum(one[name] for one in stages) for name in COUNTED}
+    sums = {"stage": "all", "longest": math.nan, **total}
+    rows = [
         [
-            "all",
-            "",
-            "",
-            _duration(total["seconds"]),
-            "",
-            f"{total['cpu']:.2f}",
-            f"{total['gpu']:.2f}",
-            f"{total['again']:.0f}",
+            one["stage"],
+            f"{one['shards']}" if "shards" in one else "",
+            f"{one['rows']:,}" if "rows" in one else "",
+            _duration(one["seconds"]),
+            _duration(one["longest"]),
+            f"{one['cpu_hours']:.2f}",
+            f"{one['gpu_hours']:.2f}",
+            str(one["again"]),
         ]
-    )
-    findings = [f"{total['cpu']:.2f} CPU hours and {total['gpu']:.2f} GPU hours for what is in this report."]
-    if any(spent.values()):
+        for one in [*stages, sums]
+    ]
+    findings = [
+        f"{total['cpu_hours']:.2f} CPU hours and {total['gpu_hours']:.2f} GPU hours for what is in this report."
+    ]
+    if any(total[name] for name in SPENT):
         findings.append(
-            "Judging took " + _listed([f"{_amount(name, spent[name])}" for name in SPENT if spent[name]]) + "."
+            "Judging took " + _listed([f"{_amount(name, total[name])}" for name in SPENT if total[name]]) + "."
         )
     headings = ("shards", "rows", "work", "longest shard", "CPU hours", "GPU hours", "after a first failure")
     caption = "Work of the finished shards; attempts that died are not in it"
     return Section(
         "cost", "Cost", findings=findings, tables=[Shown(caption, [text("Stage"), *numbers(*headings)], rows, "cost")]
     )
+
+
+def costs(run: Run) -> list[dict[str, Any]]:
+    """A row a stage that has made something, from the markers of its finished shards; the report itself is left out."""
+    rows = []
+    for stage in STAGES:
+        markers = list(_markers(run, stage.name).values())
+        if not markers or stage.name == "report":
+            continue
+        seconds = sum(marker.seconds for marker in markers)
+        resources = stage.resources(run.study)
+        rows.append(
+            {
+                "stage": stage.name,
+                "shards": len(markers),
+                "rows": sum(marker.rows for marker in markers),
+                "seconds": seconds,
+                "longest": max(marker.seconds for marker in markers),
+                "cpu_hours": seconds * resources.cpus * resources.nodes / 3600,
+                "gpu_hours": seconds * resources.gpus * resources.nodes / 3600,
+                "again": sum(marker.attempt > 1 for marker in markers),
+                **{name: sum(marker.metrics.get(name, 0.0) for marker in markers) for name in SPENT},
+            }
+        )
+    return rows
 
 
 def provenance_section(run: Run) -> Section:
@@ -197,6 +203,8 @@ def _amount(name: str, value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
+    if math.isnan(seconds):
+        return ""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import InputError
@@ -17,9 +17,11 @@ from modpo_hpc.report.contents import sections_of
 from modpo_hpc.report.parts import Section, Shown
 from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.report.trace_code import code_for
+from modpo_hpc.report.trace_recipes import lines_for
+from modpo_hpc.report.trace_sentences import confidence_of, lines_of
 from modpo_hpc.run import Run
 
-NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?![\w.]*[A-Za-z_])")
+NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]\d+)?(?![\w.]*[A-Za-z_])")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,12 @@ LAYOUTS = {
     "share_ranking": Layout(
         "share_ranking", ("policy",), (("share",), ("low", "high"), ("rank", "rank_low", "rank_high")), True
     ),
+    "judge_agreement": Layout(
+        "judge_agreement",
+        ("phase", "criterion", "judge", "other_judge"),
+        (("votes",), ("agreement",), ("kappa",), ("ac1",), ("majority_agreement",), ("majority_kappa",)),
+    ),
+    "judge_rates": Layout("judge_rates", ("phase", *PAIR, "judge"), (("win_rate_a",), ("win_rate_b",))),
     "length_control": Layout(
         "length_control",
         ("phase", *PAIR),
@@ -105,20 +113,38 @@ LAYOUTS = {
 }  # fmt: skip
 
 
+Rest = Literal["verdicts", "statistics", "files"]
+
+
 @dataclass(frozen=True)
 class Origin:
-    """Where one printed number comes from: a column of a row of the statistics, and the code that gives its value."""
+    """Where printed numbers come from: lines that compute them, and what these start from.
 
-    table: str
-    column: str
-    row: Mapping[str, Any]
+    ``verdicts`` are the raw ones, ``statistics`` the stored tables (of what is drawn or fitted), ``files`` those of
+    another stage. ``table``, ``column`` and ``row`` say which number of the statistics it is, if it is one.
+    """
+
     code: str
-    from_verdicts: bool
+    rests_on: Rest
+    table: str = ""
+    column: str = ""
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an id stands: its text, its section, and for a cell its table, row and column."""
+
+    text: str
+    section: Section
+    shown: Shown | None = None
+    row: int = 0
+    column: int = 0
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A cell or a sentence: its text, the origin of each of its numbers, and what is behind it.
+    """A cell or a sentence: its text, the origins of its numbers, and what is behind it.
 
     ``also`` are the cells that print a sentence's numbers, ``files`` are (stage, shard, file, SHA-256).
     """
@@ -130,83 +156,100 @@ class Trace:
     files: tuple[tuple[str, str, str, str], ...]
 
 
-def trace(run: Run, wanted: str, read: tuple[Results, list[Section]] | None = None) -> Trace:
-    """What is behind the cell or the sentence ``wanted``; ``read`` gives results and sections to one who has them.
+class Traced:
+    """The report of a run as ids, each of which can be followed."""
 
-    Raises:
-        InputError: the report has no such id.
-    """
-    results, sections = read or read_report(run)
-    for identity, text, section, shown, place in _everything(sections):
-        if identity == wanted:
-            origins = _origins(run, results, shown, place) if shown is not None and place is not None else ()
-            also = () if shown is not None else _cells_with(text, sections)
-            return Trace(wanted, text, origins, also, _files(run, section, origins))
-    raise InputError(
-        "the report has no such number", field="ID", value=wanted, remedy=f"List all ids: modpo trace {run.root}"
-    )
+    def __init__(self, run: Run) -> None:
+        self.run, self.results = run, read_results(run)
+        self.places = dict(_everything(sections_of(run, self.results)))
+
+    def trace(self, wanted: str) -> Trace:
+        """What is behind the cell or the sentence ``wanted``.
+
+        Raises:
+            InputError: the report has no such id.
+        """
+        if wanted not in self.places:
+            raise InputError(
+                "the report has no such number",
+                field="ID",
+                value=wanted,
+                remedy=f"List all ids: modpo trace {self.run.root}",
+            )
+        place = self.places[wanted]
+        also: tuple[str, ...] = ()
+        if place.shown is not None:
+            origins = tuple(self._of_cell(place))
+        elif not (origins := tuple(self._of_sentence(place))):
+            also = tuple(self._cells_of(place))
+            origins = tuple(one for cell in also for one in self._of_cell(self.places[cell]))
+            if level := confidence_of(self.run, place.text):
+                origins += (Origin(level, "files"),)
+        return Trace(wanted, place.text, origins, also, _files(self.run, place.section, origins))
+
+    def _of_sentence(self, place: Place) -> Iterator[Origin]:
+        for code in lines_of(self.run, self.results, place.section.anchor, place.text):
+            parts: tuple[Rest, ...] = ("verdicts", "statistics")
+            yield Origin(code, next((one for one in parts if f"{one}/" in code), "files"))
+
+    def _cells_of(self, place: Place) -> Iterator[str]:
+        """Cells that print a number of a sentence, in a row of a policy or criterion it names: of tables of its own
+        section, and for the summary of those of the first phase."""
+        tokens, sentence = set(numbers_in(place.text)), place.text.lower()
+        sections = {place.section.anchor, next(iter(self.results.phases)) if place.section.anchor == "summary" else ""}
+        for identity, cell in self.places.items():
+            if cell.shown is None or cell.section.anchor not in sections or not tokens & set(numbers_in(cell.text)):
+                continue
+            named = zip(cell.shown.rows[cell.row], cell.shown.columns, strict=True)
+            labels = [name for name, column in named if not column.number]
+            if labels and all(label.lower() in sentence for label in labels if label):
+                yield identity
+
+    def _of_cell(self, place: Place) -> Iterator[Origin]:
+        assert place.shown is not None
+        layout, phase = _layout_of(self.results, place.shown)
+        if layout is None:
+            for code in lines_for(self.run, place.shown, place.row, place.column):
+                yield Origin(code, "files")
+            return
+        row, across = place.shown.rows[place.row], place.column - len(layout.keys)
+        names = dict(zip(layout.keys, row, strict=False)) | ({"phase": phase} if phase else {})
+        values = layout.values[across % len(layout.values)] if across >= 0 else (layout.keys[place.column],)
+        if layout.by_criterion:
+            names["criterion"] = self.results.phases[names["phase"]]["criteria"][across // len(layout.values)]
+        for value in values:
+            table, _, column = value.rpartition(".")
+            table = table or layout.table
+            (found,) = (
+                one
+                for one in self.results.tables[table]
+                if all(formats.title(str(one[key])) == formats.title(name) for key, name in names.items() if key in one)
+            )
+            code, from_verdicts = code_for(self.run, table, column, found, self.results.summary["settings"])
+            yield Origin(code, "verdicts" if from_verdicts else "statistics", table, column, found)
 
 
-def read_report(run: Run) -> tuple[Results, list[Section]]:
-    """The results of ``run`` and the sections of its report."""
-    results = read_results(run)
-    return results, sections_of(run, results)
-
-
-def all_ids(run: Run) -> list[tuple[str, str]]:
-    """Every (id, text) of the report that holds a number."""
-    return [(identity, text) for identity, text, *_ in _everything(sections_of(run, read_results(run)))]
-
-
-def _everything(
-    sections: Sequence[Section],
-) -> Iterator[tuple[str, str, Section, Shown | None, tuple[int, int] | None]]:
+def _everything(sections: Sequence[Section]) -> Iterator[tuple[str, Place]]:
     for section in sections:
         for number, sentence in enumerate([section.lead, *section.findings]):
             if NUMBER.search(sentence):
-                yield f"{section.anchor}.{number}", sentence, section, None, None
+                yield f"{section.anchor}.{number}", Place(sentence, section)
         for shown in section.tables:
             for up, row in enumerate(shown.rows):
                 for across, cell in enumerate(row):
-                    if shown.columns[across].number and NUMBER.search(cell.replace("–", " ")):
-                        yield f"{shown.file}.{up + 1}.{across + 1}", cell, section, shown, (up, across)
+                    if shown.columns[across].number and numbers_in(cell):
+                        yield f"{shown.file}.{up + 1}.{across + 1}", Place(cell, section, shown, up, across)
 
 
-def _origins(run: Run, results: Results, shown: Shown, place: tuple[int, int]) -> tuple[Origin, ...]:
+def numbers_in(text: str) -> list[str]:
+    """The numbers that ``text`` prints, as they stand there."""
+    return NUMBER.findall(text.replace("–", " "))
+
+
+def _layout_of(results: Results, shown: Shown) -> tuple[Layout | None, str | None]:
+    """How a table shows one of the statistics, and the phase that it is of; no layout for other tables."""
     phase = next((one for one in results.phases if shown.file.startswith(f"{one}_")), None)
-    layout = LAYOUTS.get(shown.file.removeprefix(f"{phase}_") if phase else shown.file)
-    if layout is None:
-        return ()
-    row, across = shown.rows[place[0]], place[1] - len(layout.keys)
-    names = dict(zip(layout.keys, row, strict=False)) | ({"phase": phase} if phase else {})
-    values = layout.values[across % len(layout.values)] if across >= 0 else (layout.keys[place[1]],)
-    if layout.by_criterion:
-        names["criterion"] = results.phases[names["phase"]]["criteria"][across // len(layout.values)]
-    origins = []
-    for value in values:
-        table, _, column = value.rpartition(".")
-        table = table or layout.table
-        (found,) = (
-            one
-            for one in results.tables[table]
-            if all(formats.title(str(one[key])) == formats.title(name) for key, name in names.items() if key in one)
-        )
-        code, from_verdicts = code_for(run, table, column, found, results.summary["settings"])
-        origins.append(Origin(table, column, found, code, from_verdicts))
-    return tuple(origins)
-
-
-def _cells_with(sentence: str, sections: Sequence[Section]) -> tuple[str, ...]:
-    """Cells of tables that print a number of ``sentence`` and whose row is of a policy or criterion it names."""
-    tokens = set(NUMBER.findall(sentence))
-    found = []
-    for identity, cell, _, shown, place in _everything(sections):
-        if shown is None or place is None or not tokens & set(NUMBER.findall(cell.replace("–", " "))):
-            continue
-        labels = [name for name, column in zip(shown.rows[place[0]], shown.columns, strict=True) if not column.number]
-        if labels and all(label.lower() in sentence.lower() for label in labels if label):
-            found.append(identity)
-    return tuple(found)
+    return LAYOUTS.get(shown.file.removeprefix(f"{phase}_") if phase else shown.file), phase
 
 
 def _files(run: Run, section: Section, origins: Sequence[Origin]) -> tuple[tuple[str, str, str, str], ...]:
@@ -219,8 +262,9 @@ def _files(run: Run, section: Section, origins: Sequence[Origin]) -> tuple[tuple
         "cost": (),
         "provenance": (),
     }.get(section.anchor, ("statistics", "verdicts"))
-    wanted = {f"{one.row['phase']}." for one in origins}
-    pairs = [{one.row[key] for key in ("policy", "policy_a", "policy_b") if one.row.get(key)} for one in origins]
+    wanted = {f"{one.row['phase']}." for one in origins if one.row}
+    named = ("policy", "policy_a", "policy_b")
+    pairs = [{one.row[key] for key in named if one.row.get(key)} for one in origins if one.row]
     found = []
     for stage in stages:
         for shard in run.shard_ids(stage):
@@ -229,6 +273,6 @@ def _files(run: Run, section: Section, origins: Sequence[Origin]) -> tuple[tuple
                 continue
             marker = read_marker(run.folder(stage), shard)
             for file, output in (marker.outputs if marker else {}).items():
-                if stage != "statistics" or any(file == f"{one.table}.parquet" for one in origins) or not origins:
+                if stage != "statistics" or not pairs or any(file == f"{one.table}.parquet" for one in origins):
                     found.append((stage, shard, f"{stage}/{file}", output.sha256))
     return tuple(found)

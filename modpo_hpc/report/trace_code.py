@@ -28,7 +28,18 @@ for column, value in {keys!r}.items():
     t = t[t[column].astype(str) == value]
 print(t[{column!r}].item())
 """
-KEYS = ("phase", "criterion", "policy", "policy_a", "policy_b", "reference", "attribute", "group")
+KEYS = (
+    "phase",
+    "criterion",
+    "policy",
+    "policy_a",
+    "policy_b",
+    "reference",
+    "attribute",
+    "group",
+    "judge",
+    "other_judge",
+)
 
 
 def code_for(

@@ -42,12 +42,7 @@ class Log:
 
 def training_section(run: Run) -> Section | None:
     """Curves and figures of every trained policy; nothing where none was trained."""
-    logs = {
-        name: log
-        for stage in ("policies", "conditioned")
-        for name in run.shard_ids(stage)
-        if (log := read_log(run.folder(stage) / name))
-    }
+    logs = read_logs(run)
     if not logs:
         return None
     policies = run.study.alignment.trained
@@ -81,6 +76,16 @@ def training_section(run: Run) -> Section | None:
             )
         ],
     )
+
+
+def read_logs(run: Run) -> dict[str, Log]:
+    """The training of every policy that has one, in the order of the study."""
+    return {
+        name: log
+        for stage in ("policies", "conditioned")
+        for name in run.shard_ids(stage)
+        if (log := read_log(run.folder(stage) / name))
+    }
 
 
 def read_log(folder: Path) -> Log | None:

@@ -129,7 +129,7 @@ def test_the_account_of_rows_adds_up_and_names_each_rule(tmp_path: Path) -> None
     assert account.lines == len(path.read_text().splitlines()) - 1
 
 
-def test_run_and_plan_show_the_account_and_the_run_keeps_it(modpo, tmp_path: Path) -> None:
+def test_every_command_that_begins_a_study_shows_the_account_and_the_run_keeps_it(modpo, tmp_path: Path) -> None:
     path = written(tmp_path / "posts.csv", [*posts(20), ["short", "hm"]])
     settings_ = (f"data.file={path}", "data.id_column=id", "data.text_column=text", "data.test_size=8")
     words = [word for one in settings_ for word in ("--set", one)]
@@ -138,6 +138,9 @@ def test_run_and_plan_show_the_account_and_the_run_keeps_it(modpo, tmp_path: Pat
     expected = "posts.csv: 21 rows read from 21 lines; dropped 1 (1 shorter than 10 characters); 20 posts kept"
     assert expected in " ".join(planned.stdout.split()), planned.stderr
     assert expected in done.stdout, done.stderr
+    handed_in = modpo("submit", "configs/demo.yaml", "--run", tmp_path / "a", "--profile", "gpu", "--dry-run", *words)
+    rehearsed = modpo("rehearse", "configs/demo.yaml", "--run", tmp_path / "b", "--until", "questions", *words)
+    assert [expected in one.stderr for one in (handed_in, rehearsed)] == [True, True], handed_in.stderr
     assert json.loads((tmp_path / "run" / "questions" / "account.json").read_text())["kept"] == 20
 
 

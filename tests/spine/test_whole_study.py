@@ -9,14 +9,18 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from filelock import FileLock
 
+from modpo_hpc.report.trace import Traced
+from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
+from tests.report.tracing import unexplained
 from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole study")]
@@ -76,6 +80,14 @@ def test_the_table_of_mcnemar_tests_is_filled(finished: Path, modpo) -> None:
     assert result.returncode == 0, result.stderr
     assert "sandbox: simulated judge and models" in result.stdout
     assert "MODPO_Empathy" in result.stdout
+
+
+def test_the_lines_of_every_number_of_the_report_give_it(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of text, tables and LaTeX: some thousands of numbers, by the lines that ``modpo trace`` prints."""
+    monkeypatch.setattr(pd, "read_parquet", cache(pd.read_parquet))
+    traced = Traced(Run.open(finished))
+    assert len(traced.places) > 4000
+    assert unexplained(traced, traced.places) == []
 
 
 def test_nothing_in_a_run_is_open_to_others(finished: Path) -> None:
