@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modpo_hpc.study import Study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what answers are judged by, and when one is better; may be repeated, the first is the anchor",
     )  # fmt: skip
     parser.add_argument("--survey", type=Path, metavar="CSV", help="answers of people; invented people if not given")
+    parser.add_argument(
+        "--personas", type=Path, metavar="FILE", help="people as texts, in place of a survey: CSV, JSONL or a dataset"
+    )
+    parser.add_argument("--persona-column", default="text", metavar="NAME", help="column of these texts")
     parser.add_argument("--model", default="sandbox", metavar="NAME", help="base model (default: a tiny one)")
     parser.add_argument(
         "--judge", metavar="MODEL", help="a model at an OpenAI-compatible endpoint; a simulated judge if not given"
@@ -27,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.checks import check_inputs
+    from modpo_hpc.cli.main import main
     from modpo_hpc.errors import InputError
     from modpo_hpc.exchange.draft import Draft, write_draft
     from modpo_hpc.study import load_study
@@ -65,18 +73,18 @@ def run(arguments: argparse.Namespace) -> int:
         scene=answer("scene", "What the judge is told", "A person wrote a question and got several replies."),
         instruction=answer("instruction", "What the model is told", "Answer the question that a person wrote to you."),
         survey=arguments.survey,
+        personas=arguments.personas,
+        persona_column=arguments.persona_column,
         model=arguments.model,
         judge=judge,
     )
     study_file = write_draft(draft, arguments.folder)
-    study = load_study(study_file)
     print(f"written: {', '.join(sorted(path.name for path in arguments.folder.iterdir()))} in {arguments.folder}")
-    for account in check_inputs(study):
-        print(account)
-    _show_prompts(study)
-    print(f"\nThe plan, then the run (edit the files first, if you like):\n  modpo plan {study_file}")
-    print(f"  modpo run {study_file} --run runs/{draft.name}")
-    return 0
+    _show_prompts(load_study(study_file))
+    print("\nThe plan:\n")
+    code = main(["plan", str(study_file)])
+    print(f"\nEdit the files, if you like, then run it:\n  modpo run {study_file} --run runs/{draft.name}")
+    return code
 
 
 def _criterion(text: str) -> tuple[str, str]:
@@ -91,28 +99,20 @@ def _criterion(text: str) -> tuple[str, str]:
     return name.strip(), sentence.strip()
 
 
-def _show_prompts(study: object) -> None:
+def _show_prompts(study: Study) -> None:
     from modpo_hpc.data.questions import usable_posts
     from modpo_hpc.judging.criteria import load_criteria
     from modpo_hpc.personas import records
     from modpo_hpc.prompts import answering_messages, judging_prompt
-    from modpo_hpc.study import Study
 
-    assert isinstance(study, Study)
     posts = usable_posts(study.data, study.seed)[0]["text"].tolist()
     people = records.build(study.personas, study.seed).personas
     criteria = load_criteria(study.criteria.files, study.criteria.rank)
     print("\nFive prompts as they will be sent. The model that answers reads:\n")
     print("\n".join(message["content"] for message in answering_messages(posts[0], study.generation.instruction)))
-    judge = study.judges[0]
-    for person, post in zip(people[:4], posts[:4], strict=False):
-        prompt = judging_prompt(
-            "judge",
-            person["text"],
-            criteria,
-            post,
-            ("(an answer)", "(another answer)"),
-            judge.prompt_order,
-            judge.scene,
-        )
+    judge, responses = study.judges[0], study.generation.responses_per_question
+    asked = (("rank", responses), ("rank", responses), ("judge", 2), ("judge", 2))
+    for person, post, (task, shown) in zip(people, posts, asked, strict=False):
+        replies = [f"(answer {number})" for number in range(1, shown + 1)]
+        prompt = judging_prompt(task, person["text"], criteria, post, replies, judge.prompt_order, judge.scene)
         print("\n--- the judge reads:\n\n" + "".join(prompt))

@@ -25,7 +25,11 @@ _GROUPS = {"age_group": ("age", "old"), "gender": ("gender", "sex"), "ethnicitie
 
 @dataclass(frozen=True)
 class Draft:
-    """What a new study is made from. ``criteria`` is name -> definition; without ``survey`` the people are invented."""
+    """What a new study is made from. ``criteria`` is name -> definition.
+
+    People are those of a ``survey`` (CSV), or of ``personas``: texts in the column ``persona_column``, and beside them
+    columns of groups and ratings as a survey has. Without either they are invented.
+    """
 
     name: str
     posts: Path
@@ -35,6 +39,8 @@ class Draft:
     scene: str
     instruction: str
     survey: Path | None = None
+    personas: Path | None = None
+    persona_column: str = "text"
     model: str = "sandbox"
     judge: Mapping[str, Any] | None = None
 
@@ -55,14 +61,19 @@ def write_draft(draft: Draft, folder: Path) -> Path:
                 "a criterion's name has small letters, digits and _ alone", field="criteria", value=name,
                 remedy="Rename it.",
             )  # fmt: skip
+    if draft.survey and draft.personas:
+        raise InputError(
+            "people come from a survey or from texts, and both are given", field="personas", value=draft.personas,
+            remedy="Give one of them.",
+        )  # fmt: skip
     posts = _posts(draft)
-    people = read_csv(draft.survey).header if draft.survey else _headers(draft.criteria)
-    columns = _columns(people, draft)
+    headers, people = _people(draft)
+    columns = _columns(headers, draft)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "posts.csv", posts, ("id", "text"))
-    survey = str(draft.survey.resolve()) if draft.survey else "invented-people.csv"
-    if draft.survey is None:
-        _write(folder / survey, _invented_people(draft.criteria), people)
+    survey = str(draft.survey.resolve()) if draft.survey else "people.csv"
+    if people:
+        _write(folder / survey, people, headers)
     criteria = {name: {"title": name.replace("_", " ").capitalize(), "definition": text, "source": "own"}
                 for name, text in draft.criteria.items()}  # fmt: skip
     _yaml(folder / "criteria.yaml", {"criteria": criteria})
@@ -72,28 +83,43 @@ def write_draft(draft: Draft, folder: Path) -> Path:
 
 
 def _posts(draft: Draft) -> list[dict[str, str]]:
-    if draft.posts.suffix == ".jsonl":
-        rows = _json_lines(draft.posts, draft.text_column)
-    elif draft.posts.is_dir():
-        from datasets import load_dataset
-
-        found = load_dataset(str(draft.posts), split="train")
-        if draft.text_column not in found.column_names:
-            raise InputError(
-                f"this dataset has no column {draft.text_column!r}", file=draft.posts, field="text column",
-                remedy=f"Its columns are: {', '.join(found.column_names)}.",
-            )  # fmt: skip
-        rows = [dict(one) for one in found]
-    else:
-        needed = (draft.text_column, *([draft.id_column] if draft.id_column else []))
-        rows = [row for _, row in read_csv(draft.posts, needed).rows]
+    needed = (draft.text_column, *([draft.id_column] if draft.id_column else []))
     return [
         {"id": str(row[draft.id_column]) if draft.id_column else f"post{number}", "text": str(row[draft.text_column])}
-        for number, row in enumerate(rows, start=1)
+        for number, row in enumerate(_rows(draft.posts, needed), start=1)
     ]
 
 
-def _json_lines(path: Path, column: str) -> list[dict[str, Any]]:
+def _people(draft: Draft) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """The columns of the survey, and the rows that are to be written; none where it stays the file it is."""
+    if draft.survey:
+        return read_csv(draft.survey).header, []
+    if draft.personas is None:
+        return _headers(draft.criteria), _invented_people(draft.criteria)
+    rows = _rows(draft.personas, (draft.persona_column,))
+    headers = list(dict.fromkeys(name for row in rows for name in row))
+    return headers, [{name: str(row.get(name, "")) for name in headers} for row in rows]
+
+
+def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a CSV file, of JSON lines, or of the folder of a dataset, each with the columns ``needed``."""
+    if path.suffix == ".jsonl":
+        return _json_lines(path, needed)
+    if not path.is_dir():
+        return [row for _, row in read_csv(path, needed).rows]
+    from datasets import load_dataset
+
+    found = load_dataset(str(path), split="train")
+    for name in needed:
+        if name not in found.column_names:
+            raise InputError(
+                f"this dataset has no column {name!r}", file=path, field="column",
+                remedy=f"Its columns are: {', '.join(found.column_names)}.",
+            )  # fmt: skip
+    return [dict(one) for one in found]
+
+
+def _json_lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -104,8 +130,8 @@ def _json_lines(path: Path, column: str) -> list[dict[str, Any]]:
             raise InputError(
                 f"line {number}, column {error.colno}: this is no JSON ({error.msg})", file=path, remedy="Mend it."
             ) from error
-        if not isinstance(row, dict) or column not in row:
-            raise InputError(f"line {number} has no {column!r}", file=path, field=column, remedy="Add it.")
+        if absent := [name for name in needed if not isinstance(row, dict) or name not in row]:
+            raise InputError(f"line {number} has no {absent[0]!r}", file=path, field=absent[0], remedy="Add it.")
         rows.append(row)
     return rows
 
@@ -133,6 +159,10 @@ def _columns(headers: Sequence[str], draft: Draft) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     lines: dict[str, Any] = {}
     for header in headers:
+        if draft.personas and header == draft.persona_column:
+            fields["told_text"] = {"kind": "one", "question": "who this person is", "phrases": [plain(header)]}
+            lines["told_text"] = ""
+            continue
         words = set(plain(header).split())
         name = next((group for group, marks in _GROUPS.items() if words & set(marks) and group not in fields), None)
         name = name or next((f"importance_{c}" for c in draft.criteria if set(c.split("_")) <= words), None)
@@ -176,7 +206,7 @@ def _study(draft: Draft, survey: str, posts: int) -> dict[str, Any]:
         "name": draft.name,
         "data": {"file": "posts.csv", "id_column": "id", "text_column": "text",
                  "test_size": max(4, posts // 4), "use_train": used - test, "use_test": test},
-        "personas": {"surveys": {"people" if draft.survey else INVENTED: survey},
+        "personas": {"surveys": {"people" if draft.survey or draft.personas else INVENTED: survey},
                      "columns": "columns.yaml", "select": PEOPLE, "train": PEOPLE // 2,
                      "test": PEOPLE // 2, "quality_floor": 0.0},
         "models": {"base": draft.model, "reward": "sandbox" if draft.model == "sandbox" else "FacebookAI/roberta-base"},
@@ -212,4 +242,11 @@ def _write(path: Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str]
 
 def _yaml(path: Path, content: Mapping[str, Any]) -> None:
     with atomic_file(path, "w") as stream:
-        yaml.safe_dump(dict(content), stream, sort_keys=False, allow_unicode=True, width=110)
+        yaml.dump(dict(content), stream, _Plain, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what stands twice twice: anchors are hard to edit."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

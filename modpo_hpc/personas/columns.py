@@ -35,7 +35,8 @@ class Field:
 
 @dataclass(frozen=True)
 class Line:
-    """How a persona's text tells the answer to ``field``: after a label, or in the sentence of its level (1 to 5).
+    """How a persona's text tells the answer to ``field``: after a label (alone where that is empty), or in the sentence
+    of its level (1 to 5).
 
     ``none`` is the sentence for an answer that lists nothing, empty where that is told like any other.
     """

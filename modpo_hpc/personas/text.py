@@ -31,7 +31,8 @@ def _told(line: Line, person: Participant, columns: Columns) -> str:
     answers = _answers(line.field, person)
     if line.none and answers and all(says_nothing(one, columns) for one in answers):
         return line.none
-    return f"{line.label}: {'; '.join(map(presentable, answers))}" if answers else ""
+    told = "; ".join(map(presentable, answers))
+    return f"{line.label}: {told}" if line.label and told else told
 
 
 def _answers(field: str, person: Participant) -> tuple[str, ...]:

@@ -30,6 +30,9 @@ def test_a_study_of_cooking_is_written_shown_and_planned(posts: Path, tmp_path: 
     assert made.returncode == 0, made.stderr
     assert "60 rows read from 120 lines (60 rows run over several lines); dropped 0; 60 posts kept" in made.stdout
     assert made.stdout.count("It can be followed at the stove.") == made.stdout.count("--- the judge reads:") == 4
+    assert made.stdout.count("(answer 5)") == 2
+    assert "810 judge calls" in made.stdout
+    assert "&id" not in (tmp_path / "cook" / "study.yaml").read_text()
     assert "eggs" in made.stdout
     assert [tuple(row.values()) for _, row in read_csv(tmp_path / "cook" / "posts.csv").rows] == POSTS
     study = load_study(tmp_path / "cook" / "study.yaml")
@@ -78,6 +81,28 @@ def test_a_survey_of_ones_own_gives_groups_and_ratings(posts: Path, tmp_path: Pa
         assert "dish" in row["text"]
         assert row["importance_clarity"] + row["importance_thrift"] == 6
     assert {row["gender"] for row in people} == {"Female", "Male"}
+
+
+def test_people_may_be_texts(posts: Path, tmp_path: Path, modpo) -> None:
+    people, told = tmp_path / "people.jsonl", "I cook for {} children, and I am short of time, money; never of hunger."
+    rows = [{"text": told.format(n), "Age": 20 + 5 * n, "How important is thrift?": 1 + n % 5} for n in range(14)]
+    people.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = modpo(
+        "new", tmp_path / "own", "--posts", posts, "--text-column", "question", "--personas", people, *CRITERIA
+    )
+    assert made.returncode == 0, made.stderr
+    study = load_study(tmp_path / "own" / "study.yaml")
+    assert "personas" not in study.simulated
+    found = records.build(study.personas, study.seed).personas
+    texts = {told.format(n): 1 + n % 5 for n in range(14)}
+    for row in found:
+        (text,) = [one for one in texts if f"- {one}\n" in row["text"]]
+        assert row["importance_thrift"] == texts[text]
+    assert "- I cook for" in made.stdout
+    both = modpo("new", tmp_path / "two", "--posts", posts, "--text-column", "question", "--personas", people,
+                 "--survey", people, *CRITERIA)  # fmt: skip
+    assert both.returncode == 2
+    assert "both are given" in both.stderr
 
 
 @pytest.mark.parametrize(
