@@ -7,7 +7,7 @@ EPITOME ?=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: bench-arena bench-front bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-judge-pace bench-judge-rules bench-judge-kill bench-sequential docs study-file fidelity
+.PHONY: bench-arena bench-front bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-page bench-judge-pace bench-judge-rules bench-judge-kill bench-sequential docs study-file fidelity
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -76,6 +76,9 @@ bench-rewards: $(VENV)/tested  ## reward models beside TRL, scoring beside one a
 
 bench-stats: $(VENV)/tested  ## all statistics of 1.26 million verdicts, beside a pandas and statsmodels loop
 	$(BIN)/python -m tests.bench.stats
+
+bench-page: $(VENV)/installed  ## the report's page and its cases at 1.26 million verdicts: size, time to make, to open
+	$(BIN)/python -m tests.bench.page
 
 bench-generate: $(VENV)/installed  ## tokens a second against one question at a time and fixed batches
 	$(BIN)/python tests/bench/generate.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -190,11 +190,18 @@ def judged_run(
     questions: Sequence[str],
     personas: list[dict[str, Any]],
     seed: int = 0,
+    text_of: Callable[[str], str] | None = None,
 ) -> Run:
-    """A run directory whose verdicts (phase -> table) are made and whose statistics are not."""
+    """A run directory whose verdicts (phase -> table) are made and whose statistics are not.
+
+    ``text_of`` gives the text of a "question" or an "answer"; without it they are short.
+    """
     rng = np.random.default_rng(seed)
     run = Run.create(root, study)
-    rows = [{"question_id": one, "text": f"Question {one}.", "split": "test"} for one in questions]
+    rows = [
+        {"question_id": one, "text": text_of("question") if text_of else f"Question {one}.", "split": "test"}
+        for one in questions
+    ]
     rows += [{"question_id": f"t{k}", "text": f"Training question {k}.", "split": "train"} for k in range(8)]
     fill(run, "questions", {"all": (rows, posts.SCHEMA)})
     others = [
@@ -211,7 +218,7 @@ def judged_run(
                 {
                     "policy": policy,
                     "question_id": one,
-                    "text": "An answer.",
+                    "text": text_of("answer") if text_of else "An answer.",
                     "tokens": int(rng.poisson(length)),
                     "finish_reason": "stop",
                 }

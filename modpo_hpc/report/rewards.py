@@ -12,6 +12,7 @@ import pandas as pd
 from modpo_hpc.report import formats, reward_tables
 from modpo_hpc.report.parts import Picture, Section
 from modpo_hpc.report.reward_figures import correlation_figure, margin_figure, reliability_figure, trials_figure
+from modpo_hpc.report.search_figures import BY_PARAMETER, history_figure, optuna_study, says_something_of_parameters
 from modpo_hpc.rewards.accuracy import pair_quality, wilson_interval
 from modpo_hpc.rewards.calibration import (
     calibration_error,
@@ -23,7 +24,6 @@ from modpo_hpc.rewards.calibration import (
     sigmoid,
 )
 from modpo_hpc.rewards.diagnostics import length_shortcut, losses_compared, margins_seen_and_unseen
-from modpo_hpc.rewards.search_plots import BY_PARAMETER, history_figure, optuna_study, says_something_of_parameters
 from modpo_hpc.run import Run
 from modpo_hpc.study.rewards import RewardSearch
 
@@ -126,7 +126,7 @@ def _search_pictures(trials: pd.DataFrame, search: RewardSearch) -> list[Picture
         ),
         Picture(
             "reward_search",
-            "The course of each search: the held-out accuracy of its trials, and the best so far (Optuna's plot).",
+            "The course of each search: the held-out accuracy of its trials, and the best so far as a line.",
             partial(history_figure, trials, search),
             wide=True,
         ),
@@ -137,7 +137,7 @@ def _search_pictures(trials: pd.DataFrame, search: RewardSearch) -> list[Picture
             pictures += [
                 Picture(
                     f"reward_search_{criterion}_{name}",
-                    f"The search of {formats.title(criterion)}: {what} (Optuna's plot).",
+                    f"The search of {formats.title(criterion)}: {what}.",
                     partial(draw, study),
                     folded=True,
                 )

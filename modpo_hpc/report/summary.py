@@ -49,11 +49,14 @@ def methods_paragraph(run: Run, results: Results) -> str:
     """The methods as a paper states them, with the settings of this run and how to cite the software."""
     study, settings = run.study, results.summary["settings"]
     phases = "; ".join(
-        f"{name}: {len(one['policies'])} policies, {one['pairs']} pairs, {_listed(one['criteria'])}, "
+        f"{name}: {len(one['policies'])} policies, {one['pairs']} pairs, "
+        f"{_listed([formats.title(criterion) for criterion in one['criteria']])}, "
         f"{one['questions']} questions"
         for name, one in results.phases.items()
     )
     judges = _listed(models_asked(study))
+    ranked_by = _listed([formats.title(one) for one in study.criteria.rank])
+    base = "a tiny model of the sandbox" if study.models.base == "sandbox" else study.models.base
     judged = (
         f"{study.judging.personas_per_question} test personas compared pairs of policies on each test question "
         f"({phases}), half of them in either order; the majority decides a question. We report "
@@ -63,9 +66,9 @@ def methods_paragraph(run: Run, results: Results) -> str:
     if results.is_sequential:
         judged = f"{sequential.methods_words(results)} ({phases})"
     return (
-        f"From {study.models.base} we drew {study.generation.responses_per_question} responses to each training "
+        f"From {base} we drew {study.generation.responses_per_question} responses to each training "
         f"question. {study.ranking.personas_per_question} of {study.personas.train} training personas, played by "
-        f"{judges}, ranked them by {_listed(study.criteria.rank)}; ranks counted {list(study.ranking.weights)}, and "
+        f"{judges}, ranked them by {ranked_by}; ranks counted {list(study.ranking.weights)}, and "
         f"the best and the worst response by votes made a preference pair. On these pairs we trained the policies "
         f"({_listed(list(study.alignment.policies))}; beta {study.alignment.training.beta:g}, LoRA of rank "
         f"{study.alignment.training.lora_rank}, {study.alignment.training.epochs} epochs, seed {study.seed}). "
@@ -101,7 +104,9 @@ def _against_baseline(run: Run, results: Results, phase: str) -> str:
                     f"{formats.percent(row[f'win_rate_{side}'])} by {formats.title(criterion)} "
                     f"({_interval(results, row, f'{side}_')}) against {formats.percent(row[f'win_rate_{other}'])}{told}"
                 )
-    return f"Beside the model as it was before ({base}), {best}, which has the highest average, wins {_listed(parts)}."
+    return (
+        f"Beside the model as it was before ({base}), {best}, which has the highest average, wins {'; '.join(parts)}."
+    )
 
 
 def _front(results: Results, phase: str) -> str:

@@ -35,8 +35,8 @@ STRENGTH = {
 }
 
 
-def make_run(root: Path, questions: int, personas: int) -> None:
-    """A run directory with every verdict of phase 1."""
+def make_run(root: Path, questions: int, personas: int, text_of: Callable[[str], str] | None = None) -> None:
+    """A run directory with every verdict of phase 1; ``text_of`` gives the text of a question or an answer."""
     from modpo_hpc.study import Study
     from tests.synthetic_verdicts import judged, judged_run, persona_rows
 
@@ -58,7 +58,7 @@ def make_run(root: Path, questions: int, personas: int) -> None:
     asked = [f"q{number:04d}" for number in range(questions)]
     people = persona_rows(personas)
     verdicts = judged(STRENGTH, "phase1", POLICIES, ("empathy", "safety"), asked, [row["persona_id"] for row in people])
-    judged_run(root, study, {"phase1": verdicts}, asked, people)
+    judged_run(root, study, {"phase1": verdicts}, asked, people, text_of=text_of)
 
 
 def ours(root: Path) -> None:

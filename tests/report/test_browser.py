@@ -49,9 +49,12 @@ document.getElementById("f").onload = function () {
 </script></body>"""
 
 
-def measured(report: Path, width: int, folder: Path) -> dict[str, Any]:
+ACCESSIBLE = Path(__file__).with_name("accessible.html").read_text()
+
+
+def measured(report: Path, width: int, folder: Path, what: str = MEASURE) -> dict[str, Any]:
     wrapper = folder / f"measure_{width}.html"
-    wrapper.write_text(MEASURE % (report.as_uri(), width))
+    wrapper.write_text(what % (report.as_uri(), width))
     done = subprocess.run(
         [
             "chromium",
@@ -92,3 +95,30 @@ def test_the_page_reads_at_this_width(reported: Run, tmp_path: Path, width: int)
     assert all(seen["links"])
     assert "How sure the votes are" in seen["headings"]
     assert seen["opened"] > 40
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("page", ["report.html", "cases.html"])
+def test_the_page_is_accessible(reported: Run, tmp_path: Path, page: str, width: int) -> None:
+    seen = measured(reported.folder("report") / page, width, tmp_path, ACCESSIBLE)
+    assert seen["texts"] > (3000 if page == "report.html" else 100)
+    assert seen["active"] > (40 if page == "report.html" else 10)
+    assert seen["levels"].count(1) == 1
+    assert seen["language"] == "en"
+    assert seen["title"]
+    faults = ("faint", "gaps", "unnamed", "tables", "stuck", "bare", "small", "twice")
+    assert {name: seen[name] for name in faults if seen[name]} == {}
+    assert seen["shown"] <= 0
+
+
+def test_what_is_not_accessible_is_found(tmp_path: Path) -> None:
+    """The measure above can fail: a page with one fault of each kind."""
+    (tmp_path / "bad.html").write_text(
+        "<!DOCTYPE html><html lang='en'><title>t</title><style>a { outline: none }</style><body><h1>A</h1><h3>B</h3>"
+        "<p style='color:#888'>faint</p><img src='data:,'><table><tr><th>x</th></tr></table>"
+        "<div style='overflow-x:auto;width:50px'><div style='width:90px'>wide</div></div>"
+        "<nav><a href='#i'>n</a></nav><p id='i'></p><p id='i'></p></body></html>"
+    )
+    seen = measured(tmp_path / "bad.html", 390, tmp_path, ACCESSIBLE)
+    faults = ("faint", "gaps", "unnamed", "tables", "stuck", "bare", "small", "twice")
+    assert {name: len(seen[name]) for name in faults} == dict.fromkeys(faults, 1)

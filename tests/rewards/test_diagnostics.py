@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
+from modpo_hpc.report.search_figures import BY_PARAMETER, history_figure, optuna_study, says_something_of_parameters
 from modpo_hpc.report.style import render, settle
 from modpo_hpc.rewards.calibration import calibration_error, error_of_the_calibrated, reliability, sigmoid
 from modpo_hpc.rewards.diagnostics import (
@@ -15,7 +16,6 @@ from modpo_hpc.rewards.diagnostics import (
     losses_compared,
     margins_seen_and_unseen,
 )
-from modpo_hpc.rewards.search_plots import BY_PARAMETER, history_figure, optuna_study, says_something_of_parameters
 from modpo_hpc.study.rewards import RewardSearch
 
 
@@ -135,7 +135,7 @@ def test_the_table_of_trials_becomes_optunas_study() -> None:
 
 
 @pytest.mark.parametrize("name", BY_PARAMETER)
-def test_optunas_plots_show_the_settings_that_vary_and_come_out_the_same(name: str) -> None:
+def test_figures_of_a_search_show_the_settings_that_vary_and_come_out_the_same(name: str) -> None:
     study = optuna_study(table_of_trials(9), "empathy", RewardSearch())
     assert says_something_of_parameters(study)
     drawn = []
@@ -146,8 +146,8 @@ def test_optunas_plots_show_the_settings_that_vary_and_come_out_the_same(name: s
     words = " ".join(
         text.get_text() for axes in figure.axes for text in axes.findobj(lambda one: hasattr(one, "get_text"))
     )
-    assert "learning_rate" in words
-    assert "batch_size" in words
+    assert "learning rate" in words
+    assert "batch size" in words
     assert "weight_decay" not in words, "it took one value only"
     assert drawn[0] == drawn[1]
 
