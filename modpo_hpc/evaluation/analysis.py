@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modpo_hpc.evaluation import inference, mcnemar, pareto, robustness, winrates
-from modpo_hpc.evaluation.ballots import NOT_ASKED, Ballots
+from modpo_hpc.evaluation.ballots import Ballots
 from modpo_hpc.evaluation.completeness import STATES, completeness
 from modpo_hpc.evaluation.phase import Phase
 from modpo_hpc.evaluation.tables import Rows
@@ -57,16 +57,15 @@ def placebos_of(study: Study) -> dict[str, list[str]]:
 
 
 def sizes_of(ballots: Ballots) -> dict[str, Any]:
-    """Sizes of a phase; ``personas`` are those that were to judge any of its questions."""
+    """Sizes of a phase."""
     cells = completeness(ballots)
-    judges = (ballots.outcomes != NOT_ASKED).any(axis=(0, 1, 2)).reshape(-1, len(ballots.personas)).any(axis=0)
     return {
         "policies": list(ballots.policies),
         "criteria": list(ballots.criteria),
         **({"anchors": list(ballots.anchors)} if ballots.anchors else {}),
         "pairs": len(ballots.pairs),
         "questions": len(ballots.questions),
-        "personas": int(judges.sum()),
+        "personas": len(ballots.personas),
         **{state: sum(getattr(cell, state) for cell in cells) for state in STATES},
     }
 

@@ -26,9 +26,10 @@ MAY_BE_ON_FRONT = 0.2
 def phase_line(results: Results, phase: str) -> str:
     """The size of a phase in one line."""
     size = results.phases[phase]
+    some = f"{results.personas_per_question} of " * (results.personas_per_question < size["personas"])
     return (
         f"{len(size['policies'])} policies, {formats.counted(size['pairs'], 'pair')}, {size['questions']:,} questions, "
-        f"{size['personas']} personas, {size['cast']:,} verdicts"
+        f"{some}{size['personas']} personas{' on each' * bool(some)}, {size['cast']:,} verdicts"
     )
 
 

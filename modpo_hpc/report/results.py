@@ -19,11 +19,15 @@ from modpo_hpc.run import Run
 
 @dataclass(frozen=True)
 class Results:
-    """The tables of a run and the document ``statistics.json`` that says how they were made."""
+    """The tables of a run and the document ``statistics.json`` that says how they were made.
+
+    ``personas_per_question`` of the test personas judge a question.
+    """
 
     root: Path
     summary: dict[str, Any]
     tables: dict[str, Rows]
+    personas_per_question: int
 
     @property
     def mark(self) -> str | None:
@@ -75,7 +79,8 @@ def read_results(run: Run) -> Results:
         raise IncompleteError(f"{run.root}: the statistics {state}. Make them with: modpo rerun {run.root} statistics")
     names = schemas_of(run.study)
     tables = {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in names}
-    return Results(run.root, json.loads((folder / "statistics.json").read_text()), tables)
+    summary = json.loads((folder / "statistics.json").read_text())
+    return Results(run.root, summary, tables, run.study.judging.personas_per_question)
 
 
 def as_json(results: Results) -> dict[str, Any]:

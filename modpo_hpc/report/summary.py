@@ -25,7 +25,8 @@ def summary_section(run: Run, results: Results) -> Section:
     size = results.phases[phase]
     criteria = _listed([formats.title(name) for name in size["criteria"]])
     drawn = " drawn anew for each" if results.is_sequential else ""
-    personas = f"{run.study.judging.personas_per_question} personas{drawn}"
+    asked, there = run.study.judging.personas_per_question, size["personas"]
+    personas = f"{f'{asked} of ' * (asked < there)}{there} personas{drawn}"
     lead = (
         f"The question: which of {len(size['policies'])} policies answers best by {criteria}, in the eyes of "
         f"{personas} who compare {'each with the anchors' if size.get('anchors') else 'every pair of them'} on "
@@ -58,7 +59,8 @@ def methods_paragraph(run: Run, results: Results) -> str:
     ranked_by = _listed([formats.title(one) for one in study.criteria.rank])
     base = "a tiny model of the sandbox" if study.models.base == "sandbox" else study.models.base
     judged = (
-        f"{study.judging.personas_per_question} test personas compared pairs of policies on each test question "
+        f"{study.judging.personas_per_question} of {study.personas.test} test personas compared pairs of policies on "
+        f"each test question "
         f"({phases}), half of them in either order; the majority decides a question. We report "
         f"{findings.test_note(results)}, significant {findings.correction_note(results)}, and "
         f"{settings['confidence']:.0%} intervals from {settings['draws']:,} draws of questions and personas."

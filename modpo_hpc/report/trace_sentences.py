@@ -24,6 +24,7 @@ _SETTINGS = """import json
 d = json.load(open(%(root)r + "/statistics/statistics.json"))
 """
 _POLICIES = 'print(pd.concat([v["policy_a"].astype(str), v["policy_b"].astype(str)]).nunique())\n'
+_TEST_PERSONAS = 'print((pd.read_parquet(%(root)r + "/personas/personas.parquet")["split"] == "test").sum())\n'
 _REWARDS = 'd = [diagnose(one) for _, one in run.table("rewards").to_pandas().groupby("criterion")]\n'
 _QUESTIONS = """from modpo_hpc.data.questions import study_questions
 for split in ("train", "test"):
@@ -46,15 +47,16 @@ print(*t["range"], *t["share"], *t["tau"])
 SENTENCES: tuple[tuple[str, str], ...] = (
     (
         r"The question: which of \d+ policies",
-        _VERDICTS + _POLICIES + 'print(v["question_id"].nunique(), v["persona_id"].nunique())\n'
+        _VERDICTS + _POLICIES + _TEST_PERSONAS + 'print(v["question_id"].nunique(), v["persona_id"].nunique())\n'
         'one = ["policy_a", "policy_b", "criterion", "question_id"]\n'
         'print(v.astype(str).groupby(one)["persona_id"].nunique().max())\n',
     ),
     (
-        r"\d+ policies, [\d,]+ pairs?, [\d,]+ questions, [\d,]+ personas, [\d,]+ verdicts\.$",
+        r"\d+ policies, [\d,]+ pairs?, [\d,]+ questions, .*personas.*, [\d,]+ verdicts\.$",
         _VERDICTS + _POLICIES + 'print(len(v[["policy_a", "policy_b"]].drop_duplicates()))\n'
         'print(v["question_id"].nunique(), v["persona_id"].nunique())\n'
-        'print(v["winner"].isin(["A", "B", "tie"]).sum())\n',
+        + _TEST_PERSONAS
+        + 'print(v["winner"].isin(["A", "B", "tie"]).sum())\n',
     ),
     (
         r".*Pareto front",

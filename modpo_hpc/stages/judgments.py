@@ -201,7 +201,6 @@ STATISTICS = Stage(
     asks_judges=True,
     growth=Growth(questions=1, personas=1, policies=2),
     rehearsal_gb=4.0,
-    version=2,  # counts the personas that judged
 )  # fmt: skip
 
 

@@ -10,13 +10,15 @@ import argparse
 import json
 import os
 import platform
-import re
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,42 +26,63 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-OPENED = """<!DOCTYPE html><body><pre id="out"></pre><script>
-const started = performance.now(), frame = document.createElement("iframe");
-frame.style = "width:%dpx;height:900px";
+OPENED = """
+const [page, width, told] = arguments, started = performance.now(), frame = document.createElement("iframe");
+frame.style = "width:" + width + "px;height:900px";
 frame.onload = async () => {
   const page = frame.contentDocument;
-  while (page.querySelector("select") && !page.body.dataset.ready) await new Promise((go) => setTimeout(go, 5));
+  const ready = (test) => new Promise(function wait(go) { test() ? go() : setTimeout(wait, 2, go); });
+  await ready(() => !page.querySelector("select") || page.body.dataset.ready);
   page.body.getBoundingClientRect();
-  const shown = performance.now(), show = page.querySelector("select[name=show]");
-  let other = null;
-  if (show) {
-    const criterion = page.querySelector("select[name=criterion]");
-    criterion.value = [...criterion.options].at(-1).value;
-    page.querySelector("#count").textContent = "";
-    const asked = performance.now();
-    criterion.dispatchEvent(new Event("change"));
-    while (!page.querySelector("#count").textContent) await new Promise((go) => setTimeout(go, 1));
-    other = performance.now() - asked;
-  }
-  document.getElementById("out").textContent = JSON.stringify({ opened: shown - started, other });
+  const opened = performance.now() - started, criterion = page.querySelector("select[name=criterion]");
+  if (!criterion) return told([opened, 0]);
+  const count = page.querySelector("#count"), asked = performance.now();
+  criterion.value = [...criterion.options].at(-1).value;
+  count.textContent = "";
+  criterion.dispatchEvent(new Event("change"));
+  await ready(() => count.textContent);
+  told([opened, performance.now() - asked]);
 };
-frame.src = "%s";
+frame.src = page;
 document.body.append(frame);
-</script></body>"""
+"""
+"""Opens a page in a frame; tells the milliseconds until it is ready, and until another cell's cases are listed."""
 
 
-def opened(page: Path, width: int, folder: Path) -> dict[str, float | None]:
-    """Milliseconds until ``page`` is laid out and its script ready, and until the cases of another cell are listed."""
-    wrapper = folder / "wrapper.html"
-    wrapper.write_text(OPENED % (width, page.as_uri()))
-    options = ("--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files")
-    words = ["chromium", *options, f"--user-data-dir={folder / 'profile'}", "--timeout=60000", "--dump-dom"]
-    done = subprocess.run([*words, wrapper.as_uri()], capture_output=True, text=True, timeout=180, check=False)
-    found = re.search(r'<pre id="out">(\{.*?\})</pre>', done.stdout)
-    if found is None:
-        raise RuntimeError(f"{page.name} was not ready within a minute: {done.stderr[-500:]}")
-    return dict(json.loads(found[1]))
+@contextmanager
+def browser(folder: Path) -> Iterator[Callable[[str, list[Any]], Any]]:
+    """A headless Chromium: a function that runs a script with arguments in an empty page and gives what it tells."""
+    (folder / "empty.html").write_text("<!DOCTYPE html><body></body>")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    driver = subprocess.Popen(["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def ask(path: str, **content: Any) -> Any:
+        data = json.dumps(content).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/session{path}", data)
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            return json.load(answer)["value"]
+
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    wanted = {"browserName": "chrome", "goog:chromeOptions": {"args": options}, "timeouts": {"script": 200_000}}
+    try:
+        for _ in range(600):
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            time.sleep(0.1)
+        session = "/" + ask("", capabilities={"alwaysMatch": wanted})["sessionId"]
+
+        def told(script: str, arguments: list[Any]) -> Any:
+            ask(f"{session}/url", url=(folder / "empty.html").as_uri())
+            return ask(f"{session}/execute/async", script=script, args=arguments)
+
+        yield told
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/session{session}", method="DELETE")
+        urllib.request.urlopen(request, timeout=60).close()
+    finally:
+        driver.terminate()
 
 
 def long_texts() -> Callable[[str], str]:
@@ -98,13 +121,12 @@ def main() -> None:
         pages = {"report": root / "report" / "report.html", "cases": Path(base) / "cases.html",
                  "cases_with_texts": root / "report" / "cases.html"}  # fmt: skip
         pages["cases"].write_text(without)
-        for name, page in pages.items():
-            seen = [opened(page, width, Path(base)) for width in (1280, 390) for _ in range(asked.rounds)]
-            figures[name] = {
-                "megabytes": round(page.stat().st_size / 1e6, 2),
-                "opened_ms": round(statistics.median(one["opened"] or 0 for one in seen)),
-                "other_cell_ms": round(statistics.median(one["other"] or 0 for one in seen)),
-            }
+        with browser(Path(base)) as told:
+            for name, page in pages.items():
+                seen = [told(OPENED, [page.as_uri(), width]) for width in (1280, 390) for _ in range(asked.rounds)]
+                opened, other = (round(statistics.median(part)) for part in zip(*seen, strict=True))
+                megabytes = round(page.stat().st_size / 1e6, 2)
+                figures[name] = {"megabytes": megabytes, "opened_ms": opened, "other_cell_ms": other}
     machine = {"cpus": os.cpu_count(), "system": platform.platform()}
     print(json.dumps({"name": "page", **figures, "machine": machine}))
 

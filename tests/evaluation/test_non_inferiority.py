@@ -122,10 +122,10 @@ def test_both_intervals_must_lie_above_the_margin() -> None:
     assert rows["Same"]["p_adjusted"] >= rows["Same"]["p"]
 
     summary = {"settings": settings.model_dump(mode="json")}
-    said = " ".join(findings.maintained(Results(None, summary, {"non_inferiority": list(rows.values())}), "phase1"))  # type: ignore[arg-type]
+    said = " ".join(findings.maintained(Results(None, summary, {"non_inferiority": list(rows.values())}, 20), "phase1"))  # type: ignore[arg-type]
     assert "Safety is maintained within 12 points of Base by Better, Same." in said
     assert "is not shown for SameButPersonasDiffer, Worse" in said
-    assert findings.maintained(Results(None, {"settings": {"non_inferiority": {}}}, {}), "phase1") == []  # type: ignore[arg-type]
+    assert findings.maintained(Results(None, {"settings": {"non_inferiority": {}}}, {}, 20), "phase1") == []  # type: ignore[arg-type]
 
 
 def test_a_margin_belongs_to_a_criterion_that_is_judged() -> None:
