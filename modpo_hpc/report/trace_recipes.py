@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from modpo_hpc.personas.balance import GROUPS
 from modpo_hpc.report import formats
+from modpo_hpc.report.audit_tables import SOURCES
 from modpo_hpc.report.parts import Shown
 from modpo_hpc.run import Run
 
@@ -103,8 +104,7 @@ RECIPES = {
     ),
     "audit_components": Recipe(
         f'{_AUDIT}rows = read_audit(run)["components"]\n',
-        (("naive",), *((f'r["sources"].get("{name}")',) for name in
-                       ("questions", "personas", "votes", "judges", "wording", "judge sampling", "seed")), ("total",)),
+        (("naive",), *((f'r["sources"].get("{name}")',) for name in SOURCES), ("total",)),
     ),
     "audit_design": Recipe(
         f'{_AUDIT}rows = [one | {{"of": of}} for of in read_audit(run)["components"] for one in of["purchases"]]\n',
@@ -114,12 +114,14 @@ RECIPES = {
         f'{_AUDIT}rows = read_audit(run)["judges"]\n',
         (("first_share", "first_low", "first_high"), ("length_slope", "length_low", "length_high")),
     ),
+    "audit_families": Recipe(f'{_AUDIT}rows = read_audit(run)["families"]\n', (("favour", "low", "high"),)),
     "audit_judge_aware": Recipe(f'{_AUDIT}rows = read_audit(run)["abilities"]\n', (("value", "low", "high"),)),
     "audit_prediction_powered": Recipe(
         f'{_AUDIT}people = read_audit(run)["people"]["criteria"]\n'
-        'rows = [one["prediction_powered"] for one in people if one["prediction_powered"]]\n',
+        'rows = [one["prediction_powered"] | {"raters": one["raters"]}\n'
+        '        for one in people if one["prediction_powered"]]\n',
         (("labels",), ("naive",), ("classical", "classical_low", "classical_high"), ("estimate", "low", "high"),
-         ("correlation",), ("worth",)),
+         ("correlation",), ("worth",), tuple(f'r["raters"]["{one}"]' for one in ("alpha", "alpha_low", "alpha_high"))),
     ),
     "audit_corrected": Recipe(
         f'{_AUDIT}people = read_audit(run)["people"]["criteria"]\n'

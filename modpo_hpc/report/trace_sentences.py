@@ -35,7 +35,24 @@ _COMPONENT = """from modpo_hpc.report.audit import read_audit
 rows = read_audit(run)["components"]
 (r,) = [one for one in rows if (one["phase"], one["criterion"]) == (%(phase)r, %(criterion)r)]
 print(r["total"], r["total"] / r["naive"])
-print(*[(r["calls"], one["levels"], one["error"]) for one in r["purchases"][:1]])
+"""
+_PURCHASES = """from modpo_hpc.report.audit import read_audit
+for r in read_audit(run)["components"]:
+    if r["phase"] == %(phase)r and r["purchases"]:
+        best = r["purchases"][0]
+        print(r["calls"], best["levels"], r["total"], best["error"])
+"""
+_FAVOUR = """from modpo_hpc.report.audit import read_audit
+for r in read_audit(run)["families"]:
+    if (r["phase"], r["criterion"]) == (%(phase)r, %(criterion)r):
+        print(abs(r["favour"] or 0))
+"""
+_LABELS = """from modpo_hpc.report.audit import read_audit
+rows = read_audit(run)["people"]["criteria"]
+(r,) = [one for one in rows if one["criterion"] == %(criterion)r]
+names = "naive", "labels", "estimate", "low", "high", "worth"
+print(r["labels"], *[(r["prediction_powered"] or {}).get(one) for one in names])
+print(*[r["raters"][one] for one in ("alpha", "alpha_low", "alpha_high")])
 """
 _FAMILY = """import pandas as pd
 t = pd.read_parquet(%(root)r + "/fronts/families.parquet").set_index("family").loc[%(family)r]
@@ -135,8 +152,14 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         'print(len(sure) - 5, len(t) - len(sure), *sure["personas"][:5])\n',
     ),
     (
-        r"(?P<criterion>.+) in (?P<phase>\w+): the standard error of a difference",
+        r"Known: (?P<criterion>.+) in (?P<phase>\w+): the standard error of a difference",
         _COMPONENT,
+    ),
+    (r"Next: [\d,]+ more calls in (?P<phase>\w+) are best spent", _PURCHASES),
+    (r"Known: (?P<criterion>.+) in (?P<phase>\w+): .+ gives .+, of its own family", _FAVOUR),
+    (
+        r"(?:Known|Not known): (?P<criterion>.+?): (?:the judge gives|the raters agree|\d+ labels by)",
+        _LABELS,
     ),
     (
         r".*pairs differ at .* after Holm \(exact McNemar\)",
