@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from modpo_hpc.judging.tasks import Task
     from modpo_hpc.study import Study
 
 
@@ -111,7 +112,7 @@ def _show_prompts(study: Study) -> None:
     print("\nFive prompts as they will be sent. The model that answers reads:\n")
     print("\n".join(message["content"] for message in answering_messages(posts[0], study.generation.instruction)))
     judge, responses = study.judges[0], study.generation.responses_per_question
-    asked = (("rank", responses), ("rank", responses), ("judge", 2), ("judge", 2))
+    asked: tuple[tuple[Task, int], ...] = (("rank", responses), ("rank", responses), ("judge", 2), ("judge", 2))
     for person, post, (task, shown) in zip(people, posts, asked, strict=False):
         replies = [f"(answer {number})" for number in range(1, shown + 1)]
         prompt = judging_prompt(task, person["text"], criteria, post, replies, judge.prompt_order, judge.scene)
