@@ -84,7 +84,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         + 'print(d["phases"][%(phase)r]["hypervolume"])\n',
     ),
     (
-        r"(?P<a>\w+) less its placebo (?P<b>\w+), in points",
+        r"(?:What the margins did: )?(?P<a>\w+) less its placebo (?P<b>\w+), in points",
         _STATISTICS.format("win_rates") + _PHASE + "for a, b, side in ((%(a)r, %(b)r, 1), (%(b)r, %(a)r, -1)):\n"
         '    for _, r in t[(t["policy_a"] == a) & (t["policy_b"] == b)].iterrows():\n'
         '        print(*(side * r[["difference", "difference_low", "difference_high"]]))\n',
