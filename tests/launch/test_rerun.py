@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from modpo_hpc.cli.main import main
+from modpo_hpc.core.markers import marker_path
 from modpo_hpc.launch.attempts import attempts_at
 from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.submissions import keep_profile
@@ -74,6 +75,26 @@ def test_named_shards_of_a_submitted_run_are_made_again_on_this_machine_where_th
     assert [one.outcome for one in attempts_at(run.logs, "questions", "all")] == ["done", "done"]
     assert main(["rerun", str(run.root), "models", "reward", place]) == 0
     assert not attempts_at(run.logs, "models", "base"), "not named"
+
+
+def test_a_run_takes_what_another_of_the_lab_has_made_and_status_tells_of_different_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage in ("questions", "models", "responses"):
+        assert main(["rerun", str(run.root), stage, "--here"]) == 0
+    other = Run.create(run.root.parent / "mine" / "run", run.study)
+    monkeypatch.setenv("MODPO_REUSE", str(run.root.parent))
+    for stage in ("questions", "models", "responses"):
+        assert main(["rerun", str(other.root), stage, "--local"]) == 0
+    assert {marker.source for marker in other.done("responses").values()} == {str(run.root)}
+    assert states(other, capsys)["responses"]["notes"] == []
+    path = marker_path(other.folder("responses"), "1")
+    marker = json.loads(path.read_text())
+    path.unlink()  # its place may be a link to that of the other run
+    path.write_text(json.dumps({**marker, "code": {"digest": "another"}}))
+    (note,) = states(other, capsys)["responses"]["notes"]
+    assert "made by different code" in note
+    assert "1 by another" in note
 
 
 def test_stale_shards_and_no_others_are_made_again(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
