@@ -131,6 +131,10 @@ class Cluster:
             state, lambda: self("status", self.run_dir)[1] + self.slurm("squeue"), pause=0.3, in_vain=self._ended_badly
         )
 
+    def wait_for_slurm(self, state: Callable[[], object]) -> None:
+        """Until ``state``, which Slurm comes to by itself, however the run has ended."""
+        wait_until(state, lambda: self.slurm("squeue"), pause=0.3)
+
     def _ended_badly(self) -> str:
         """Why nothing changes any more: shards have failed, no other can run, and nobody tends the run."""
         if not (self.run_dir / "study.yaml").exists() or (self.tended_by and self.tended_by.poll() is None):
@@ -146,11 +150,11 @@ class Cluster:
 
     def wait_until_still(self) -> None:
         """Until no job runs or is completing: only then has Slurm said its last word about those that ended."""
-        self.wait(lambda: not self.slurm("squeue", "-h", "-t", "configuring,running,completing").strip())
+        self.wait_for_slurm(lambda: not self.slurm("squeue", "-h", "-t", "configuring,running,completing").strip())
 
     def wait_until_empty(self) -> None:
         """Until Slurm has let go of every job: one whose work is done is still completing for a while."""
-        self.wait(lambda: not self.slurm("squeue", "-h").strip())
+        self.wait_for_slurm(lambda: not self.slurm("squeue", "-h").strip())
 
     def slurm(self, *command: str) -> str:
         """What Slurm printed. A query may fail, since jobs are forgotten; what changes something must not."""

@@ -46,7 +46,7 @@ def test_without_sacct_the_truth_is_told_even_when_squeue_has_forgotten(forgetfu
     forgetful.submit("--until", "responses", "--set", "shards.responses=3")
     forgetful.wait_until_idle()
     jobs = {one["job"] for one in forgetful.shards("responses").values()}
-    forgetful.wait(
+    forgetful.wait_for_slurm(
         lambda: not any(job in forgetful.slurm("squeue", "-h", "-r", "-t", "all", "-o", "%i") for job in jobs)
     )
     forgetful.wait_until_still()

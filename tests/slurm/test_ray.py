@@ -56,7 +56,7 @@ def test_two_clusters_keep_apart_and_leave_nothing(cluster: Cluster, monkeypatch
     cluster.wait_until_empty()
     assert "7:0" in cluster.slurm("sacct", "-nX", "-j", failing, "-o", "exitcode")
     for job in (failing, cancelled):
-        cluster.wait(lambda: not left_of(cluster, job))  # noqa: B023
+        cluster.wait_for_slurm(lambda: not left_of(cluster, job))  # noqa: B023
 
 
 def python_that_finds(port: int, folder: Path) -> Path:
@@ -130,7 +130,7 @@ def test_judging_over_two_nodes_outlives_a_dead_head_a_preemption_and_a_killed_s
         assert (stopped.outcome, stopped.cause, resumed.outcome) == ("interrupted", "preemption", "done")
         cluster.wait_until_empty()
         for job in (first, third):
-            cluster.wait(lambda: not left_of(cluster, job))  # noqa: B023
+            cluster.wait_for_slurm(lambda: not left_of(cluster, job))  # noqa: B023
 
         asked = len(calls.read_text().splitlines())
         code, output = cluster("rerun", run.root, "--failed")

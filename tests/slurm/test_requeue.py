@@ -42,7 +42,7 @@ def test_a_preempted_shard_is_requeued_and_resumes(cluster: Cluster, partition: 
     assert (first.outcome, first.cause) == ("interrupted", "preemption")
     assert (second.outcome, second.restarts, second.job) == ("done", 1, first.job)
     check_whole(cluster)
-    cluster.wait(lambda: "COMPLETED" in cluster.slurm("sacct", "-nX", "-j", hog, "-o", "state"))
+    cluster.wait_for_slurm(lambda: "COMPLETED" in cluster.slurm("sacct", "-nX", "-j", hog, "-o", "state"))
 
 
 def test_a_shard_at_its_time_limit_comes_back_a_bounded_number_of_times(cluster: Cluster) -> None:
