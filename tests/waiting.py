@@ -10,7 +10,7 @@ from typing import TypeVar
 
 PATIENCE = 1800.0  # seconds: many times what anything takes on a crowded machine, so that only a hang ends it
 TRIES = 5  # how often a kill may come too late
-LOOKS = 6  # after how many questions it is asked whether the state can come at all, which is dear
+LOOKS = 10  # after how many questions it is asked whether the state can come at all, which is dear
 SURE = 3  # how often in a row the answer must be no
 T = TypeVar("T")
 
