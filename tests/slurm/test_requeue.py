@@ -25,7 +25,7 @@ def check_whole(cluster: Cluster) -> None:
     assert [row["step"] for row in rows] == list(range(STEPS))
 
 
-@pytest.mark.parametrize("partition", ["spare", "spot"])
+@pytest.mark.parametrize("partition", ["spare", pytest.param("spot", marks=pytest.mark.slow)])
 def test_a_preempted_shard_is_requeued_and_resumes(cluster: Cluster, partition: str) -> None:
     """``spare`` requeues what it preempts, ``spot`` cancels it; both give a grace time."""
     cluster.profile({"partition": partition})

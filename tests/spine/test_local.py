@@ -82,7 +82,7 @@ def test_what_most_waits_for_goes_first(recipes: Path, tmp_path: Path, modpo) ->
     assert sorted(started, key=lambda one: started[one]) == list(started)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_resumes_inside_its_shards(recipes: Path, tmp_path: Path, modpo, how) -> None:
     (recipes / "generate.py").write_text(HELD)
     run = tmp_path / "run"
