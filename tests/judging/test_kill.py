@@ -21,6 +21,18 @@ def test_two_kills_cost_no_answer(tmp_path: Path) -> None:
     assert sum(result["kills"].values()) == 2
 
 
+def _runs_on(node: str) -> bool:
+    """Whether the scheduler that this process asks knows the node already: it hears of a new one a little later."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    try:
+        return bool(ray.get(ray.remote(num_cpus=0)(lambda: True).options(scheduling_strategy=there).remote()))
+    except ray.exceptions.TaskUnschedulableError:
+        return False
+
+
 @pytest.mark.xdist_group("whole study")
 def test_actors_sit_on_all_nodes_of_the_cluster_that_the_address_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -37,6 +49,9 @@ def test_actors_sit_on_all_nodes_of_the_cluster_that_the_address_names(
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        ray.init(cluster.address)
+        wait_until(lambda: all(_runs_on(node["NodeID"]) for node in ray.nodes()))
+        ray.shutdown()
         pool = RayPool(lambda: FixedAddress("http://127.0.0.1:9/v1"), 5.0, actors=4)
         assert ray.get_runtime_context().gcs_address == cluster.address
 

@@ -159,7 +159,7 @@ class Cluster:
     def slurm(self, *command: str) -> str:
         """What Slurm printed. A query may fail, since jobs are forgotten; what changes something must not."""
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-        if command[0] == "sbatch" or command[:2] in (("scontrol", "update"), ("scontrol", "release")):
+        if command[0] == "sbatch" or " ".join(command).startswith(("scontrol release", "scontrol update JobId=")):
             assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout
 
