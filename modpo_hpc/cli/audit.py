@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +77,8 @@ def _counts(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from modpo_hpc.audit.run import audit, finite, keep
+    from modpo_hpc.cli.consoles import console
     from modpo_hpc.core.markers import marker_path
     from modpo_hpc.report import terminal
     from modpo_hpc.report.audit import section_of
@@ -96,8 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(document))
         return 0
-    console = Console(width=None if sys.stdout.isatty() else terminal.WIDE)
-    terminal.show_sections([section_of(document)], document["mark"], console)
+    terminal.show_sections([section_of(document)], document["mark"], console(elsewhere=terminal.WIDE))
     print(f"kept: {path}\ninto the report: modpo report {opened.root}")
     return 0
 

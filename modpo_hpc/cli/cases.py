@@ -95,18 +95,16 @@ def _whole(opened: Run, asked: Comparison, case: Case, texts: bool) -> dict[str,
 
 def _print_list(opened: Run, asked: Comparison, kind: str, listed: list[Case], limit: int, texts: bool) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from modpo_hpc.cli.consoles import console
     from modpo_hpc.data.questions import study_questions
     from modpo_hpc.report.cases import KINDS as WORDS
 
     questions = {one.question_id: one.text for one in study_questions(opened, "test")} if texts else {}
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 140
+    shown = console(elsewhere=140)
     if opened.sandbox_mark:
-        console.print(opened.sandbox_mark, style="bold yellow", markup=False)
+        shown.print(opened.sandbox_mark, style="bold yellow", markup=False)
     table = Table(
         box=box.SIMPLE_HEAD,
         title=f"{asked.phase}, {asked.criterion}: {asked.a} (A) against {asked.b} (B); {WORDS[kind]}",
@@ -120,34 +118,33 @@ def _print_list(opened: Run, asked: Comparison, kind: str, listed: list[Case], l
         orders = [f"{case.margin_where(first=side):+d}" for side in ("A", "B")]
         row = [case.question_id, *(str(case.count[name]) for name in ("A", "B", "tie")), *orders]
         table.add_row(*row, *([" ".join(questions[case.question_id].split())[:56]] if texts else []))
-    console.print(table)
+    shown.print(table)
     more = f", {limit} shown (--limit)" if len(listed) > limit else ""
-    console.print(f"{len(listed)} cases{more}. 'A first': votes for A less votes for B where A was shown first.")
+    shown.print(f"{len(listed)} cases{more}. 'A first': votes for A less votes for B where A was shown first.")
     if listed:
-        console.print(
+        shown.print(
             f"One of them whole: modpo cases {opened.root} --phase {asked.phase} --pair {asked.a} {asked.b} "
             f"--criterion {asked.criterion} --question {listed[0].question_id}{'' if texts else ' --texts'}",
-            soft_wrap=True,
         )
 
 
 def _print_case(asked: Comparison, case: Case, told: dict[str, Any]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120
+    from modpo_hpc.cli.consoles import console
+
+    shown = console(elsewhere=120)
     if told["question"] is None:
-        console.print("Texts are personal and not shown; --texts shows them.", style="dim")
+        shown.print("Texts are personal and not shown; --texts shows them.", style="dim")
     else:
         for name, part in (("question", "question"), (f"A: {asked.a}", "answer_a"), (f"B: {asked.b}", "answer_b")):
-            console.print(Panel(Text(told[part]), title=name, title_align="left", box=box.ROUNDED))
+            words = Text(told[part], no_wrap=False, overflow="fold")
+            shown.print(Panel(words, title=name, title_align="left", box=box.ROUNDED))
     counted = ", ".join(f"{name} {count}" for name, count in case.count.items() if count)
-    console.print(f"{asked.phase}, {asked.criterion}, question {case.question_id}: {counted}")
+    shown.print(f"{asked.phase}, {asked.criterion}, question {case.question_id}: {counted}")
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("persona", "groups", "judge", "shown first", "verdict", "raw answer"):
         table.add_column(name)
@@ -156,4 +153,4 @@ def _print_case(asked: Comparison, case: Case, told: dict[str, Any]) -> None:
         groups = ", ".join(vote["groups"].values())
         cells = (vote["persona_id"], groups, vote["judge"], vote["first"], verdict, vote["raw"] or "not in the ledger")
         table.add_row(*map(Text, cells))
-    console.print(table)
+    shown.print(table)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,8 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from rich.console import Console
-
+    from modpo_hpc.cli.consoles import console
     from modpo_hpc.core.atomic import atomic_file
     from modpo_hpc.report import comparison, terminal
     from modpo_hpc.report.files import files_of
@@ -43,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
             with atomic_file(Path(args.out) / name) as stream:
                 stream.write(content)
     if not args.json:
-        terminal.show_sections(sections, mark, Console(width=None if sys.stdout.isatty() else terminal.WIDE))
+        terminal.show_sections(sections, mark, console(elsewhere=terminal.WIDE))
     return 0

@@ -60,13 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def render(findings: list[Finding]) -> None:
     """One line a finding."""
-    from rich.console import Console
     from rich.markup import escape
 
+    from modpo_hpc.cli.consoles import console
+
     signs = {"good": "[green]good[/]", "note": "[yellow]note[/]", "bad": "[red]bad [/]"}
-    console = Console(highlight=False, soft_wrap=True)
+    shown = console()
     for one in findings:
-        console.print(f"{signs[one.verdict]}  {one.name:<26} {escape(one.words)}")
+        shown.print(f"{signs[one.verdict]}  {one.name:<26} {escape(one.words)}")
 
 
 def look_for_models(name: str, overrides: list[str], fetch: bool) -> int:

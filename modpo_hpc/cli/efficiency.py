@@ -61,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def render(rows: list[Efficiency], currency: str) -> None:
     """A row a stage, used of asked; the hours below it."""
-    from rich.console import Console
     from rich.table import Table
 
+    from modpo_hpc.cli.consoles import console
     from modpo_hpc.cli.progress import duration
     from modpo_hpc.launch.efficiency import totals
 
@@ -94,7 +94,9 @@ def render(rows: list[Efficiency], currency: str) -> None:
                 else []
             ),
         )
-    Console(width=WIDE).print(table)
+    shown = console()
+    shown.width = WIDE
+    shown.print(table)
     total = totals(rows)
     hours = f"{total['hours']:.2f} hours, {total['wasted_hours']:.2f} of them wasted"
     print(f"{total['gb_hours']:.2f} GB-hours asked, {hours}")

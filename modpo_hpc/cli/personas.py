@@ -119,27 +119,28 @@ def _tables(run_dir: str) -> tuple[str | None, dict[str, Any], dict[str, pd.Data
 
 
 def _draw(mark: str | None, account: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from modpo_hpc.cli.consoles import console
+
+    out = console()
     if mark:
-        console.print(mark)
+        out.print(mark)
     quality, chosen = account["quality"], account["quality_of_selection"]
-    console.print(
+    out.print(
         f"{account['participants']} participants, {len(account['copies'])} copies left out, {account['below_floor']} "
         f"below the quality floor of {account['quality_floor']}; {account['selected']} selected.\n"
         f"Quality {quality['mean']:.3f} ({quality['lowest']:.3f} to {quality['highest']:.3f}), of the selection "
         f"{chosen['mean']:.3f} ({chosen['lowest']:.3f} to {chosen['highest']:.3f})."
     )
     for reason in account["constraints_not_met"]:
-        console.print(f"not met: {reason}", markup=False)
+        out.print(f"not met: {reason}", markup=False)
     groups = ("pool", "selection", "train", "test")
     shown = Table("", "", *groups, title="Who they are")
     for row in tables["composition"].to_dict("records"):
         shares = [f"{row[one]} ({row[f'{one}_share']:.0%})" for one in groups]
         shown.add_row(row["characteristic"], row["value"], *shares)
-    console.print(shown)
+    out.print(shown)
     tests = Table("comparison", "characteristic", "chi-squared", "p", "Cramer's V", title="Balance")
     for row in tables["balance"].to_dict("records"):
         tests.add_row(
@@ -149,4 +150,4 @@ def _draw(mark: str | None, account: dict[str, Any], tables: dict[str, pd.DataFr
             f"{row['p_value']:.3f}",
             f"{row['cramers_v']:.2f}",
         )
-    console.print(tests)
+    out.print(tests)

@@ -179,16 +179,14 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 def render(plan: Plan) -> None:
     """Print a row a stage, what it comes to, and what that rests on."""
-    from rich.console import Console
     from rich.table import Table
 
+    from modpo_hpc.cli.consoles import console
     from modpo_hpc.cli.progress import duration
 
     rows, profile, counts = plan.rows, plan.profile, plan.counts
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = NATURAL_WIDTH
-    narrow = console.width < NATURAL_WIDTH
+    shown = console(elsewhere=NATURAL_WIDTH)
+    narrow = shown.width < NATURAL_WIDTH
     table = Table(box=None, pad_edge=False, padding=(0, 1 if narrow else 2, 0, 0))
     for column in (
         "stage",
@@ -215,40 +213,40 @@ def render(plan: Plan) -> None:
             duration(row.ends_after_seconds) if row.left else "",
         )
     total, currency = totals(rows), profile.prices.currency
-    console.print(
+    shown.print(
         f"[bold]{plan.study.name}[/]: {counts.train:,} training and {counts.test:,} test questions"
         f"{f'  ({plan.mark})' if plan.mark else ''}"
     )
     for account in plan.accounts:
-        console.print(f"[dim]{account}[/]")
-    console.print(table)
+        shown.print(f"[dim]{account}[/]")
+    shown.print(table)
     gpus = f"{total['gpu_hours']:,.1f} GPU-hours, at worst {total['gpu_hours_worst']:,.0f}"
     worst = f" (every shard runs into its limit {1 + profile.limits.timeouts} times)"
     price = f"{total['price']:,.2f} {currency} for {total['calls_left']:,.0f} judge calls"
     rent = (
         f", {total['gpu_hours'] * profile.prices.gpu_hour:,.2f} {currency} for GPUs" if profile.prices.gpu_hour else ""
     )
-    console.print(f"\n{gpus}{worst if total['gpu_hours_worst'] else ''}; {total['cpu_hours']:,.1f} CPU-hours")
-    console.print(f"{price}{rent}; {total['disk_bytes'] / 1e9:,.1f} GB on disk")
-    console.print(makespan(rows))
+    shown.print(f"\n{gpus}{worst if total['gpu_hours_worst'] else ''}; {total['cpu_hours']:,.1f} CPU-hours")
+    shown.print(f"{price}{rent}; {total['disk_bytes'] / 1e9:,.1f} GB on disk")
+    shown.print(makespan(rows))
     for row in rows:
         if row.requeues_expected:
-            console.print(
+            shown.print(
                 f"[yellow]{row.stage}: longer than its limit of {row.allocation.minutes} min; it will be requeued[/]"
             )
     for row, pack in _packs(rows, profile):
-        console.print(
+        shown.print(
             f"{row.stage}: start-up is much of a shard's time; stages: {{{row.stage}: {{pack: {pack}}}}} pays "
             f"it once for {pack} shards"
         )
     for caution in plan.cautions:
-        console.print(f"[yellow]{caution}[/]")
-    console.print(
+        shown.print(f"[yellow]{caution}[/]")
+    shown.print(
         "\n[dim]~ from the speeds of the profile; without it, from finished shards. "
         "Counts are exact, the rest rests on:[/]"
     )
     for sentence in plan.assumed:
-        console.print(f"[dim]- {sentence}[/]")
+        shown.print(f"[dim]- {sentence}[/]")
 
 
 def _packs(rows: list[StagePlan], profile: Profile) -> list[tuple[StagePlan, int]]:

@@ -14,8 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from modpo_hpc.cli.consoles import console
     from modpo_hpc.core.code import stages_of_different_code
     from modpo_hpc.core.snapshots import drift_of_judges
     from modpo_hpc.errors import IncompleteError
@@ -30,21 +29,19 @@ def run(args: argparse.Namespace) -> int:
     except IncompleteError:
         cells = read_completeness(opened)
         if any(cell["lost"] for cell in cells) and not args.json:
-            terminal.show_incomplete(
-                cells, Console(stderr=True, width=terminal.WIDTH if not sys.stderr.isatty() else None)
-            )
+            terminal.show_incomplete(cells, console(elsewhere=terminal.WIDTH, stderr=True))
         raise
     if args.json:
         fronts = {"fronts": finite(tables)} if (tables := read_fronts(opened)) else {}
         told = {**as_json(results), **fronts, "drift": drift_of_judges(opened)}
         print(json.dumps(told, indent=1, allow_nan=False))
         return 0
-    console = Console(width=None if sys.stdout.isatty() else terminal.WIDTH)
-    terminal.show(results, console)
+    shown = console(elsewhere=terminal.WIDTH)
+    terminal.show(results, shown)
     if (section := fronts_section(opened)) is not None:
-        console.print()
+        shown.print()
         unfolded = replace(section, tables=[table for table in section.tables if not table.folded])
-        terminal.show_sections([unfolded], None, console)
+        terminal.show_sections([unfolded], None, shown)
     for sentence in [*stages_of_different_code(opened), *drift_of_judges(opened)]:
         print(f"\n{sentence}", file=sys.stderr)
     if (page := opened.folder("report") / "report.html").exists():

@@ -46,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(as_json(snapshot, rows)))
     else:
-        from rich.console import Console
+        from modpo_hpc.cli.consoles import console
 
-        Console().print(render(snapshot, rows))
+        console().print(render(snapshot, rows))
     return exit_code(rows)
 
 
@@ -147,11 +147,12 @@ def watch(the_run: Any) -> int:
     """Show the table anew every few seconds until nothing runs or waits."""
     from rich.live import Live
 
+    from modpo_hpc.cli.consoles import console
     from modpo_hpc.launch.commands import available
     from modpo_hpc.launch.state import take_snapshot
 
     # A controller that is away is shown as such, and looked for again.
-    with Live(refresh_per_second=4) as live:
+    with Live(refresh_per_second=4, transient=True) as live:
         while True:
             snapshot = take_snapshot(the_run)
             rows = query(snapshot)
@@ -161,8 +162,10 @@ def watch(the_run: Any) -> int:
                 row.counts["running"] + row.counts["queued"] + (row.counts["unknown"] if away else 0) for row in rows
             )
             if not open_now:
-                return exit_code(rows)
+                break
             time.sleep(WATCH_SECONDS)
+    console().print(render(snapshot, rows))
+    return exit_code(rows)
 
 
 def list_shards(snapshot: Snapshot, stage: str, as_data: bool) -> None:

@@ -62,25 +62,25 @@ def as_json(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> dict[str
 
 def render(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> None:
     """Print each group: cause, words, where, and what to do."""
-    from rich.console import Console
     from rich.markup import escape
 
+    from modpo_hpc.cli.consoles import console
     from modpo_hpc.launch.triage import CAUSES, remedy
 
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     if not groups:
-        console.print(f"No shard of {the_run.root} has failed.")
+        out.print(f"No shard of {the_run.root} has failed.")
     for one in groups:
         names = [f"{failure.state.stage}/{failure.state.shard}" for failure in one.failures]
         more = f" and {len(names) - SHOWN_SHARDS} more" if len(names) > SHOWN_SHARDS else ""
         words = sorted({failure.state.slurm for failure in one.failures} - {""})
         said = f"({one.cause}; Slurm says {', '.join(words) or 'nothing'})"
-        console.print(f"[bold red]{len(names)} x {CAUSES[one.cause]}[/] [dim]{said}[/]")
+        out.print(f"[bold red]{len(names)} x {CAUSES[one.cause]}[/] [dim]{said}[/]")
         if one.words:
-            console.print(f"  {escape(one.words)}")
-        console.print(f"  shards {', '.join(names[:SHOWN_SHARDS])}{more}")
-        console.print(f"  nodes  {', '.join(f'{node} ({count})' for node, count in one.nodes.items())}")
+            out.print(f"  {escape(one.words)}")
+        out.print(f"  shards {', '.join(names[:SHOWN_SHARDS])}{more}")
+        out.print(f"  nodes  {', '.join(f'{node} ({count})' for node, count in one.nodes.items())}")
         what, command = remedy(one, the_run.root)
-        console.print(f"  {what}\n  [bold]{command}[/]\n")
+        out.print(f"  {what}\n  [bold]{command}[/]\n")
     if bad_nodes:
-        console.print(f"Suspect nodes: {', '.join(bad_nodes)}. Keep away from them with --exclude-suspects.")
+        out.print(f"Suspect nodes: {', '.join(bad_nodes)}. Keep away from them with --exclude-suspects.")

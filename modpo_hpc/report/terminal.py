@@ -36,7 +36,7 @@ def show(results: Results, console: Console) -> None:
         for first in range(0, len(size["criteria"]), CRITERIA_ABREAST):
             console.print(_mcnemar(results, phase, size["criteria"][first : first + CRITERIA_ABREAST]))
         for sentence in findings.phase_findings(results, phase):
-            console.print(Text(f"  • {sentence}"))
+            console.print(_words(f"  • {sentence}"))
     console.print(_legend(results))
 
 
@@ -62,13 +62,18 @@ def show_sections(sections: Sequence[Section], mark: str | None, console: Consol
     for section in sections:
         console.rule(f"[bold]{section.heading}[/]", style="dim")
         if section.lead:
-            console.print(Text(section.lead, style="dim"))
+            console.print(_words(section.lead, "dim"))
         for name, fact in section.facts.items():
-            console.print(Text.assemble((f"{name}  ", "bold"), fact))
+            console.print(Text.assemble((f"{name}  ", "bold"), fact, no_wrap=False))
         for sentence in section.findings:
-            console.print(Text(f"  • {sentence}"))
+            console.print(_words(f"  • {sentence}"))
         for shown in section.tables:
             console.print(_table(shown))
+
+
+def _words(text: str, style: str = "") -> Text:
+    """``text`` in lines of the console's width; unbroken where it holds a command, which is to be copied."""
+    return Text(text, style, no_wrap="modpo " in text)
 
 
 def _table(shown: Shown) -> Table:
@@ -97,7 +102,7 @@ def _head(results: Results) -> RenderableType:
 
 
 def _titled(title: str) -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, title=_words(title, "bold"), title_justify="left")
 
 
 def _ranking(results: Results, phase: str) -> Table:
@@ -159,9 +164,9 @@ def _show_sequential(results: Results, console: Console) -> None:
         for first in range(0, len(size["criteria"]), CRITERIA_ABREAST):
             console.print(_shares(results, phase, size["criteria"][first : first + CRITERIA_ABREAST]))
         for sentence in findings.phase_findings(results, phase):
-            console.print(Text(f"  • {sentence}"))
+            console.print(_words(f"  • {sentence}"))
     console.print(
-        Text("\n> and < mark which side is preferred, = that both are within the margin, ~ what is open.", style="dim")
+        _words("\n> and < mark which side is preferred, = that both are within the margin, ~ what is open.", "dim")
     )
 
 
@@ -195,11 +200,11 @@ def _score(row: dict[str, Any]) -> Text:
 
 
 def _legend(results: Results) -> Text:
-    return Text(
+    return _words(
         f"\n◆ on the Pareto front.  A question is won by the majority of its personas.  "
         f"p: {findings.test_note(results)}, "
         f"as it is; > and < mark what is significant {findings.correction_note(results)}, ~ what is not.",
-        style="dim",
+        "dim",
     )
 
 
