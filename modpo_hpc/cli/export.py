@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.errors import InputError
     from modpo_hpc.exchange.exports import FORMATS, write_adapter, write_out
+    from modpo_hpc.exchange.source_card import TO_FILL_IN, read_card
     from modpo_hpc.run import Run
 
     words: list[str] = arguments.words
@@ -47,13 +48,18 @@ def run(arguments: argparse.Namespace) -> int:
             remedy="Write modpo export DIR --to FOLDER, or modpo export adapter DIR POLICY --weights a=.6,b=.4 --to "
             "FOLDER.",
         )
-    written = write_out(Run.open(words[0]), arguments.to, tuple(arguments.formats or FORMATS))
+    opened = Run.open(words[0])
+    written = write_out(opened, arguments.to, tuple(arguments.formats or FORMATS))
+    card = read_card(opened.study)
+    unfilled = card.unfilled if card else 0
     if arguments.json:
-        print(json.dumps({"folder": str(arguments.to), "entries": written}))
+        print(json.dumps({"folder": str(arguments.to), "entries": written, "unfilled": unfilled}))
         return 0
     print(f"exported to {arguments.to} (it may hold survey answers and posts: keep it as closed as the run)")
     for path, entries in written.items():
         print(f"  {entries:>8,}  {path}")
+    if unfilled:
+        print(f"{opened.study.data.card}: {unfilled} entries still say {TO_FILL_IN}, and so do the cards")
     return 0
 
 

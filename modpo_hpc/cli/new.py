@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.cli.main import main
     from modpo_hpc.errors import InputError
     from modpo_hpc.exchange.draft import Draft, write_draft
+    from modpo_hpc.exchange.source_card import TO_FILL_IN
     from modpo_hpc.study import load_study
 
     given = vars(arguments)
@@ -85,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     print("\nThe plan:\n")
     code = main(["plan", str(study_file)])
     print(f"\nEdit the files, if you like, then run it:\n  modpo run {study_file} --run runs/{draft.name}")
+    card = study_file.with_name("card.md")
+    print(f"What only you know of the data is marked {TO_FILL_IN} in {card}; exports carry it.")
     return code
 
 

@@ -45,6 +45,7 @@ NOT_IDENTITY: Mapping[str, str] = {
     "toxicity.backends.*.base_url": "the place of the same service",
     "data.epitome": "a path; the contents of the file count",
     "data.file": "a path; the contents of the file count",
+    "data.card": "words for readers of exports",
     "personas.surveys": "paths; the contents of the files count",
     "personas.columns": "a path; the contents of the file count",
     "criteria.files": "paths; the definitions of the criteria count",

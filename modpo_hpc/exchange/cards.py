@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 
 import yaml
 
+from modpo_hpc.data import questions
 from modpo_hpc.errors import IncompleteError
+from modpo_hpc.exchange.source_card import SourceCard, read_card
 from modpo_hpc.judging.criteria import load_criteria
+from modpo_hpc.personas import records
 from modpo_hpc.report import formats
 from modpo_hpc.report.results import read_results
 from modpo_hpc.run import Run
@@ -39,7 +44,7 @@ def model_card(run: Run, policy: str, base: str) -> str:
         f"## Limits\n\nThe judges are language models or rules that play personas; what they prefer is not what "
         f"people prefer until people have been asked. Intervals are of questions and personas drawn again, and hold "
         f"for the judge, the questions and the seed of this study. {NOT_FOR}\n\n"
-        f"## Training\n\n{shown}\n\n"
+        f"{_source(read_card(study))}## Training\n\n{shown}\n\n"
         f"## Loading\n\n```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM, "
         f'AutoTokenizer\n\nbase = AutoModelForCausalLM.from_pretrained("{base}")\n'
         f'model = PeftModel.from_pretrained(base, ".")\ntokenizer = AutoTokenizer.from_pretrained(".")\n```\n'
@@ -56,20 +61,46 @@ def dataset_card(run: Run, tables: Mapping[str, tuple[str, int]]) -> str:
     listed = "".join(f"| {name} | {split} | {rows:,} |\n" for name, (split, rows) in tables.items())
     criteria = load_criteria(study.criteria.files, study.criteria.rank)
     defined = "".join(f"- **{one.title}** (`{one.name}`): {one.definition}\n" for one in criteria)
-    source = study.data.epitome or study.data.file
+    card = read_card(study)
+    head = {**(card.head if card else {}), "tags": ["preferences", "modpo-hpc"], "configs": configurations}
     return (
-        f"{_head({'tags': ['preferences', 'modpo-hpc'], 'configs': configurations})}# {study.name}\n\n{_mark(run)}"
+        f"{_head(head)}# {study.name}\n\n{_mark(run)}"
         f"Preferences, responses and answers of the study `{study.name}` (seed {study.seed}).\n\n"
         f"| table | split | rows |\n| --- | --- | --: |\n{listed}\n"
-        f"- Questions: {source.name if source else 'invented by the sandbox'}\n"
+        f"- Questions: {_questions(run)}\n- Personas: {_personas(run)}\n"
         f"- Responses: `{study.models.base}`, {study.generation.responses_per_question} to a question\n"
         f"- Preferences: {study.ranking.personas_per_question} personas a question, played by {_judges(run)}; the best "
         f"and the worst by votes {list(study.ranking.weights)} are chosen and rejected\n\n"
-        f"## Criteria\n\n{defined}\n"
+        f"## Criteria\n\n{defined}\n{_source(card)}"
         f"## Limits\n\nThe preferences are those of personas that a judge plays. Questions may be personal: share this "
         f"folder as the source of the questions allows, and no further. {NOT_FOR}\n\n"
         f'## Loading\n\n```python\nfrom datasets import load_dataset\n\nrows = load_dataset(".", '
         f'"{next(iter(tables))}", split="{next(iter(tables.values()))[0]}")\n```\n'
+    )
+
+
+def _source(card: SourceCard | None) -> str:
+    """The user's own words, a level below the title."""
+    return re.sub(r"^(#{1,5} )", r"#\1", card.text, flags=re.MULTILINE) + "\n" if card else ""
+
+
+def _questions(run: Run) -> str:
+    source = run.study.data.epitome or run.study.data.file
+    if source is None:
+        return "invented by the sandbox"
+    kept = run.folder("questions") / questions.ACCOUNT
+    return questions.RowAccount(**json.loads(kept.read_text())).sentence() if kept.exists() else source.name
+
+
+def _personas(run: Run) -> str:
+    who = ", ".join(run.study.personas.surveys) or "invented by the sandbox"
+    kept = run.folder("personas") / records.ACCOUNT
+    if not kept.exists():
+        return who
+    account = json.loads(kept.read_text())
+    return (
+        f"{account['selected']} of {account['participants']} participants ({who}); {len(account['copies'])} copies and "
+        f"{account['below_floor']} below the quality floor of {account['quality_floor']:g} left out"
     )
 
 

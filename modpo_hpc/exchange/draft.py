@@ -7,16 +7,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.data.files import read_csv, read_text, write_csv
+from modpo_hpc.data.questions import usable_posts
 from modpo_hpc.errors import InputError
+from modpo_hpc.exchange.source_card import draft_card
 from modpo_hpc.personas.columns import plain
 from modpo_hpc.seeds import rng_of
-from modpo_hpc.study.data import INVENTED
+from modpo_hpc.study.data import INVENTED, Data
 
 PEOPLE = 12
 POSTS_OF_A_TRIAL = 200
@@ -69,11 +72,16 @@ def write_draft(draft: Draft, folder: Path) -> Path:
     posts = _posts(draft)
     headers, people = _people(draft)
     columns = _columns(headers, draft)
+    survey = str(draft.survey.resolve()) if draft.survey else "people.csv"
+    with TemporaryDirectory() as scratch:
+        _write(Path(scratch) / "posts.csv", posts, ("id", "text"))
+        account = usable_posts(Data(file=Path(scratch) / "posts.csv", id_column="id", text_column="text"), 0)[1]
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "posts.csv", posts, ("id", "text"))
-    survey = str(draft.survey.resolve()) if draft.survey else "people.csv"
     if people:
         _write(folder / survey, people, headers)
+    with atomic_file(folder / "card.md", "w") as stream:
+        stream.write(draft_card(draft.name, _file_of_posts(draft), account, _file_of_people(draft, headers, columns)))
     criteria = {name: {"title": name.replace("_", " ").capitalize(), "definition": text, "source": "own"}
                 for name, text in draft.criteria.items()}  # fmt: skip
     _yaml(folder / "criteria.yaml", {"criteria": criteria})
@@ -99,6 +107,22 @@ def _people(draft: Draft) -> tuple[Sequence[str], list[dict[str, str]]]:
     rows = _rows(draft.personas, (draft.persona_column,))
     headers = list(dict.fromkeys(name for row in rows for name in row))
     return headers, [{name: str(row.get(name, "")) for name in headers} for row in rows]
+
+
+def _file_of_posts(draft: Draft) -> str:
+    identity = f"`{draft.id_column}` (id)" if draft.id_column else "ids given by `modpo new`"
+    return (
+        f"File: `{draft.posts.name}`, of its columns {identity} and `{draft.text_column}` (text), kept in `posts.csv`"
+    )
+
+
+def _file_of_people(draft: Draft, headers: Sequence[str], columns: Mapping[str, Any]) -> str:
+    file = draft.survey or draft.personas
+    if file is None:
+        return ""
+    found = {phrase: name for name, field in columns["fields"].items() for phrase in field["phrases"]}
+    listed = ", ".join(f"`{header}` ({found[plain(header)]})" for header in headers)
+    return f"File: `{file.name}`, its columns and what they are read as: {listed}"
 
 
 def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
@@ -204,7 +228,7 @@ def _study(draft: Draft, survey: str, posts: int) -> dict[str, Any]:
     test = max(4, used // 4)
     study: dict[str, Any] = {
         "name": draft.name,
-        "data": {"file": "posts.csv", "id_column": "id", "text_column": "text",
+        "data": {"file": "posts.csv", "id_column": "id", "text_column": "text", "card": "card.md",
                  "test_size": max(4, posts // 4), "use_train": used - test, "use_test": test},
         "personas": {"surveys": {"people" if draft.survey or draft.personas else INVENTED: survey},
                      "columns": "columns.yaml", "select": PEOPLE, "train": PEOPLE // 2,

@@ -18,6 +18,7 @@ from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.exchange import cards
 from modpo_hpc.exchange.names import rating_names, their_response_id
+from modpo_hpc.exchange.source_card import read_card
 from modpo_hpc.personas.columns import IMPORTANCE
 from modpo_hpc.prompts import answering_messages
 from modpo_hpc.run import Run
@@ -35,10 +36,11 @@ def write_out(run: Run, folder: Path, formats: tuple[str, ...]) -> dict[str, int
         Entries of each file or folder written, by its path below ``folder``.
 
     Raises:
-        InputError: the folder holds files already.
+        InputError: the folder holds files already, or the study's card of its data cannot be read.
         IncompleteError: the run has nothing to export yet.
     """
     _refuse_taken(folder)
+    read_card(run.study)
     writers = {AUTHORS: _authors_files, DATASETS: _datasets, ADAPTERS: _adapters}
     written: dict[str, int] = {}
     for name in formats:

@@ -19,6 +19,10 @@ class Data(Section):
     file: InputPath | None = Field(None, description="any CSV with an id and a text column")
     id_column: str = Field("sp_id", description="column of the post's id")
     text_column: str = Field("seeker_post", description="column of the post's text")
+    card: InputPath | None = Field(
+        None,
+        description="where posts and people come from and what they may be used for, in Markdown; for exports",
+    )
     min_characters: int = Field(10, ge=0)
     max_characters: int = Field(2000, ge=1)
     min_words: int = Field(3, ge=0)

@@ -45,8 +45,10 @@ Modpo = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def study() -> Study:
-    return load_study("configs/demo.yaml", OVERRIDES)
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    card = tmp_path_factory.mktemp("card") / "card.md"
+    card.write_text("---\nlicense: cc0-1.0\n---\n\n# Posts\n\nNobody wrote these.\n")
+    return load_study("configs/demo.yaml", [*OVERRIDES, f"data.card={card}"])
 
 
 @pytest.fixture
@@ -514,6 +516,8 @@ def test_the_lines_of_the_docs_load_what_is_exported(
     card = (folder / "MODPO_Empathy" / "README.md").read_text()
     assert "| safety | 0.5 |" in card
     assert trained.sandbox_mark in card
+    assert "## Posts\n\nNobody wrote these.\n" in card
+    assert "license" not in card, "that of the data is not that of the adapter"
     trained.root.rename(tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))

@@ -7,10 +7,16 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from modpo_hpc.data.files import read_csv
+from modpo_hpc.exchange.source_card import TO_FILL_IN
+from modpo_hpc.generation.records import RESPONSES
+from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.personas import records
+from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
+from tests.synthetic_verdicts import fill
 
 CRITERIA = ("--criterion", "clarity=It can be followed at the stove.", "--criterion", "thrift=It wastes nothing.")
 POSTS = [(f"c{number}", f'How long, "roughly", do I cook {number + 2} eggs,\nand why?') for number in range(60)]
@@ -42,6 +48,12 @@ def test_a_study_of_cooking_is_written_shown_and_planned(posts: Path, tmp_path: 
     assert all(row["importance_clarity"] in range(1, 6) for row in people)
     planned = modpo("plan", tmp_path / "cook" / "study.yaml", "--json")
     assert json.loads(planned.stdout)["questions"] == {"train": 45, "test": 15}, planned.stderr
+    card = (tmp_path / "cook" / "card.md").read_text()
+    assert "File: `cook.csv`, of its columns `id` (id) and `question` (text), kept in `posts.csv`" in card
+    assert "60 rows read from 120 lines (60 rows run over several lines); dropped 0; 60 posts kept" in card
+    assert "nobody was asked" in card
+    assert card.count(TO_FILL_IN) == 5
+    assert str(tmp_path / "cook" / "card.md") in made.stdout
     again = modpo("new", tmp_path / "cook", "--posts", posts, "--text-column", "question", *CRITERIA)
     assert again.returncode == 2
     assert "holds files already" in again.stderr
@@ -81,6 +93,12 @@ def test_a_survey_of_ones_own_gives_groups_and_ratings(posts: Path, tmp_path: Pa
         assert "dish" in row["text"]
         assert row["importance_clarity"] + row["importance_thrift"] == 6
     assert {row["gender"] for row in people} == {"Female", "Male"}
+    card = (tmp_path / "own" / "card.md").read_text()
+    assert (
+        "File: `people.csv`, its columns and what they are read as: `Your age` (age_group), `Gender` (gender), " in card
+    )
+    assert "`Favourite dish` (told_favourite_dish)" in card
+    assert card.count(TO_FILL_IN) == 9
 
 
 def test_people_may_be_texts(posts: Path, tmp_path: Path, modpo) -> None:
@@ -103,6 +121,33 @@ def test_people_may_be_texts(posts: Path, tmp_path: Path, modpo) -> None:
                  "--survey", people, *CRITERIA)  # fmt: skip
     assert both.returncode == 2
     assert "both are given" in both.stderr
+
+
+def test_the_words_of_the_user_travel_with_what_is_exported(posts: Path, tmp_path: Path, modpo) -> None:
+    """What ``modpo new`` leaves open is said at every export; what is filled in stands in the dataset card."""
+    given = ("--posts", posts, "--text-column", "question", "--id-column", "id")
+    assert modpo("new", tmp_path / "cook", *given, *CRITERIA).returncode == 0
+    run = tmp_path / "run"
+    made = Run.create(run, load_study(tmp_path / "cook" / "study.yaml"))
+    for stage in ("questions", "personas"):
+        run_shard(str(run), stage, "all")
+    fill(made, "responses", {shard: ([], RESPONSES) for shard in made.shard_ids("responses")})
+    exported = modpo("export", run, "--to", tmp_path / "one", "--format", "datasets")
+    card = tmp_path / "cook" / "card.md"
+    assert f"{card}: 5 entries still say {TO_FILL_IN}" in exported.stdout, exported.stderr
+    card.write_text(card.read_text().replace(TO_FILL_IN, "Asked at my stall.").replace("unknown", "cc-by-4.0"))
+    assert json.loads(modpo("export", run, "--to", tmp_path / "two", "--json").stdout)["unfilled"] == 0
+    _, head, told = (tmp_path / "two" / "datasets" / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(head)["license"] == "cc-by-4.0"
+    assert "## Where the data of cook come from\n\n### Posts\n\n- What this is: Asked at my stall.\n" in told
+    assert "- Questions: posts.csv: 60 rows read from 120 lines" in told
+    assert "- Personas: 12 of 24 participants (invented); 2 copies and 0 below the quality floor of 0 left out" in told
+    assert TO_FILL_IN not in told
+    card.write_text("---\nlicense: [\n---\n")
+    broken = modpo("export", run, "--to", tmp_path / "three")
+    assert broken.returncode == 2
+    assert "card.md" in broken.stderr
+    assert not (tmp_path / "three").exists()
 
 
 @pytest.mark.parametrize(
