@@ -5,11 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modpo_hpc.report.trace import Traced
 
 START = {
     "verdicts": "From the raw verdicts",
     "statistics": "From the stored statistics (drawn, fitted, or counted there)",
     "files": "From the files of the stage",
+    "package": "Computed by {}, of the package (draws with seeds, a fit, or more than ten lines)",
+}
+
+CHECKED = {
+    "verdicts": "from the raw verdicts",
+    "statistics": "from the stored statistics",
+    "files": "from the files of other stages",
+    "package": "from functions of the package",
 }
 
 
@@ -17,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="DIR", help="run directory")
     parser.add_argument(
         "id", metavar="ID", nargs="?", help="as the report shows it (hover over a number); all ids if not given"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="run the lines of every number, and say which do not give it"
     )
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
@@ -27,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.run import Run
 
     traced = Traced(Run.open(arguments.run))
+    if arguments.check:
+        return _check(traced, [arguments.id] if arguments.id else list(traced.places), arguments.json)
     if arguments.id is None:
         ids = {identity: place.text for identity, place in traced.places.items()}
         print(json.dumps(ids) if arguments.json else "\n".join(f"{one}\t{text}" for one, text in ids.items()))
@@ -40,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         if one.row:
             row = ", ".join(f"{name} {value}" for name, value in one.row.items() if value not in ("", None))
             print(f"\n{one.column} of statistics/{one.table}.parquet\n  {row}")
-        print(f"\n{START[one.rests_on]}:")
+        print(f"\n{START[one.rests_on].format(', '.join(one.computed_by))}:")
         print("".join(f"    {line}\n" for line in one.code.splitlines()), end="")
     first = next((one.row for one in found.origins if "policy_a" in one.row), None)
     if first:
@@ -55,3 +72,22 @@ def run(arguments: argparse.Namespace) -> int:
         for _, _, file, sha256 in found.files:
             print(f"  {sha256[:16]}  {file}")
     return 0
+
+
+def _check(traced: Traced, ids: list[str], as_json: bool) -> int:
+    """1 where the lines of a number do not give it."""
+    from modpo_hpc.report.formats import counted
+    from modpo_hpc.report.trace_check import check
+
+    found = check(traced, ids)
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return 1 if found.unexplained else 0
+    for identity, text, missing in found.unexplained:
+        print(f"{identity}: its lines do not give {', '.join(missing) or 'it in ten lines'}\n    {text}")
+    starts = ", ".join(f"{number:,} {CHECKED[start]}" for start, number in found.starts.items())
+    print(
+        f"{counted(found.numbers, 'number')} in {counted(found.places, 'place')} (cells and sentences), of which "
+        f"{len(found.unexplained)} are not explained by their lines. These start {starts}."
+    )
+    return 1 if found.unexplained else 0

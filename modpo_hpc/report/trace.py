@@ -113,7 +113,8 @@ LAYOUTS = {
 }  # fmt: skip
 
 
-Rest = Literal["verdicts", "statistics", "files"]
+Rest = Literal["verdicts", "statistics", "files", "package"]
+_ASKED = re.compile(r"^from (modpo_hpc\.(?!run\b)[\w.]+) import (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ class Origin:
     """Where printed numbers come from: lines that compute them, and what these start from.
 
     ``verdicts`` are the raw ones, ``statistics`` the stored tables (of what is drawn or fitted), ``files`` those of
-    another stage. ``table``, ``column`` and ``row`` say which number of the statistics it is, if it is one.
+    another stage; ``package`` where the lines call functions of the package. ``table``, ``column`` and ``row`` say
+    which number of the statistics it is, if it is one.
     """
 
     code: str
@@ -129,6 +131,11 @@ class Origin:
     table: str = ""
     column: str = ""
     row: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def computed_by(self) -> tuple[str, ...]:
+        """The functions of the package that the lines call."""
+        return tuple(f"{module}.{name}" for module, names in _ASKED.findall(self.code) for name in names.split(", "))
 
 
 @dataclass(frozen=True)
@@ -184,13 +191,12 @@ class Traced:
             also = tuple(self._cells_of(place))
             origins = tuple(one for cell in also for one in self._of_cell(self.places[cell]))
             if level := confidence_of(self.run, place.text):
-                origins += (Origin(level, "files"),)
+                origins += (Origin(level, _rest_of(level)),)
         return Trace(wanted, place.text, origins, also, _files(self.run, place.section, origins))
 
     def _of_sentence(self, place: Place) -> Iterator[Origin]:
         for code in lines_of(self.run, self.results, place.section.anchor, place.text):
-            parts: tuple[Rest, ...] = ("verdicts", "statistics")
-            yield Origin(code, next((one for one in parts if f"{one}/" in code), "files"))
+            yield Origin(code, _rest_of(code))
 
     def _cells_of(self, place: Place) -> Iterator[str]:
         """Cells that print a number of a sentence, in a row of a policy or criterion it names: of tables of its own
@@ -210,7 +216,7 @@ class Traced:
         layout, phase = _layout_of(self.results, place.shown)
         if layout is None:
             for code in lines_for(self.run, place.shown, place.row, place.column):
-                yield Origin(code, "files")
+                yield Origin(code, _rest_of(code))
             return
         row, across = place.shown.rows[place.row], place.column - len(layout.keys)
         names = dict(zip(layout.keys, row, strict=False)) | ({"phase": phase} if phase else {})
@@ -227,6 +233,13 @@ class Traced:
             )
             code, from_verdicts = code_for(self.run, table, column, found, self.results.summary["settings"])
             yield Origin(code, "verdicts" if from_verdicts else "statistics", table, column, found)
+
+
+def _rest_of(code: str) -> Rest:
+    if _ASKED.search(code):
+        return "package"
+    parts: tuple[Rest, ...] = ("verdicts", "statistics")
+    return next((one for one in parts if f"{one}/" in code), "files")
 
 
 def _everything(sections: Sequence[Section]) -> Iterator[tuple[str, Place]]:

@@ -1,14 +1,18 @@
-"""Lines that compute the numbers of tables which do not come from the statistics, from the files of their stage."""
+"""Lines that ask the package for numbers of tables which do not come from the statistics.
+
+These are drawn by seeds, fitted, or take more than ten lines. What plain pandas can compute stands in ``trace_plain``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
-from modpo_hpc.personas.balance import GROUPS
 from modpo_hpc.report import formats
 from modpo_hpc.report.audit_tables import SOURCES
 from modpo_hpc.report.parts import Shown
+from modpo_hpc.report.trace_plain import plain_lines
 from modpo_hpc.run import Run
 
 
@@ -17,7 +21,7 @@ class Recipe:
     """How a table is computed again: ``lines`` give ``rows``, one for each that is shown, from ``run`` and study ``s``.
 
     ``values`` are, for each column of numbers in turn, expressions of a row ``r`` in the order in which the cell
-    prints them; a bare name is a key of the row.
+    prints them; a bare name is a key of the row, none stands for what plain lines compute.
     """
 
     lines: str
@@ -33,66 +37,22 @@ rows = read_analysis(run)[1]["{0}"].to_dict("records")
 """
 RECIPES = {
     "training": Recipe(
-        "from modpo_hpc.report.training import read_logs\nrows = list(read_logs(run).values())\n",
-        (
-            *((f'r.summary["examples"]["{name}"]',) for name in ("training", "held_out", "dropped")),
-            ('r.summary["steps"]',),
-            ('r.curve("loss")[1][-1]',),
-            *((f'r.summary["held_out"]["{name}"]',) for name in ("held_out_loss", "held_out_accuracy")),
-        ),
+        "from modpo_hpc.report.training import read_logs\nrows = list(read_logs(run).values())\n", ()
     ),
     "rewards": Recipe(
         "from modpo_hpc.report.rewards import diagnose\n" + _PREDICTIONS
-        + 'trials = run.table("reward_trials").to_pandas().groupby("criterion")["state"]\n'
-        + 'rows = [diagnose(one) | {"trials": trials.get_group(name).tolist()}\n'
-        + '        for name, one in predictions.groupby("criterion", sort=False)]\n',
-        (("pairs",), ("accuracy",), ('r["interval"][0]', 'r["interval"][1]'), ("in_sample",), ("temperature",),
-         ("error_before",), ("error_after",), ("error_by_chance", "error_at_most_by_chance"),
-         ('r["trials"].count("complete")', 'r["trials"].count("pruned")')),
-    ),
-    "reward_margins": Recipe(
-        "from modpo_hpc.rewards.diagnostics import margins_seen_and_unseen\n" + _PREDICTIONS
-        + 'rows = margins_seen_and_unseen(predictions).to_dict("records")\n',
-        (("pairs",), ("mean",), ("spread",), ("right",), ("sure",)),
-    ),
-    "reward_losses": Recipe(
-        "from modpo_hpc.rewards.diagnostics import losses_compared\n" + _PREDICTIONS
-        + 'rows = losses_compared(predictions, s.rewards.loss).to_dict("records")\n',
-        (("pairs",), ("bradley_terry",), ("plackett_luce",), ("only_bradley_terry",), ("only_plackett_luce",), ("p",)),
-    ),
-    "reward_length": Recipe(
-        "from modpo_hpc.rewards.diagnostics import length_shortcut\n" + _PREDICTIONS
-        + 'texts = run.table("responses").to_pandas().set_index("response_id")["text"]\n'
-        + 'rows = length_shortcut(predictions, texts.str.len().to_dict()).to_dict("records")\n',
-        (("difference",), ("pairs",), ("model",), ("length",)),
+        + 'rows = [diagnose(one) for _, one in predictions.groupby("criterion", sort=False)]\n',
+        (*[()] * 6, ("error_after",), ("error_by_chance", "error_at_most_by_chance")),
     ),
     "reward_learning_curve": Recipe(
         "from modpo_hpc.rewards.diagnostics import learning_curve\n" + _PREDICTIONS
         + 'rows = learning_curve(predictions).to_dict("records")\n',
         (("share",), ("accuracy",), ("low", "high")),
     ),
-    "toxicity": Recipe(
-        "from modpo_hpc.evaluation.toxicity_tables import by_policy\n"
-        'found = run.table("toxicity").to_pandas()\n'
-        "how = s.toxicity.threshold, s.statistics.draws, s.statistics.confidence, s.seed\n"
-        'rows = by_policy(found, *how).to_dict("records")\n',
-        (("assessed", "answers"), ("toxic",), ("toxic_share",), ("low", "high"), ("mean_score",)),
-    ),
-    "toxicity_pairs": Recipe(
-        "from modpo_hpc.evaluation.toxicity_tables import by_pair\n"
-        'found = run.table("toxicity").to_pandas()\n'
-        'rows = by_pair(found, s.statistics.draws, s.statistics.confidence, s.seed).to_dict("records")\n',
-        (("only_a_toxic",), ("only_b_toxic",), ("p_mcnemar",), ("p_mcnemar_holm",), ("score_difference",)),
-    ),
-    "demographics": Recipe(
-        f"from modpo_hpc.personas.balance import composition\n{_POOL}"
-        'rows = composition(people).to_dict("records")\n',
-        tuple((name, f"{name}_share") for name in GROUPS),
-    ),
     "balance": Recipe(
         f"from modpo_hpc.personas.balance import balance_tests\nfrom modpo_hpc.seeds import rng_of\n{_POOL}"
         'rows = balance_tests(people, rng_of(s.seed, "report", "balance")).to_dict("records")\n',
-        (("statistic",), ("degrees",), ("p_value",), ("cramers_v",), ("largest_difference",)),
+        ((), (), ("p_value",)),
     ),
     "cost": Recipe(
         "from modpo_hpc.report.study import COUNTED, costs\nrows = costs(run)\n"
@@ -104,7 +64,7 @@ RECIPES = {
     ),
     "audit_components": Recipe(
         f'{_AUDIT}rows = read_audit(run)["components"]\n',
-        (("naive",), *((f'r["sources"].get("{name}")',) for name in SOURCES), ("total",)),
+        ((), *((f'r["sources"].get("{name}")',) for name in SOURCES), ("total",)),
     ),
     "audit_design": Recipe(
         f'{_AUDIT}rows = [one | {{"of": of}} for of in read_audit(run)["components"] for one in of["purchases"]]\n',
@@ -176,19 +136,19 @@ print(1.96 * t.sem())
 
 
 def lines_for(run: Run, shown: Shown, row: int, column: int) -> tuple[str, ...]:
-    """The lines for each number of a cell, in the order in which it prints them; none for a table without a recipe."""
+    """The lines for each number of a cell, in the order in which it prints them; none where nobody knows any."""
     name, heading = shown.rows[row][0], shown.columns[column].heading
     if shown.file == "reward_answers":
         criterion = next(one for one in run.study.criteria.rank if formats.title(one) == heading)
         return (with_run(run, _REWARDS_OF_ANSWERS.format(policy=name, criterion=criterion)),)
-    recipe = RECIPES.get(shown.file)
-    if recipe is None:
-        return ()
     place = sum(one.number for one in shown.columns[:column])
-    of_the_method = (f"s.alignment.trained[{name!r}].figures(r.summary)[{heading!r}]",)
-    values = recipe.values[place] if place < len(recipe.values) else of_the_method
-    named = [f'r["{one}"]' if one.isidentifier() else one for one in values]
-    return tuple(with_run(run, f"{recipe.lines}r = rows[{row}]\nprint({one})\n") for one in named)
+    plain, own = plain_lines(run, shown, row, place), tuple[str, ...]()
+    if (recipe := RECIPES.get(shown.file)) is not None:
+        of_the_method = (f"s.alignment.trained[{name!r}].figures(r.summary)[{heading!r}]",)
+        values = recipe.values[place] if place < len(recipe.values) else of_the_method
+        named = [f'r["{one}"]' if one.isidentifier() else one for one in values]
+        own = tuple(with_run(run, f"{recipe.lines}r = rows[{row}]\nprint({one})\n") for one in named)
+    return tuple(told or asked for told, asked in zip_longest(plain, own, fillvalue=""))
 
 
 def with_run(run: Run, lines: str) -> str:

@@ -12,8 +12,8 @@ import pytest
 
 from modpo_hpc.report.results import read_results
 from modpo_hpc.report.trace import LAYOUTS, Traced, numbers_in
+from modpo_hpc.report.trace_check import check, told_by
 from modpo_hpc.run import Run
-from tests.report.tracing import told_by, unexplained
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,6 @@ def cached_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pd, "read_parquet", lru_cache(maxsize=None)(pd.read_parquet))
 
 
-@pytest.mark.usefixtures("cached_reads")
 def test_the_lines_of_every_number_give_the_number(traced: Traced) -> None:
     """Every cell and sentence; one row in five of the long table of groups."""
     rows = {one: one.split(".") for one in traced.places}
@@ -34,7 +33,9 @@ def test_the_lines_of_every_number_give_the_number(traced: Traced) -> None:
     assert {"phase1_ranking", "phase2_mcnemar", "groups", "human_outcomes", "certainty"} <= {
         one[0] for one in rows.values()
     }
-    assert unexplained(traced, ids) == []
+    found = check(traced, ids)
+    assert found.unexplained == []
+    assert found.numbers > found.places == len(ids)
 
 
 @pytest.mark.usefixtures("cached_reads")
@@ -61,7 +62,7 @@ def test_a_number_that_is_wrong_is_found(traced: Traced) -> None:
             **traced.places,
             identity: replace(place, text=f"{before}1{old}{place.text[len(before) + len(old) :]}"),
         }
-        ((found, _, missing),) = unexplained(wrong, [identity])
+        ((found, _, missing),) = check(wrong, [identity]).unexplained
         assert (found, len(missing)) == (identity, 1)
 
 

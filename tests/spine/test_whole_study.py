@@ -17,10 +17,10 @@ import pytest
 from filelock import FileLock
 
 from modpo_hpc.report.trace import Traced
+from modpo_hpc.report.trace_check import check
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
-from tests.report.tracing import unexplained
 from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole study")]
@@ -87,7 +87,7 @@ def test_the_lines_of_every_number_of_the_report_give_it(finished: Path, monkeyp
     monkeypatch.setattr(pd, "read_parquet", cache(pd.read_parquet))
     traced = Traced(Run.open(finished))
     assert len(traced.places) > 4000
-    assert unexplained(traced, traced.places) == []
+    assert check(traced, traced.places).unexplained == []
 
 
 def test_nothing_in_a_run_is_open_to_others(finished: Path) -> None:
