@@ -117,7 +117,7 @@ def _left_by(lines: str) -> tuple[str, dict[str, object]]:
 def _files_read_once() -> Iterator[None]:
     """The same few files stand behind thousands of numbers."""
     reader = pd.read_parquet
-    pd.read_parquet = cache(reader)
+    pd.read_parquet = cache(reader)  # type: ignore[assignment]
     try:
         yield
     finally:
