@@ -108,19 +108,19 @@ class LocalExecutor:
         """
         self._again = again
         groups = self._groups(stages, None if only is None else set(only))
-        with_models = any(stage.uses_models for stage in stages)
-        self._context.set_forkserver_preload([*PRELOADED, *(PRELOADED_WITH_MODELS if with_models else ())])
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with studies.at_work(self._run.root):
-                changed = True
+                groups = self._advance(groups)
+                left = {task.stage for task in self._waiting} | {group.stage.name for group in groups}
+                with_models = any(stage.uses_models for stage in stages if stage.name in left)
+                self._context.set_forkserver_preload([*PRELOADED, *(PRELOADED_WITH_MODELS if with_models else ())])
                 while groups or self._waiting or self.running:
-                    if changed:
-                        groups = self._advance(groups)
                     self._start()
                     self._pause()
-                    changed = self._collect()
+                    if self._collect():
+                        groups = self._advance(groups)
         except (KeyboardInterrupt, SystemExit):
             self._stop()
             raise

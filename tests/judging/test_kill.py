@@ -15,6 +15,7 @@ from tests.judging.servers import REPOSITORY
 from tests.waiting import wait_until
 
 
+@pytest.mark.slow
 def test_two_kills_cost_no_answer(tmp_path: Path) -> None:
     result = kill_judging(tmp_path, verdicts=3000, kills=2, seed=3)
     assert result["keys"] == 1500

@@ -51,7 +51,11 @@ def test_an_answer_is_found_in_what_surrounds_it(raw: str, expected: tuple[str, 
         ('{"empathy": "A"}', (None, "criterion absent")),
         ('{"empathy": "a", "safety": "A or B"}', ("not A, B or tie",) * 2),
         ('{"empathy": "A", "empathy": "B", "safety": "B"}', ("criterion given twice", None)),
-        ("[" * 100_000 + '{"empathy": ' * 3000, ("no JSON object with a criterion in it",) * 2),
+        pytest.param(
+            "[" * 100_000 + '{"empathy": ' * 3000,
+            ("no JSON object with a criterion in it",) * 2,
+            id="nested too deeply",
+        ),
     ],
 )
 def test_why_an_answer_says_nothing(raw: str, reasons: tuple[str | None, ...]) -> None:

@@ -80,6 +80,10 @@ def test_what_most_waits_for_goes_first(recipes: Path, tmp_path: Path, modpo) ->
         for one in (("questions", "all"), ("models", "base"), ("personas", "all"), ("models", "reward"))
     }
     assert sorted(started, key=lambda one: started[one]) == list(started)
+    loaded = QUICK.format(verb="rank").replace("'n': 1", "'n': int('torch' in __import__('sys').modules)")
+    (recipes / "rank.py").write_text(loaded)
+    assert modpo("run", "configs/demo.yaml", "--run", run, "--until", "rankings").returncode == 0
+    assert set(Run.open(run).table("rankings")["n"].to_pylist()) == {0}, "no shard that is left waits for torch"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
