@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 EPITOME ?=
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
 .PHONY: bench-arena bench-front bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-generate bench-generate-gpu bench-ops bench-page bench-judge-pace bench-judge-rules bench-judge-kill bench-sequential docs study-file fidelity

@@ -24,8 +24,8 @@ EPITOME = REPOSITORY.parent / "shared" / "data" / "epitome" / "explorations-redd
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file stays on one worker, and so do all tests of Slurm, which come first: what they share is made once, and
-    while they wait for Slurm the other worker has work for more than one core.
+    """A file stays on one worker, and so do all tests of Slurm: what they share is made once. First come those that
+    wait more than they work, and the few that are long, so that both workers are busy to the end.
     """
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(
                 pytest.mark.xdist_group("slurm" if of_slurm else f"{item.path.parent.name} {item.path.stem}")
             )
-    items.sort(key=lambda item: item.path.parent.name != "slurm")
+    items.sort(key=lambda item: item.path.parent.name not in ("slurm", "spine"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
