@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.study import Study
+from modpo_hpc.study.judging import GENERIC
 
 if TYPE_CHECKING:
     from modpo_hpc.run import Run
@@ -63,7 +64,7 @@ def without_absent_inputs(study: Study) -> tuple[Study, list[str]]:
 
 
 def cautions(study: Study, run: Run | None = None) -> list[str]:
-    """What to know before ``study`` begins, in sentences: recognizable personas, a judge without rules.
+    """What to know before ``study`` begins, in sentences: recognizable personas, invented opinions.
 
     The personas are those of ``run`` where it has them (imported ones too), else those that the surveys will give.
     """
@@ -73,10 +74,10 @@ def cautions(study: Study, run: Run | None = None) -> list[str]:
     outside = [judge.kind for judge in study.judges if judge_kind(judge.kind).texts_leave]
     imported = run is not None and run.imported("personas")
     if not outside or not (study.personas.surveys or imported):
-        return _without_rules(study)
+        return _invented_opinions(study)
     anonymity = anonymity_of_run(run) if run is not None and imported else anonymity_of_study(study)
     found = warning(anonymity, outside[0])
-    return [*_without_rules(study), *([found] if found else [])]
+    return [*_invented_opinions(study), *([found] if found else [])]
 
 
 def _check_criteria(study: Study) -> None:
@@ -86,20 +87,39 @@ def _check_criteria(study: Study) -> None:
     personal = (study.personalization.preference, study.personalization.safety) if study.personalization else ()
     asked = list(dict.fromkeys([*study.criteria.rank, *judged, *personal]))
     load_criteria(study.criteria.files, asked)
+    if any(judge.kind == "rules" and judge.model != GENERIC for judge in study.judges):
+        for field, name in _without_rules(study):
+            raise InputError(
+                "the judge of kind rules has no rules for this criterion",
+                file=", ".join(str(file) for file in study.criteria.files),
+                field=field,
+                value=name,
+                remedy="For results choose a judge that is a language model (docs/judging.md). Only to see whether the "
+                f"study runs, set judge.model to {GENERIC}: opinions that are invented for any criterion, and mean "
+                "nothing.",
+            )
 
 
-def _without_rules(study: Study) -> list[str]:
-    """A caution where the rule judge is asked about criteria that it has no rules for."""
-    if not any(judge.kind == "rules" for judge in study.judges):
-        return []
+def _without_rules(study: Study) -> list[tuple[str, str]]:
+    """Field and name of the criteria that a judge of kind rules has no rules for."""
     from modpo_hpc.sandbox.judge import CRITERIA
 
-    judged = [name for phase in study.judging.phases.values() for name in phase.criteria]
-    unknown = [name for name in dict.fromkeys([*study.criteria.rank, *judged]) if name not in CRITERIA]
-    told = (
-        f"The judge of kind rules has no rules for {', '.join(unknown)}: its opinions of them are simulated and mean "
-    )
-    return [f"{told}nothing. For results choose a judge that is a language model."] if unknown else []
+    phases = study.judging.phases.items()
+    fields = {"criteria.rank": study.criteria.rank} | {
+        f"judging.phases.{name}.criteria": phase.criteria for name, phase in phases
+    }
+    if study.personalization is not None:
+        fields |= {f"personalization.{one}": (getattr(study.personalization, one),) for one in ("preference", "safety")}
+    return [(field, name) for field, names in fields.items() for name in names if name not in CRITERIA]
+
+
+def _invented_opinions(study: Study) -> list[str]:
+    """A caution where opinions of criteria are invented that no rules are for."""
+    generic = any(judge.kind == "rules" and judge.model == GENERIC for judge in study.judges)
+    if not generic or not (unknown := list(dict.fromkeys(name for _, name in _without_rules(study)))):
+        return []
+    told = f"The judge has no rules for {', '.join(unknown)}: its opinions of them are invented and mean nothing."
+    return [f"{told} For results choose a judge that is a language model."]
 
 
 def _check_models(study: Study) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
+
+from modpo_hpc.control_strings import broken, control_strings_in, harmless, without_control_strings
 
 if TYPE_CHECKING:
     from modpo_hpc.judging.tasks import Criterion, Task
@@ -28,17 +29,20 @@ HARM_FORMAT = (
 )
 
 
-def answering_messages(question: str, instruction: str = INSTRUCTION) -> list[dict[str, str]]:
+def answering_messages(
+    question: str, instruction: str = INSTRUCTION, control: tuple[str, ...] = ()
+) -> list[dict[str, str]]:
     """The conversation to which every policy answers: generation, training and evaluation see this and only this.
 
-    The instruction stands in the user's turn because some templates (Mistral's among them) know no system turn.
+    The instruction stands in the user's turn because some templates (Mistral's among them) know no system turn. What
+    the tokenizer of the model takes for control (``control``, and the strings of common models) is a word in a post.
     """
-    return [{"role": "user", "content": f"{instruction}\n\n{question}"}]
+    return [{"role": "user", "content": f"{instruction}\n\n{without_control_strings(broken(question, control))}"}]
 
 
 def answering_prompt(tokenizer: Any, question: str, instruction: str = INSTRUCTION) -> list[int]:
     """Token ids of the prompt for ``question``, from the tokenizer's chat template, with one BOS at most."""
-    messages = answering_messages(question, instruction)
+    messages = answering_messages(question, instruction, control_strings_in(tokenizer))
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
@@ -50,24 +54,12 @@ def response_tokens(tokenizer: Any, response: str, ended: bool = True) -> list[i
     return [*ids, tokenizer.eos_token_id] if ended else ids
 
 
-def reward_pair(question: str, response: str) -> tuple[str, str]:
+def reward_pair(tokenizer: Any, question: str, response: str) -> tuple[str, str]:
     """The text pair that a reward model reads. Truncation, where needed, takes from the first text only."""
-    return question, response
+    return harmless(tokenizer, question), harmless(tokenizer, response)
 
 
 JudgingOrder = Literal["shared_prefix", "criteria_last"]
-
-
-_CONTROL = re.compile(
-    r"<(?=\|[^<>|\s]{1,40}\|>|/?s>|/?(?:start|end)_of_(?:turn|text|image)>|/?(?:bos|eos|pad|unk|think|tool_call)>|/?<SYS>>"
-    r"|｜[^<>\s]{1,40}｜>)|\[(?=/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])"
-)
-"""The first character of what chat templates have for control strings: Llama, Qwen, Gemma, Mistral, DeepSeek, Phi."""
-
-
-def without_control_strings(text: str) -> str:
-    """``text`` with a space in every control string of chat models, so that no tokenizer makes control of it."""
-    return _CONTROL.sub(r"\g<0> ", text)
 
 
 def quoted(text: str) -> str:
@@ -102,7 +94,8 @@ def harm_prompt(tokenizer: Any, question: str, answer: str) -> list[int]:
     The wording is the input format on which LLAMACITIZEN-8B was trained (Suvarna et al. 2025, arXiv 2507.05455, model
     card): another wording would measure another classifier.
     """
-    text = HARM_FORMAT.format(context=question, statement=answer, reply="NA")
+    context, statement = harmless(tokenizer, question), harmless(tokenizer, answer)
+    text = HARM_FORMAT.format(context=context, statement=statement, reply="NA")
     messages = [{"role": "user", "content": text}]
     if tokenizer.chat_template is not None:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -63,20 +63,39 @@ def follow(run: Run, stages: Sequence[Stage]) -> Iterator[Follower]:
             follower.stop()
 
 
+class _Finished:
+    """The shards of each stage that are done: one that is made again is not, until it is made."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._shards: dict[str, set[str]] = {}
+
+    def changed(self, task: Task) -> None:
+        mine = self._of(task.stage)
+        (mine.add if task.state in ("done", "taken") else mine.discard)(task.shard)
+
+    def count(self, stage: str) -> int:
+        return len(self._of(stage))
+
+    def _of(self, stage: str) -> set[str]:
+        if stage not in self._shards:
+            self._shards[stage] = set(self._run.done(stage))
+        return self._shards[stage]
+
+
 class _Lines:
     """One line a change, each usable alone."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._before: dict[str, int] = {}
+        self._finished = _Finished(run)
         self._made: Counter[str] = Counter()
         self._since: dict[str, float] = {}
 
     def changed(self, task: Task) -> None:
         stage = task.stage
+        self._finished.changed(task)
         if task.state == "waiting":
-            if stage not in self._before:
-                self._before[stage] = len(self._run.done(stage))
             return
         if task.state == "running":
             if stage not in self._since:
@@ -86,7 +105,6 @@ class _Lines:
         if task.state == "blocked":
             return
         if task.state == "taken":
-            self._before[stage] = self._before.get(stage, len(self._run.done(stage)) - 1) + 1
             print(f"{time.strftime('%H:%M:%S')} {stage} {task.shard} was made before and is taken over", flush=True)
             return
         note = f"log {task.log}"
@@ -96,9 +114,9 @@ class _Lines:
         print(f"{time.strftime('%H:%M:%S')} {stage} {task.shard} {task.state} ({note})", flush=True)
 
     def _counts(self, stage: str) -> str:
-        total, made = len(self._run.shard_ids(stage)), self._made[stage]
-        left = total - made - self._before.get(stage, 0)
-        note = f"{total - left} of {total}"
+        total, made, finished = len(self._run.shard_ids(stage)), self._made[stage], self._finished.count(stage)
+        left = total - finished
+        note = f"{finished} of {total}"
         if left > 0:
             each = max(1e-3, time.monotonic() - self._since[stage]) / made
             note += f", {60 / each:.0f} a minute, {duration(each * left)} left"
@@ -109,12 +127,12 @@ class _Bars:
     """A bar a stage; running shards count by how far their heartbeat says they are."""
 
     def __init__(self, run: Run, stages: Sequence[Stage], bars: Progress) -> None:
-        self._run, self._bars = run, bars
+        self._run, self._bars, self._finished = run, bars, _Finished(run)
         self._rows, self._tasks, self._since = {}, {}, {}
         for stage in stages:
             total = len(run.shard_ids(stage.name))
             if total:
-                done = len(run.done(stage.name))
+                done = self._finished.count(stage.name)
                 self._rows[stage.name] = bars.add_task(stage.name, total=total, completed=done, start=False, note="")
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._refresh, daemon=True)
@@ -131,8 +149,8 @@ class _Bars:
             self._since[task.stage] = time.monotonic()
             self._bars.console.print(f"[bold]{task.stage}[/]: {purpose(task.stage)}", highlight=False)
             self._bars.start_task(row)
-        if task.state in ("done", "taken"):
-            self._bars.advance(row)
+        self._finished.changed(task)
+        self._bars.update(row, completed=self._finished.count(task.stage))
 
     def stop(self) -> None:
         self._end.set()

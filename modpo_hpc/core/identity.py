@@ -97,8 +97,10 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         listed = {str(key): _plain(one, f"{name}.{key}") for key, one in value.items()}
         return {key: one for key, one in listed.items() if one is not None}
+    if isinstance(value, Path):
+        return None  # the content of what it names counts
     if isinstance(value, (tuple, list)):
-        return [_plain(one, name) for one in value]
+        return [str(one) if isinstance(one, Path) else _plain(one, name) for one in value]
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 

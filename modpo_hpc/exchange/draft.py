@@ -20,6 +20,7 @@ from modpo_hpc.exchange.source_card import draft_card
 from modpo_hpc.personas.columns import plain
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.study.data import INVENTED, Data
+from modpo_hpc.study.judging import GENERIC
 
 PEOPLE = 12
 POSTS_OF_A_TRIAL = 200
@@ -236,7 +237,7 @@ def _study(draft: Draft, survey: str, posts: int) -> dict[str, Any]:
         "models": {"base": draft.model, "reward": "sandbox" if draft.model == "sandbox" else "FacebookAI/roberta-base"},
         "generation": {"instruction": draft.instruction},
         "criteria": {"files": ["criteria.yaml"], "rank": criteria},
-        "judge": {**(draft.judge or {"kind": "rules", "model": "rules"}), "scene": draft.scene},
+        "judge": {**(draft.judge or {"kind": "rules", "model": GENERIC}), "scene": draft.scene},
         "ranking": {"personas_per_question": PEOPLE // 2},
         "alignment": {"policies": policies},
         "judging": {"personas_per_question": PEOPLE // 2,

@@ -44,6 +44,7 @@ class ChatEngine:
             even so: the resumed shard keeps what it has, and makes the rest anew.
         instruction: what the model is told before each question.
         check: called every second; raises when the work is to stop.
+        control: what the tokenizer of the model takes for control, where it is known, besides common strings.
     """
 
     has_queue = True
@@ -59,10 +60,11 @@ class ChatEngine:
         send_seed: bool = True,
         instruction: str = INSTRUCTION,
         check: Callable[[], None] = lambda: None,
+        control: tuple[str, ...] = (),
     ) -> None:
         self.address, self.model, self.sampling, self.settings = address, model, sampling, settings
         self.folder, self.length_parameter, self.send_seed = folder, length_parameter, send_seed
-        self.instruction, self.check = instruction, check
+        self.instruction, self.check, self.control = instruction, check, control
 
     def complete(
         self,
@@ -100,7 +102,7 @@ class ChatEngine:
         return [queue.completions[request.id] for request in requests]
 
     def _payload(self, request: Request) -> ChatPayload:
-        messages = answering_messages(request.question, self.instruction)
+        messages = answering_messages(request.question, self.instruction, self.control)
         return ChatPayload(tuple(messages), None, {"seed": request.seed % 2**31} if self.send_seed else {})
 
 

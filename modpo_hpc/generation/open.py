@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from modpo_hpc.control_strings import control_strings_of
 from modpo_hpc.generation.groups import Engine
 from modpo_hpc.generation.policies import adapter_path, link_policy_as_model, load_policy, load_product, load_tokenizer
 from modpo_hpc.models import base_model_path
@@ -63,7 +64,13 @@ def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[En
         instruction = shard.run.study.generation.instruction
         asked = LOCAL.model_copy(update={"window": settings.requests * len(servers.urls)})
         yield ChatEngine(
-            LocalServers(servers), _fill(name, known), sampling, asked, instruction=instruction, check=shard.check
+            LocalServers(servers),
+            _fill(name, known),
+            sampling,
+            asked,
+            instruction=instruction,
+            check=shard.check,
+            control=control_strings_of(known["model"]),
         )
         shard.metrics["server_restarts"] = float(servers.restarts)
 

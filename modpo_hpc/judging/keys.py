@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modpo_hpc import prompts
-from modpo_hpc.judging.control_strings import broken
+from modpo_hpc.control_strings import broken
 from modpo_hpc.judging.tasks import Request, answer_schema
 from modpo_hpc.llm.ledger import KEY_BYTES
 

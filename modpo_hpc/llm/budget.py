@@ -8,7 +8,6 @@ have been, without an answer (timeouts, lost connections, killed processes) stan
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import Any
 
 from modpo_hpc.errors import ModpoError
 from modpo_hpc.llm import ledger
+from modpo_hpc.llm.budget_file import read_state, write_state
 from modpo_hpc.llm.claims import locked
 from modpo_hpc.llm.segments import is_locked
 from modpo_hpc.study.endpoint import Endpoint
@@ -76,6 +76,7 @@ class Budget:
         self.not_before = 0.0
         """Moment before which nobody asks, as the endpoint told any of the processes."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._read()  # where it is damaged, nothing is left behind
         self._alive = open(self._alive_path(self._owner), "w")  # noqa: SIM115 - held while this process lives
         fcntl.flock(self._alive, fcntl.LOCK_EX)
         with self._state() as state:
@@ -263,17 +264,12 @@ class Budget:
                     account[name] = min(_burst(per_minute), account[name] + per_minute * passed / 60)
             self.not_before = max(self.not_before, account.get("not_before", 0.0))
             yield state
-            temporary = self._path.with_name(f"{FILE}.new")
-            temporary.write_text(json.dumps(state))
-            temporary.replace(self._path)
+            write_state(self._path, state)
 
     def _read(self) -> dict[str, Any]:
-        """The state; one that was damaged begins anew, and the ledger knows what was answered."""
-        try:
-            state = json.loads(self._path.read_text())
-        except (FileNotFoundError, ValueError):
-            state = None
-        if isinstance(state, dict) and set(state) == {"answered", "unanswered", "leased", "accounts"}:
+        """The state; where there is none yet, what the ledger knows. Raises InputError: the file is damaged."""
+        state = read_state(self._path)
+        if state is not None:
             return state
         return {"answered": ledger.spent(self._path.parent), "unanswered": 0.0, "leased": {}, "accounts": {}}
 

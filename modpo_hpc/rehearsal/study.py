@@ -5,6 +5,7 @@ from __future__ import annotations
 from modpo_hpc.data.questions import EPITOME_POSTS
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.study import Study, parse_study
+from modpo_hpc.study.judging import GENERIC
 
 
 def rehearsed(study: Study, source: str) -> Study:
@@ -17,7 +18,7 @@ def rehearsed(study: Study, source: str) -> Study:
         InputError: a file of posts other than EPITOME is not there, so its counts are not known.
     """
     raw = study.model_dump(mode="json")
-    rules = {"kind": "rules", "model": "rules"}
+    rules = {"kind": "rules", "model": GENERIC}
     raw["judge"] = [{**rules, "name": name} for name in study.panel] or rules
     raw["models"] |= {"base": "sandbox", "reward": "sandbox", "base_revision": None, "reward_revision": None}
     raw["generation"]["engine"] = "transformers"

@@ -47,7 +47,7 @@ def encode_responses(
     ids = list(question_of)
     if not ids:
         return {}
-    pairs = [reward_pair(questions[question_of[one]], responses[one]) for one in ids]
+    pairs = [reward_pair(tokenizer, questions[question_of[one]], responses[one]) for one in ids]
     batch = tokenizer([pair[0] for pair in pairs], [pair[1] for pair in pairs], truncation=False, verbose=False)
     types = batch.get("token_type_ids")
     return {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modpo_hpc.core.contents import configuration_hash
+from modpo_hpc.core.contents import configuration_hash, file_hash, folder_hash
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.rewarded import FINAL_REWARDS, final_models, scoring_models
 from modpo_hpc.stages.stage import Growth, Needs, Shards, Stage, before_dot, fields
@@ -174,9 +175,16 @@ def _ballots_of(study: Study, policy: str) -> dict[str, Any]:
 
 
 def _method_from_outside(study: Study, policy: str) -> dict[str, Any]:
-    """The file of a method that is not the package's own: that has no version of ours."""
+    """The file of a method that is not the package's own, which has no version of ours, and what its fields name."""
     one = study.alignment.policies[policy]
-    return {} if type(one).__module__.startswith("modpo_hpc.methods.") else {"file of the method": one.file_sha256[:16]}
+    if type(one).__module__.startswith("modpo_hpc.methods."):
+        return {}
+    read = {
+        f"what {name} names": folder_hash(path) if path.is_dir() else file_hash(path)
+        for name, path in one
+        if isinstance(path, Path)
+    }
+    return {"file of the method": one.file_sha256[:16], **read}
 
 
 def _reads_of_policy(policy: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -12,9 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.resources import shipped
+from modpo_hpc.section import OnDisk
 from modpo_hpc.study.judging import ONE, SEVERAL
 from modpo_hpc.study.model import Study
-from modpo_hpc.study.paths import Doubts, from_file, with_whole_paths
+from modpo_hpc.study.paths import Doubts, Field, from_file, path_fields_from_outside, with_whole_paths
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -32,11 +34,11 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     if not path.is_file() and path.parts[:1] == ("configs",):
         with suppress(InputError):
             path = shipped(str(path))  # no checkout here: the project's own studies travel in the wheel
-    doubts: Doubts = {}
-    raw = _extended(path, doubts)
-    for override in overrides:
-        _apply(raw, override)
-    return parse_study(with_whole_paths(raw, Path.cwd(), doubts), source=path)
+    files = _with_bases(path)
+    raw = _assembled(files, overrides)
+    if more := path_fields_from_outside(raw):
+        raw = _assembled(files, overrides, more)
+    return parse_study(raw, source=path)
 
 
 def load_frozen_study(path: Path) -> Study:
@@ -126,20 +128,36 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _extended(path: Path, doubts: Doubts, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The fields in ``path`` over those of the study that it extends, each path seen from the file that says it."""
-    raw = _read(path)
-    base = raw.pop("extends", None)
-    raw = with_whole_paths(raw, path.parent, doubts, path)
-    if base is None:
-        return raw
-    chain = (*extended_by, path.resolve())
-    parent = from_file(str(base), path.parent)
-    if parent.resolve() in chain:
-        raise InputError(
-            "this study extends itself", file=path, field="extends", value=base, remedy="Remove the field."
-        )
-    return _merged(_extended(parent, doubts, chain), raw)
+def _with_bases(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Each file and what it says: ``path``, the study that it extends, and so on."""
+    files: list[tuple[Path, dict[str, Any]]] = []
+    seen: set[Path] = set()
+    while True:
+        raw = _read(path)
+        base = raw.pop("extends", None)
+        files.append((path, raw))
+        seen.add(path.resolve())
+        if base is None:
+            return files
+        parent = from_file(str(base), path.parent)
+        if parent.resolve() in seen:
+            raise InputError(
+                "this study extends itself", file=path, field="extends", value=base, remedy="Remove the field."
+            )
+        path = parent
+
+
+def _assembled(
+    files: Sequence[tuple[Path, dict[str, Any]]], overrides: Sequence[str], more: Mapping[Field, OnDisk] | None = None
+) -> dict[str, Any]:
+    """The fields of the first of ``files`` over those of the next, each path seen from the file that says it."""
+    doubts: Doubts = {}
+    raw: dict[str, Any] = {}
+    for file, own in reversed(files):
+        raw = _merged(raw, with_whole_paths(deepcopy(own), file.parent, doubts, file, more or {}))
+    for override in overrides:
+        _apply(raw, override)
+    return with_whole_paths(raw, Path.cwd(), doubts, more=more or {})
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from modpo_hpc.section import InputPath, OnDisk, Section, no_repeats
 from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.serving import Serving
 
+GENERIC = "generic"
+"""Model of a judge of kind rules that is to have an opinion by any criterion, rules or not."""
 JudgeKindName = Annotated[
     str,
     AfterValidator(lambda name: str(Path(name).expanduser().resolve()) if name.endswith(".py") else name),
@@ -50,7 +52,9 @@ class Judge(Endpoint):
 
     name: str = Field("", description="what the tables of a panel call this judge; its model if empty")
     kind: JudgeKindName = Field("rules", description="rules, openai, batch, server; or a Python file, or a package's")
-    model: str = Field("rules", description="model name as the endpoint knows it")
+    model: str = Field(
+        "rules", description="model name as the endpoint knows it; of kind rules: rules, or generic for any criterion"
+    )
     temperature: float | None = Field(0.0, ge=0, description="null leaves it to the model")
     max_tokens: int = Field(1024, ge=1, description="most tokens of one answer, thoughts included")
     snapshot: str | None = Field(None, description="refuse answers of a model that calls itself otherwise")

@@ -18,7 +18,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.methods import METHODS, Method
+from modpo_hpc.methods import METHODS, Method, known_methods
 from modpo_hpc.resources import shipped
 from modpo_hpc.section import OnDisk
 from modpo_hpc.study.alignment import Training
@@ -43,17 +43,47 @@ def path_fields() -> Mapping[Field, OnDisk]:
     return found
 
 
-def with_whole_paths(raw: Mapping[str, Any], folder: Path, doubts: Doubts, file: Path | None = None) -> dict[str, Any]:
+def path_fields_from_outside(raw: Mapping[str, Any]) -> dict[Field, OnDisk]:
+    """The path fields of those policies in the raw study ``raw`` whose methods are not the package's.
+
+    What is wrong with the methods or the policies is left to the checks of the study.
+    """
+    alignment = raw.get("alignment")
+    if not isinstance(alignment, Mapping):
+        return {}
+    try:
+        known = known_methods([Path(one) for one in alignment.get("methods") or ()])
+    except (ValueError, TypeError):
+        return {}
+    found: dict[Field, OnDisk] = {}
+    policies, sweeps = alignment.get("policies"), alignment.get("sweep")
+    named = [((name,), one) for name, one in policies.items()] if isinstance(policies, Mapping) else []
+    families = [(("*",), one) for one in sweeps] if isinstance(sweeps, (list, tuple)) else []
+    for section, those in (("policies", named), ("sweep", families)):
+        for at, policy in those:
+            word = policy.get("method") if isinstance(policy, Mapping) else None
+            if isinstance(word, str) and word in known and word not in METHODS:
+                found |= dict(_on_disk(known[word], (), ("alignment", section, *at)))
+    return found
+
+
+def with_whole_paths(
+    raw: Mapping[str, Any],
+    folder: Path,
+    doubts: Doubts,
+    file: Path | None = None,
+    more: Mapping[Field, OnDisk] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The raw study ``raw``, which ``file`` in ``folder`` says, with its paths made whole.
 
     ``doubts`` takes up what is not there, but is seen from the folder where the command is typed: another file, or
-    ``--set``, may still put something in its place.
+    ``--set``, may still put something in its place. ``more`` are the path fields of methods from outside.
 
     Raises:
         InputError: ``raw`` has a path that was in doubt before.
     """
     whole: Any = raw
-    for field, kind in path_fields().items():
+    for field, kind in {**path_fields(), **more}.items():
         change = partial(_whole, kind=kind, folder=folder, doubts=doubts, file=file, field=field)
         whole = _replaced(whole, field, change)
     return dict(whole)
@@ -108,11 +138,12 @@ def _replaced(tree: Any, field: Field, change: Callable[[str], str]) -> Any:
 
 
 def _on_disk(annotation: Any, metadata: tuple[Any, ...], at: Field) -> Iterator[tuple[Field, OnDisk]]:
-    for mark in metadata:
-        if isinstance(mark, OnDisk):
-            yield at, mark
+    marks = [one for one in metadata if isinstance(one, OnDisk)]
+    yield from ((at, mark) for mark in marks)
     origin, inner = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
+    if annotation is Path and not marks:  # of a lab's own method, which need not know of marks
+        yield at, OnDisk()
+    elif origin is Annotated:
         yield from _on_disk(inner[0], inner[1:], at)
     elif origin is dict:
         yield from _on_disk(inner[1], (), (*at, "*"))

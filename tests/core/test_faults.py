@@ -183,14 +183,23 @@ def test_models_that_are_not_there_are_named_before_anything_begins(tmp_path: Pa
     check_inputs(load_study(DEMO, [f"models.base={base}", "alignment.training.lora_targets=[c_attn]"]))
 
 
-def test_a_judge_of_rules_says_before_what_it_has_no_rules_for(tmp_path: Path) -> None:
+def test_a_judge_of_rules_refuses_what_it_has_no_rules_for_unless_it_is_to_be_generic(tmp_path: Path) -> None:
     criteria = tmp_path / "criteria.yaml"
     criteria.write_text("criteria:\n  crispness: {definition: It is crisp.}\n")
     files = f"criteria.files=[{criteria},configs/criteria/therapeutic.yaml,configs/criteria/gricean.yaml]"
     ranked = "criteria.rank=[empathy,active_listening,self_motivated_change,trust_rapport,patient_autonomy,safety,"
-    study = load_study(DEMO, [files, f"{ranked}quantity,quality,relation,manner,crispness]"])
+    says = [files, f"{ranked}quantity,quality,relation,manner,crispness]"]
+    with pytest.raises(
+        InputError, match=r"criteria\.rank.*'crispness'.*no rules for.*judge\.model to generic"
+    ) as error:
+        check_inputs(load_study(DEMO, says))
+    assert str(criteria) in str(error.value)
+    judged = [files, "judging.phases.phase1.criteria=[empathy,crispness]"]
+    with pytest.raises(InputError, match=r"judging\.phases\.phase1\.criteria.*'crispness'"):
+        check_inputs(load_study(DEMO, judged))
+    study = load_study(DEMO, [*says, "judge.model=generic"])
     check_inputs(study)
     (caution,) = cautions(study)
     assert "no rules for crispness" in caution
-    assert "simulated and mean nothing" in caution
-    assert cautions(load_study(DEMO)) == []
+    assert "invented and mean nothing" in caution
+    assert cautions(load_study(DEMO)) == cautions(load_study(DEMO, ["judge.model=generic"])) == []

@@ -136,3 +136,103 @@ def test_what_is_seen_from_the_command_alone_is_refused_and_not_taken(
         load_study(file)
     assert f"../{name}" in str(caught.value)
     assert load_study(file, ["personas.columns=other.csv"]).personas.columns is not None
+
+
+LAB = """
+from pathlib import Path
+from typing import ClassVar, Literal
+from modpo_hpc.methods.dpo import DPO
+from modpo_hpc.methods.modpo import MODPO
+from modpo_hpc.section import ConfigurationFile, ModelName
+
+class Lexical(DPO):
+    label: ClassVar[str] = "lexical"
+    method: Literal["lexical"] = "lexical"
+    lexicon: Path
+    schedule: ConfigurationFile | None = None
+    critic: ModelName = "lab/critic"
+    note: str = ""
+
+class Weighed(MODPO):
+    label: ClassVar[str] = "weighed"
+    method: Literal["weighed"] = "weighed"
+    lexicon: Path
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A method with paths among its fields, named by a study that another extends; the command is typed elsewhere."""
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "lexical.py").write_text(LAB)
+    for folder in ("base", "here"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "words.txt").write_text(f"words of {folder}")
+    (tmp_path / "base" / "critic").mkdir()
+    policy = {"method": "lexical", "criteria": {"empathy": 1}, "lexicon": "words.txt", "note": "words.txt",
+              "schedule": "configs/deepspeed/zero2.json", "critic": "critic"}  # fmt: skip
+    alignment = {"methods": ["../methods/lexical.py"], "policies": {"Mine": policy}}
+    (tmp_path / "base" / "study.yaml").write_text(
+        yaml.safe_dump({"extends": "configs/demo.yaml", "alignment": alignment})
+    )
+    (tmp_path / "here" / "study.yaml").write_text("extends: ../base/study.yaml\n")
+    (tmp_path / "typed").mkdir()
+    (tmp_path / "typed" / "words.txt").write_text("words of where the command is typed")
+    monkeypatch.chdir(tmp_path / "typed")
+    return tmp_path
+
+
+def test_a_path_of_a_labs_own_method_follows_the_one_rule(lab: Path) -> None:
+    study = load_study(lab / "here" / "study.yaml")
+    (mine,) = (study.alignment.policies["Mine"].model_dump(mode="json"),)
+    assert mine["lexicon"] == str(lab / "base" / "words.txt")
+    assert mine["critic"] == str(lab / "base" / "critic")
+    assert (mine["schedule"], mine["note"]) == ("configs/deepspeed/zero2.json", "words.txt")
+
+    over = "extends: ../base/study.yaml\nalignment: {policies: {Mine: {lexicon: words.txt, critic: lab/critic}}}\n"
+    (lab / "here" / "study.yaml").write_text(over)
+    mine = load_study(lab / "here" / "study.yaml").alignment.policies["Mine"].model_dump(mode="json")
+    assert (mine["lexicon"], mine["critic"]) == (str(lab / "here" / "words.txt"), "lab/critic")
+
+    given = load_study(lab / "here" / "study.yaml", ["alignment.policies.Mine.lexicon=words.txt"])
+    assert given.alignment.policies["Mine"].model_dump(mode="json")["lexicon"] == str(lab / "typed" / "words.txt")
+    Run.create(lab / "run", given)
+    assert Run.open(lab / "run").study == given
+
+
+def test_a_path_of_a_labs_own_method_that_is_seen_from_the_command_alone_is_refused(lab: Path) -> None:
+    (lab / "base" / "words.txt").unlink()
+    with pytest.raises(InputError, match=r"alignment\.policies\.Mine\.lexicon.*words\.txt") as caught:
+        load_study(lab / "here" / "study.yaml")
+    assert "../typed/words.txt" in str(caught.value)
+
+
+def test_a_sweep_over_a_labs_own_method_follows_the_rule_too(lab: Path) -> None:
+    family = {
+        "name": "F",
+        "method": "weighed",
+        "criteria": ["empathy", "safety"],
+        "weights": 1,
+        "lexicon": "words.txt",
+    }
+    alignment = {"methods": ["../methods/lexical.py"], "sweep": [family]}
+    (lab / "here" / "study.yaml").write_text(yaml.safe_dump({"extends": "configs/demo.yaml", "alignment": alignment}))
+    policies = load_study(lab / "here" / "study.yaml").alignment.policies
+    assert policies["F_50_50"].model_dump(mode="json")["lexicon"] == str(lab / "here" / "words.txt")
+
+
+def test_of_what_a_labs_own_method_reads_the_content_counts_and_not_the_place(lab: Path) -> None:
+    run = Run.create(lab / "run", load_study(lab / "here" / "study.yaml"))
+
+    def identity() -> str:
+        return Run.open(run.root).inventory().made_from("policies", "Mine").hash
+
+    before = identity()
+    (lab / "base" / "words.txt").write_text("other words")
+    changed = identity()
+    assert changed != before
+    (lab / "here" / "words.txt").write_text("words of base")
+    Run.create(
+        run.root, load_study(lab / "here" / "study.yaml", [f"alignment.policies.Mine.lexicon={lab}/here/words.txt"])
+    )
+    assert identity() == before

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from modpo_hpc.errors import InputError
 from modpo_hpc.llm.budget import Budget, Limits
 from modpo_hpc.llm.ledger import Entry, Ledger, Usage
 from tests.conftest import REPOSITORY
@@ -126,3 +127,64 @@ def test_a_pause_is_everybodys(tmp_path: Path) -> None:
     assert (other.not_before, elsewhere.not_before) == (2e9, 0.0)
     for budget in (one, other, elsewhere):
         budget.close()
+
+
+def state_with_money_that_only_the_file_knows(folder: Path) -> Path:
+    """Of a dollar, 10 cents answered, 25 charged without an answer, 40 held for a batch."""
+    budget = Budget(folder, LIMITS)
+    with Ledger(folder) as ledger:
+        ledger.append([Entry(b"k" * 16, "{}", "judge", (), 2, "m", usage=Usage(1, 1, 0, 0.1))])
+    for usd, answered in ((0.1, True), (0.25, False)):
+        assert budget.reserve(1, usd).granted
+        budget.settle(1, usd, 1, usd, answered=answered)
+    assert budget.hold("batch", 0.4) is not None
+    budget.close()
+    return folder / "budget.json"
+
+
+LIMITS = Limits(max_usd=1.0)
+
+
+def still_right(folder: Path) -> bool:
+    """Whether a budget in ``folder`` knows of every cent, and lets nobody spend one twice."""
+    budget = Budget(folder, LIMITS)
+    try:
+        return budget.spent == pytest.approx(0.35) and not budget.reserve(1, 0.26).granted
+    finally:
+        budget.close()
+
+
+def test_no_flipped_bit_and_no_tear_of_the_file_changes_what_was_spent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = state_with_money_that_only_the_file_knows(tmp_path)
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        assert still_right(tmp_path), f"bit {place % 8} of byte {place}"
+    assert str(file) in caplog.text
+    assert "damaged" in caplog.text
+    for length in range(0, len(whole), 7):
+        file.write_bytes(whole[:length])
+        if length >= len(whole) // 2:
+            assert still_right(tmp_path), f"{length} bytes of {len(whole)}"
+        else:
+            with pytest.raises(InputError, match=r"budget\.json: this file is damaged.*counted anew from the ledger"):
+                Budget(tmp_path, LIMITS)
+            assert file.read_bytes() == whole[:length], "nobody writes over what may still be mended"
+
+
+def test_a_file_of_an_earlier_version_counts_and_a_damaged_one_does_not(tmp_path: Path) -> None:
+    file = state_with_money_that_only_the_file_knows(tmp_path)
+    plain = file.read_bytes().splitlines()[0].partition(b" ")[2]
+    file.write_bytes(plain)
+    assert still_right(tmp_path)
+    file.write_bytes(plain[:-3])
+    with pytest.raises(InputError, match="this file is damaged"):
+        Budget(tmp_path, LIMITS)
+    file.unlink()
+    budget = Budget(tmp_path, LIMITS)
+    assert budget.spent == pytest.approx(0.1), "what the ledger knows"
+    budget.close()

@@ -92,7 +92,7 @@ def test_the_encoder_is_a_small_roberta_that_scores_pairs(encoder: Path) -> None
     model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=1)
     assert model.config.model_type == "roberta"
     assert sum(one.numel() for one in model.parameters()) < 1_000_000
-    batch = tokenizer(*reward_pair(POSTS[0], "I am here."), return_tensors="pt")
+    batch = tokenizer(*reward_pair(tokenizer, POSTS[0], "I am here."), return_tensors="pt")
     assert batch["input_ids"][0, 0] == tokenizer.cls_token_id
     assert int((batch["input_ids"] == tokenizer.sep_token_id).sum()) == 3
     assert model(**batch).logits.shape == (1, 1)

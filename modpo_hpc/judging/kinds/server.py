@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from modpo_hpc.judging.control_strings import control_strings_of
+from modpo_hpc.control_strings import control_strings_of
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.kinds.chat import ask_over_http, model_identity
 from modpo_hpc.judging.kinds.kind import JudgeKind, Judgments
