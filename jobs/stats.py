@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+from modpo_hpc.core.snapshots import judges_of
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.evaluation import analysis, ballots, sequential, tables
-from modpo_hpc.evaluation.completeness import completeness, refuse_incomplete
+from modpo_hpc.evaluation.completeness import completeness, refuse_incomplete, refuse_mixed
 from modpo_hpc.evaluation.non_inferiority import non_inferiority_rows
 from modpo_hpc.evaluation.panel import tables_of_panel
 from modpo_hpc.evaluation.phase import answer_lengths, prepare
@@ -17,6 +18,9 @@ from modpo_hpc.run import Run, Shard
 
 def stats(run: Run, shard: Shard) -> None:
     study, mark = run.study, run.sandbox_mark
+    mixed = judges_of(run, "verdicts")
+    if not study.statistics.mixed_judges:
+        refuse_mixed(mixed, str(run.root))
     questions = [question.question_id for question in study_questions(run, "test")]
     people = {row["persona_id"]: row for row in run.table("personas").to_pylist() if row["split"] == "test"}
     answers = run.table("answers", ["policy", "question_id", "tokens"])
@@ -27,7 +31,7 @@ def stats(run: Run, shard: Shard) -> None:
 
     schemas = tables.schemas_of(study)
     made: dict[str, tables.Rows] = {name: [] for name in schemas}
-    summary = analysis.summary_of(run.study, mark, models_asked(run.study))
+    summary = analysis.summary_of(run.study, mark, models_asked(run.study), mixed)
     for number, one in enumerate(phases):
         if study.judging.stop == "sequential":
             found = sequential.tables_of(one, groups_of_personas(run), study)

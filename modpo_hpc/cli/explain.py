@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def explain(the_run: Run, inventory: Inventory, stage: str, shard: str) -> dict[str, Any]:
     """All that is known of how ``shard`` was made, as plain data."""
-    from modpo_hpc.core.changes import read_made_from, why_stale
+    from modpo_hpc.core.changes import why_stale
+    from modpo_hpc.core.identity import read_made_from
     from modpo_hpc.core.markers import IMPORTED, read_marker
 
     marker = read_marker(the_run.folder(stage), shard)

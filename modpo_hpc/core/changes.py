@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from modpo_hpc.core.atomic import read_document
-from modpo_hpc.core.identity import ABSENT, Inventory
+from modpo_hpc.core.identity import ABSENT, Inventory, read_made_from
 from modpo_hpc.core.markers import MARKERS, read_marker
-from modpo_hpc.core.reuse import Shelves, made_from_path, shelves_of
+from modpo_hpc.core.reuse import Shelves, shelves_of
 from modpo_hpc.pipeline import STAGES
 
 if TYPE_CHECKING:
@@ -82,23 +81,12 @@ def why_stale(inventory: Inventory, stage: str, shard: str) -> list[str]:
     return list(differences_of(before, now.document))
 
 
-def read_made_from(root: Path, name: str) -> dict[str, Any]:
-    """The document ``name`` of what shards are made from; empty if the run has none of that name.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    return read_document(
-        made_from_path(root, name), "Remove it: it explains results, and is written again when they are made."
-    )
-
-
 def differences_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Two documents of what a shard is made from, compared: causes first, then what they brought about upstream."""
     if before.get("recipe") != now.get("recipe"):
         yield f"the recipe: {before.get('recipe')} -> {now.get('recipe')}"
     for section in ("fields", "contents", "judges", "blocks"):
-        left, right = dict(_leaves(before.get(section), "")), dict(_leaves(now.get(section), ""))
+        left, right = dict(leaves(before.get(section))), dict(leaves(now.get(section)))
         for name in sorted(left.keys() | right.keys()):
             if left.get(name, ABSENT) != right.get(name, ABSENT):
                 yield f"{_called(section, name)}: {left.get(name, ABSENT)} -> {right.get(name, ABSENT)}"
@@ -129,13 +117,14 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _leaves(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The single values in a document, each with the names on the way to it, joined by dots."""
     if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(tree, list) and any(isinstance(one, Mapping) for one in tree):
         for number, value in enumerate(tree):
-            yield from _leaves(value, f"{prefix}.{number}" if prefix else str(number) if len(tree) > 1 else "")
+            yield from leaves(value, f"{prefix}.{number}" if prefix else str(number) if len(tree) > 1 else "")
     elif tree is not None:
         yield prefix, tree
 

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from modpo_hpc.core.atomic import read_document
 from modpo_hpc.core.contents import file_hash, hash_of
 from modpo_hpc.core.marker_index import MarkerLine, read_line, read_lines
+from modpo_hpc.core.markers import read_marker
 from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.study import Study
 
@@ -49,12 +51,14 @@ NOT_IDENTITY: Mapping[str, str] = {
     "personas.surveys": "paths; the contents of the files count",
     "personas.columns": "a path; the contents of the file count",
     "criteria.files": "paths; the definitions of the criteria count",
+    "statistics.mixed_judges": "counted where verdicts of different judges may be counted together",
     "alignment.policies.*.training": "counted with what the policy does not override, as its settings",
 }
 """Fields of the study that are no part of what results are made from, each with the reason. Those that say "the order
 of additions" can change the last bits of a result, never the mathematics; a result made with another value is kept."""
 
 ABSENT = "absent"
+MADE_FROM = "made_from"
 LISTED = 48
 """Shards of a need that the document names one by one; of more it has one hash."""
 
@@ -151,7 +155,7 @@ class Inventory:
     def fresh(self, stage: str, shard: str) -> bool:
         """Whether ``shard`` has a result that was made from what there is now, or was imported."""
         line = self.line(stage, shard)
-        return line is not None and line.fits(self.inputs(stage, shard))
+        return line is not None and self._fits(stage, shard, line)
 
     def missing(self, stage: str) -> list[str]:
         """The shards that still have to be made."""
@@ -163,7 +167,7 @@ class Inventory:
         if key not in self._digests:
             line = self.line(stage, shard)
             inputs = self.inputs(stage, shard)
-            if line is not None and line.fits(inputs):
+            if line is not None and self._fits(stage, shard, line):
                 self._digests[key] = line.digest
             elif self._elsewhere is not None and inputs is not None:
                 found = self._elsewhere.find(stage, shard, inputs)
@@ -180,6 +184,16 @@ class Inventory:
         if key not in self._made_from:
             self._made_from[key] = self._document(definition, item)
         return self._made_from[key]
+
+    def _fits(self, stage: str, shard: str, line: MarkerLine) -> bool:
+        """Whether the result behind ``line`` is one of ``shard`` as it would be made now, or by another judge."""
+        if line.fits(self.inputs(stage, shard)):
+            return True
+        if not stage_named(stage).judges_may_differ(self.study):
+            return False
+        now, marker = self.made_from(stage, shard), read_marker(self.run.folder(stage), shard)
+        before = {} if marker is None else read_made_from(self.run.root, marker.made_from)
+        return not now.lacking and bool(before) and _without_judges(before) == _without_judges(now.document)
 
     def _document(self, stage: Stage, item: str) -> MadeFrom:
         document: dict[str, Any] = {"stage": stage.name, "item": item, "recipe": recipe_identity(stage)}
@@ -209,6 +223,26 @@ class Inventory:
 
             self._judges = identity_of_judges(self.study)
         return self._judges
+
+
+def _without_judges(document: Mapping[str, Any]) -> str:
+    return hash_of({**document, "judges": None})
+
+
+def made_from_path(root: Path, name: str) -> Path:
+    """Where a run keeps the document ``name`` of what shards are made from."""
+    return root / MADE_FROM / f"{name}.json"
+
+
+def read_made_from(root: Path, name: str) -> dict[str, Any]:
+    """The document ``name`` of what shards are made from; empty if the run has none of that name.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    return read_document(
+        made_from_path(root, name), "Remove it: it explains results, and is written again when they are made."
+    )
 
 
 def inputs_of(made_from: str, shard: str) -> str:

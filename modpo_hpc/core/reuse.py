@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modpo_hpc.core.atomic import atomic_file
-from modpo_hpc.core.identity import Elsewhere, Inventory, MadeFrom
+from modpo_hpc.core.identity import Elsewhere, Inventory, MadeFrom, made_from_path
 from modpo_hpc.core.marker_index import MarkerLine, line_of
 from modpo_hpc.core.markers import (
     Marker,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 ASIDE = "aside"
 MARKER = "marker.json"
-MADE_FROM = "made_from"
 VARIABLE = "MODPO_REUSE"
 """Runs, or folders of runs, that every run takes results from; separated as in PATH."""
 
@@ -175,11 +174,6 @@ def keep_made_from(root: Path, made_from: MadeFrom) -> None:
         path.parent.mkdir(exist_ok=True, mode=0o700)
         with atomic_file(path, "w") as stream:
             json.dump(made_from.document, stream, indent=1, sort_keys=True, ensure_ascii=False)
-
-
-def made_from_path(root: Path, name: str) -> Path:
-    """Where a run keeps the document ``name`` of what shards are made from."""
-    return root / MADE_FROM / f"{name}.json"
 
 
 def _is(path: Path, output: Output) -> bool:

@@ -33,15 +33,19 @@ def tables_of(phase: Phase) -> dict[str, Rows]:
     }
 
 
-def summary_of(study: Study, mark: str | None, judges: Sequence[str]) -> dict[str, Any]:
-    """The head of ``statistics.json``: which study, which ``judges`` were asked, how numbers were made, the mark."""
+def summary_of(study: Study, mark: str | None, judges: Sequence[str], mixed: Sequence[str] = ()) -> dict[str, Any]:
+    """The head of ``statistics.json``: which study, which ``judges`` were asked, how numbers were made, the mark.
+
+    ``mixed`` says whose verdicts are counted, where they are of different judges.
+    """
     return {
         "study": study.name,
         "seed": study.seed,
         "sandbox": mark,
         "judge": ", ".join(judges),
+        **({"mixed_judges": list(mixed)} if mixed else {}),
         "placebos": placebos_of(study),
-        "settings": study.statistics.model_dump(mode="json"),
+        "settings": study.statistics.model_dump(mode="json", exclude={"mixed_judges"}),
         "phases": {},
     }
 

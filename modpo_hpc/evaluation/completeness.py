@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from modpo_hpc.errors import IncompleteError
+from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.evaluation.ballots import DECIDED, MISSING, NOT_ASKED, UNPARSED, Ballots
 
 STATES = ("asked", "cast", "unparsed", "missing", "decided")
@@ -65,6 +65,24 @@ def refuse_incomplete(cells: Sequence[Cell], bound: float, source: str) -> None:
         f"({lost:,} in all), so no statistics are made. Worst: {_worst(bad[:3])}. "
         f"Judge what is missing (modpo rerun {source} verdicts); see all cells with: modpo results {source}"
     )
+
+
+def refuse_mixed(judges: Sequence[str], source: str) -> None:
+    """Refuse statistics over verdicts of different judges, of which ``judges`` tells.
+
+    Raises:
+        InputError: there are any.
+    """
+    if judges:
+        raise InputError(
+            f"no statistics are made: {' '.join(judges)}",
+            file=source,
+            field="statistics.mixed_judges",
+            value=False,
+            remedy="Have one judge give all verdicts: judge.snapshot, set to the model that is meant, asks all of it. "
+            "Or set statistics.mixed_judges to true: they are counted together, and results and report say whose "
+            "they are.",
+        )
 
 
 def _worst(cells: Iterable[Cell]) -> str:

@@ -35,6 +35,11 @@ class Results:
         return self.summary["sandbox"]
 
     @property
+    def mixed_judges(self) -> list[str]:
+        """Whose verdicts are counted together, in sentences, where they are of different judges."""
+        return self.summary.get("mixed_judges", [])
+
+    @property
     def phases(self) -> dict[str, dict[str, Any]]:
         return self.summary["phases"]
 

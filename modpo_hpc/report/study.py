@@ -173,6 +173,7 @@ def _facts(study: Study, results: Results) -> dict[str, str]:
         "Judge": "; ".join(
             f"{judge.kind}: {model}" for judge, model in zip(study.judges, models_asked(study), strict=True)
         ),
+        **({"Verdicts counted together": " ".join(results.mixed_judges)} if results.mixed_judges else {}),
         "Seed": str(study.seed),
         "Test": f"{questions:,} questions, {personas} personas on each, {len(results.phases)} phases",
         "Criteria judged": _listed(list(criteria)),

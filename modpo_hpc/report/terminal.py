@@ -96,6 +96,7 @@ def _head(results: Results) -> RenderableType:
             str(results.summary["seed"]),
         )
     ]
+    lines += [Text(f"counted together: {one}", style="yellow") for one in results.mixed_judges]
     if results.mark:
         lines.append(Text(results.mark, style="bold yellow"))
     return Panel(Group(*lines), box=box.ROUNDED, expand=False, border_style="yellow" if results.mark else "dim")

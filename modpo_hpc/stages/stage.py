@@ -32,6 +32,10 @@ def before_dot(shard: str) -> str:
     return shard.rpartition(".")[0]
 
 
+def never(_: Study) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Growth:
     """By which power the work of a stage grows with the questions, the personas and the policies of a study.
@@ -63,6 +67,7 @@ class Stage:
         reads_too: stages whose results are read where they are there, and whose absence is no hindrance.
         contents: item -> JSON values that count beside the fields: contents of files, definitions of criteria.
         asks_judges: the judges that are really asked are part of the identity.
+        judges_may_differ: whether a result of a judge that is asked no more still counts.
         in_blocks: the id of a shard ends in the number of its block of questions.
         default: what a shard takes where the study does not say.
         placed_like: the stage whose resources and place in a cluster's profile it takes where none are named for it.
@@ -85,6 +90,7 @@ class Stage:
     contents: Callable[[Study, str], dict[str, Any]] = no_contents
     reads_too: tuple[str, ...] = ()
     asks_judges: bool = False
+    judges_may_differ: Callable[[Study], bool] = never
     in_blocks: bool = False
     default: Resources = Resources()
     default_blocks: int = 4

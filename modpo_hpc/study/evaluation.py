@@ -52,6 +52,11 @@ class Statistics(Section):
     max_missing: float = Field(
         0.01, ge=0, le=1, description="share of missing or unparsed verdicts that a cell may have"
     )
+    mixed_judges: bool = Field(
+        False,
+        description="verdicts that a former judge of the study gave are kept, and those of different judges, or of "
+        "different models behind one name, counted together; results and report say whose they are",
+    )
 
 
 class Resources(Section):

@@ -14,6 +14,7 @@ import pytest
 from modpo_hpc.cli.main import main
 from modpo_hpc.pipeline import STAGES
 from tests.conftest import REPOSITORY
+from tests.judging import worlds
 from tests.launch.fake_slurm import install
 from tests.launch.test_transactions import Desk, fail_with, with_a_failure
 
@@ -84,3 +85,24 @@ def test_the_fields_of_a_profile_are_told_without_our_own_words(capsys: pytest.C
     fields = capsys.readouterr().out
     assert "gpu_partition" in fields
     assert "Undefined" not in fields
+
+
+def test_a_shard_that_is_made_again_counts_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = worlds.world(tmp_path / "run")
+    shards = run.shard_ids("verdicts")
+    command = ["rerun", "--local", "--jobs", "1", str(run.root), "verdicts"]
+    assert main([*command, shards[0]]) == 0
+    assert re.findall(r"(\d+) of 3\b", capsys.readouterr().out) == ["1"]
+    assert main(command) == 0
+    assert re.findall(r"(\d+) of 3\b", capsys.readouterr().out) == ["2", "3"]
+    assert main([*command, *shards[:2]]) == 0
+    assert re.findall(r"(\d+) of 3\b", capsys.readouterr().out) == ["2", "3"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "150")
+    assert main([*command, *shards[:2]]) == 0
+    told = re.findall(r"(\d+)/3\b", capsys.readouterr().out)
+    assert told[-1] == "3"
+    assert "1" in told
+    assert max(map(int, told)) == 3
