@@ -1,9 +1,16 @@
-"""Win rates corrected for a judge's errors, with intervals that carry the test set's and the calibration's uncertainty.
+"""Win rates corrected for a judge's errors, with intervals that carry the test set's and the labels' uncertainty.
 
-Sensitivity is the share of people's A that the judge calls A, specificity that of people's B that it calls B. Rogan and
-Gladen (1978): the true rate is (rate + specificity - 1) / (sensitivity + specificity - 1). The interval is that of Lee
-et al. (arXiv 2511.21140), which adds successes and failures to each of the three shares; the delta method's stands
-beside it. Both take the judge's errors to be the same on the test set as on the labelled questions.
+Sensitivity is the share of people's A that the judge calls A, specificity that of people's B that it calls B. Labelled
+questions from elsewhere tell these two, and not how often A is better: the true rate is (rate + specificity - 1) /
+(sensitivity + specificity - 1) (Rogan and Gladen 1978; Lee et al., arXiv 2511.21140), and takes a judge that beats
+chance. Where the labelled questions were drawn at random from those that the rate is of, they tell more, of any judge:
+the true rate is rate x (people's share of A where the judge says A) + (1 - rate) x (that where it says B), the estimate
+of greatest likelihood under double sampling (Tenenbein 1970).
+
+Each interval is recovered from those of three shares, Jeffreys' (Brown, Cai and DasGupta 2001): from the estimate to a
+limit it is as far as the root of the summed squares of the shares' own distances (MOVER; Zou and Donner 2008). For the
+ratio of Rogan and Gladen that is said of rate - p sensitivity - (1 - p) (1 - specificity): the interval holds the rates
+p for which it may be zero, as in Fieller's theorem.
 """
 
 from __future__ import annotations
@@ -12,30 +19,33 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scipy import stats
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import betaincinv, ndtri
 
 from modpo_hpc.errors import InputError
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Labelled questions that neither people nor the judge call a tie, by people's label and then the judge's."""
+    """Labelled questions that neither people nor the judge call a tie, by people's label and then the judge's.
 
-    a_a: int
-    a_b: int
-    b_a: int
-    b_b: int
+    Weighted ones are no whole numbers.
+    """
+
+    a_a: float
+    a_b: float
+    b_a: float
+    b_b: float
 
     def __post_init__(self) -> None:
         if min(asdict(self).values()) < 0:
             raise InputError(
                 "a count is negative", field="--counts", value=list(asdict(self).values()), remedy="Count."
             )
-
-    @property
-    def questions(self) -> int:
-        """All of them."""
-        return self.a_a + self.a_b + self.b_a + self.b_b
 
     @property
     def constant(self) -> bool:
@@ -45,20 +55,21 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Share:
-    """A share with its Wilson interval; NaN without cases."""
+    """A share of ``cases`` with its interval."""
 
     value: float
     low: float
     high: float
-    cases: int
+    cases: float
 
 
 @dataclass(frozen=True)
 class Corrected:
     """A judge's win rate ``rate`` over ``of`` decided questions, and what it is after the correction.
 
-    ``informative`` says whether sensitivity and specificity together exceed chance (their sum 1) by more than their
-    uncertainty. Where they do not, the correction divides by what may be zero: ``low`` to ``high`` is all of [0, 1].
+    ``drawn`` says whether the labelled questions are a random sample of those, ``informative`` whether anything is
+    learned. Where it is not, because the judge is not shown to beat chance or because no true rate goes with its rate
+    and its errors, ``estimate`` is NaN and ``low`` to ``high`` all of [0, 1].
     """
 
     sensitivity: Share
@@ -68,8 +79,7 @@ class Corrected:
     estimate: float
     low: float
     high: float
-    delta_low: float
-    delta_high: float
+    drawn: bool
     informative: bool
     constant: bool
 
@@ -78,79 +88,128 @@ class Corrected:
         return asdict(self)
 
 
-def share(cases: int, of: int, confidence: float = 0.95) -> Share:
-    """``cases`` of ``of`` with Wilson's score interval."""
+def confusion_of(labels: Array, predicted: Array, inclusion: Array) -> Confusion:
+    """Counts of people's labels against the judge's majorities, ties of either left out.
+
+    Each question weighs by its probability to be labelled, and all count as many as their effective number (Kish 1965),
+    which is their number where the probabilities are equal.
+
+    Args:
+        labels: people's, 1 (A), .5 or 0 (B), of the labelled questions.
+        predicted: share of the judge's votes for A, of the same.
+        inclusion: their probability to be labelled.
+    """
+    decided = (labels != 0.5) & (predicted != 0.5)
+    weight = decided / inclusion
+    weight *= weight.sum() / max(float(weight @ weight), 1e-300)
+    counts = [
+        round(float(weight[((labels > 0.5) == is_a) & ((predicted > 0.5) == says_a)].sum()), 9)
+        for is_a in (True, False)
+        for says_a in (True, False)
+    ]
+    return Confusion(*counts)
+
+
+def share(cases: float, of: float, confidence: float = 0.95) -> Share:
+    """``cases`` of ``of`` with Wilson's score interval; NaN without any."""
     if not of:
         return Share(math.nan, math.nan, math.nan, 0)
-    interval = stats.binomtest(cases, of).proportion_ci(confidence, method="wilson")
-    return Share(cases / of, float(interval.low), float(interval.high), of)
+    square = float(ndtri((1 + confidence) / 2)) ** 2
+    centre = (cases + square / 2) / (of + square)
+    reach = math.sqrt(square * (cases * (of - cases) / of + square / 4)) / (of + square)
+    return Share(cases / of, _within(centre - reach), _within(centre + reach), of)
 
 
-def correct(counts: Confusion, rate: float, of: int, confidence: float = 0.95) -> Corrected:
+def correct(counts: Confusion, rate: float, of: int, drawn: bool = False, confidence: float = 0.95) -> Corrected:
     """The rate at which people would prefer A, from the judge's ``rate`` over ``of`` decided questions.
 
+    Args:
+        drawn: the questions of ``counts`` were drawn at random from these; otherwise they are from elsewhere.
+
     Raises:
-        InputError: a rate outside [0, 1], or over no questions.
+        InputError: a rate outside [0, 1], or over no questions, or over fewer than were drawn.
     """
     if not 0 <= rate <= 1 or of < 1:
         raise InputError("this is no rate", field="--rate, --of", value=(rate, of), remedy="Give a share and a count.")
     is_a, is_b = counts.a_a + counts.a_b, counts.b_a + counts.b_b
-    sensitivity, specificity = share(counts.a_a, is_a, confidence), share(counts.b_b, is_b, confidence)
-    nothing = Corrected(
-        sensitivity, specificity, rate, of, math.nan, 0.0, 1.0, math.nan, math.nan, False, counts.constant
-    )
-    if not (is_a and is_b) or counts.constant:
-        return nothing
-    z = float(stats.norm.ppf((1 + confidence) / 2))
-    # shares as they are for the delta method, and with successes and failures added for the interval of Lee et al.
-    plain = _plug_in(rate, of, specificity.value, is_b, sensitivity.value, is_a)
-    smooth = _plug_in(
-        (rate * of + z**2 / 2) / (of + z**2),
-        of + z**2,
-        (counts.b_b + 1) / (is_b + 2),
-        is_b + 2,
-        (counts.a_a + 1) / (is_a + 2),
-        is_a + 2,
-    )
-    youden, error = smooth[2:]
-    if youden - z * error <= 0:
-        return nothing
-    estimate, spread = plain[0], z * plain[1]
-    centre = smooth[0] + 2 * z**2 * (
-        smooth[0] * _variance(counts.a_a + 1, is_a + 2) - (1 - smooth[0]) * _variance(counts.b_b + 1, is_b + 2)
-    )
+    if drawn and is_a + is_b > of + 1e-6:
+        raise InputError(
+            "more questions were labelled than there are", field="--of", value=of, remedy="Count those labelled, too."
+        )
+    judged = _jeffreys(rate * of, of, confidence)
+    estimate, low, high = math.nan, 0.0, 1.0
+    if drawn and is_a + is_b:
+        said_a = _jeffreys(counts.a_a, counts.a_a + counts.b_a, confidence)
+        said_b = _jeffreys(counts.a_b, counts.a_b + counts.b_b, confidence)
+        estimate, low, high = _by_answers(judged, said_a, said_b)
+    elif not drawn and counts.a_a * is_b > counts.b_a * is_a:
+        estimate, low, high = _by_errors(
+            judged, _jeffreys(counts.a_a, is_a, confidence), _jeffreys(counts.b_a, is_b, confidence)
+        )
+    informative = (low, high) != (0, 1)
     return Corrected(
-        sensitivity,
-        specificity,
+        share(counts.a_a, is_a, confidence),
+        share(counts.b_b, is_b, confidence),
         rate,
         of,
-        _within(estimate),
-        _within(centre - z * smooth[1]),
-        _within(centre + z * smooth[1]),
-        _within(estimate - spread),
-        _within(estimate + spread),
-        True,
-        False,
+        estimate if informative else math.nan,
+        low,
+        high,
+        drawn,
+        informative,
+        counts.constant,
     )
 
 
-def _plug_in(
-    rate: float, of: float, specificity: float, of_b: float, sensitivity: float, of_a: float
-) -> tuple[float, float, float, float]:
-    """Corrected rate, its standard error, Youden's index and its standard error."""
-    youden = sensitivity + specificity - 1
-    variance_a = sensitivity * (1 - sensitivity) / of_a
-    variance_b = specificity * (1 - specificity) / of_b
-    error = math.sqrt(variance_a + variance_b)
-    if youden == 0:
-        return math.nan, math.nan, youden, error
-    true = (rate + specificity - 1) / youden
-    variance = rate * (1 - rate) / of + (1 - true) ** 2 * variance_b + true**2 * variance_a
-    return true, math.sqrt(variance) / abs(youden), youden, error
+def _by_answers(judged: Share, said_a: Share, said_b: Share) -> tuple[float, float, float]:
+    """Estimate and limits from people's shares of A where the judge says A and where it says B."""
+    gain = said_a.value - said_b.value
+    estimate = judged.value * said_a.value + (1 - judged.value) * said_b.value
+    ends = []
+    for side in ("low", "high"):
+        # the judge's rate moves the estimate down where people prefer A rather where the judge does not
+        of_rate = getattr(judged, side if gain > 0 else {"low": "high", "high": "low"}[side])
+        ends.append(
+            math.hypot(
+                gain * (of_rate - judged.value),
+                judged.value * (getattr(said_a, side) - said_a.value),
+                (1 - judged.value) * (getattr(said_b, side) - said_b.value),
+            )
+        )
+    return estimate, _within(estimate - ends[0]), _within(estimate + ends[1])
 
 
-def _variance(cases: float, of: float) -> float:
-    return cases / of * (1 - cases / of) / of
+def _by_errors(judged: Share, sensitivity: Share, false_a: Share) -> tuple[float, float, float]:
+    """Estimate and limits from the shares that the judge calls A of people's A and of people's B, the first larger.
+
+    All of [0, 1] where no true rate is compatible with the three: then the judge errs otherwise on these questions.
+    """
+    estimate = _within((judged.value - false_a.value) / (sensitivity.value - false_a.value))
+
+    def excess(true: float) -> float:
+        """How far the squared misfit of a true rate is above what chance allows."""
+        misfit = judged.value - true * sensitivity.value - (1 - true) * false_a.value
+        rate, others = (judged.low, "high") if misfit > 0 else (judged.high, "low")
+        allowed = math.hypot(
+            judged.value - rate,
+            true * (getattr(sensitivity, others) - sensitivity.value),
+            (1 - true) * (getattr(false_a, others) - false_a.value),
+        )
+        return misfit**2 - allowed**2
+
+    if excess(estimate) > 0:
+        return math.nan, 0.0, 1.0
+
+    def limit(end: float) -> float:
+        return end if excess(end) <= 0 else float(brentq(excess, end, estimate))
+
+    return estimate, limit(0.0), limit(1.0)
+
+
+def _jeffreys(cases: float, of: float, confidence: float) -> Share:
+    """A share with the interval of Jeffreys' prior, to the very end where all cases or none are; without cases all."""
+    low, high = (float(betaincinv(cases + 0.5, of - cases + 0.5, (1 + side * confidence) / 2)) for side in (-1, 1))
+    return Share(cases / of if of else 0.5, low if cases else 0.0, high if cases < of else 1.0, of)
 
 
 def _within(value: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modpo_hpc.audit.correction import Confusion, correct
+from modpo_hpc.audit.correction import confusion_of, correct
 from modpo_hpc.audit.judge_rows import Rows, abilities, biases, favours
 from modpo_hpc.audit.prediction import prediction_powered
 from modpo_hpc.audit.total_error import TotalError, by_source, purchases, total_errors, unmeasured
@@ -28,7 +28,7 @@ from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import Study
 
-VERSION = 2
+VERSION = 3
 """Of the document; one that another version kept is not read."""
 DRAWS = 1000
 """Times that questions are drawn again for the interval of the raters' agreement."""
@@ -130,22 +130,19 @@ def _people(run: Run, people: HumanLabels, phases: Sequence[Ballots]) -> dict[st
         known = as_shares(labels).reindex(shares.index).dropna()
         labelled = shares.index.isin(known.index)
         inclusion = pd.Series(people.inclusion).reindex(shares.index).to_numpy(float)
-        found = prediction_powered(
-            known.reindex(shares.index[labelled]).to_numpy(float),
-            shares.to_numpy(float),
-            labelled,
-            inclusion,
-            confidence,
-        )
-        judged = np.sign(shares.to_numpy(float) - 0.5)
+        said, votes = known.reindex(shares.index[labelled]).to_numpy(float), shares.to_numpy(float)
+        found = prediction_powered(said, votes, labelled, inclusion, confidence)
+        judged = np.sign(votes - 0.5)
         decided = int((judged != 0).sum())
-        counts = confusion_of(known, shares)
+        counts = confusion_of(said, votes[labelled], inclusion[labelled])
         rows.append(
             {
                 "criterion": str(criterion),
                 "labels": len(known),
                 "counts": asdict(counts),
-                "corrected": correct(counts, float((judged == 1).sum() / decided), decided, confidence).as_json()
+                "corrected": correct(
+                    counts, float((judged == 1).sum() / decided), decided, drawn=True, confidence=confidence
+                ).as_json()
                 if decided
                 else None,
                 "prediction_powered": found.as_json() if found else None,
@@ -168,18 +165,6 @@ def _raters(people: HumanLabels, criterion: str, study: Study) -> dict[str, Any]
     draws = rng_of(study.seed, "audit", "raters", criterion).integers(0, votes.shape[1], (DRAWS, votes.shape[1]))
     found = raters_alpha(votes, draws, study.statistics.confidence, len(people.votes))
     return {**asdict(found), "at_odds": found.at_odds}
-
-
-def confusion_of(labels: pd.Series, shares: pd.Series) -> Confusion:
-    """Counts of people's labels (1, .5, 0) against the judge's majority, ties of either left out."""
-    machine = shares.reindex(labels.index).to_numpy(float)
-    person = labels.to_numpy(float)
-    counts = [
-        int((((person > 0.5) if is_a else (person < 0.5)) & ((machine > 0.5) if says_a else (machine < 0.5))).sum())
-        for is_a in (True, False)
-        for says_a in (True, False)
-    ]
-    return Confusion(*counts)
 
 
 def _shares(ballots: Ballots, people: HumanLabels, criterion: str) -> pd.Series:

@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate", type=float, metavar="P", help="with --counts: the judge's win rate of A")
     parser.add_argument("--of", type=int, metavar="N", help="with --counts: questions that the rate is of")
+    parser.add_argument(
+        "--drawn", action="store_true", help="with --counts: they were drawn at random from the questions of --of"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
@@ -55,24 +58,24 @@ def _counts(arguments: argparse.Namespace) -> int:
     specificity = share(counts.b_b, counts.b_a + counts.b_b)
     if (arguments.rate is None) != (arguments.of is None):
         raise InputError("a rate needs its count", field="--rate, --of", remedy="Give both, or none.")
-    found = None if arguments.rate is None else correct(counts, arguments.rate, arguments.of)
+    found = None if arguments.rate is None else correct(counts, arguments.rate, arguments.of, arguments.drawn)
     if arguments.json:
         shown = {"sensitivity": vars(sensitivity), "specificity": vars(specificity)}
         print(json.dumps(finite({**shown, "corrected": found.as_json() if found else None})))
         return 0
     for name, one in (("sensitivity", sensitivity), ("specificity", specificity)):
-        print(f"{name} {_number(one.value)} [{_number(one.low)}, {_number(one.high)}] of {one.cases}")
+        print(f"{name} {_number(one.value)} [{_number(one.low)}, {_number(one.high)}] of {one.cases:.0f}")
     if counts.constant:
         print("the judge gave one answer to all of these questions: it is worth nothing")
     if found is None:
         return 0
     if not found.informative:
-        print("the judge is not shown to do better than chance, so its rate says nothing: [0, 1]")
+        print(
+            "the judge is not shown to beat chance, or not to err here as it did there: its rate says nothing, [0, 1]"
+        )
         return 0
     print(f"the judge's rate {_number(found.rate)} of {found.of} questions")
-    print(f"corrected {_number(found.estimate)}")
-    print(f"  delta method [{_number(found.delta_low)}, {_number(found.delta_high)}]")
-    print(f"  Lee et al.   [{_number(found.low)}, {_number(found.high)}]")
+    print(f"corrected {_number(found.estimate)} [{_number(found.low)}, {_number(found.high)}]")
     return 0
 
 

@@ -176,7 +176,7 @@ def _pictures(document: Document) -> list[Picture]:
         Picture(
             "audit_rates",
             "Win rates by the judge, by people's labels, and by both together. The prediction-powered interval assumes "
-            "nothing of the judge; the correction by sensitivity and specificity is of decided questions.",
+            "nothing of the judge; nor does the one of its errors, which is of majorities on decided questions.",
             partial(rates_figure, {**document["people"], "criteria": told}),
         )
     ]

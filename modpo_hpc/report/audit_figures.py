@@ -23,7 +23,7 @@ def rates_figure(people: Mapping[str, Any]) -> Figure:
             ("prediction-powered", powered["estimate"], powered["low"], powered["high"]),
         ]
         if corrected and corrected["informative"]:
-            lines.append(("sensitivity and specificity", corrected["estimate"], corrected["low"], corrected["high"]))
+            lines.append(("judge's errors corrected", corrected["estimate"], corrected["low"], corrected["high"]))
         for number, (name, value, low, high) in enumerate(lines):
             axes.errorbar(
                 100 * value,

@@ -46,12 +46,11 @@ def _people_tables(people: Document) -> list[Shown]:
     errors = [
         [
             formats.title(row["criterion"]),
-            " / ".join(str(row["counts"][name]) for name in ("a_a", "a_b", "b_a", "b_b")),
+            " / ".join(f"{row['counts'][name]:.0f}" for name in ("a_a", "a_b", "b_a", "b_b")),
             _of(one["sensitivity"]),
             _of(one["specificity"]),
             formats.percent(one["rate"]),
             share(one, "estimate") if one["informative"] else "open (0–100)",
-            share(one, "estimate", "delta_low", "delta_high") if one["informative"] else "",
         ]
         for row in people["criteria"]
         if (one := row["corrected"])
@@ -65,7 +64,7 @@ def _people_tables(people: Document) -> list[Shown]:
         "worth in labels",
         "raters' alpha",
     )
-    others = ("sensitivity", "specificity", "judge", "corrected (Lee et al.)", "delta method")
+    others = ("sensitivity", "specificity", "judge", "corrected")
     return [
         Shown(
             f"Questions for {people['a']} against {people['b']}, ties as halves: by judge, by people's labels, by both",
@@ -74,8 +73,8 @@ def _people_tables(people: Document) -> list[Shown]:
             "audit_prediction_powered",
         ),
         Shown(
-            "The judge's errors on decided questions, and its win rate corrected for them. Counts: people's A called "
-            "A, A called B, B called A, B called B",
+            "The judge's errors on decided questions, and its win rate corrected for them. Counts, weighted by their "
+            "probability to be drawn: people's A called A, A called B, B called A, B called B",
             [text("Criterion"), text("Counts"), *numbers(*others)],
             errors,
             "audit_corrected",
@@ -212,7 +211,7 @@ def _slope(row: Document) -> str:
 
 
 def _of(row: Document) -> str:
-    return "" if row["value"] is None else f"{share(row, 'value')} of {row['cases']}"
+    return "" if row["value"] is None else f"{share(row, 'value')} of {row['cases']:.0f}"
 
 
 def _points(value: float | None) -> str:

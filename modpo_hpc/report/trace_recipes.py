@@ -88,7 +88,7 @@ RECIPES = {
         'rows = [one["corrected"] for one in people if one["corrected"]]\n',
         (*(tuple(f'r["{name}"]["{one}"]' for one in ("value", "low", "high", "cases"))
            for name in ("sensitivity", "specificity")),
-         ("rate",), ("estimate", "low", "high"), ("estimate", "delta_low", "delta_high")),
+         ("rate",), ("estimate", "low", "high")),
     ),
     "human_outcomes": Recipe(
         "from modpo_hpc.report.human import read_analysis\ntables = read_analysis(run)[1]\n"

@@ -25,9 +25,9 @@ def test_the_papers_counts_step_by_step(command: Command) -> None:
     assert "sensitivity .714" in shown.stdout
     assert "specificity .719" in shown.stdout
     shown = command("audit", "--counts", 40, 16, 9, 23, "--rate", 0.54, "--of", 600)
-    assert "corrected .598" in shown.stdout
-    assert "delta method [.361, .834]" in shown.stdout
-    assert "Lee et al.   [.347, .838]" in shown.stdout
+    assert "corrected .598 [.299, .872]" in shown.stdout
+    shown = command("audit", "--counts", 40, 16, 9, 23, "--rate", 0.54, "--of", 600, "--drawn")
+    assert "corrected .630 [.534, .717]" in shown.stdout
     shown = command("audit", "--counts", 64, 0, 27, 0, "--rate", 0.7, "--of", 600)
     assert "worth nothing" in shown.stdout
     assert "[0, 1]" in shown.stdout
@@ -42,6 +42,7 @@ def test_the_papers_counts_step_by_step(command: Command) -> None:
         ("--counts", 40, 16, 9, -1),
         ("--counts", 40, 16, 9, 23, "--rate", 0.5),
         ("--counts", 40, 16, 9, 23, "--rate", 1.5, "--of", 600),
+        ("--counts", 40, 16, 9, 23, "--rate", 0.5, "--of", 80, "--drawn"),
     ],
 )
 def test_wrong_calls_are_refused(command: Command, words: tuple[object, ...]) -> None:
@@ -75,6 +76,8 @@ def test_a_run_before_and_after_people_were_asked(made_run: Path, tmp_path: Path
     assert powered["questions"] == 120
     assert powered["low"] < powered["estimate"] < powered["high"]
     assert sum(safety["counts"].values()) <= 40
+    assert safety["corrected"]["drawn"]
+    assert abs(safety["corrected"]["estimate"] - powered["estimate"]) < 0.1
     assert document["components"][0]["calls"] == 100_000
     assert document["components"][0]["total"] > document["components"][0]["naive"]
     assert document["components"][0]["purchases"]

@@ -9,62 +9,128 @@ import pytest
 import statsmodels.api as sm
 from scipy.special import expit
 from scipy.stats import norm, t
+from statsmodels.stats.proportion import proportion_confint
 
-from modpo_hpc.audit.correction import Confusion, correct
+from modpo_hpc.audit.correction import Confusion, confusion_of, correct
 from modpo_hpc.audit.judges import family_of, fit, judge_aware, own_family
 from modpo_hpc.audit.prediction import prediction_powered
 from modpo_hpc.audit.total_error import by_source, purchases, total_errors, unmeasured
 from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.ballots import Ballots
 from modpo_hpc.study.judging import Judge
-from tests.bench.audit import JUDGES, one_study
+from tests.bench.audit import JUDGES, lee, one_study
 
 PAPER = Confusion(40, 16, 9, 23)
+
+
+def jeffreys(cases: float, of: float) -> np.ndarray:
+    """A share and its Jeffreys limits by statsmodels, to the end where all cases or none are."""
+    low, high = proportion_confint(cases, of, method="jeffreys")
+    return np.array([cases / of, low if cases else 0.0, high if cases < of else 1.0])
 
 
 def test_the_papers_safety_corrected() -> None:
     found = correct(PAPER, 0.54, 600)
     assert round(found.sensitivity.value, 3) == 0.714
     assert round(found.specificity.value, 3) == 0.719
+    assert (found.sensitivity.low, found.sensitivity.high) == pytest.approx(proportion_confint(40, 56, method="wilson"))
     assert round(found.estimate, 2) == 0.60
-    assert (round(found.delta_low, 2), round(found.delta_high, 2)) == (0.36, 0.83)
-    # by the authors' published function, confidence_interval(.54, 23/32, 40/56, 600, 32, 56)
-    assert (found.low, found.high) == pytest.approx((0.34669, 0.83809), abs=1e-5)
+    drawn = correct(PAPER, 0.54, 600, drawn=True)
+    assert drawn.estimate == pytest.approx(0.54 * 40 / 49 + 0.46 * 16 / 39)
+    # the peer in the benchmark by its authors' published function, confidence_interval(.54, 23/32, 40/56, 600, 32, 56)
+    assert lee(PAPER, 0.54, 600) == pytest.approx((0.34669, 0.83809), abs=1e-5)
 
 
-@pytest.mark.parametrize("counts", [PAPER, Confusion(80, 5, 12, 60), Confusion(30, 1, 2, 40)])
-def test_the_delta_method_by_numerical_derivatives(counts: Confusion) -> None:
-    """The gradient taken by differences instead of by hand."""
-    found = correct(counts, 0.6, 300)
-    shares = np.array([0.6, found.sensitivity.value, found.specificity.value])
-    cases = np.array([300, found.sensitivity.cases, found.specificity.cases])
+@pytest.mark.parametrize("counts", [PAPER, Confusion(20, 5, 0, 12), Confusion(9, 4, 3, 6)])
+def test_limits_by_a_grid_over_every_true_rate(counts: Confusion) -> None:
+    """Every rate p for which rate - p sensitivity - (1 - p) false alarms is within its shares' limits of zero."""
+    found = correct(counts, 0.5, 300)
+    shares = (150, 300), (counts.a_a, counts.a_a + counts.a_b), (counts.b_a, counts.b_a + counts.b_b)
+    value, low, high = np.array([jeffreys(*one) for one in shares]).T
+    fits = []
+    for true in np.linspace(0, 1, 4001):
+        parts = np.array([1, -true, true - 1])
+        misfit = parts @ value
+        far = (low if misfit > 0 else high)[0], *(high if misfit > 0 else low)[1:]
+        if abs(misfit) <= np.linalg.norm(parts * (np.array(far) - value)):
+            fits.append(true)
+    assert (found.low, found.high) == pytest.approx((fits[0], fits[-1]), abs=3e-4)
+
+
+@pytest.mark.parametrize("counts", [PAPER, Confusion(20, 5, 0, 12), Confusion(2, 9, 14, 25)])
+def test_limits_of_drawn_questions_by_hand(counts: Confusion) -> None:
+    """Zou and Donner's formula for the sum, with the rate's part by its sign; a judge below chance serves as well."""
+    found = correct(counts, 0.5, 300, drawn=True)
+    rate, says_a, says_b = (
+        jeffreys(*one)
+        for one in ((150, 300), (counts.a_a, counts.a_a + counts.b_a), (counts.a_b, counts.a_b + counts.b_b))
+    )
+    gain = says_a[0] - says_b[0]
+    middle = (says_a[0] + says_b[0]) / 2
+    for side, limit in ((1, found.low), (2, found.high)):
+        moved = gain * (rate[side if gain > 0 else 3 - side] - 0.5)
+        reach = math.sqrt(moved**2 + (says_a[side] - says_a[0]) ** 2 / 4 + (says_b[side] - says_b[0]) ** 2 / 4)
+        assert limit == pytest.approx(middle + (reach if side == 2 else -reach))
+
+
+def test_with_many_labels_the_delta_method_and_the_variance_of_double_sampling() -> None:
+    """The gradient by differences; Tenenbein's variance from the correlation of label and judge."""
+    many = 1e5
+    counts = Confusion(40 * many, 16 * many, 9 * many, 23 * many)
+    rate, of = 0.54, int(600 * many)
+    found = correct(counts, rate, of)
+    shares = np.array([rate, 40 / 56, 23 / 32])
 
     def true_rate(p: float, sensitivity: float, specificity: float) -> float:
         return (p + specificity - 1) / (sensitivity + specificity - 1)
 
     steps = 1e-6 * np.eye(3)
     gradient = np.array([(true_rate(*(shares + step)) - true_rate(*(shares - step))) / 2e-6 for step in steps])
-    error = math.sqrt(float(gradient**2 @ (shares * (1 - shares) / cases)))
+    error = math.sqrt(float(gradient**2 @ (shares * (1 - shares) / np.array([of, 56 * many, 32 * many]))))
     assert found.estimate == pytest.approx(true_rate(*shares))
-    assert found.delta_high == pytest.approx(min(found.estimate + norm.ppf(0.975) * error, 1), abs=1e-5)
+    assert found.high - found.low == pytest.approx(2 * norm.ppf(0.975) * error, rel=1e-3)
+
+    judged = (40 + 9) / 88
+    drawn = correct(counts, judged, of, drawn=True)
+    true = 56 / 88
+    squared = (40 * 23 - 16 * 9) ** 2 / (56 * 32 * 49 * 39)
+    error = math.sqrt(true * (1 - true) * ((1 - squared) / (88 * many) + squared / of))
+    assert drawn.estimate == pytest.approx(true)
+    assert drawn.high - drawn.low == pytest.approx(2 * norm.ppf(0.975) * error, rel=1e-3)
+
+
+def test_questions_weigh_by_their_probability_to_be_labelled() -> None:
+    labels = np.array([1, 1, 0, 0, 0.5, 1])
+    predicted = np.array([0.9, 0.2, 0.7, 0.1, 0.9, 0.5])
+    assert confusion_of(labels, predicted, np.full(6, 0.1)) == Confusion(1, 1, 1, 1)
+    found = confusion_of(labels, predicted, np.array([0.1, 0.2, 0.1, 0.1, 0.5, 0.5]))
+    # weights 10, 5, 10, 10: effective number 35 ** 2 / 325
+    assert np.array([found.a_a, found.a_b, found.b_a, found.b_b]) == pytest.approx(35 / 325 * np.array([10, 5, 10, 10]))
 
 
 def test_a_judge_that_knows_nothing_corrects_nothing() -> None:
     constant = correct(Confusion(64, 0, 27, 0), 0.9, 600)
     assert constant.constant
-    for counts in (
-        Confusion(64, 0, 27, 0),
-        Confusion(20, 20, 20, 20),
-        Confusion(10, 30, 30, 10),
-        Confusion(9, 3, 0, 0),
+    for counts, rate in (
+        (Confusion(64, 0, 27, 0), 0.9),
+        (Confusion(20, 20, 20, 20), 0.9),
+        (Confusion(10, 30, 30, 10), 0.9),
+        (Confusion(9, 3, 0, 0), 0.9),
+        # more A than the judge would say if all were: it errs otherwise on these questions
+        (PAPER, 0.97),
     ):
-        found = correct(counts, 0.9, 600)
+        found = correct(counts, rate, 600)
         assert not found.informative
         assert (found.low, found.high) == (0, 1)
+    # drawn questions tell what they tell without a judge
+    drawn = correct(Confusion(64, 0, 27, 0), 1.0, 600, drawn=True)
+    assert (drawn.estimate, drawn.low, drawn.high) == pytest.approx(tuple(jeffreys(64, 91)), abs=1e-5)
     with pytest.raises(InputError, match="no rate"):
         correct(PAPER, 1.2, 600)
     with pytest.raises(InputError, match="negative"):
         Confusion(1, 2, -3, 4)
+    with pytest.raises(InputError, match="more questions were labelled"):
+        correct(PAPER, 0.5, 80, drawn=True)
 
 
 def test_prediction_powered_as_ppi_python() -> None:
@@ -104,12 +170,11 @@ def test_intervals_hold_the_truth_where_the_judge_alone_does_not() -> None:
     share = float(label.mean())
     coverage = {way: np.mean([one[way][0] <= share <= one[way][1] for one in made]) for way in made[0]}
     assert coverage["judge alone"] < 0.1
-    for way in ("labels alone", "PPI++", "PPI++, active"):
+    for way in set(coverage) - {"judge alone"}:
         assert 0.95 - 0.041 <= coverage[way] <= 0.95 + 0.041, way
-    for way in ("sensitivity, delta", "sensitivity, Lee"):
-        assert coverage[way] >= 0.95 - 0.041, way
     widths = {way: np.mean([one[way][1] - one[way][0] for one in made]) for way in made[0]}
     assert widths["PPI++"] < 0.9 * widths["labels alone"]
+    assert widths["counts drawn"] < 0.9 * widths["labels alone"]
 
 
 def crossed(
