@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
+
+NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]\d+)?(?![\w.]*[A-Za-z_])")
+
+
+def numbers_in(text: str) -> list[str]:
+    """The numbers that ``text`` prints, as they stand there."""
+    return NUMBER.findall(text.replace("–", " "))
 
 
 def p_value(p: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modpo_hpc.report import glossary
+from modpo_hpc.report.formats import numbers_in
 from modpo_hpc.report.parts import Section
 
 
@@ -21,6 +22,6 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], m
         lstrip_blocks=True,
     )
     pictures = {name: "data:image/svg+xml;base64," + base64.b64encode(svg).decode() for name, svg in svgs.items()}
-    environment.filters |= {"explained": glossary.explained, "anchor_of": glossary.anchor_of}
+    environment.filters |= {"explained": glossary.explained, "anchor_of": glossary.anchor_of, "numbers_in": numbers_in}
     template = environment.get_template("report.html.j2")
     return template.render(title=title, mark=mark, sections=sections, pictures=pictures, terms=glossary.TERMS)

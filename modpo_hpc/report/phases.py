@@ -116,7 +116,8 @@ def _mcnemar_table(results: Results, phase: str) -> Shown:
     return Shown(
         f"Questions won by A and by B. p: {findings.test_note(results)}, without correction; > and < mark what is "
         f"significant {findings.correction_note(results)}, ~ what is not. The paper's test: it takes these personas "
-        "for all there are, so with other personas more than 5% of such marks may be of policies that are alike.",
+        f"for all there are, so with other personas more than {100 * results.summary['settings']['alpha']:g}% of such "
+        "marks may be of policies that are alike.",
         columns,
         rows,
         file=f"{phase}_mcnemar",

@@ -43,8 +43,8 @@ def accuracy_table(diagnostics: dict[str, dict[str, Any]], trials: pd.DataFrame)
     )
     return Shown(
         "Accuracy on pairs that the model did not see and on those that it was trained on, calibration, and complete "
-        "and pruned trials. ECE by chance: what a perfectly calibrated model would show on as many pairs, and in 95 of "
-        "100 cases at most",
+        "and pruned trials. ECE by chance: what a perfectly calibrated model would show on as many pairs, and at most "
+        "in nineteen of twenty cases",
         [text("Criterion"), *numbers(*headings)],
         rows,
         "rewards",

@@ -1,6 +1,7 @@
 """From a number of the report back to what it rests on, and the lines that compute it again.
 
-Every cell of a table has the id ``<table>.<row>.<column>`` and every sentence ``<section>.<sentence>``, counted from 1.
+Every cell of a table has the id ``<table>.<row>.<column>`` and every sentence ``<section>.<sentence>``, counted from 1;
+facts are ``<section>.fact1``, paragraphs to copy ``<section>.paste1``, captions ``<table>.caption``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import InputError
 from modpo_hpc.report import formats
 from modpo_hpc.report.contents import sections_of
+from modpo_hpc.report.formats import numbers_in
 from modpo_hpc.report.parts import Section, Shown
 from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.report.trace_code import code_for
@@ -21,7 +23,8 @@ from modpo_hpc.report.trace_recipes import lines_for
 from modpo_hpc.report.trace_sentences import confidence_of, lines_of
 from modpo_hpc.run import Run
 
-NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]\d+)?(?![\w.]*[A-Za-z_])")
+_CITED = re.compile(r" Software: .*| ?\([^()]* \d{4}\)")
+"""Years and versions of citations, which are names."""
 
 
 @dataclass(frozen=True)
@@ -245,8 +248,9 @@ def _rest_of(code: str) -> Rest:
 def _everything(sections: Sequence[Section]) -> Iterator[tuple[str, Place]]:
     for section in sections:
         for number, sentence in enumerate([section.lead, *section.findings]):
-            if NUMBER.search(sentence):
+            if numbers_in(sentence):
                 yield f"{section.anchor}.{number}", Place(sentence, section)
+        yield from _settings(section)
         for shown in section.tables:
             for up, row in enumerate(shown.rows):
                 for across, cell in enumerate(row):
@@ -254,9 +258,14 @@ def _everything(sections: Sequence[Section]) -> Iterator[tuple[str, Place]]:
                         yield f"{shown.file}.{up + 1}.{across + 1}", Place(cell, section, shown, up, across)
 
 
-def numbers_in(text: str) -> list[str]:
-    """The numbers that ``text`` prints, as they stand there."""
-    return NUMBER.findall(text.replace("–", " "))
+def _settings(section: Section) -> Iterator[tuple[str, Place]]:
+    """The facts, captions and paragraphs of ``section`` that print numbers; versions of software are none."""
+    told = {f"{section.anchor}.paste{at}": _CITED.sub("", one) for at, one in enumerate(section.paste.values(), 1)}
+    if section.anchor != "provenance":
+        told |= {f"{section.anchor}.fact{at}": one for at, one in enumerate(section.facts.values(), 1)}
+    told |= {f"{one.file}.caption": one.caption for one in section.tables}
+    told |= {f"{one.name}.caption": one.caption for one in section.pictures}
+    yield from ((identity, Place(one, section)) for identity, one in told.items() if numbers_in(one))
 
 
 def _layout_of(results: Results, shown: Shown) -> tuple[Layout | None, str | None]:

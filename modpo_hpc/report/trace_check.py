@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 import pandas as pd
 
 from modpo_hpc.report import formats
-from modpo_hpc.report.trace import Traced, numbers_in
+from modpo_hpc.report.trace import Traced
 
 MOST_LINES = 10
 _LEFT = 32
@@ -76,7 +76,7 @@ def forms(value: float) -> set[str]:
 
 def printed(text: str) -> list[str]:
     """The numbers of ``text`` without plus and thousands' commas."""
-    return [token.lstrip("+").replace(",", "") for token in numbers_in(text)]
+    return [token.lstrip("+").replace(",", "") for token in formats.numbers_in(text)]
 
 
 def of_duration(seconds: float) -> set[str]:

@@ -23,6 +23,10 @@ _OF_BOTH = 't = t[(t["phase"] == %(phase)r) & (t["criterion"] == %(criterion)r)]
 _SETTINGS = """import json
 d = json.load(open(%(root)r + "/statistics/statistics.json"))
 """
+_SIZES = ("pairs", "questions", "margin", "futility")
+_STUDY = """import yaml
+s = yaml.safe_load(open(%(root)r + "/study.yaml"))
+"""
 _POLICIES = 'print(pd.concat([v["policy_a"].astype(str), v["policy_b"].astype(str)]).nunique())\n'
 _TEST_PERSONAS = 'print((pd.read_parquet(%(root)r + "/personas/personas.parquet")["split"] == "test").sum())\n'
 _REWARDS = 'd = [diagnose(one) for _, one in run.table("rewards").to_pandas().groupby("criterion")]\n'
@@ -241,6 +245,33 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         '    print(*t[t["criterion"] == %(criterion)r].select_dtypes("number").iloc[0])\n',
     ),
     (r".*not of another training run \(seed", "print(s.seed)\n"),
+    (r"\d+$", _STUDY + 'print(s["seed"])\n'),
+    (
+        r"[\d,]+ questions, \d+ personas on each, \d+ phases",
+        _SETTINGS
+        + 'print(max(one["questions"] for one in d["phases"].values()), len(d["phases"]))\n'
+        + _STUDY
+        + 'print(s["judging"]["personas_per_question"])\n',
+    ),
+    (
+        r"McNemar's test .* draws of|confidence sequences of|Questions won by A and by B|Win rates of every pair",
+        _SETTINGS + 'print(*[d["settings"][one] for one in ("alpha", "power", "draws")])\n',
+    ),
+    (
+        r"Mean reward of the answers to the test questions",
+        "from scipy.stats import norm\nprint(2 * norm.cdf(1.96) - 1)\n",
+    ),
+    (
+        r"From .* we drew \d+ responses to each training question",
+        _SETTINGS
+        + _STUDY
+        + 'print(s["generation"]["responses_per_question"], *s["ranking"]["weights"], s["seed"])\n'
+        + 'print(*[s[one]["personas_per_question"] for one in ("ranking", "judging")])\n'
+        + 'print(*[s["personas"][one] for one in ("train", "test")])\n'
+        + 'print(*[d["settings"][one] for one in ("alpha", "confidence", "draws")])\n'
+        + 'print(*[s["alignment"]["training"][one] for one in ("beta", "lora_rank", "epochs")])\n'
+        + "for one in d['phases'].values(): print(len(one['policies']), *[one.get(name) for name in %(sizes)r])\n",
+    ),
 )
 """What a sentence begins with, and lines that print its numbers in any order; groups name what these are of."""
 
@@ -251,7 +282,7 @@ def lines_of(run: Run, results: Results, anchor: str, sentence: str) -> Iterator
     for pattern, lines in SENTENCES:
         found = re.match(pattern, sentence)
         if found:
-            names = {"root": str(run.root), "phase": phase} | _named(run, found.groupdict())
+            names = {"root": str(run.root), "phase": phase, "sizes": _SIZES} | _named(run, found.groupdict())
             told = lines % names
             yield told if str(run.root) in told else with_run(run, told)
 

@@ -10,8 +10,9 @@ from functools import lru_cache
 import pandas as pd
 import pytest
 
+from modpo_hpc.report.formats import numbers_in
 from modpo_hpc.report.results import read_results
-from modpo_hpc.report.trace import LAYOUTS, Traced, numbers_in
+from modpo_hpc.report.trace import LAYOUTS, Traced
 from modpo_hpc.report.trace_check import check, told_by
 from modpo_hpc.run import Run
 
@@ -41,7 +42,8 @@ def test_the_lines_of_every_number_give_the_number(traced: Traced) -> None:
 @pytest.mark.usefixtures("cached_reads")
 def test_numbers_of_the_statistics_start_from_the_verdicts_where_ten_lines_can_hold_it(traced: Traced) -> None:
     starts: dict[str, set[str]] = {}
-    for identity in [one for one in traced.places if one.partition("_")[2].startswith(tuple(LAYOUTS))][::3]:
+    cells = [one for one, place in traced.places.items() if place.shown is not None]
+    for identity in [one for one in cells if one.partition("_")[2].startswith(tuple(LAYOUTS))][::3]:
         for origin in traced.trace(identity).origins:
             assert (origin.rests_on == "verdicts") == ("verdicts/" in origin.code)
             (value,) = told_by(origin.code)
@@ -76,6 +78,14 @@ def test_a_trace_names_the_shards_and_their_hashes(reported: Run, traced: Traced
     }
     for file, sha in files.items():
         assert hashlib.sha256((reported.root / file).read_bytes()).hexdigest() == sha
+
+
+def test_facts_captions_and_the_methods_to_copy_have_ids(traced: Traced) -> None:
+    """Numbers of settings, too, so that whoever copies the paragraph can look each up."""
+    ids = {"study.fact3", "study.fact4", "study.fact6", "study.paste1", "phase1_mcnemar.caption"}
+    assert ids <= set(traced.places)
+    assert check(traced, ids).unexplained == []
+    assert not [one for one in ids if "2026" in traced.places[one].text], "a citation's year is a name"
 
 
 def test_the_numbers_of_the_first_findings_lead_to_cells(traced: Traced) -> None:
