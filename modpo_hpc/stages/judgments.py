@@ -235,4 +235,5 @@ REPORT = Stage(
     asks_judges=True,
     growth=Growth(policies=2),
     rehearsal_gb=2.0,
+    version=2,  # ids of facts, captions and the paragraph to copy
 )  # fmt: skip
