@@ -120,8 +120,10 @@ def job_script(profile: Profile, inside: str) -> str:
         f"module load {shlex.quote(one)} || echo '{SAID}bad modules cannot load {one}'" for one in profile.modules
     ]
     trap = f"""trap 'echo "{SAID}bad setup exit code $? of: $BASH_COMMAND"' ERR"""
+    # A line may end the shell, as `|| exit 1` does: that is said, and is no reason to lose what was said before.
+    ended = f"""trap 'echo "{SAID}bad setup exit code $? of: $BASH_COMMAND"; trap - ERR; exit 0' EXIT"""
     last = f"{python} {inside} || echo '{SAID}bad python exit code '$?' of: {python}'"
-    return "\n".join([*modules, trap, *profile.setup, "trap - ERR", f"{{ {last}; }} 2>&1", "true"])
+    return "\n".join(["exec 2>&1", *modules, trap, ended, *profile.setup, "trap - ERR EXIT", f"{{ {last}; }}", "true"])
 
 
 def read_job_output(text: str) -> list[Finding]:
@@ -130,7 +132,7 @@ def read_job_output(text: str) -> list[Finding]:
     for line in text.splitlines():
         if line.startswith(SAID):
             verdict, name, words = line.removeprefix(SAID).split(" ", 2)
-            last = f" ({rest[-1].strip()})" if rest and name == "python" else ""
+            last = f" ({rest.pop().strip()})" if rest else ""
             found.append(Finding(f"in a job: {name}", "bad" if verdict == "bad" else "note", f"{words}{last}"))
         elif line.startswith("[{"):
             rows = json.loads(line)

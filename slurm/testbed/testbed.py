@@ -42,7 +42,7 @@ START_SECONDS = 600
 ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db")
 
 SLURM_CONF = """\
-ClusterName=testbed
+ClusterName={cluster}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 SlurmUser={user}
@@ -148,6 +148,7 @@ class TestBed:
         self,
         folder: Path,
         *,
+        cluster: str = "testbed",
         port: int = 26900,
         nodes: int = 4,
         cpus: int = 4,
@@ -170,6 +171,7 @@ class TestBed:
         }
         self.values = {
             "folder": folder,
+            "cluster": cluster,
             "host": socket.gethostname().split(".")[0],
             "user": getpass.getuser(),
             "nodes": nodes,
@@ -239,8 +241,9 @@ class TestBed:
             self._grant_database()
             self._spawn("slurmdbd", "-D")
             self._wait_for("slurmdbd", lambda: self._call("sacctmgr", "-n", "-i", "list", "cluster") is not None)
-            if "testbed" not in (self._call("sacctmgr", "-n", "list", "cluster", "format=cluster") or ""):
-                self._call("sacctmgr", "-i", "add", "cluster", "testbed")
+            name = self.values["cluster"]
+            if name not in (self._call("sacctmgr", "-n", "list", "cluster", "format=cluster%50") or "").split():
+                self._call("sacctmgr", "-i", "add", "cluster", str(name))
         self._spawn("slurmctld", "-D", "-i", "-f", str(self.conf))
         for index in range(1, self.nodes + 1):
             self._spawn("slurmd", "-D", "-N", f"n{index}", "-f", str(self.conf), name=f"slurmd-n{index}")
@@ -435,6 +438,7 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, default=Path(os.environ.get("MODPO_TESTBED", f"/tmp/slurm-{getpass.getuser()}"))
     )
+    parser.add_argument("--cluster", default="testbed", metavar="NAME", help="its name in Slurm (default testbed)")
     parser.add_argument("--port", type=int, default=26900, help="uses PORT to PORT + 10 + nodes (default 26900)")
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--cpus", type=int, default=4, help="of each node; their sum may exceed the machine's")

@@ -45,12 +45,6 @@ def test_every_printed_command_can_be_copied_where_a_name_has_spaces(
     assert all(str(desk.root) in words for words in found), found
 
 
-def test_a_narrow_terminal_shows_the_node_of_a_failure(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    with_a_failure(desk)
-    assert "responses 1: FAILED on n1" in desk("status")[1]
-
-
 def test_watching_ends_with_where_the_results_are(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     assert desk.submit()[0] == 0

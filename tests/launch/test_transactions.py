@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from modpo_hpc.cli.main import main
 from modpo_hpc.core.journal import Journal
 from modpo_hpc.core.markers import Marker, Output, marker_path, write_marker
 from modpo_hpc.launch import commands, slurm, task
-from modpo_hpc.launch.attempts import Attempt, claim_attempt, slurm_log_of
+from modpo_hpc.launch.attempts import Attempt, claim_attempt
 from modpo_hpc.launch.repair import array_of
 from modpo_hpc.launch.state import take_snapshot
 from modpo_hpc.launch.submissions import read_journal
@@ -235,38 +234,6 @@ def test_a_finished_shard_keeps_its_result_while_it_is_made_anew_and_others_wait
     assert tasks["again"] == ["1"]
 
 
-def test_two_terminals_hand_in_once(desk: Desk) -> None:
-    with_a_failure(desk)
-    ends: list[int] = []
-    both = [threading.Thread(target=lambda: ends.append(main(["rerun", str(desk.root), "--failed"]))) for _ in "ab"]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
-    assert ends == [0, 0]
-    check_all_is_there(desk)
-
-
-def test_on_another_cluster_no_job_is_touched_and_no_shard_called_failed(desk: Desk) -> None:
-    assert desk.submit("--until", "responses")[0] == 0
-    mine = desk.slurm.arrays
-    desk.slurm.cluster, desk.slurm.arrays = "two", {}
-    for number, one in mine.items():  # strangers' jobs of the same numbers
-        desk.slurm.arrays[number] = type(one)(dict.fromkeys(one.states, "RUNNING"), {"comment": "theirs"})
-    code, output = desk("status", "--json")
-    rows = {row["stage"]: row for row in json.loads(output)["stages"]}
-    assert rows["responses"]["unknown"] == 3
-    assert not any(row["failed"] for row in rows.values())
-    assert code == 4
-    code, output = desk("cancel")
-    assert code == 0
-    assert "left alone" in output
-    desk("rerun", "--failed")
-    desk.submit("--until", "responses")
-    assert all(state == "RUNNING" for one in desk.slurm.arrays.values() for state in one.states.values())
-    assert len(desk.slurm.arrays) == len(mine)
-
-
 def test_a_stranger_with_the_number_of_a_job_is_known_by_its_comment(desk: Desk) -> None:
     assert desk.submit("--until", "questions")[0] == 0
     job = desk.job("questions", "all")
@@ -308,17 +275,6 @@ def test_an_array_larger_than_the_limit_is_halved_until_it_fits(desk: Desk) -> N
     assert desk.submit("--until", "responses")[0] == 0
     assert sorted(shard for stage, shard in desk.held_by() if stage == "responses") == ["0", "1", "2"]
     assert set(desk.held_by().values()) == {1}
-
-
-def test_more_memory_is_remembered_for_the_next_rerun(desk: Desk) -> None:
-    with_a_failure(desk)
-    assert desk("rerun", "responses", "1", "--mem", "x1.5")[0] == 0
-    first = read_journal(desk.run).latest("responses")["1"][0]
-    desk.slurm.end(desk.job("responses", "1"), "FAILED")
-    assert desk("rerun", "--failed")[0] == 0
-    second = read_journal(desk.run).latest("responses")["1"][0]
-    assert second.job != first.job
-    assert second.memory_gb == first.memory_gb == 1.5 * read_journal(desk.run).latest("responses")["0"][0].memory_gb
 
 
 def test_a_garbage_line_in_the_journal_is_named_and_nothing_is_changed(desk: Desk) -> None:
@@ -372,40 +328,6 @@ def test_submit_waits_for_a_controller_that_is_away(desk: Desk, monkeypatch: pyt
     assert code == 0, output
     assert "asked again" in output
     assert sum(pauses) < 100
-
-
-def test_logs_follow_ends_with_a_shard_that_was_killed(desk: Desk) -> None:
-    assert desk.submit("--until", "questions")[0] == 0
-    number, log = claim_attempt(desk.run.logs, "questions", "all")
-    log.write_text("half a wo")
-    attempt = Attempt("questions", "all", number, desk.job("questions", "all"), 0, "n1", 1, 0.0)
-    log.with_suffix(".json").write_text(json.dumps(asdict(attempt)))
-    desk.slurm.end(desk.job("questions", "all"), "FAILED")
-    assert desk("logs", "questions", "all", "-f")[0] == 0
-
-
-def test_why_jobs_wait_is_said(desk: Desk) -> None:
-    assert desk.submit("--until", "responses")[0] == 0
-    for stage in ("questions", "models"):
-        desk.finish(stage)
-    array = desk.slurm.arrays[array_of(desk.job("responses", "0"))]
-    array.reasons |= {"0": "JobHeldUser", "1": "Resources", "2": "QOSMaxJobsPerUserLimit"}
-    output = desk("status")[1]
-    for words in ("JobHeldUser: held: scontrol release", "Resources: no node is free", "a limit of your account"):
-        assert words in " ".join(output.split())
-
-
-def test_a_job_that_never_came_to_its_shard_is_the_environments_fault(desk: Desk) -> None:
-    assert desk.submit("--until", "questions")[0] == 0
-    job = desk.job("questions", "all")
-    said = "/var/spool/script: line 12: module: command not found\ncannot load modules of the profile: cuda/99\n"
-    slurm_log_of(Path(read_journal(desk.run).submissions[0].folder), job).write_text(said)
-    desk.slurm.end(job, "FAILED")
-    output = desk("triage", "--json")[1]
-    (group,) = json.loads(output)["groups"]
-    assert (group["class"], group["words"]) == ("environment", "cannot load modules of the profile: cuda/99")
-    assert "doctor" in group["remedy"]
-    assert "cuda/99" in desk("logs", "questions", "all")[1]
 
 
 def test_tasks_that_were_withdrawn_or_that_another_job_makes_are_left_alone(
