@@ -199,7 +199,7 @@ STATISTICS = Stage(
         "name", "seed", "data.use_test", "judging", "statistics", "criteria", "simulated", "panel",
         "alignment.policies", "generation", "models.base", "models.reward", "-judge", "-alignment",
     ),
-    contents=lambda study, _: {"mixed judges": True} if study.statistics.mixed_judges else {},
+    contents=lambda study, _: {"statistics.mixed_judges": True} if study.statistics.mixed_judges else {},
     asks_judges=True,
     growth=Growth(questions=1, personas=1, policies=2),
     rehearsal_gb=4.0,
