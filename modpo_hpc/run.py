@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,6 +193,11 @@ class Run:
         """The shards of ``stage`` that still have to be made."""
         return self.inventory().missing(stage)
 
+    @property
+    def quoted(self) -> str:
+        """The folder as a word of a command that can be copied into a shell."""
+        return shlex.quote(str(self.root))
+
     def made(self, stage: str) -> bool:
         """Whether ``stage`` is finished and its shards made something: an import leaves what nothing needs empty."""
         wanted, inventory = self.shard_ids(stage), self.inventory()
@@ -227,7 +233,7 @@ class Run:
         path, folder = self.table_path(stage, shard), self.folder(stage)
         marker = read_marker(folder, shard)
         output = marker.outputs.get(path.name) if marker is not None else None
-        return read_verified(path, output, columns, f"modpo rerun {self.root} {stage} {shard}")
+        return read_verified(path, output, columns, f"modpo rerun {self.quoted} {stage} {shard}")
 
     def require(self, stage: str, shard_ids: Sequence[str] | None = None) -> None:
         """Refuse to go on when ``stage`` (or one of ``shard_ids``) is not finished.
@@ -243,7 +249,7 @@ class Run:
 
     def _refuse(self, problem: str, stage: str, absent: Sequence[str]) -> NoReturn:
         shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
-        raise IncompleteError(f"{self.root}: {problem} ({shown}). Make them with: modpo rerun {self.root} {stage}")
+        raise IncompleteError(f"{self.root}: {problem} ({shown}). Make them with: modpo rerun {self.quoted} {stage}")
 
     def seed(self, stage: str, *item: object) -> int:
         """The seed of one item of ``stage``; the same whatever the sharding."""

@@ -131,6 +131,6 @@ def _rewards(run: Run, criteria: Sequence[str]) -> dict[str, dict[str, float]]:
                 file=run.folder("scores"),
                 field="criterion",
                 value=criterion,
-                remedy=f"Make the scores again: modpo rerun {run.root} scores",
+                remedy=f"Make the scores again: modpo rerun {run.quoted} scores",
             )
     return found

@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(json.dumps(document))
         return 0
     terminal.show_sections([section_of(document)], document["mark"], console(elsewhere=terminal.WIDE))
-    print(f"kept: {path}\ninto the report: modpo report {opened.root}")
+    print(f"kept: {path}\ninto the report: modpo report {opened.quoted}")
     return 0
 
 

@@ -123,7 +123,7 @@ def _print_list(opened: Run, asked: Comparison, kind: str, listed: list[Case], l
     shown.print(f"{len(listed)} cases{more}. 'A first': votes for A less votes for B where A was shown first.")
     if listed:
         shown.print(
-            f"One of them whole: modpo cases {opened.root} --phase {asked.phase} --pair {asked.a} {asked.b} "
+            f"One of them whole: modpo cases {opened.quoted} --phase {asked.phase} --pair {asked.a} {asked.b} "
             f"--criterion {asked.criterion} --question {listed[0].question_id}{'' if texts else ' --texts'}",
         )
 

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     snapshot = take_snapshot(the_run)
     rows = efficiencies(snapshot, ask_usage(snapshot), profile.prices.gpu_hour)
     if not rows:
-        raise IncompleteError(f"no job of {the_run.root} has run yet. Where it stands: modpo status {the_run.root}")
+        raise IncompleteError(f"no job of {the_run.root} has run yet. Where it stands: modpo status {the_run.quoted}")
     if arguments.write_profile:
         import yaml
 

@@ -193,6 +193,6 @@ def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
         *([f"not handed in: {', '.join(absent)}"] if absent else []),
         *summary_lines(shown, key.comparison.a, key.comparison.b),
         f"tables and figure: {folder}",
-        f"into the report: modpo report {run.root}",
+        f"into the report: modpo report {run.quoted}",
     ]
     return summary, lines

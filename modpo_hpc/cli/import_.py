@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from modpo_hpc.cli.arguments import add_study
+from modpo_hpc.cli.arguments import add_study, quoted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,12 +59,12 @@ def _models(given: list[str], policies: Collection[str]) -> dict[str, str]:
 def _told(root: Path, rows: dict[str, int], arguments: argparse.Namespace) -> str:
     lines = [f"  {stage:<12} {count:>8,} rows" for stage, count in rows.items() if count]
     idle = [stage for stage, count in rows.items() if not count]
-    again = "".join(f" --set {one}" for one in arguments.overrides)
+    again = "".join(f" --set {one}" for one in map(quoted, arguments.overrides))
     return "\n".join(
         [
             f"imported into {root}",
             *lines,
             *([f"not needed any more: {', '.join(idle)}"] if idle else []),
-            f"go on with: modpo run {arguments.study} --run {arguments.run}{again}",
+            f"go on with: modpo run {quoted(arguments.study)} --run {quoted(arguments.run)}{again}",
         ]
     )

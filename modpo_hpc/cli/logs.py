@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         ) from None
     shards = arguments.shards or logs.shards_with_logs(the_run, stage)
     if not shards:
-        raise IncompleteError(f"no shard of {stage} was attempted yet. Where it stands: modpo status {the_run.root}")
+        raise IncompleteError(f"no shard of {stage} was attempted yet. Where it stands: modpo status {the_run.quoted}")
     sources = logs.tails(the_run, stage, shards, arguments.attempt, wait=arguments.follow)
     if arguments.path:
         print("\n".join(str(source.path) for source in sources))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from modpo_hpc.cli.arguments import quoted
+
 HEADER = """\
 # Drafted from sinfo. Look at every line: account and environment cannot be guessed.
 # GPUs, memory and time of a shard are the study's word, in its resources; a line such as
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(yaml.safe_dump(load_profile(arguments.profile).model_dump(mode="json"), sort_keys=False), end="")
     else:
         draft(arguments.path)
-        print(f"wrote {arguments.path}; look at every line, then: modpo doctor --profile {arguments.path}")
+        print(f"wrote {arguments.path}; look at every line, then: modpo doctor --profile {quoted(arguments.path)}")
     return 0
 
 
@@ -79,4 +81,4 @@ def draft(path: Path) -> None:
     commands.require_slurm()
     sinfo = commands.call("sinfo", "--noheader", "--format=%R|%l|%c|%m|%G|%P", wait=7)
     fields = draft_profile(sinfo, cluster.ask_facts().max_array_size, cluster.my_accounts())
-    path.write_text(HEADER.format(path=path) + yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
+    path.write_text(HEADER.format(path=quoted(path)) + yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")

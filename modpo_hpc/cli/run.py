@@ -77,7 +77,7 @@ def conclude(the_run: Run, failed: list[Task], seconds: float) -> int:
         if (page := the_run.folder("report") / "report.html").exists() and not the_run.missing("report"):
             for line in what_it_shows(the_run):
                 print(line)
-            print(f"report: {page}\ntables: modpo results {the_run.root}")
+            print(f"report: {page}\ntables: modpo results {the_run.quoted}")
         return 0
     alike: dict[str, list[Task]] = {}
     for task in broken:
@@ -99,7 +99,7 @@ def conclude(the_run: Run, failed: list[Task], seconds: float) -> int:
     print(f"\n{len(broken)} shard{'s' * (len(broken) > 1)} failed.", file=sys.stderr)
     if blocked:
         print(f"Not started, since they need these: {', '.join(blocked)}.", file=sys.stderr)
-    print(f"Again, after the cause is mended: modpo rerun {the_run.root} {broken[0].stage}", file=sys.stderr)
+    print(f"Again, after the cause is mended: modpo rerun {the_run.quoted} {broken[0].stage}", file=sys.stderr)
     codes = {task.exit_code for task in broken}
     return codes.pop() or 1 if codes in ({2}, {3}) else 1
 

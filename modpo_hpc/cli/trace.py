@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     first = next((one.row for one in found.origins if "policy_a" in one.row), None)
     if first:
         print(
-            f"\nThe single cases: modpo cases {traced.run.root} --phase {first['phase']} "
+            f"\nThe single cases: modpo cases {traced.run.quoted} --phase {first['phase']} "
             f"--criterion {first['criterion']} --pair {first['policy_a']} {first['policy_b']}"
         )
     if found.also:

@@ -69,7 +69,7 @@ def render(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> None:
 
     out = console()
     if not groups:
-        out.print(f"No shard of {the_run.root} has failed.")
+        out.print(f"No shard of {escape(str(the_run.root))} has failed.")
     for one in groups:
         names = [f"{failure.state.stage}/{failure.state.shard}" for failure in one.failures]
         more = f" and {len(names) - SHOWN_SHARDS} more" if len(names) > SHOWN_SHARDS else ""
@@ -81,6 +81,6 @@ def render(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> None:
         out.print(f"  shards {', '.join(names[:SHOWN_SHARDS])}{more}")
         out.print(f"  nodes  {', '.join(f'{node} ({count})' for node, count in one.nodes.items())}")
         what, command = remedy(one, the_run.root)
-        out.print(f"  {what}\n  [bold]{command}[/]\n")
+        out.print(f"  {what}\n  [bold]{escape(command)}[/]\n")
     if bad_nodes:
         out.print(f"Suspect nodes: {', '.join(bad_nodes)}. Keep away from them with --exclude-suspects.")

@@ -48,7 +48,7 @@ def write_out(run: Run, folder: Path, formats: tuple[str, ...]) -> dict[str, int
             written[str(path.relative_to(folder))] = entries
     if not written:
         raise IncompleteError(
-            f"{run.root}: nothing of what was asked for is finished yet. See: modpo status {run.root}"
+            f"{run.root}: nothing of what was asked for is finished yet. See: modpo status {run.quoted}"
         )
     return written
 

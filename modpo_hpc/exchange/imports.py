@@ -101,7 +101,7 @@ def _stages_of(bundle: Bundle, run: Run) -> list[str]:
                 f"these files hold no {lacking} questions, and the run has none",
                 field="questions",
                 remedy=f"Add questions_{lacking}.csv, or first make the run's own questions: "
-                f"modpo run STUDY --run {run.root} --until questions",
+                f"modpo run STUDY --run {run.quoted} --until questions",
             )
         known = {split: {one.question_id for one in study_questions(run, split)} for split in SPLITS}
         if strange := sorted(bundle.questions[mentioned[0]].keys() - known[mentioned[0]]):

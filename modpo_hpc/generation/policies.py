@@ -31,7 +31,7 @@ def adapter_path(run: Run, policy: str | None) -> Path | None:
     folder = run.folder(stage) / policy / "adapter"
     if not (folder / "adapter_config.json").is_file():
         raise IncompleteError(
-            f"{folder}: the adapter is gone. Make it again with: modpo rerun {run.root} {stage} {policy}"
+            f"{folder}: the adapter is gone. Make it again with: modpo rerun {run.quoted} {stage} {policy}"
         )
     return folder
 

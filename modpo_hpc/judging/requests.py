@@ -42,7 +42,7 @@ def study_personas(run: Run, split: str) -> list[Persona]:
                 file=run.table_path("personas", "all"),
                 field="text",
                 value=row["persona_id"],
-                remedy=f"Correct the survey or its column mapping, then: modpo rerun {run.root} personas",
+                remedy=f"Correct the survey or its column mapping, then: modpo rerun {run.quoted} personas",
             )
         ratings = {name.removeprefix(_IMPORTANCE): int(row[name]) for name in rated if not pd.isna(row[name])}
         personas.append(Persona(row["persona_id"], row["text"], ratings))

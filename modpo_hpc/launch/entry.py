@@ -58,7 +58,7 @@ def run_shard(run_dir: str, stage: str, shard: str, again: bool = False) -> bool
             f"stage {stage} has no such shard",
             field="shard",
             value=shard,
-            remedy=f"Its {len(run.shard_ids(stage))} shards are listed by: modpo status {run.root} --shards {stage}",
+            remedy=f"Its {len(run.shard_ids(stage))} shards are listed by: modpo status {run.quoted} --shards {stage}",
         )
     if rank_in_job() > 0:
         return _follow(run, definition, shard)

@@ -42,5 +42,5 @@ def refuse_while_queued(run: Run) -> None:
         raise InputError(
             f"shards of the present study of this run are queued or running ({shown})",
             file=run.root,
-            remedy=f"Wait for them, or take them out of the queue: modpo cancel {run.root}",
+            remedy=f"Wait for them, or take them out of the queue: modpo cancel {run.quoted}",
         )

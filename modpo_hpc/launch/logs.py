@@ -98,7 +98,7 @@ def tails(run: Run, stage: str, names: Sequence[str], attempt: int | None, wait:
         if log is None and not wait:
             which = f"attempt {attempt}" if attempt is not None else "attempt"
             raise IncompleteError(
-                f"{stage} {shard} has had no {which} yet. Where it stands: modpo status {run.root} --shards {stage}"
+                f"{stage} {shard} has had no {which} yet. Where it stands: modpo status {run.quoted} --shards {stage}"
             )
         log = log or run.logs / stage / shard / f"attempt_{attempt or 1}.out"
         found.append(Tail(log, f"[{shard}] " if len(names) > 1 else ""))

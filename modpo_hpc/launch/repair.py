@@ -183,7 +183,7 @@ def select_jobs(snapshot: Snapshot, stage: str | None, shards: Sequence[str]) ->
                 f"stage {name} has no such shard in the queue",
                 field="SHARD",
                 value=absent[0],
-                remedy=f"What is queued: modpo status {snapshot.run.root}",
+                remedy=f"What is queued: modpo status {snapshot.run.quoted}",
             )
         chosen += [job for shard, job in alive.items() if job and (not shards or shard in shards)]
     return _whole_arrays(snapshot, chosen)
@@ -222,7 +222,7 @@ def check_not_alive(snapshot: Snapshot, stage: str, shards: Sequence[str]) -> No
             f"this shard of {stage} is {snapshot.shards[stage][busy[0]].state} as job {alive[busy[0]]}",
             field="SHARD",
             value=busy[0],
-            remedy=f"Wait for it, or cancel it first: modpo cancel {snapshot.run.root} {stage} {busy[0]}",
+            remedy=f"Wait for it, or cancel it first: modpo cancel {snapshot.run.quoted} {stage} {busy[0]}",
         )
 
 

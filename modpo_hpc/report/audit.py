@@ -29,7 +29,7 @@ def read_audit(run: Run) -> Document:
     document: Document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else finite(audit(run, None))
     if document.get("version") != VERSION:
         raise InputError(
-            "this audit was kept by another version", file=path, remedy=f"Make it again: modpo audit {run.root}"
+            "this audit was kept by another version", file=path, remedy=f"Make it again: modpo audit {run.quoted}"
         )
     return document
 

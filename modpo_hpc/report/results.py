@@ -81,7 +81,9 @@ def read_results(run: Run) -> Results:
     folder = run.folder("statistics")
     if run.missing("statistics"):
         state = "are older than what they rest on" if read_marker(folder, "all") else "are not made yet"
-        raise IncompleteError(f"{run.root}: the statistics {state}. Make them with: modpo rerun {run.root} statistics")
+        raise IncompleteError(
+            f"{run.root}: the statistics {state}. Make them with: modpo rerun {run.quoted} statistics"
+        )
     names = schemas_of(run.study)
     tables = {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in names}
     summary = json.loads((folder / "statistics.json").read_text())

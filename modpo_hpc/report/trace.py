@@ -184,7 +184,7 @@ class Traced:
                 "the report has no such number",
                 field="ID",
                 value=wanted,
-                remedy=f"List all ids: modpo trace {self.run.root}",
+                remedy=f"List all ids: modpo trace {self.run.quoted}",
             )
         place = self.places[wanted]
         also: tuple[str, ...] = ()

@@ -100,5 +100,5 @@ def _require_weights(run: Run, models: Sequence[str]) -> None:
         if not any(folder.glob("*.safetensors")):
             raise IncompleteError(
                 f"{folder}: the weights of this model are gone. Make them again with: "
-                f"modpo rerun {run.root} rewards {name}"
+                f"modpo rerun {run.quoted} rewards {name}"
             )

@@ -45,6 +45,13 @@ def test_every_printed_command_can_be_copied_where_a_name_has_spaces(
     assert all(str(desk.root) in words for words in found), found
 
 
+def test_no_place_stands_in_a_command_as_it_is() -> None:
+    """Everywhere: a folder may have spaces, so its word in a command is quoted."""
+    bare = re.compile(r"modpo [a-z]+ (?:[A-Z]+ |--[a-z]+ )*\{[\w.]+\.(?:root|path|study|run)\}")
+    places = [*(REPOSITORY / "modpo_hpc").rglob("*.py"), *(REPOSITORY / "jobs").glob("*.py")]
+    assert [f"{path.name}: {words}" for path in places for words in bare.findall(path.read_text())] == []
+
+
 def test_watching_ends_with_where_the_results_are(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     assert desk.submit()[0] == 0
