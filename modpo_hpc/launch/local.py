@@ -222,7 +222,15 @@ class LocalExecutor:
             attempt, task.log = claim_attempt(self._run.logs, task.stage, task.shard)
             task.process = self._context.Process(
                 target=_child,
-                args=(str(self._run.root), task.stage, task.shard, str(task.log), attempt, self._again),
+                args=(
+                    str(self._run.root),
+                    task.stage,
+                    task.shard,
+                    str(task.log),
+                    attempt,
+                    self._again,
+                    dict(os.environ),
+                ),
                 daemon=False,
             )
             task.process.start()
@@ -281,8 +289,12 @@ def _die_with_the_executor() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _child(run_dir: str, stage: str, shard: str, log: str, attempt: int, again: bool) -> None:
-    """A shard's process: its output to its log, its life bound to the executor's."""
+def _child(
+    run_dir: str, stage: str, shard: str, log: str, attempt: int, again: bool, environment: dict[str, str]
+) -> None:
+    """A shard's process: its output to its log, its life bound to the executor's, its environment that of now."""
+    os.environ.clear()  # the fork server's is that of the first executor of this process
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_the_executor, daemon=True).start()
     from modpo_hpc.launch.entry import run_shard
