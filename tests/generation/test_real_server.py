@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from modpo_hpc.cli.main import main
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.generation.chat import ChatEngine, remote_engine
 from modpo_hpc.generation.policies import link_policy_as_model, load_policy, load_tokenizer
@@ -19,6 +20,8 @@ from modpo_hpc.generation.server import Servers, serve
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.llm.endpoints import LocalServers
 from modpo_hpc.study.generation import RemoteModel, Sampling
+from tests.alignment.world import WORDS, started_run
+from tests.alignment.world import study_of as alignment_study
 from tests.generation.runs import run_with_adapters, study_of, write_posts
 from tests.tiny_mistral import save_tiny_mistral
 from tests.waiting import PATIENCE
@@ -100,6 +103,41 @@ def test_two_adapters_on_one_server_answer_like_the_engine_in_this_process(serve
         answers.append(there)
     assert servers.restarts == before + 1
     assert len({tuple(one.text for one in texts) for texts in answers}) == 3
+
+
+def test_an_adapter_exported_for_given_weights_answers_behind_a_server_as_the_conditioned_one_does(servers, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from modpo_hpc.alignment.conditioned import WHOLE, ConditionedModel, read_conditioned, start_from
+    from modpo_hpc.alignment.soup import read_source
+    from modpo_hpc.generation.engine import TransformersEngine
+
+    base = save_tiny_mistral(tmp_path / "base", words=WORDS)
+    sources = {"empathy": "DPO", "safety": "DPO_Safety"}
+    one = {"method": "conditioned", "criteria": dict.fromkeys(sources, 0.5), "start": sources}
+    run = started_run(tmp_path / "run", alignment_study(base, tmp_path / "posts.csv", {"learning_rate": 0.05}, One=one))
+    for source in sources.values():
+        run_shard(str(run.root), "policies", source)
+    run_shard(str(run.root), "conditioned", "One")
+
+    begun = [read_source(name, run.folder("policies") / name / "adapter") for name in sources.values()]
+    whole = ConditionedModel(AutoModelForCausalLM.from_pretrained(base), start_from(begun), {}, 0.0).eval()
+    whole.load_adapter_weights(read_conditioned(run.folder("conditioned") / "One" / WHOLE)[0])
+    sampling, tokenizer = Sampling(temperature=0.0, max_tokens=16), AutoTokenizer.from_pretrained(base)
+    answers = []
+    for shares in ((0.6, 0.4), (0.0, 1.0)):
+        adapter, served = tmp_path / f"adapter{shares[0]}", tmp_path / f"served{shares[0]}"
+        weights = ",".join(f"{name}={share}" for name, share in zip(sources, shares, strict=True))
+        assert main(["export", "adapter", str(run.root), "One", "--weights", weights, "--to", str(adapter)]) == 0
+        served.mkdir()
+        for file in (*base.iterdir(), *adapter.glob("adapter_*")):
+            (served / file.name).symlink_to(file)
+        whole.set_weights(shares)
+        here = TransformersEngine(whole.get_base_model(), tokenizer, sampling).complete(QUESTIONS)
+        there = engine(servers, served).complete(QUESTIONS)
+        assert [(one.text, one.finish_reason) for one in there] == [(one.text, one.finish_reason) for one in here]
+        answers.append([one.text for one in there])
+    assert answers[0] != answers[1]
 
 
 def test_a_server_is_drained_before_it_goes(tiny_model, tmp_path):
