@@ -68,6 +68,31 @@ def read_partitions(text: str) -> dict[str, float]:
     return found
 
 
+UP = ("idle", "mix", "alloc", "comp", "plnd")
+"""Short names of the states in which a node takes jobs, or will when those that it has are done."""
+
+
+def nodes_away(partition: str | None, cpus: int, memory_gb: float, gpus: int) -> list[str]:
+    """Nodes of ``partition`` (None: of any) with as much as this that are not up: drained, down, maintained, silent.
+
+    A job for them waits, though ``sbatch --test-only`` refuses it as if there were no such node.
+    """
+    chosen = ("--partition", partition) if partition else ()
+    shown = ("--noheader", "--Node", "--format=%N|%c|%m|%G|%t")
+    found = []
+    for line in call("sinfo", *shown, *chosen, timeout=QUICK_SECONDS, wait=MOMENT).splitlines():
+        name, its_cpus, megabytes, gres, state = line.strip().split("|")
+        enough = int(its_cpus) >= cpus and int(megabytes) >= memory_gb * 1000 and gpus_in(gres) >= gpus
+        if enough and state not in UP:
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def gpus_in(gres: str) -> int:
+    """How many GPUs a list of generic resources names: ``gpu:a100:4(S:0-1)``."""
+    return sum(int(count) for count in re.findall(r"gpu(?::[^:,(]+)?:(\d+)", gres))
+
+
 def my_accounts() -> list[str]:
     """Slurm accounts of this user, the default one first; empty where no accounts are kept."""
     try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modpo_hpc.launch.cluster import read_partitions
+from modpo_hpc.launch.cluster import gpus_in, read_partitions
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,12 @@ def read_sinfo(text: str) -> list[Partition]:
     found: dict[str, Partition] = {}
     for line in text.splitlines():
         name, limit, cpus, memory, gres, starred = line.strip().split("|")
-        gpus = sum(int(count) for count in re.findall(r"gpu(?::[^:,(]+)?:(\d+)", gres))
         one = Partition(
             name,
             read_partitions(f"{name}|{limit}")[name],
             int(re.sub(r"\D", "", cpus)),
             int(re.sub(r"\D", "", memory)) / 1024,
-            gpus,
+            gpus_in(gres),
             starred.endswith("*"),
         )
         before = found.get(name, one)

@@ -10,6 +10,8 @@ from modpo_hpc.launch.profile import Allocation
 YOURS = "Yours: sacctmgr show associations user=$USER format=account,partition,qos"
 # sbatch names the limit in a line of its own, above a sentence that is the same for all of them.
 NAMED_LIMIT = re.compile(r"\b(?:Assoc|QOS)\w*Limit\b|\b(?:Assoc|QOS)(?:Max|Grp|Min)\w+")
+NO_NODE = "node configuration"
+"""In what sbatch says where no node that is up has what a job asks."""
 ANY_LIMIT = "Job violates accounting/QOS policy"
 
 
@@ -39,7 +41,7 @@ def refusal(words: str, stage: str, allocation: Allocation) -> InputError | Subm
         ("qos", "qos", allocation.qos, f"Give a qos that your account may use. {YOURS}"),
         ("partition", "partition", allocation.partition, "Name one of the partitions that sinfo lists."),
         ("time limit", "minutes", allocation.minutes, "Lower minutes, or take another partition: sinfo -o '%R %l'."),
-        ("node configuration", "cpus, memory_gb, gpus", size, "No node has this much; see sinfo -N -o '%N %c %m %G'."),
+        (NO_NODE, "cpus, memory_gb, gpus", size, "No node has this much; see sinfo -N -o '%N %c %m %G'."),
         ("gres", "gres", allocation.gres or allocation.gpus, "See sinfo -o '%R %G' for what there is."),
         ("feature", "constraint", allocation.constraint, "See sinfo -o '%R %f' for what there is."),
         ("memory", "memory_gb", allocation.memory_gb, "Lower memory_gb; see sinfo -N -o '%N %m'."),

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from modpo_hpc.launch import cluster, commands, squeue
 from modpo_hpc.launch.batch_scripts import Change, allocation_of, batch_script, job_folder, sbatch_header, submission_of
 from modpo_hpc.launch.graph import Work, dependency, share_throttle, split
 from modpo_hpc.launch.profile import Allocation, Profile
-from modpo_hpc.launch.refusals import SubmitLimit, refusal
+from modpo_hpc.launch.refusals import NO_NODE, SubmitLimit, refusal
 from modpo_hpc.launch.submissions import (
     Learned,
     Submission,
@@ -211,6 +212,7 @@ def check_with_slurm(
         InputError: Slurm would refuse a job; says which field and what to do.
     """
     known, learned = cluster.partitions(), read_journal(run).learned
+    waiting: dict[str, list[str]] = {}
     for work in plan:
         change = (changes or {}).get(work.stage)
         allocation = allocation_of(run, profile, work.stage, change, learned.get(work.stage))
@@ -238,8 +240,21 @@ def check_with_slurm(
             raise
         except commands.SlurmError as error:
             refused = refusal(str(error), work.stage, allocation)
-            if not isinstance(refused, SubmitLimit):
+            if isinstance(refused, SubmitLimit):
+                continue
+            size = (allocation.cpus, allocation.memory_gb, allocation.gpus)
+            away = cluster.nodes_away(allocation.partition, *size) if NO_NODE in str(error).lower() else []
+            if not away:
                 raise refused from error
+            waiting[work.stage] = away
+    if waiting:
+        nodes = list(dict.fromkeys(node for away in waiting.values() for node in away))
+        more = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
+        print(
+            f"The nodes that could take {', '.join(waiting)} are not up now ({', '.join(nodes[:3])}{more}; "
+            "why: sinfo -R). Their jobs wait for them.",
+            file=sys.stderr,
+        )
 
 
 def _jobs_of(shards: Sequence[tuple[str, str]], new: Mapping[str, Sequence[Submission]]) -> list[str]:

@@ -147,6 +147,19 @@ def test_a_wrong_profile_is_refused_before_anything_is_queued(
     assert not cluster.run_dir.exists()
 
 
+def test_a_study_is_handed_in_while_the_nodes_are_in_maintenance_and_waits_for_them(cluster: Cluster) -> None:
+    cluster.slurm("scontrol", "update", "NodeName=n[1-4]", "State=drain", "Reason=cooling")
+    try:
+        cluster.profile({"partition": "cpu", "memory_gb": 4000})
+        assert "No node has this much" in cluster.submit(expect=2)
+        cluster.profile({"partition": "cpu"})
+        assert "not up now (n1, n2, n3 and 1 more" in cluster.submit("--until", "questions")
+        cluster.wait(lambda: "DRAINED" in cluster("status", cluster.run_dir)[1])
+    finally:
+        cluster.slurm("scontrol", "update", "NodeName=n[1-4]", "State=resume")
+    cluster.wait(lambda: cluster.status()["questions"]["done"] == 1)
+
+
 def test_a_run_follows_another_study_only_when_nothing_of_the_present_one_is_queued(cluster: Cluster) -> None:
     cluster.fate("questions", "all", "hold")
     cluster.submit("--until", "questions")
