@@ -36,8 +36,8 @@ def show(results: Results, console: Console) -> None:
         for first in range(0, len(size["criteria"]), CRITERIA_ABREAST):
             console.print(_mcnemar(results, phase, size["criteria"][first : first + CRITERIA_ABREAST]))
         for sentence in findings.phase_findings(results, phase):
-            console.print(_words(f"  • {sentence}"))
-    console.print(_legend(results))
+            _say(console, f"  • {sentence}")
+    _say(console, _legend(results), "dim")
 
 
 def show_incomplete(cells: Rows, console: Console) -> None:
@@ -62,18 +62,18 @@ def show_sections(sections: Sequence[Section], mark: str | None, console: Consol
     for section in sections:
         console.rule(f"[bold]{section.heading}[/]", style="dim")
         if section.lead:
-            console.print(_words(section.lead, "dim"))
+            _say(console, section.lead, "dim")
         for name, fact in section.facts.items():
-            console.print(Text.assemble((f"{name}  ", "bold"), fact, no_wrap=False))
+            console.print(Text.assemble((f"{name}  ", "bold"), fact), soft_wrap=False)
         for sentence in section.findings:
-            console.print(_words(f"  • {sentence}"))
+            _say(console, f"  • {sentence}")
         for shown in section.tables:
             console.print(_table(shown))
 
 
-def _words(text: str, style: str = "") -> Text:
-    """``text`` in lines of the console's width; unbroken where it holds a command, which is to be copied."""
-    return Text(text, style, no_wrap="modpo " in text)
+def _say(console: Console, text: str, style: str = "") -> None:
+    """Print ``text`` in lines of the console's width; unbroken where it holds a command, which is to be copied."""
+    console.print(Text(text, style), soft_wrap="modpo " in text)
 
 
 def _table(shown: Shown) -> Table:
@@ -103,7 +103,12 @@ def _head(results: Results) -> RenderableType:
 
 
 def _titled(title: str) -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, title=_words(title, "bold"), title_justify="left")
+    return Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=Text(title, "bold", no_wrap=False, overflow="fold"),
+        title_justify="left",
+    )
 
 
 def _ranking(results: Results, phase: str) -> Table:
@@ -165,10 +170,8 @@ def _show_sequential(results: Results, console: Console) -> None:
         for first in range(0, len(size["criteria"]), CRITERIA_ABREAST):
             console.print(_shares(results, phase, size["criteria"][first : first + CRITERIA_ABREAST]))
         for sentence in findings.phase_findings(results, phase):
-            console.print(_words(f"  • {sentence}"))
-    console.print(
-        _words("\n> and < mark which side is preferred, = that both are within the margin, ~ what is open.", "dim")
-    )
+            _say(console, f"  • {sentence}")
+    _say(console, "\n> and < mark which side is preferred, = that both are within the margin, ~ what is open.", "dim")
 
 
 def _shares(results: Results, phase: str, criteria: list[str]) -> Table:
@@ -200,12 +203,11 @@ def _score(row: dict[str, Any]) -> Text:
     )
 
 
-def _legend(results: Results) -> Text:
-    return _words(
+def _legend(results: Results) -> str:
+    return (
         f"\n◆ on the Pareto front.  A question is won by the majority of its personas.  "
         f"p: {findings.test_note(results)}, "
-        f"as it is; > and < mark what is significant {findings.correction_note(results)}, ~ what is not.",
-        "dim",
+        f"as it is; > and < mark what is significant {findings.correction_note(results)}, ~ what is not."
     )
 
 
