@@ -81,7 +81,7 @@ def run_shard(run_dir: str, stage: str, shard: str, again: bool = False) -> bool
 
 def _make(run: Run, stage: Stage, shard: str, made_from: MadeFrom) -> None:
     folder, inputs = run.folder(stage.name), inputs_of(made_from.hash, shard)
-    started, clock, cpu = time.time(), time.monotonic(), time.process_time()
+    started, clock, cpu = time.time(), time.monotonic(), _cpu_seconds()
     attempt = int(os.environ.get("MODPO_ATTEMPT", "1"))
     _fix_arithmetic(stage.resources(run.study).cpus)
     with scratch_folder(folder, shard, inputs) as scratch, _stop_flag() as should_stop:
@@ -159,10 +159,15 @@ def _load(path: Path, name: str) -> ModuleType:
     return module
 
 
+def _cpu_seconds() -> float:
+    """Of this process, and of those that it started and that have ended."""
+    return sum(os.times()[:4])
+
+
 def _usage(cpu_before: float) -> dict[str, float]:
     """What the shard took: CPU seconds, and the most memory that its process ever held."""
     peak = resource_usage.getrusage(resource_usage.RUSAGE_SELF).ru_maxrss
-    return {"cpu_seconds": round(time.process_time() - cpu_before, 3), "peak_memory_gb": round(peak / 2**20, 3)}
+    return {"cpu_seconds": round(_cpu_seconds() - cpu_before, 3), "peak_memory_gb": round(peak / 2**20, 3)}
 
 
 def _fix_arithmetic(threads: int) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.run import Run
+from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
 from tests.waiting import PATIENCE, wait_until
 
@@ -112,6 +114,16 @@ def test_a_run_that_is_killed_resumes_inside_its_shards(recipes: Path, tmp_path:
     for table in undisturbed.rglob("*.parquet"):
         assert (run / table.relative_to(undisturbed)).read_bytes() == table.read_bytes()
     assert not any((run / "responses" / ".work").iterdir())
+
+
+def test_a_shard_counts_what_its_own_processes_took(recipes: Path, tmp_path: Path) -> None:
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    started = f"    import subprocess, sys\n    subprocess.run([sys.executable, '-c', {busy!r}], check=True)\n"
+    head, _, body = QUICK.format(verb="prepare").partition("(run, shard):\n")
+    (recipes / "prepare.py").write_text(f"{head}(run, shard):\n{started}{body}")
+    run = Run.create(tmp_path / "run", load_study("configs/demo.yaml"))
+    run_shard(str(run.root), "questions", "all")
+    assert run.done("questions")["all"].metrics["cpu_seconds"] >= 0.5
 
 
 def test_a_job_script_is_the_same_entry(recipes: Path, tmp_path: Path, modpo) -> None:
