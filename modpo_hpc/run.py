@@ -86,14 +86,14 @@ class Run:
             InputError: the folder holds other files.
         """
         root = Path(root).resolve()
-        if (root / STUDY_FILE).exists():
-            return cls(root, study, read_provenance(root))
         try:
-            taken = root.exists() and (not root.is_dir() or any(root.iterdir()))
+            taken = root.exists() and (not root.is_dir() or studies.holds_others(root))
         except OSError as error:
             raise InputError(
                 f"this folder cannot be read: {error.strerror}", file=root, remedy="Give a folder that you may use."
             ) from None
+        if (root / STUDY_FILE).exists():  # asked last: it may have come while the folder was looked at
+            return cls(root, study, read_provenance(root))
         if taken:
             raise InputError(
                 "this place is taken by something that is no run",

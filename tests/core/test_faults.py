@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from modpo_hpc.checks import cautions, check_inputs
+from modpo_hpc.core import studies
 from modpo_hpc.core.atomic import atomic_file, atomic_folder
 from modpo_hpc.core.markers import IMPORTED, Marker, write_marker
 from modpo_hpc.errors import InputError, ModpoError
@@ -28,13 +29,30 @@ DEMO = REPOSITORY / "configs" / "demo.yaml"
 
 
 def _begin(folder: str, seed: int, gate: Any, said: Any) -> None:
-    study = load_study(DEMO, [f"seed={seed}"])
-    gate.wait()
+    study, begin = load_study(DEMO, [f"seed={seed}"]), studies.begin
+
+    def at_once(*arguments: Any) -> bool:
+        gate.wait()  # all have seen that no run is there
+        return begin(*arguments)
+
+    studies.begin = at_once  # in this process alone
     try:
         run = Run.create(folder, study)
         said.put((seed, run.study.seed, run.provenance["id"]))
     except ModpoError as error:
         said.put((seed, None, str(error)))
+
+
+def test_a_run_that_is_just_being_begun_or_was_killed_then_is_no_other_thing(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (".at_work", "run.json", ".study.yaml.41.7", "..study.yaml.41.7.host.41.8.tmp"):
+        (run / name).write_text("{}")
+    assert Run.create(run, load_study(DEMO)).study.name == "demo"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    with pytest.raises(InputError, match="taken by something that is no run"):
+        Run.create(tmp_path / "other", load_study(DEMO))
 
 
 @pytest.mark.parametrize("attempt", range(3))
