@@ -50,9 +50,9 @@ def control_strings_in(tokenizer: Any) -> tuple[str, ...]:
     return _not_common((token.content, token.special) for token in tokenizer.added_tokens_decoder.values())
 
 
-def harmless(tokenizer: Any, text: str) -> str:
-    """``text`` of which ``tokenizer`` makes no control tokens."""
-    return without_control_strings(broken(text, control_strings_in(tokenizer)))
+def harmless(text: str, control: tuple[str, ...]) -> str:
+    """``text`` with neither the strings ``control`` nor those of common models in it."""
+    return without_control_strings(broken(text, control))
 
 
 def _not_common(added: Iterable[tuple[str, bool]]) -> tuple[str, ...]:

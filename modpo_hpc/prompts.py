@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from modpo_hpc.control_strings import broken, control_strings_in, harmless, without_control_strings
+from modpo_hpc.control_strings import control_strings_in, harmless, without_control_strings
 
 if TYPE_CHECKING:
     from modpo_hpc.judging.tasks import Criterion, Task
@@ -37,7 +37,7 @@ def answering_messages(
     The instruction stands in the user's turn because some templates (Mistral's among them) know no system turn. What
     the tokenizer of the model takes for control (``control``, and the strings of common models) is a word in a post.
     """
-    return [{"role": "user", "content": f"{instruction}\n\n{without_control_strings(broken(question, control))}"}]
+    return [{"role": "user", "content": f"{instruction}\n\n{harmless(question, control)}"}]
 
 
 def answering_prompt(tokenizer: Any, question: str, instruction: str = INSTRUCTION) -> list[int]:
@@ -56,7 +56,8 @@ def response_tokens(tokenizer: Any, response: str, ended: bool = True) -> list[i
 
 def reward_pair(tokenizer: Any, question: str, response: str) -> tuple[str, str]:
     """The text pair that a reward model reads. Truncation, where needed, takes from the first text only."""
-    return harmless(tokenizer, question), harmless(tokenizer, response)
+    control = control_strings_in(tokenizer)
+    return harmless(question, control), harmless(response, control)
 
 
 JudgingOrder = Literal["shared_prefix", "criteria_last"]
@@ -94,7 +95,8 @@ def harm_prompt(tokenizer: Any, question: str, answer: str) -> list[int]:
     The wording is the input format on which LLAMACITIZEN-8B was trained (Suvarna et al. 2025, arXiv 2507.05455, model
     card): another wording would measure another classifier.
     """
-    context, statement = harmless(tokenizer, question), harmless(tokenizer, answer)
+    control = control_strings_in(tokenizer)
+    context, statement = harmless(question, control), harmless(answer, control)
     text = HARM_FORMAT.format(context=context, statement=statement, reply="NA")
     messages = [{"role": "user", "content": text}]
     if tokenizer.chat_template is not None:

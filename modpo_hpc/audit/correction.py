@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import betaincinv, ndtri
+from scipy.special import betaincinv
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.rewards.accuracy import wilson_interval
 
 Array = NDArray[np.float64]
 
@@ -114,10 +115,7 @@ def share(cases: float, of: float, confidence: float = 0.95) -> Share:
     """``cases`` of ``of`` with Wilson's score interval; NaN without any."""
     if not of:
         return Share(math.nan, math.nan, math.nan, 0)
-    square = float(ndtri((1 + confidence) / 2)) ** 2
-    centre = (cases + square / 2) / (of + square)
-    reach = math.sqrt(square * (cases * (of - cases) / of + square / 4)) / (of + square)
-    return Share(cases / of, _within(centre - reach), _within(centre + reach), of)
+    return Share(cases / of, *wilson_interval(cases, of, confidence), of)
 
 
 def correct(counts: Confusion, rate: float, of: int, drawn: bool = False, confidence: float = 0.95) -> Corrected:

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modpo_hpc.cli.arguments import quoted
-
 if TYPE_CHECKING:
     from modpo_hpc.run import Run
 
@@ -112,4 +110,4 @@ def render(run: Run, checked: int, damages: list[Damage]) -> None:
     print(f"{len(damages)} of {checked:,} files are damaged. Make their shards again with:")
     for stage in dict.fromkeys(one.stage for one in damages):
         names = " ".join(dict.fromkeys(one.shard for one in damages if one.stage == stage))
-        print(f"modpo rerun {quoted(run.root)} {stage} {names}")
+        print(f"modpo rerun {run.quoted} {stage} {names}")

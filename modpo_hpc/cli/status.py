@@ -8,8 +8,6 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from modpo_hpc.cli.arguments import quoted
-
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -117,7 +115,7 @@ def advice(snapshot: Snapshot, rows: list[StageState]) -> list[str]:
     from rich.markup import escape
 
     count = {state: sum(row.counts[state] for row in rows) for state in rows[0].counts} if rows else {}
-    root, lines = escape(quoted(snapshot.run.root)), []
+    root, lines = escape(snapshot.run.quoted), []
     if snapshot.silent:
         lines.append(f"[yellow]From the markers alone, since Slurm does not answer: {escape(snapshot.silent)}[/]")
     elif count.get("unknown"):

@@ -131,12 +131,12 @@ def words_of(the_run: Run, found: Round) -> str:
     if found.held:
         words += f"\nHeld, since nodes could not start them: {', '.join(found.held[:5])}. scontrol release JOB goes on"
     if found.left:
-        words += f"\nWhy, and what to do: modpo triage {quoted(the_run.root)}"
+        words += f"\nWhy, and what to do: modpo triage {the_run.quoted}"
     if found.state == "nothing asked for":
         words = (
             f"{the_run.root.name}: nothing is asked for, since the run was cancelled as a whole. modpo submit goes on."
         )
-    return words + (f"\nmodpo results {quoted(the_run.root)}" if found.state == "complete" else "")
+    return words + (f"\nmodpo results {the_run.quoted}" if found.state == "complete" else "")
 
 
 def tell(the_run: Run, state: str, words: str, address: str | None) -> None:
@@ -197,7 +197,7 @@ def hand_in_itself(the_run: Run, profile: Profile, arguments: argparse.Namespace
             print(f"job {there[0].job} tends {the_run.root} already")
             return 0
         limit = cluster.partitions().get(profile.partition or "", 1440.0)
-        words = [profile.python or shlex.quote(sys.executable), "-m modpo_hpc tend", quoted(the_run.root)]
+        words = [profile.python or shlex.quote(sys.executable), "-m modpo_hpc tend", the_run.quoted]
         words += ["--every", str(arguments.every), *(["--mail", quoted(arguments.mail)] if arguments.mail else [])]
         modules = [f"module load {shlex.quote(one)}" for one in profile.modules]
         script = "\n".join(["#!/bin/bash", *modules, *profile.setup, f"exec {' '.join(words)}"])

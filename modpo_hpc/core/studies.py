@@ -29,8 +29,8 @@ def study_text(study: Study) -> str:
 
 def holds_others(root: Path) -> bool:
     """Whether the folder holds anything but what :func:`begin` writes before the study is there."""
-    mine = (LOCK, PROVENANCE_FILE), (f".{STUDY_FILE}", f"..{STUDY_FILE}", f".{PROVENANCE_FILE}")
-    return any(one.name not in mine[0] and not one.name.startswith(mine[1]) for one in root.iterdir())
+    whole, beginnings = (LOCK, PROVENANCE_FILE), (f".{STUDY_FILE}", f"..{STUDY_FILE}", f".{PROVENANCE_FILE}")
+    return any(one.name not in whole and not one.name.startswith(beginnings) for one in root.iterdir())
 
 
 def begin(root: Path, study: Study, provenance: Mapping[str, Any]) -> bool:

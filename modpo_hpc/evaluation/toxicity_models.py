@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from modpo_hpc.control_strings import harmless
+from modpo_hpc.control_strings import control_strings_in, harmless
 from modpo_hpc.device import compute_device
 from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.toxicity import Assessment, Item
@@ -86,9 +86,9 @@ class Classifier:
 
         names = self.model.config.id2label
         several = self.model.config.problem_type == "multi_label_classification" or self.model.config.num_labels == 1
-        made: list[Assessment] = []
+        control, made = control_strings_in(self.tokenizer), list[Assessment]()
         for start in range(0, len(items), self.batch_size):
-            texts = [harmless(self.tokenizer, item.answer) for item in items[start : start + self.batch_size]]
+            texts = [harmless(item.answer, control) for item in items[start : start + self.batch_size]]
             lengths = [len(ids) for ids in self.tokenizer(texts)["input_ids"]]
             batch = self.tokenizer(texts, truncation=True, max_length=self.limit, padding=True, return_tensors="pt")
             with torch.inference_mode():

@@ -82,7 +82,7 @@ def nodes_away(partition: str | None, cpus: int, memory_gb: float, gpus: int) ->
     found = []
     for line in call("sinfo", *shown, *chosen, timeout=QUICK_SECONDS, wait=MOMENT).splitlines():
         name, its_cpus, megabytes, gres, state = line.strip().split("|")
-        enough = int(its_cpus) >= cpus and int(megabytes) >= memory_gb * 1000 and gpus_in(gres) >= gpus
+        enough = int(its_cpus) >= cpus and int(megabytes) >= int(memory_gb * 1024) and gpus_in(gres) >= gpus
         if enough and state not in UP:
             found.append(name)
     return list(dict.fromkeys(found))

@@ -15,7 +15,6 @@ from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import InputError
 from modpo_hpc.report import formats
 from modpo_hpc.report.contents import sections_of
-from modpo_hpc.report.formats import numbers_in
 from modpo_hpc.report.parts import Section, Shown
 from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.report.trace_code import code_for
@@ -204,10 +203,14 @@ class Traced:
     def _cells_of(self, place: Place) -> Iterator[str]:
         """Cells that print a number of a sentence, in a row of a policy or criterion it names: of tables of its own
         section, and for the summary of those of the first phase."""
-        tokens, sentence = set(numbers_in(place.text)), place.text.lower()
+        tokens, sentence = set(formats.numbers_in(place.text)), place.text.lower()
         sections = {place.section.anchor, next(iter(self.results.phases)) if place.section.anchor == "summary" else ""}
         for identity, cell in self.places.items():
-            if cell.shown is None or cell.section.anchor not in sections or not tokens & set(numbers_in(cell.text)):
+            if (
+                cell.shown is None
+                or cell.section.anchor not in sections
+                or not tokens & set(formats.numbers_in(cell.text))
+            ):
                 continue
             named = zip(cell.shown.rows[cell.row], cell.shown.columns, strict=True)
             labels = [name for name, column in named if not column.number]
@@ -248,13 +251,13 @@ def _rest_of(code: str) -> Rest:
 def _everything(sections: Sequence[Section]) -> Iterator[tuple[str, Place]]:
     for section in sections:
         for number, sentence in enumerate([section.lead, *section.findings]):
-            if numbers_in(sentence):
+            if formats.numbers_in(sentence):
                 yield f"{section.anchor}.{number}", Place(sentence, section)
         yield from _settings(section)
         for shown in section.tables:
             for up, row in enumerate(shown.rows):
                 for across, cell in enumerate(row):
-                    if shown.columns[across].number and numbers_in(cell):
+                    if shown.columns[across].number and formats.numbers_in(cell):
                         yield f"{shown.file}.{up + 1}.{across + 1}", Place(cell, section, shown, up, across)
 
 
@@ -265,7 +268,7 @@ def _settings(section: Section) -> Iterator[tuple[str, Place]]:
         told |= {f"{section.anchor}.fact{at}": one for at, one in enumerate(section.facts.values(), 1)}
     told |= {f"{one.file}.caption": one.caption for one in section.tables}
     told |= {f"{one.name}.caption": one.caption for one in section.pictures}
-    yield from ((identity, Place(one, section)) for identity, one in told.items() if numbers_in(one))
+    yield from ((identity, Place(one, section)) for identity, one in told.items() if formats.numbers_in(one))
 
 
 def _layout_of(results: Results, shown: Shown) -> tuple[Layout | None, str | None]:

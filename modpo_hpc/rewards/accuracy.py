@@ -31,7 +31,7 @@ def pair_quality(difference: np.ndarray) -> PairQuality:
     return PairQuality(accuracy, float(np.mean(np.logaddexp(0.0, -difference))), len(difference))
 
 
-def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
     """The score interval of a proportion (Wilson 1927); (0, 1) without trials."""
     if trials == 0:
         return 0.0, 1.0
