@@ -14,7 +14,6 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from modpo_hpc.llm.endpoints import Address
 from modpo_hpc.llm.outcomes import Api, Call, Failed
@@ -24,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 5.0
 _CONCURRENT_METHODS = 16
+_BYTES_TO_BE_SPREAD = 1
 
 
 class _Actor:
@@ -59,7 +59,7 @@ class RayPool:
         if self._started_ray:
             _join_cluster()
         self._gpus = gpus if ray.cluster_resources().get("GPU") else 0
-        self._actors: list[Any] = [self._start(worker) for worker in range(actors)]
+        self._actors: list[Any] = [self._start() for _ in range(actors)]
         self._with: list[set[int]] = [set() for _ in range(actors)]
         self._drains: dict[Any, int] = {}
         self._feeds: dict[Any, int] = {}
@@ -97,15 +97,15 @@ class RayPool:
         if self._started_ray:
             ray.shutdown()
 
-    def _start(self, worker: int) -> Any:
-        """Ray spreads what needs a GPU. Actors that need nothing it puts on nodes by chance, so they are dealt out."""
-        strategy: Any = "SPREAD"
-        if not self._gpus:
-            nodes = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])
-            strategy = NodeAffinitySchedulingStrategy(nodes[worker % len(nodes)], soft=True)
+    def _start(self) -> Any:
+        """An actor that asks for nothing is put on a node by chance, whatever the strategy; one that asks is spread."""
         actor_class: Any = ray.remote(_Actor)
         return actor_class.options(
-            max_concurrency=_CONCURRENT_METHODS, num_cpus=0, num_gpus=self._gpus, scheduling_strategy=strategy
+            max_concurrency=_CONCURRENT_METHODS,
+            num_cpus=0,
+            num_gpus=self._gpus,
+            memory=_BYTES_TO_BE_SPREAD,
+            scheduling_strategy="SPREAD",
         ).remote(self._make_address, self._timeout)
 
     def _listen(self, worker: int) -> None:
@@ -119,7 +119,7 @@ class RayPool:
         ]
         self._with[worker] = set()
         ray.kill(self._actors[worker])
-        self._actors[worker] = self._start(worker)
+        self._actors[worker] = self._start()
         self._listen(worker)
         return lost
 
