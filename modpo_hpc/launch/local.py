@@ -10,7 +10,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -25,14 +24,13 @@ import psutil
 
 from modpo_hpc.core import studies
 from modpo_hpc.core.reuse import shelves_of, take
-from modpo_hpc.errors import ModpoError
-from modpo_hpc.launch.attempts import claim_attempt, recorded
+from modpo_hpc.launch import shard_process
+from modpo_hpc.launch.attempts import claim_attempt
+from modpo_hpc.launch.shard_process import PRELOADED, PRELOADED_WITH_MODELS
 from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import Resources
 
-PRELOADED = ("pandas", "modpo_hpc.launch.entry")
-PRELOADED_WITH_MODELS = ("torch", "transformers", "peft", "modpo_hpc.launch.preloaded")
 POLL_SECONDS = 0.25
 GRACE_SECONDS = 20.0
 State = Literal["waiting", "running", "done", "taken", "failed", "blocked"]
@@ -221,7 +219,7 @@ class LocalExecutor:
             cpus, memory = cpus - task.resources.cpus, memory - task.resources.memory_gb
             attempt, task.log = claim_attempt(self._run.logs, task.stage, task.shard)
             task.process = self._context.Process(
-                target=_child,
+                target=shard_process.main,
                 args=(
                     str(self._run.root),
                     task.stage,
@@ -280,30 +278,3 @@ def last_words(log: Path, lines: int = 3) -> str:
     except OSError as error:
         return f"(no log: {error.strerror})"
     return "\n".join(text[-lines:])
-
-
-def _die_with_the_executor() -> None:
-    executor = multiprocessing.parent_process()
-    assert executor is not None
-    executor.join()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _child(
-    run_dir: str, stage: str, shard: str, log: str, attempt: int, again: bool, environment: dict[str, str]
-) -> None:
-    """A shard's process: its output to its log, its life bound to the executor's, its environment that of now."""
-    os.environ.clear()  # the fork server's is that of the first executor of this process
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_the_executor, daemon=True).start()
-    from modpo_hpc.launch.entry import run_shard
-
-    try:
-        with recorded(Path(log), stage, shard, attempt):
-            run_shard(run_dir, stage, shard, again)
-    except ModpoError as error:
-        print(f"error: {error}", flush=True)
-        sys.exit(error.exit_code)
-    except Exception:
-        sys.exit(1)

@@ -29,8 +29,8 @@ from modpo_hpc.launch.attempts import (
     recorded,
     slurm_job,
 )
-from modpo_hpc.launch.local import PRELOADED, PRELOADED_WITH_MODELS
 from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS
+from modpo_hpc.launch.shard_process import PRELOADED, PRELOADED_WITH_MODELS
 from modpo_hpc.launch.submissions import NO_ROOM
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
