@@ -70,13 +70,18 @@ def _ratio(value: float) -> str:
     )
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """``+0.40``, ``-1.20``; what is rounded to nothing is ``+0.00`` from either side."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
 def signed_percent(share: float) -> str:
-    return "" if math.isnan(share) else f"{100 * share:+.1f}"
+    return "" if math.isnan(share) else signed(100 * share, 1)
 
 
 def signed_interval(low: float, high: float) -> str:
     """Bounds of a difference of shares, in percentage points."""
-    return "" if math.isnan(low) or math.isnan(high) else f"{100 * low:+.0f} to {100 * high:+.0f}"
+    return "" if math.isnan(low) or math.isnan(high) else f"{signed(100 * low, 0)} to {signed(100 * high, 0)}"
 
 
 def decimals(value: float, digits: int = 3) -> str:

@@ -55,7 +55,8 @@ def _finding(row: dict[str, Any], ranges: Rows) -> str:
         else ""
     )
     reference = ", ".join(
-        f"{formats.title(name)} {value:+.2f}" for name, value in zip(row["criteria"], row["reference"], strict=True)
+        f"{formats.title(name)} {formats.signed(value)}"
+        for name, value in zip(row["criteria"], row["reference"], strict=True)
     )
     return (
         f"{row['family']}: hypervolume {row['hypervolume']:.3f} ({row['low']:.3f} to {row['high']:.3f}){beside}, "
@@ -109,8 +110,8 @@ def _range_table(run: Run, rows: Rows) -> Shown:
             formats.decimals(row["specialists_range"], 2),
             formats.percent(row["share"], 0),
             formats.interval(row["share_low"], row["share_high"]),
-            f"{row['tau']:+.2f}",
-            f"{row['tau_low']:+.2f} to {row['tau_high']:+.2f}",
+            formats.signed(row["tau"]),
+            f"{formats.signed(row['tau_low'])} to {formats.signed(row['tau_high'])}",
             *([cosines[row["family"]]] if shown else []),
         ]
         for row in rows
@@ -140,7 +141,7 @@ def _gradient_cosines(run: Run, family: str) -> str:
         for pair, value in measured.items():
             if value is not None:
                 found.setdefault(formats.title(pair), []).append(value)
-    return ", ".join(f"{pair} {sum(values) / len(values):+.2f}" for pair, values in found.items())
+    return ", ".join(f"{pair} {formats.signed(sum(values) / len(values))}" for pair, values in found.items())
 
 
 def _point_table(rows: Rows) -> Shown:
@@ -150,8 +151,8 @@ def _point_table(rows: Rows) -> Shown:
             row["policy"],
             formats.title(row["criterion"]),
             f"{row['weight']:.3g}",
-            f"{row['reward']:+.2f}",
-            f"{row['low']:+.2f} to {row['high']:+.2f}",
+            formats.signed(row["reward"]),
+            f"{formats.signed(row['low'])} to {formats.signed(row['high'])}",
             "yes" if row["on_front"] else "",
             formats.percent(row["front_probability"], 0),
             f"{row['contribution']:.3f}",

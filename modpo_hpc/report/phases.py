@@ -165,8 +165,8 @@ def _ability_table(results: Results, phase: str) -> Shown:
         [
             formats.title(row["criterion"]),
             row["policy"],
-            f"{row['ability']:+.2f}",
-            f"{row['low']:+.2f} to {row['high']:+.2f}",
+            formats.signed(row["ability"]),
+            f"{formats.signed(row['low'])} to {formats.signed(row['high'])}",
         ]
         for row in results.rows("bradley_terry", phase=phase)
     ]

@@ -140,7 +140,7 @@ def answers_table(scores: pd.DataFrame, scale: str) -> Shown:
     means, halves = groups.mean().unstack(sort=False), 1.96 * groups.sem().unstack(sort=False)
     criteria = list(dict.fromkeys(scores["criterion"]))
     rows = [
-        [policy, *(f"{means.loc[policy, one]:+.2f} ± {halves.loc[policy, one]:.2f}" for one in criteria)]
+        [policy, *(f"{formats.signed(means.loc[policy, one])} ± {halves.loc[policy, one]:.2f}" for one in criteria)]
         for policy in dict.fromkeys(scores["policy"])
     ]
     policies = [row[0] for row in rows]

@@ -76,7 +76,7 @@ def length_section(results: Results) -> Section | None:
             formats.percent(row["win_rate"]),
             formats.percent(row["controlled"]),
             formats.interval(row["low"], row["high"]),
-            f"{row['slope']:+.2f}",
+            formats.signed(row["slope"]),
         ]
         for row in rows
     ]
