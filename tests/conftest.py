@@ -16,7 +16,8 @@ from tests.waiting import PATIENCE
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-hypothesis.settings.register_profile("no_clock", deadline=None)  # a busy machine is no defect
+# a busy machine is no defect
+hypothesis.settings.register_profile("no_clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("no_clock")
 REPOSITORY = Path(__file__).resolve().parent.parent
 EPITOME = REPOSITORY.parent / "shared" / "data" / "epitome" / "explorations-reddit.csv"

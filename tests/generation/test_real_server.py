@@ -155,11 +155,11 @@ def test_a_server_is_drained_before_it_goes(tiny_model, tmp_path):
         asking = ChatEngine(Watched(running), str(tiny_model), Sampling(temperature=0.0, max_tokens=200))
         thread = threading.Thread(target=lambda: answered.extend(asking.complete(requests)))
         thread.start()
-        assert out.wait(60)
+        assert out.wait(PATIENCE)
         processes = [child for guard in running.process_ids for child in psutil.Process(guard).children(recursive=True)]
         assert not answered
     assert not psutil.wait_procs(processes, timeout=PATIENCE)[1]
-    thread.join(10)
+    thread.join(PATIENCE)
     assert [one.id for one in answered] == [one.id for one in requests]
     assert running.restarts == 0
 

@@ -24,6 +24,7 @@ from modpo_hpc.report.results import read_results
 from modpo_hpc.run import Run
 from tests.machine import CHROMIUM
 from tests.synthetic_verdicts import small_run, small_study
+from tests.waiting import PATIENCE
 
 VALUE = {"A": 1, "B": -1}
 
@@ -150,7 +151,7 @@ def dom(address: str, folder: Path) -> str:
     """The page as the browser has made it when its script says that it is ready."""
     options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}")
     words: list[Any] = ["chromium", *options, "--virtual-time-budget=20000", "--dump-dom", address]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert 'data-ready="yes"' in done.stdout, done.stderr[-1000:]
     shutil.rmtree(folder / "profile", ignore_errors=True)
     return done.stdout
