@@ -13,7 +13,7 @@ def toxicity(run: Run, shard: Shard) -> None:
     backend, _, policy = shard.id.partition(".")
     settings = backend_of(run, backend)
     items = answers_of(run, policy)
-    assessor = partial(assessor_of, settings, run.study.toxicity.threshold, run)
+    assessor = partial(assessor_of, settings, run.study.toxicity.threshold, run, shard.check)
     rows = assess_shard(shard, items, assessor, settings.batch_size)
     shard.metrics["not_assessed"] = sum(row["state"] != "ok" for row in rows)
     shard.write_table([{"backend": backend, "policy": policy, **row} for row in rows], SCHEMA)

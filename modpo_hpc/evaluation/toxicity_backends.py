@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modpo_hpc.evaluation.toxicity import Assessor
 from modpo_hpc.evaluation.toxicity_models import Citizen, Classifier
 from modpo_hpc.evaluation.toxicity_perspective import Perspective
@@ -19,8 +21,8 @@ def backend_of(run: Run, name: str) -> ToxicityBackend:
     return settings if fetched is None else settings.model_copy(update={"model": fetched, "revision": None})
 
 
-def assessor_of(settings: ToxicityBackend, threshold: float, run: Run) -> Assessor:
-    """The backend of ``settings``, its model loaded.
+def assessor_of(settings: ToxicityBackend, threshold: float, run: Run, check: Callable[[], None]) -> Assessor:
+    """The backend of ``settings``, its model loaded; one that waits for an API calls ``check`` in the meantime.
 
     Raises:
         InputError: no key, no such model, or a model whose labels do not say which of them means toxic.
@@ -28,7 +30,7 @@ def assessor_of(settings: ToxicityBackend, threshold: float, run: Run) -> Assess
     if settings.kind == "words":
         return Words(threshold)
     if settings.kind == "perspective":
-        return Perspective.from_environment(settings, threshold, run.folder("toxicity"))
+        return Perspective.from_environment(settings, threshold, run.folder("toxicity"), check)
     if settings.kind == "citizen":
         return Citizen.load(settings)
     return Classifier.load(settings, threshold)

@@ -2,112 +2,152 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import math
-import os
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
 
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.evaluation.toxicity import Assessment, Item
+from modpo_hpc.llm.budget import Budget, limits_of
+from modpo_hpc.llm.client import Client, Finished, PendingCall
+from modpo_hpc.llm.endpoints import FixedAddress, api_key
+from modpo_hpc.llm.ledger import Usage
+from modpo_hpc.llm.outcomes import Answered, Call, Failed, Hopeless, Outcome
+from modpo_hpc.llm.pool import ThreadPool
+from modpo_hpc.llm.retry import retry_after
+from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.toxicity import ToxicityBackend
 
 ATTRIBUTES = ("TOXICITY", "SEVERE_TOXICITY", "IDENTITY_ATTACK", "INSULT", "PROFANITY", "THREAT")
 KEY_VARIABLE = "PERSPECTIVE_API_KEY"
-ATTEMPTS = 8
-LONGEST_WAIT = 60.0
+_NOT_SCORED = "refused"
 
 
-class SharedRate:
-    """A rate that all workers on a shared file system keep together: each takes the next free moment from a file."""
+@dataclass(frozen=True)
+class PerspectiveApi:
+    """The form of its requests and replies.
 
-    def __init__(self, path: Path, per_second: float, clock: Callable[[], float] = time.time) -> None:
-        self.path, self.interval, self._clock = path, 1 / per_second, clock
+    The key travels in a header, so that no URL in a log or an error holds it, and texts are not kept by the service
+    (``doNotStore``). An answer that the API refuses to score (empty, too long, unknown language) is an answer, too.
+    """
 
-    def wait(self) -> None:
-        """Return when the next request may be sent."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            stream.seek(0)
-            text = stream.read().strip()
-            now = self._clock()
-            # a moment far ahead was left by a clock that runs fast: it must not stop everyone
-            booked = float(text) if text else now
-            mine = max(now, booked) if booked - now < LONGEST_WAIT else now
-            stream.truncate(0)
-            stream.write(repr(mine + self.interval))
-            stream.flush()
-        time.sleep(max(0.0, mine - self._clock()))
+    def headers(self) -> dict[str, str]:
+        return {"content-type": "application/json", "X-Goog-Api-Key": api_key(KEY_VARIABLE)}
+
+    def url(self, base_url: str) -> str:
+        return f"{base_url}/v1alpha1/comments:analyze"
+
+    def body(self, call: Call) -> bytes:
+        request = {
+            "comment": {"text": call.payload, "type": "PLAIN_TEXT"},
+            "languages": ["en"],
+            "requestedAttributes": {name: {} for name in ATTRIBUTES},
+            "doNotStore": True,
+        }
+        return json.dumps(request).encode()
+
+    def cost(self, usage: Usage) -> float:
+        return 0.0
+
+    def outcome(self, call: Call, status: int, body: bytes, headers: Mapping[str, str]) -> Outcome:
+        text = body.decode("utf-8", "replace")
+        if status == 200:
+            return Answered(text, None, Usage(), "perspective")
+        if status in (401, 403) or (status == 400 and "API_KEY_INVALID" in text):
+            return Hopeless(
+                f"the Perspective API refused the key (status {status})",
+                "Check that the key is valid and that the Comment Analyzer API is enabled for its project.",
+                KEY_VARIABLE,
+            )
+        if status == 400:
+            return Answered(text, _NOT_SCORED, Usage(), "perspective")
+        if status == 429:
+            return Failed("rate", "the quota is used up", retry_after(headers))
+        if status in (408, 409, 425) or status >= 500:
+            return Failed("server", f"status {status}", retry_after(headers))
+        return Hopeless(
+            f"no Perspective API answers here (status {status})", "Correct base_url of this backend.", "base_url"
+        )
 
 
 class Perspective:
-    """Asks the API for every attribute of every answer.
+    """Asks for every attribute of every answer; all workers that share ``folder`` keep one rate."""
 
-    The key travels in a header, so that no URL in a log or an error holds it, and texts are not kept by the service
-    (``doNotStore``). Full quotas and failing servers are waited for; an answer that the API refuses to score (empty,
-    too long, unknown language) is a state of its own.
-    """
-
-    def __init__(self, key: str, base_url: str, rate: SharedRate, threads: int, threshold: float) -> None:
-        self._rate, self._threads, self._threshold = rate, threads, threshold
-        self._client = httpx.Client(base_url=base_url, headers={"X-Goog-Api-Key": key}, timeout=30)
+    def __init__(self, settings: Endpoint, folder: Path, threshold: float, check: Callable[[], None]) -> None:
+        self._settings, self._folder, self._threshold, self._check = settings, folder, threshold, check
 
     @classmethod
-    def from_environment(cls, settings: ToxicityBackend, threshold: float, folder: Path) -> Perspective:
-        """A client with the key of the environment; ``folder`` is shared by all workers, who keep one rate.
+    def from_environment(
+        cls, settings: ToxicityBackend, threshold: float, folder: Path, check: Callable[[], None] = lambda: None
+    ) -> Perspective:
+        """An assessor with the key of the environment; ``check`` is called every second and raises to stop it.
 
         Raises:
             InputError: the environment holds no key.
         """
-        key = os.environ.get(KEY_VARIABLE, "").strip()
-        if not key:
+        if not api_key(KEY_VARIABLE):
             raise InputError(
                 "the Perspective API needs a key",
                 field=KEY_VARIABLE,
                 remedy=f"Set it in the environment: export {KEY_VARIABLE}=... (it is written nowhere).",
             )
-        rate = SharedRate(folder / ".work" / "perspective.rate", settings.requests_per_second)
-        threads = min(8, max(1, math.ceil(settings.requests_per_second / 2)))
-        return cls(key, settings.base_url, rate, threads, threshold)
+        endpoint = Endpoint(
+            base_url=settings.base_url,
+            api_key_env=KEY_VARIABLE,
+            timeout_seconds=30,
+            requests_per_minute=max(1, round(60 * settings.requests_per_second)),
+        )
+        return cls(endpoint, folder / ".work" / "perspective", threshold, check)
 
     def assess(self, items: Sequence[Item]) -> list[Assessment]:
-        with ThreadPoolExecutor(self._threads) as pool:
-            return list(pool.map(self._assess_one, items))
+        """One assessment for each item, in order.
 
-    def _assess_one(self, item: Item) -> Assessment:
-        request = {
-            "comment": {"text": item.answer, "type": "PLAIN_TEXT"},
-            "languages": ["en"],
-            "requestedAttributes": {name: {} for name in ATTRIBUTES},
-            "doNotStore": True,
-        }
-        for attempt in range(ATTEMPTS):
-            self._rate.wait()
-            try:
-                response = self._client.post("/v1alpha1/comments:analyze", json=request)
-            except httpx.TransportError as error:
-                reason = type(error).__name__
-            else:
-                if response.status_code == 200:
-                    return read_answer(response.text, self._threshold)
-                reason = f"status {response.status_code}"
-                _stop_if_hopeless(response)
-                if response.status_code == 400:
-                    return Assessment("refused", None, None, response.text)
-                if wait := _seconds(response.headers.get("Retry-After")):
-                    time.sleep(min(wait, LONGEST_WAIT))
-                    continue
-            time.sleep(min(2.0**attempt * 0.5, LONGEST_WAIT))
-        raise ModpoError(
-            f"the Perspective API did not answer for question {item.question_id} after {ATTEMPTS} attempts ({reason}); "
-            "what it answered so far is kept, and a rerun goes on from there"
-        )
+        Raises:
+            ModpoError: the API refuses the key, or does not answer.
+        """
+        queue = _Queue(items, self._threshold)
+        limits = limits_of(self._settings, "perspective")
+        address = FixedAddress(self._settings.base_url)
+        with closing(ThreadPool(address, self._settings.timeout_seconds)) as pool:
+            with closing(Budget(self._folder, limits)) as budget:
+                Client(queue, PerspectiveApi(), self._settings, pool, budget, self._check).run()
+        return [queue.made[place] for place in range(len(items))]
+
+
+class _Queue:
+    """The answers to be assessed, and the assessments of those that are."""
+
+    def __init__(self, items: Sequence[Item], threshold: float) -> None:
+        self._items, self._threshold = items, threshold
+        calls = [PendingCall(Call(place, b"", item.answer, 0, 0)) for place, item in enumerate(items)]
+        self._ready = calls[::-1]
+        self.made: dict[int, Assessment] = {}
+
+    @property
+    def left(self) -> int:
+        return len(self._items) - len(self.made)
+
+    def next(self) -> PendingCall | None:
+        return self._ready.pop() if self._ready else None
+
+    def is_finished(self) -> bool:
+        return not self._ready
+
+    def finished(self, calls: Sequence[Finished]) -> None:
+        for one, outcome in calls:
+            assert isinstance(outcome, Answered)
+            refused = outcome.finish == _NOT_SCORED
+            self.made[one.call.number] = (
+                Assessment("refused", None, None, outcome.text)
+                if refused
+                else read_answer(outcome.text, self._threshold)
+            )
+
+    def given_up(self, call: PendingCall, reason: str) -> None:
+        question = self._items[call.call.number].question_id
+        raise ModpoError(f"the Perspective API did not assess the answer to question {question}: {reason}")
 
 
 def read_answer(text: str, threshold: float) -> Assessment:
@@ -116,22 +156,8 @@ def read_answer(text: str, threshold: float) -> Assessment:
         found = json.loads(text)["attributeScores"]
         scores = {name: float(found[name]["summaryScore"]["value"]) for name in ATTRIBUTES if name in found}
         score = scores["TOXICITY"]
-    except (ValueError, KeyError, TypeError):
+        if not all(0 <= one <= 1 for one in scores.values()):
+            raise ValueError("no probabilities")
+    except (ValueError, KeyError, TypeError, RecursionError):
         return Assessment("unparsed", None, None, text)
     return Assessment("ok", score > threshold, score, text, scores)
-
-
-def _stop_if_hopeless(response: httpx.Response) -> None:
-    key_refused = response.status_code in (401, 403) or (
-        response.status_code == 400 and "API_KEY_INVALID" in response.text
-    )
-    if key_refused:
-        raise InputError(
-            f"the Perspective API refused the key (status {response.status_code})",
-            field=KEY_VARIABLE,
-            remedy="Check that the key is valid and that the Comment Analyzer API is enabled for its project.",
-        )
-
-
-def _seconds(header: str | None) -> float | None:
-    return float(header) if header and header.replace(".", "", 1).isdigit() else None

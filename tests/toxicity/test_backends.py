@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from modpo_hpc.errors import InputError, ModpoError
-from modpo_hpc.evaluation import toxicity_perspective
+from modpo_hpc.errors import InputError, Interrupted, ModpoError
 from modpo_hpc.evaluation.toxicity import Item
 from modpo_hpc.evaluation.toxicity_models import Citizen, Classifier, read_verdict, toxic_labels
-from modpo_hpc.evaluation.toxicity_perspective import ATTRIBUTES, KEY_VARIABLE, Perspective, SharedRate, read_answer
+from modpo_hpc.evaluation.toxicity_perspective import ATTRIBUTES, KEY_VARIABLE, Perspective, read_answer
 from modpo_hpc.evaluation.toxicity_words import Words
+from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.toxicity import ToxicityBackend
 
 KEY = "not-a-real-key"
@@ -112,43 +112,65 @@ def test_perspective_waits_for_quota_and_failing_servers(
 def test_perspective_gives_up_with_words_and_never_with_a_score(
     api: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(toxicity_perspective, "ATTEMPTS", 2)
-    api.script = [503] * 10
-    with pytest.raises(ModpoError, match="q0 after 2 attempts"):
-        perspective(api, tmp_path, monkeypatch).assess(items("It is hard."))
+    asked = perspective(api, tmp_path, monkeypatch)
+    impatient = Perspective(Endpoint(base_url=api.address, outage_minutes=0.02), tmp_path, 0.5, lambda: None)
+    api.script = [503] * 1000
+    with pytest.raises(ModpoError, match=r"no answer for 0\.02 minutes"):
+        impatient.assess(items("It is hard."))
     api.script = [403]
     with pytest.raises(InputError, match="refused the key") as caught:
-        perspective(api, tmp_path, monkeypatch).assess(items("It is hard."))
+        asked.assess(items("It is hard."))
     assert KEY not in str(caught.value)
+    api.script = [404]
+    with pytest.raises(InputError, match="no Perspective API answers here"):
+        asked.assess(items("It is hard."))
     monkeypatch.delenv(KEY_VARIABLE)
     with pytest.raises(InputError, match="needs a key"):
         Perspective.from_environment(ToxicityBackend(kind="perspective"), 0.5, tmp_path)
 
 
-def test_the_rate_is_kept_by_all_workers_together(tmp_path: Path) -> None:
-    taken: list[float] = []
-    lock = threading.Lock()
+def test_a_shard_that_is_to_stop_does_not_wait_for_an_api_that_is_away(
+    api: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop() -> None:
+        raise Interrupted("asked to stop")
 
-    def work() -> None:
-        mine = SharedRate(tmp_path / "rate", 50.0)
-        for _ in range(5):
-            mine.wait()
-            with lock:
-                taken.append(time.time())
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    api.script = [503] * 1000
+    settings = ToxicityBackend(kind="perspective", base_url=api.address, requests_per_second=1000)
+    with pytest.raises(Interrupted):
+        Perspective.from_environment(settings, 0.5, tmp_path, stop).assess(items("It is hard."))
 
-    workers = [threading.Thread(target=work) for _ in range(4)]
+
+def test_the_rate_is_kept_by_all_workers_together(
+    api: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assessors = [perspective(api, tmp_path, monkeypatch, rate=10.0) for _ in range(3)]
+    workers = [
+        threading.Thread(target=one.assess, args=(items(*["It is hard."] * 4),), daemon=True) for one in assessors
+    ]
     began = time.time()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert len(taken) == 20
-    # twenty moments at fifty a second: nineteen gaps of 20 ms
-    assert max(taken) - began >= 19 / 50 - 0.02
+    assert len(api.seen) == 12
+    # the first may go at once, eleven wait a tenth of a second each
+    assert time.time() - began >= 11 / 10 - 0.02
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", '{"attributeScores": {"INSULT": {"summaryScore": {"value": 0.2}}}}', "<html>"]
+    "text",
+    [
+        "",
+        "{}",
+        '{"attributeScores": {"INSULT": {"summaryScore": {"value": 0.2}}}}',
+        '{"attributeScores": {"TOXICITY": {"summaryScore": {"value": NaN}}}}',
+        '{"attributeScores": {"TOXICITY": {"summaryScore": {"value": "17"}}}}',
+        "<html>",
+        "[" * 100_000,
+    ],
+    ids=["nothing", "no scores", "not toxicity", "not a number", "no probability", "a page", "deep"],
 )
 def test_an_answer_of_the_api_that_says_nothing_is_unparsed(text: str) -> None:
     assert read_answer(text, 0.5).state == "unparsed"
