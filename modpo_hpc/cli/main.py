@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from modpo_hpc.cli.arguments import Parser
+
 GROUPS: dict[str, dict[str, str]] = {
     "plan": {
         "new": "a study of your own, from your posts and criteria",
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name that this terminal cannot show ends no command
     chosen = next((word for word in words if not word.startswith("-")), None)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="modpo",
         description="Align a language model to several objectives, judged by personas, on a laptop or a Slurm cluster.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="store_true", help="print the version and end")
     parser.add_argument("--completion", action="store_true", help="print what makes bash complete modpo's words")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(dest="command", prog="modpo", metavar="COMMAND", help=argparse.SUPPRESS)
     for name, summary in COMMANDS.items():
         one = commands.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == chosen:
