@@ -166,9 +166,10 @@ def test_no_flipped_bit_and_no_tear_of_the_file_changes_what_was_spent(
         assert still_right(tmp_path), f"bit {place % 8} of byte {place}"
     assert str(file) in caplog.text
     assert "damaged" in caplog.text
-    for length in range(0, len(whole), 7):
+    first_copy = whole.index(b"\n")
+    for length in [*range(0, len(whole), 7), first_copy - 1, first_copy, first_copy + 1]:
         file.write_bytes(whole[:length])
-        if length >= len(whole) // 2:
+        if length >= first_copy:
             assert still_right(tmp_path), f"{length} bytes of {len(whole)}"
         else:
             with pytest.raises(InputError, match=r"budget\.json: this file is damaged.*counted anew from the ledger"):
