@@ -10,13 +10,13 @@ from pathlib import Path
 
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.evaluation.toxicity import Assessment, Item
-from modpo_hpc.llm.budget import Budget, limits_of
+from modpo_hpc.llm.budget import Budget, Limits
 from modpo_hpc.llm.client import Client, Finished, PendingCall
 from modpo_hpc.llm.endpoints import FixedAddress, api_key
 from modpo_hpc.llm.ledger import Usage
 from modpo_hpc.llm.outcomes import Answered, Call, Failed, Hopeless, Outcome
 from modpo_hpc.llm.pool import ThreadPool
-from modpo_hpc.llm.retry import retry_after
+from modpo_hpc.llm.retry import is_passing, retry_after
 from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.toxicity import ToxicityBackend
 
@@ -65,7 +65,7 @@ class PerspectiveApi:
             return Answered(text, _NOT_SCORED, Usage(), "perspective")
         if status == 429:
             return Failed("rate", "the quota is used up", retry_after(headers))
-        if status in (408, 409, 425) or status >= 500:
+        if is_passing(status):
             return Failed("server", f"status {status}", retry_after(headers))
         return Hopeless(
             f"no Perspective API answers here (status {status})", "Correct base_url of this backend.", "base_url"
@@ -75,8 +75,11 @@ class PerspectiveApi:
 class Perspective:
     """Asks for every attribute of every answer; all workers that share ``folder`` keep one rate."""
 
-    def __init__(self, settings: Endpoint, folder: Path, threshold: float, check: Callable[[], None]) -> None:
-        self._settings, self._folder, self._threshold, self._check = settings, folder, threshold, check
+    def __init__(
+        self, settings: Endpoint, limits: Limits, folder: Path, threshold: float, check: Callable[[], None]
+    ) -> None:
+        self._settings, self._limits, self._folder = settings, limits, folder
+        self._threshold, self._check = threshold, check
 
     @classmethod
     def from_environment(
@@ -93,13 +96,9 @@ class Perspective:
                 field=KEY_VARIABLE,
                 remedy=f"Set it in the environment: export {KEY_VARIABLE}=... (it is written nowhere).",
             )
-        endpoint = Endpoint(
-            base_url=settings.base_url,
-            api_key_env=KEY_VARIABLE,
-            timeout_seconds=30,
-            requests_per_minute=max(1, round(60 * settings.requests_per_second)),
-        )
-        return cls(endpoint, folder / ".work" / "perspective", threshold, check)
+        endpoint = Endpoint(base_url=settings.base_url, api_key_env=KEY_VARIABLE, timeout_seconds=30)
+        limits = Limits(60 * settings.requests_per_second, account=f"perspective {settings.base_url}")
+        return cls(endpoint, limits, folder / ".work" / "perspective", threshold, check)
 
     def assess(self, items: Sequence[Item]) -> list[Assessment]:
         """One assessment for each item, in order.
@@ -108,10 +107,9 @@ class Perspective:
             ModpoError: the API refuses the key, or does not answer.
         """
         queue = _Queue(items, self._threshold)
-        limits = limits_of(self._settings, "perspective")
         address = FixedAddress(self._settings.base_url)
         with closing(ThreadPool(address, self._settings.timeout_seconds)) as pool:
-            with closing(Budget(self._folder, limits)) as budget:
+            with closing(Budget(self._folder, self._limits)) as budget:
                 Client(queue, PerspectiveApi(), self._settings, pool, budget, self._check).run()
         return [queue.made[place] for place in range(len(items))]
 

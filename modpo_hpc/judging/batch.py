@@ -139,7 +139,7 @@ class BatchClient:
             else:
                 if reply.status_code < 300:
                     return reply
-                if reply.status_code not in (408, 409, 429) and reply.status_code < 500:
+                if not retry.is_passing(reply.status_code):
                     raise _wrong(reply)
                 said, after = f"http {reply.status_code}", retry.retry_after(reply.headers)
             if last == tries - 1:

@@ -26,7 +26,6 @@ from modpo_hpc.core import studies
 from modpo_hpc.core.reuse import shelves_of, take
 from modpo_hpc.launch import shard_process
 from modpo_hpc.launch.attempts import claim_attempt
-from modpo_hpc.launch.shard_process import PRELOADED, PRELOADED_WITH_MODELS
 from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import Resources
@@ -113,7 +112,7 @@ class LocalExecutor:
                 groups = self._advance(groups)
                 left = {task.stage for task in self._waiting} | {group.stage.name for group in groups}
                 with_models = any(stage.uses_models for stage in stages if stage.name in left)
-                self._context.set_forkserver_preload([*PRELOADED, *(PRELOADED_WITH_MODELS if with_models else ())])
+                self._context.set_forkserver_preload(list(shard_process.preloaded(with_models)))
                 while groups or self._waiting or self.running:
                     self._start()
                     self._pause()

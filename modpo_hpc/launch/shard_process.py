@@ -13,8 +13,13 @@ from modpo_hpc.errors import ModpoError
 from modpo_hpc.launch.attempts import recorded
 from modpo_hpc.launch.entry import run_shard
 
-PRELOADED = ("pandas", "modpo_hpc.launch.shard_process")
-PRELOADED_WITH_MODELS = ("torch", "transformers", "peft", "modpo_hpc.launch.preloaded")
+_EVERY_SHARD = ("pandas", "modpo_hpc.launch.shard_process")
+_SHARDS_WITH_MODELS = ("torch", "transformers", "peft", "modpo_hpc.launch.preloaded")
+
+
+def preloaded(with_models: bool) -> tuple[str, ...]:
+    """The modules that shards are forked from, those of the models too where a stage ``with_models`` is to come."""
+    return _EVERY_SHARD + (_SHARDS_WITH_MODELS if with_models else ())
 
 
 def main(

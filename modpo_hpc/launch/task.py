@@ -30,7 +30,7 @@ from modpo_hpc.launch.attempts import (
     slurm_job,
 )
 from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS
-from modpo_hpc.launch.shard_process import PRELOADED, PRELOADED_WITH_MODELS
+from modpo_hpc.launch.shard_process import preloaded
 from modpo_hpc.launch.submissions import NO_ROOM
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
@@ -62,7 +62,7 @@ def main(folder: Path) -> int:
     stage, again = tasks["stage"], set(tasks["again"])
     if len(shards) == 1:
         return make_shard(tasks["run"], stage, shards[0], shards[0] in again, stops)
-    for module in PRELOADED + (PRELOADED_WITH_MODELS if stage_named(stage).uses_models else ()):
+    for module in preloaded(stage_named(stage).uses_models):
         importlib.import_module(module)
     return _make_one_by_one(tasks["run"], stage, shards, again, stops)
 

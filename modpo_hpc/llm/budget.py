@@ -33,8 +33,8 @@ _HELD = "held:"
 class Limits:
     """Requests and tokens a minute of ``account``, and dollars of the whole ledger; None means no limit."""
 
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
     max_usd: float | None = None
     account: str = ""
 
@@ -274,7 +274,7 @@ class Budget:
         return {"answered": ledger.spent(self._path.parent), "unanswered": 0.0, "leased": {}, "accounts": {}}
 
 
-def _burst(per_minute: int) -> float:
+def _burst(per_minute: float) -> float:
     return max(1.0, per_minute * BURST_SECONDS / 60)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from modpo_hpc.llm.endpoints import api_key
 from modpo_hpc.llm.ledger import Usage
 from modpo_hpc.llm.outcomes import Answered, Call, Failed, FormatRejected, Hopeless, Outcome, Refused
-from modpo_hpc.llm.retry import retry_after
+from modpo_hpc.llm.retry import is_passing, retry_after
 from modpo_hpc.study.endpoint import Price
 
 Message = dict[str, str]
@@ -116,7 +116,7 @@ class ChatApi:
             return Failed("rate", problem.text, retry_after(headers))
         if (rejected := self._format_rejected(problem)) and "validation" in problem.everything:
             return rejected  # llama-cpp-python calls it a server error
-        if status in (408, 409, 425) or status >= 500:
+        if is_passing(status):
             return Failed("server", f"http {status}: {problem.text}", retry_after(headers))
         if status in (401, 403):
             return Hopeless(

@@ -19,6 +19,7 @@ LONGEST_RETRY_AFTER = 900.0
 OUTAGE_AFTER = 8
 """Failures in a row, with no answer between them, that are an outage."""
 FALL = 0.5
+_PASSING = (408, 409, 425, 429)
 _START = 16.0
 
 
@@ -93,6 +94,11 @@ class Outage:
                 LONGEST_PROBE, FIRST_DELAY * 2.0 ** min(self.probes, 8)
             )
             self.probes += 1
+
+
+def is_passing(status: int) -> bool:
+    """Whether the same request may be answered later, though now it got this HTTP status."""
+    return status in _PASSING or status >= 500
 
 
 def delay(tries: int, rng: random.Random) -> float:

@@ -74,7 +74,7 @@ def _render(pictures: Sequence[Picture], mark: str | None, pipe: Connection) -> 
             figure = drawn(picture, mark)
             pipe.send({form: style.render(figure, form) for form in style.FORMATS})
     except BrokenPipeError:
-        pass
+        pass  # who waited for the pictures is gone; nobody is left to be told
     except Exception as error:
         pipe.send(error)
 
