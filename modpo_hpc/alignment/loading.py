@@ -9,6 +9,7 @@ import torch
 from modpo_hpc.alignment.deepspeed_config import deepspeed_layout, read_deepspeed_config
 from modpo_hpc.alignment.engine import Engine, PlainEngine
 from modpo_hpc.alignment.processes import ProcessRank
+from modpo_hpc.alignment.resident import resident_base
 from modpo_hpc.methods import Trained
 from modpo_hpc.models import base_model_path
 from modpo_hpc.quantization import base_weights
@@ -51,11 +52,15 @@ def load_base(folder: str, models: Models, settings: Training, device: torch.dev
 
     Quantized weights are on ``device`` already, others may still have to be moved there.
     """
-    from transformers import AutoModelForCausalLM
-
-    precision = base_weights(models, device)
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=models.attention, **precision)
+    model = resident_base((folder, repr(models), device), lambda: _load(folder, models, device), device)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     return model
+
+
+def _load(folder: str, models: Models, device: torch.device) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    precision = base_weights(models, device)
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=models.attention, **precision)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from modpo_hpc.alignment.examples import Dropped, Example, join_examples, split_by_question
 from modpo_hpc.alignment.groups import pairs_of_groups
+from modpo_hpc.alignment.resident import kept
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.methods import Trained
@@ -47,14 +49,21 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
 
     policy = run.study.alignment.trained_policy(policy_name)
     criteria = tuple(policy.criteria)
-    tokenizer = AutoTokenizer.from_pretrained(base_model_path(run))
+    model, instruction = base_model_path(run), run.study.generation.instruction
+    tokenizer = kept(("tokenizer", model), lambda: AutoTokenizer.from_pretrained(model))
     table = run.table("responses", ["question_id", "response_id", "text", "finish_reason"]).to_pandas()
     responses: dict[str, dict[str, tuple[int, ...]]] = {}
     for question_id, response_id, text, reason in table.itertuples(index=False):
-        tokens = response_tokens(tokenizer, text, ended=reason != "length")
+        ended = reason != "length"
+        tokens = kept(("response", model, text, ended), partial(response_tokens, tokenizer, text, ended))
         responses.setdefault(question_id, {})[response_id] = tuple(tokens)
     prompts = {
-        question.question_id: tuple(answering_prompt(tokenizer, question.text, run.study.generation.instruction))
+        question.question_id: tuple(
+            kept(
+                ("prompt", model, question.text, instruction),
+                partial(answering_prompt, tokenizer, question.text, instruction),
+            )
+        )
         for question in study_questions(run, "train")
         if question.question_id in responses
     }

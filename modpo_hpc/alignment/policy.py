@@ -19,6 +19,7 @@ from modpo_hpc.alignment.loading import layout_of, make_engine
 from modpo_hpc.alignment.material import Material, gather_material, reasons
 from modpo_hpc.alignment.processes import ProcessRank, own_rank
 from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
+from modpo_hpc.alignment.resident import kept
 from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
 from modpo_hpc.alignment.tracking import require_trackers, tracked
 from modpo_hpc.alignment.training import Trained, train
@@ -112,8 +113,12 @@ def write_policy(folder: Path, aligned: Aligned) -> None:
 
 def reference_cache(run: Run) -> ReferenceCache:
     """The log-probs of this run's base model, in ``DIR/cache/reference``."""
-    folder = run.root / CACHE / "reference"
-    return ReferenceCache(folder / model_key(base_model_path(run), precision_name(run.study.models), folder / "files"))
+    folder, model = run.root / CACHE / "reference", base_model_path(run)
+    precision = precision_name(run.study.models)
+    return kept(
+        ("reference", folder, model, precision),
+        lambda: ReferenceCache(folder / model_key(model, precision, folder / "files")),
+    )
 
 
 def _device(settings: Training, process: ProcessRank) -> torch.device:

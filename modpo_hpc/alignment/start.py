@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from modpo_hpc.alignment.processes import MEETING_FILE, ProcessRank, processes_of, rank_of
+from modpo_hpc.alignment.resident import refuse_resident
 from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, Request
 from modpo_hpc.core.atomic import atomic_file, atomic_folder
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
@@ -58,6 +59,8 @@ def train_policy(
     process = rank_of(os.environ)
     result = workplace.scratch / RESULT
     count = processes_of(settings) if process is None else process.world_size
+    if count > 1 or settings.deepspeed is not None:
+        refuse_resident(count, settings.deepspeed)
     if process is None and (count > 1 or settings.deepspeed is not None):
         trained = _in_processes(run, policy, settings, workplace, resources, count)
         rows = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]

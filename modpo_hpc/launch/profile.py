@@ -45,6 +45,9 @@ class Placement(Section):
     pack: int | None = Field(
         None, ge=1, description="short shards that one job makes, one after the other: its start-up is paid once"
     )
+    resident: bool | None = Field(
+        None, description="the policies of a job (pack) are trained by one process, on one base model that stays loaded"
+    )
     throttle: int | None = Field(None, ge=1, description="shards of a stage that run at once, at most")
     launcher: Launcher | None = Field(
         None,
@@ -135,6 +138,7 @@ class Allocation:
     throttle: int
     launcher: Launcher
     pack: int
+    resident: bool
     sbatch: tuple[tuple[str, str | int | bool], ...]
 
     @property
@@ -214,6 +218,7 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
         throttle=int(pick("throttle", profile.limits.throttle)),  # type: ignore[call-overload]
         launcher=launcher,
         pack=pack,
+        resident=_resident(profile, study, stage, pack, launcher, gpus),
         sbatch=tuple({**profile.sbatch, **mine.sbatch}.items()),
     )
 
@@ -247,9 +252,34 @@ def _launcher(profile: Profile, nodes: int, study: Study, stage: Stage) -> Launc
     return launcher
 
 
+def _resident(profile: Profile, study: Study, stage: Stage, pack: int, launcher: Launcher, gpus: int) -> bool:
+    """Whether the shards of a job share one process; what the profile says of all stages counts for those that can."""
+    mine = placement_of(profile, stage).resident
+    if not (profile.resident if mine is None else mine) or (mine is None and not stage.on_one_base):
+        return False
+    settings = [study.alignment.training_of(name) for name in study.alignment.trained]
+    refusals = {
+        "only policies are put on the base model": not stage.on_one_base,
+        f"launcher {launcher} starts processes that train one policy together": launcher != "python",
+        f"a policy on {gpus} GPUs is trained by {gpus} processes, each with a base of its own": gpus > 1,
+        "by alignment.training.processes several train one policy": any((one.processes or 1) > 1 for one in settings),
+        "DeepSpeed lays out the weights of the base for one policy": any(one.deepspeed for one in settings),
+        "a base in four bits has not been tested so": study.models.quantization is not None,
+        "a job of one policy has nothing to share": pack == 1,
+    }
+    if problem := next((why for why, so in refusals.items() if so), None):
+        raise InputError(
+            f"resident does not fit: {problem}",
+            field=f"stages.{stage.name}.resident",
+            value=True,
+            remedy="Give pack (policies a job), one GPU and the launcher python, or take resident out.",
+        )
+    return True
+
+
 def light(profile: Profile) -> Profile:
     """``profile`` with its partitions, accounts and set-up, but no more CPUs, memory or GPUs than stand-ins need."""
-    nothing = dict.fromkeys(("gpus", "gres", "cpus", "memory_gb", "minutes", "nodes", "launcher", "pack"))
+    nothing = dict.fromkeys(("gpus", "gres", "cpus", "memory_gb", "minutes", "nodes", "launcher", "pack", "resident"))
     stages = {name: one.model_copy(update=nothing) for name, one in profile.stages.items()}
     return profile.model_copy(update={**nothing, "stages": stages})
 

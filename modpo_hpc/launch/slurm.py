@@ -145,7 +145,7 @@ class Submitter:
         )
         script = folder / "batch.sh"
         with atomic_file(folder / "tasks.json", "w") as stream:
-            json.dump(_tasks(self.run, work, submission), stream)
+            json.dump(_tasks(self.run, work, submission, allocation.resident), stream)
         with atomic_file(script, "w") as stream:
             stream.write(batch_script(self.run, self.profile, submission, allocation, waits))
         record_intent(self.run, submission)
@@ -191,10 +191,16 @@ def _sbatch(script: Path, comment: str) -> str:
         waited, pause = waited + pause, min(commands.LONGEST_PAUSE, 2 * pause)
 
 
-def _tasks(run: Run, work: Work, submission: Submission) -> dict[str, Any]:
+def _tasks(run: Run, work: Work, submission: Submission, resident: bool) -> dict[str, Any]:
     shards, pack = submission.shards, submission.pack
     groups = [shards[start : start + pack] for start in range(0, len(shards), pack)]
-    return {"run": str(run.root), "stage": work.stage, "tasks": groups, "again": sorted(set(work.again) & set(shards))}
+    return {
+        "run": str(run.root),
+        "stage": work.stage,
+        "tasks": groups,
+        "again": sorted(set(work.again) & set(shards)),
+        "resident": resident,
+    }
 
 
 def throttle_of(work: Work, plan: Sequence[Work], allocation: Allocation) -> int:

@@ -15,8 +15,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.launch import cluster, commands, fields
@@ -64,7 +65,7 @@ def main(folder: Path) -> int:
         return make_shard(tasks["run"], stage, shards[0], shards[0] in again, stops)
     for module in preloaded(stage_named(stage).uses_models):
         importlib.import_module(module)
-    return _make_one_by_one(tasks["run"], stage, shards, again, stops)
+    return _make_one_by_one(tasks["run"], stage, shards, again, stops, tasks.get("resident", False))
 
 
 def make_shard(run_dir: str, stage: str, shard: str, again: bool, stops: Sequence[int]) -> int:
@@ -104,25 +105,54 @@ def make_shard(run_dir: str, stage: str, shard: str, again: bool, stops: Sequenc
     return 0
 
 
-def _make_one_by_one(run_dir: str, stage: str, shards: Sequence[str], again: set[str], stops: list[int]) -> int:
+def _make_one_by_one(
+    run_dir: str, stage: str, shards: Sequence[str], again: set[str], stops: list[int], resident: bool
+) -> int:
     """Each of ``shards`` in a process of its own, forked from this one, which has the heavy packages loaded.
 
-    One that dies takes nothing with it; a stop signal goes to the one that runs, and no other is begun. Returns the
-    worst exit code.
+    Where they are ``resident``, one process makes them all and keeps what they share, until one of them does not end
+    well: the others get a new process. One that dies takes nothing with it; a stop signal goes to the one that runs,
+    and no other is begun. Returns the worst exit code.
     """
-    codes = [0]
-    for shard in shards:
+    codes, left = [0], list(shards)
+    while left:
+        mine = left if resident else left[:1]
+        ended_well = RawValue("i", 0)
         child = os.fork()
         if not child:
             code = 1
             try:
-                code = make_shard(run_dir, stage, shard, shard in again, stops)
+                if resident:
+                    _keep_resident()
+                code = _make_until_one_fails(run_dir, stage, mine, again, stops, ended_well)
             finally:
                 os._exit(code)
         for number in STOPS:
             signal.signal(number, partial(_pass_on, stops, child))
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        left = left[ended_well.value + (ended_well.value < len(mine)) :]
     return max(code if code >= 0 else 128 - code for code in codes)
+
+
+def _make_until_one_fails(
+    run_dir: str, stage: str, shards: Sequence[str], again: set[str], stops: list[int], ended_well: Any
+) -> int:
+    """Make ``shards`` in this process, each with its own log; ``ended_well`` counts those that did."""
+    output, streams = (os.dup(1), os.dup(2)), (sys.stdout, sys.stderr)
+    for shard in shards:
+        if code := make_shard(run_dir, stage, shard, shard in again, stops):
+            return code
+        ended_well.value += 1
+        sys.stdout, sys.stderr = streams
+        for place, descriptor in enumerate(output, start=1):
+            os.dup2(descriptor, place)
+    return 0
+
+
+def _keep_resident() -> None:
+    from modpo_hpc.alignment.resident import keep_resident
+
+    keep_resident()
 
 
 def _pass_on(stops: list[int], process: int, number: int, _: object) -> None:

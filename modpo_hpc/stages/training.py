@@ -228,6 +228,7 @@ POLICY_TRIALS = Stage(
     needs_of=_material_of,
     contents=_settings_of,
     uses_models=True,
+    on_one_base=True,
     placed_like="policies",
     workload=_work_of_policy_trials,
     growth=Growth(questions=1, policies=1, shards=1),
@@ -249,6 +250,7 @@ POLICIES = Stage(
     contents=_settings_of,
     uses_models=True,
     in_ranks=True,
+    on_one_base=True,
     workload=lambda study, counts, speeds: workload.policies(
         study, counts, speeds, len(policies_made_by("policies")(study)), study.alignment.training.epochs
     ),
@@ -268,6 +270,7 @@ CONDITIONED = Stage(
     contents=_settings_of,
     uses_models=True,
     in_ranks=True,
+    on_one_base=True,
     placed_like="policies",
     workload=lambda study, counts, speeds: workload.policies(
         study, counts, speeds, len(policies_made_by("conditioned")(study)), study.alignment.training.epochs

@@ -1,0 +1,102 @@
+"""What one process keeps for the policies that it trains one after the other: base model, tokens, reference."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import sys
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from modpo_hpc.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+T = TypeVar("T")
+_kept: dict[Hashable, Any] = {}
+_keeps = False
+
+
+def keep_resident() -> None:
+    """From now on this process keeps what :func:`kept` and :func:`resident_base` make."""
+    global _keeps
+    _keeps = True
+
+
+def kept(key: Hashable, make: Callable[[], T]) -> T:
+    """What ``make`` gives; where this process keeps, what it gave for ``key`` the first time."""
+    if not _keeps:
+        return make()
+    if key not in _kept:
+        _kept[key] = make()
+    return cast(T, _kept[key])
+
+
+def resident_base(key: Hashable, load: Callable[[], nn.Module], device: torch.device) -> Any:
+    """A base model for one adapter: what ``load`` gives, or the kept one, on ``device``, in modules of its own.
+
+    The copy has modules, hooks and configuration of its own around the weights of the kept model, so that whatever a
+    method does to it (PEFT leaves an attribute behind when it unloads) goes with the copy. Weights that were changed
+    or exchanged all the same are loaded again; a write through ``.data`` is not seen.
+    """
+    if not _keeps:
+        return load()
+    import torch
+
+    gc.collect()  # the adapter and optimizer of the policy before, whose modules refer to each other
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    base = _kept.get(("base", key))
+    if base is None or not base.untouched():
+        base = _kept[("base", key)] = _Base(load().to(device))
+        _say("the base model is loaded, and stays for the policies that this process trains next")
+    else:
+        _say("the base model is here from the policy before")
+    return base.in_modules_of_its_own()
+
+
+class _Base:
+    """A model that is never used itself."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._learns = [one.requires_grad for one in model.parameters()]
+        self._state = self._states()
+
+    def untouched(self) -> bool:
+        return self._state == self._states()
+
+    def in_modules_of_its_own(self) -> nn.Module:
+        for parameter, learns in zip(self._model.parameters(), self._learns, strict=True):
+            parameter.requires_grad_(learns).grad = None
+        return copy.deepcopy(self._model, {id(one): one for one in self._tensors()})
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [*self._model.parameters(), *self._model.buffers()]
+
+    def _states(self) -> list[tuple[object, ...]]:
+        return [(one.data_ptr(), one.dtype, one.shape, one._version) for one in self._tensors()]
+
+
+def refuse_resident(processes: int, deepspeed: str | None) -> None:
+    """Refuse to train in processes of their own where this one keeps the base model for all.
+
+    Raises:
+        InputError: ``processes`` or ``deepspeed`` ask for that.
+    """
+    if not _keeps:
+        return
+    why = f"deepspeed {deepspeed}" if deepspeed is not None else f"{processes} processes"
+    raise InputError(
+        f"this job keeps one base model for its policies, and {why} would each load their own",
+        field="stages.policies.resident",
+        value=True,
+        remedy="Take resident out of the profile, or train each policy in one process on one GPU: "
+        "alignment.training.processes 1, no deepspeed.",
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
