@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from modpo_hpc.alignment.one_kernel import WholePass
 from modpo_hpc.alignment.trees import Trunk
 
 
@@ -23,6 +24,7 @@ def tree_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    whole: WholePass | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Attention in the form in which transformers calls one. Each response sees its prompt, its own past and itself.
@@ -35,10 +37,13 @@ def tree_attention(
         sliding_window: a token sees itself and so many less one before it, counted along its own branch.
         softcap: bound of the scores before the softmax (Gemma 2).
         s_aux: (heads,) scores of a sink that takes weight and gives nothing (gpt-oss).
+        whole: the same trees for one kernel, which is taken where there are no sinks and no dropout.
 
     Returns:
         (1, T, heads, width) and None for the weights.
     """
+    if whole is not None and s_aux is None and not dropout:
+        return whole.attend(query, key, value, scaling, sliding_window, softcap), None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.adapter import adapter_weights, load_adapter_weights
+from modpo_hpc.alignment.one_kernel import one_kernel_is_wanted
 from modpo_hpc.alignment.processes import ALONE, ProcessRank
 from modpo_hpc.alignment.scorer import ResponseScorer
 from modpo_hpc.alignment.trees import Packed
@@ -80,6 +81,7 @@ class PlainEngine:
         self.adapted, self.device, self.too_many_tokens = adapted, device, math.inf
         self.layout, self.rank = Layout("plain", process.world_size), process.rank
         self.scorer = ResponseScorer(adapted)
+        self.scorer.one_kernel = one_kernel_is_wanted()
         self._parameters = adapter_parameters(self.scorer)
         self._optimizer = adamw(self._parameters, settings, device)
         self._max_norm = settings.max_grad_norm

@@ -23,7 +23,7 @@ from modpo_hpc.alignment.resident import kept
 from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
 from modpo_hpc.alignment.tracking import require_trackers, tracked
 from modpo_hpc.alignment.training import Trained, train
-from modpo_hpc.alignment.verification import verify_tree_scoring
+from modpo_hpc.alignment.verification import choose_attention, verify_tree_scoring
 from modpo_hpc.device import compute_device
 from modpo_hpc.methods import Diagnosis
 from modpo_hpc.models import base_model_path
@@ -69,9 +69,12 @@ def align_policy(
     material = gather_material(run, policy, settings)
     seed = run.seed("policies", policy)
     engine = make_engine(run, material.policy, settings, seed, process, _device(settings, process))
-    verify_tree_scoring(engine, (*material.training, *material.held_out), run.study.models.base)
+    examples = (*material.training, *material.held_out)
+    if found := choose_attention(engine, examples):
+        print(f"attention along trees: {found}", file=sys.stderr, flush=True)
+    verify_tree_scoring(engine, examples, run.study.models.base)
     cache = reference_cache(run)
-    fill_reference(engine, cache, [one.tree for one in (*material.training, *material.held_out)], watch)
+    fill_reference(engine, cache, [one.tree for one in examples], watch)
     training = [_with_reference(example, cache) for example in material.training]
     held_out = [material.policy.evaluation_view(_with_reference(example, cache)) for example in material.held_out]
     diagnosis = material.policy.diagnose(policy, training, settings)

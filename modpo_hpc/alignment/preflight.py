@@ -21,7 +21,7 @@ from modpo_hpc.alignment.loading import load_base
 from modpo_hpc.alignment.passes import DoesNotFit, pass_gradients
 from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
 from modpo_hpc.alignment.trees import Tree
-from modpo_hpc.alignment.verification import verify_tree_scoring
+from modpo_hpc.alignment.verification import choose_attention, verify_tree_scoring
 from modpo_hpc.device import compute_device, driver, why_no_gpu
 from modpo_hpc.errors import ModpoError
 from modpo_hpc.methods.dpo import DPO
@@ -65,6 +65,8 @@ def examine_gpu(study: Study, device: torch.device | None = None) -> Iterator[Fi
         model = attach_adapter(load_base(str(folder), study.models, settings, device), settings, name, 0)
         engine = PlainEngine(model.to(device), settings, device)
         examples = longest_examples(settings, engine.adapted.get_base_model().config.vocab_size)
+        if found := choose_attention(engine, examples):
+            yield {"name": "attention", "verdict": "good" if engine.scorer.one_kernel else "note", "words": found}
         gap = verify_tree_scoring(engine, examples, name)
         yield _good("scoring along a tree", f"as by the model's own forward pass, within {gap:.2g} nats")
         yield from _longest_pass(engine, settings, examples, device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from modpo_hpc.alignment.attention import tree_attention
+from modpo_hpc.alignment.one_kernel import WholePass
 from modpo_hpc.alignment.trees import Packed
 from modpo_hpc.errors import InputError
 
@@ -24,6 +25,9 @@ class ResponseScorer(nn.Module):
     sequence; its head, as a module and therefore with an adapter if it has one, over response positions only. Around
     bfloat16 weights the adapter is computed in bfloat16, too; its own weights and gradients stay in fp32.
 
+    Attributes:
+        one_kernel: one attention kernel a pass, not a loop over branches; see ``one_kernel``.
+
     Raises:
         InputError: the model's attention cannot be exchanged, or it has layers that are no softmax attention.
     """
@@ -31,6 +35,7 @@ class ResponseScorer(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.one_kernel = False
         self._own_attention = _use_tree_attention(self.causal_lm)
         self._half = self.causal_lm.dtype == torch.bfloat16
         if self._half:
@@ -55,6 +60,7 @@ class ResponseScorer(nn.Module):
                 position_ids=packed.positions,
                 use_cache=False,
                 trunks=packed.trunks,
+                whole=WholePass(packed) if self.one_kernel else None,
             ).last_hidden_state[0]
             logits = self._logits(hidden[packed.predictors])
             token_logps = TokenLogProbs.apply(logits, packed.targets)
