@@ -64,6 +64,12 @@ def read_source(name: str, folder: Path) -> Source:
             file=folder,
             remedy="Train the sources with plain LoRA.",
         )
+    return as_source(name, weights, config)
+
+
+def as_source(name: str, weights: Mapping[str, Tensor], config: dict[str, Any]) -> Source:
+    """The plain LoRA adapter of these weights and this configuration."""
+    layers = sorted(key.removesuffix(_A) for key in weights if key.endswith(_A))
     scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     factors = {layer: (weights[layer + _A].float(), weights[layer + _B].float()) for layer in layers}
     return Source(name, factors, scale, config)
