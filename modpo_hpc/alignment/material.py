@@ -94,7 +94,7 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
             value=settings.max_length,
             remedy="Raise max_length, lower held_out, or look at the pairs of its criteria.",
         )
-    objectives = (tuple(of_groups) or criteria) if policy.gradients_apart else ()
+    objectives = (policy.objectives or tuple(of_groups) or criteria) if policy.gradients_apart else ()
     return Material(policy, tuple(training), tuple(held_out), tuple(dropped), objectives)
 
 

@@ -127,6 +127,7 @@ class PolicyLearner:
         for place in range(len(self._objectives)):
             torch.manual_seed(seed_of(self._seed, "dropout", number, self.rank))
             alone = Objective(self._policy, place)
+            self._policy.set_up_objective(self._engine.adapted, place)
             means.append(step_gradients(self._engine, alone, self._settings, self._training, self.plan[number]))
             gradients.append(self._engine.gradients())
         self._mixture, row = put_together(self._engine, self._policy, self._objectives, gradients, means, self._mixture)

@@ -190,6 +190,14 @@ class Trained(Method):
     def set_up(self, adapted: Any) -> None:
         """Before a forward pass of training or evaluation: tell the ``adapted`` model what it depends on."""
 
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """With ``gradients_apart``: their names; none: the groups, or the criteria."""
+        return ()
+
+    def set_up_objective(self, adapted: Any, place: int) -> None:
+        """With ``gradients_apart``: before the passes of one objective, as :meth:`set_up` is before others."""
+
     def adapters(self, adapted: Any, weights: Mapping[str, Tensor]) -> dict[str, Adapter]:
         """What training leaves, by the folder that it goes to: ``adapter`` is what the policy answers with."""
         from modpo_hpc.alignment.adapter import adapter_config

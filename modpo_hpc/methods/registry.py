@@ -16,6 +16,7 @@ from modpo_hpc.methods.base import Base
 from modpo_hpc.methods.conditioned import AtWeights, Conditioned
 from modpo_hpc.methods.dpo import DPO
 from modpo_hpc.methods.group_robust import GroupRobustDPO
+from modpo_hpc.methods.ham import HaM, Member
 from modpo_hpc.methods.joint_dpo import JointDPO
 from modpo_hpc.methods.listwise import ListwiseDPO
 from modpo_hpc.methods.method import Method
@@ -43,8 +44,8 @@ def _by_name(methods: Iterable[type[Method]]) -> dict[str, type[Method]]:
 METHODS = MappingProxyType(
     _by_name(
         (
-            *(Base, SFT, DPO, MODPO, JointDPO, Conditioned, ListwiseDPO, SafeDPO, GroupRobustDPO, RACO),
-            *(Soup, AtWeights, MOD, Rerank, Remote),
+            *(Base, SFT, DPO, MODPO, JointDPO, Conditioned, ListwiseDPO, SafeDPO, GroupRobustDPO, RACO, HaM),
+            *(Soup, AtWeights, Member, MOD, Rerank, Remote),
         )
     )
 )

@@ -3,8 +3,9 @@
     python -m tests.bench.arena [--study configs/arena.yaml] [--run runs/arena]
 
 Runs the study (or goes on with it; nothing is left to do where the run is whole) and prints, for each policy, the mean
-reward of its answers, its share of the votes against two anchors, the worst group of personas against the first of
-them, and CPU seconds; then the differences that published claims are about. Intervals are 95%: rewards by questions
+reward of its answers, the hypervolume of that point above the base policy's, its share of the votes against two
+anchors, the worst group of personas against the first of them, and CPU seconds; then the hypervolume of policies that
+stand for a front together, and the differences that published claims are about. Intervals are 95%: rewards by questions
 drawn anew, shares by questions and personas drawn anew. One run is one seed: they say nothing of another training. The
 last line is one JSON object.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from modpo_hpc.evaluation.pareto import hypervolume
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
 from tests.bench.train_parts import machine
@@ -30,6 +32,11 @@ ANCHORS = ("Base", "MODPO")
 GROUPS, FEWEST = ("population", "age_group", "gender", "primary_ethnicity"), 5
 COUNTED = ("rewards", "scores", "policies", "soups", "answers")
 DRAWS = 2000
+FRONTS = {
+    "two specialists": ("DPO_Empathy", "DPO_Safety"),
+    "the same and their soup": ("DPO_Empathy", "Soup", "DPO_Safety"),
+    "the three of HaM": ("HaM", "HaM_2", "HaM_3"),
+}
 CLAIMS = {
     "margins do something": ("MODPO", "MODPO_Zero"),
     "decoding is better than merging": ("MOD", "Soup"),
@@ -62,7 +69,7 @@ def main() -> int:
     if code := subprocess.run(command).returncode:
         return code
     arena = Arena(Run.open(arguments.run))
-    print(arena.table(), arena.claims(), sep="\n\n")
+    print(arena.table(), arena.fronts(), arena.claims(), sep="\n\n")
     print(json.dumps({"name": "arena", "seed": arena.run.study.seed, **arena.figures(), "machine": machine()}))
     return 0
 
@@ -89,6 +96,15 @@ class Arena:
         table = self.rewards[criterion]
         values = table[policy].to_numpy() - (table[less].to_numpy() if less else 0.0)
         return _interval(float(values.mean()), values[self.drawn].mean(axis=1))
+
+    def volume(self, *policies: str) -> Interval:
+        """Hypervolume of the mean rewards of ``policies`` above those of the first anchor, to the same questions."""
+        names = [*policies, ANCHORS[0]]
+        tables = [self.rewards[one][names].to_numpy() for one in self.criteria]
+        means = np.array([table.mean(axis=0) for table in tables]).T
+        drawn = np.array([table[self.drawn].mean(axis=1) for table in tables]).transpose(1, 2, 0)
+        found = [hypervolume(one[:-1], one[-1]) for one in (means, *drawn)]
+        return _interval(found[0], np.array(found[1:]))
 
     def share(self, criterion: str | None, policy: str, anchor: str, members: Sequence[str] = ()) -> Interval | None:
         """Share of the votes of all personas, or of ``members``, that go to ``policy``; a tie is half a vote."""
@@ -149,7 +165,7 @@ class Arena:
 
     def table(self) -> str:
         """One row a policy."""
-        head = ["policy", *(f"reward, {one}" for one in self.criteria)]
+        head = ["policy", *(f"reward, {one}" for one in self.criteria), "hypervolume"]
         head += [f"votes against {anchor}, {one}" for anchor in ANCHORS for one in self.criteria]
         head += [f"worst group against {ANCHORS[0]}", "CPU s, own", "CPU s, with what it rests on"]
         rows = [_row(head), _row(["---"] * len(head))]
@@ -157,10 +173,16 @@ class Arena:
             shares = [self.share(one, policy, anchor) for anchor in ANCHORS for one in self.criteria]
             worst = self.worst_group(policy)
             own, all_of_it = self.cost(policy)
-            cells = [policy, *(str(self.reward(one, policy)) for one in self.criteria)]
+            cells = [policy, *(str(self.reward(one, policy)) for one in self.criteria), str(self.volume(policy))]
             cells += [str(share or "") for share in shares]
             cells += [f"{worst[1]} ({worst[0]})" if worst else "", f"{own:.0f}", f"{all_of_it:.0f}"]
             rows.append(_row(cells))
+        return "\n".join(rows)
+
+    def fronts(self) -> str:
+        """One row for policies that stand for a front together."""
+        rows = [_row(["front", "policies", "hypervolume"]), _row(["---"] * 3)]
+        rows += [_row([name, ", ".join(which), str(self.volume(*which))]) for name, which in FRONTS.items()]
         return "\n".join(rows)
 
     def claims(self) -> str:
@@ -172,12 +194,13 @@ class Arena:
         return "\n".join(rows)
 
     def figures(self) -> dict[str, object]:
-        """Mean rewards and CPU seconds."""
+        """Mean rewards, hypervolumes and CPU seconds."""
         return {
             "rewards": {
                 policy: {one: round(self.reward(one, policy).value, 4) for one in self.criteria}
                 for policy in self.policies
             },
+            "hypervolume": {policy: round(self.volume(policy).value, 4) for policy in self.policies},
             "cpu_seconds": {policy: round(self.cost(policy)[1], 1) for policy in self.policies},
         }
 
