@@ -39,6 +39,7 @@ STAGES: tuple[Stage, ...] = (
     texts.ANSWERS,
     training.ANSWER_SCORES,
     judgments.VERDICTS,
+    judgments.REPEATS,
     judgments.TOXICITY,
     judgments.FRONTS,
     judgments.STATISTICS,

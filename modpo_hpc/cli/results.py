@@ -20,6 +20,7 @@ def run(args: argparse.Namespace) -> int:
     from modpo_hpc.errors import IncompleteError
     from modpo_hpc.report import terminal
     from modpo_hpc.report.fronts import fronts_section, read_fronts
+    from modpo_hpc.report.repeats import read_repeats, repeats_section
     from modpo_hpc.report.results import as_json, finite, read_completeness, read_results
     from modpo_hpc.run import Run
 
@@ -33,12 +34,15 @@ def run(args: argparse.Namespace) -> int:
         raise
     if args.json:
         fronts = {"fronts": finite(tables)} if (tables := read_fronts(opened)) else {}
-        told = {**as_json(results), **fronts, "drift": drift_of_judges(opened)}
+        again = {"repeats": finite(tables)} if (tables := read_repeats(opened)) else {}
+        told = {**as_json(results), **fronts, **again, "drift": drift_of_judges(opened)}
         print(json.dumps(told, indent=1, allow_nan=False))
         return 0
     shown = console(elsewhere=terminal.WIDTH)
     terminal.show(results, shown)
-    if (section := fronts_section(opened)) is not None:
+    for section in (fronts_section(opened), repeats_section(opened)):
+        if section is None:
+            continue
         shown.print()
         unfolded = replace(section, tables=[table for table in section.tables if not table.folded])
         terminal.show_sections([unfolded], None, shown)

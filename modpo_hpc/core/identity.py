@@ -51,6 +51,7 @@ NOT_IDENTITY: Mapping[str, str] = {
     "personas.surveys": "paths; the contents of the files count",
     "personas.columns": "a path; the contents of the file count",
     "criteria.files": "paths; the definitions of the criteria count",
+    "judging.repeats": "counted where verdicts are asked again",
     "statistics.mixed_judges": "counted where verdicts of different judges may be counted together",
     "alignment.policies.*.training": "counted with what the policy does not override, as its settings",
 }

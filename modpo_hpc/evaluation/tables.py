@@ -128,6 +128,19 @@ FRONT_SCHEMAS: dict[str, pa.Schema] = {
 """Tables of the stage ``fronts``. Weights are shares, rewards on the study's scale; ``ratio`` is of the hypervolume to
 that of the family ``beside``."""
 
+_SELF_AGREEMENT = {
+    "int": "answers unparsed comparisons",
+    "float": "flips flips_low flips_high kappa kappa_low kappa_high order_flips order_low order_high "
+    "excess excess_low excess_high noise",
+}
+_JUDGED = [("judge", pa.string()), ("phase", pa.string()), ("criterion", pa.string())]
+REPEATS_SCHEMAS: dict[str, pa.Schema] = {
+    "self_agreement": _schema(_JUDGED, **_SELF_AGREEMENT),
+    "self_agreement_pairs": _schema([("judge", pa.string()), *_CELL], **_SELF_AGREEMENT),
+}
+"""Tables of the stage ``repeats``: see ``self_agreement.self_agreement``. ``comparisons``: with two answers to the same
+that could be read, out of all ``answers``."""
+
 
 def write_csv(stream: IO[str], name: str, rows: Iterable[Mapping[str, Any]], mark: str | None = None) -> None:
     """The table ``name`` as CSV; with a ``mark``, a last column carries it on every row."""

@@ -51,7 +51,10 @@ class Keys:
             self._prefix = (first, form, hashlib.sha256(_bytes(f"{form}\x1f{first}")))
         hasher = self._prefix[2].copy()
         hasher.update(_bytes(rest))
-        return bytes(hasher.digest()[:KEY_BYTES])
+        key = bytes(hasher.digest()[:KEY_BYTES])
+        if not request.sample:
+            return key
+        return hashlib.sha256(_bytes(f"sample\x1f{request.sample}\x1f{key.hex()}")).digest()[:KEY_BYTES]
 
     def repair_key(self, first: bytes, answer: str, problem: str) -> bytes:
         """The key of a second attempt, which depends on the first one's key and answer and on what it is told."""

@@ -152,7 +152,9 @@ class JudgingQueue:
         request = self._job.requests[number]
         keys = self._job.keys
         messages = messages_after(first_messages(keys.prompt(request)), chain, keys.harmless)
-        call = self._make_call(number, key, ChatPayload(messages, answer_schema(request)))
+        seed = self._job.settings.sampling_seed
+        more = {"seed": seed + request.sample} if request.sample and seed is not None else {}
+        call = self._make_call(number, key, ChatPayload(messages, answer_schema(request), more))
         self._by_key[key] = JudgingCall(call, numbers=[number], chain=chain)
         return self._by_key[key]
 

@@ -59,6 +59,7 @@ VERDICTS = pa.schema(
 """``winner``: "A" (the first policy of the pair), "B", "tie", "unparsed", or "not_asked" after a stop.
 ``first``: which of the two was shown first. ``key``: of the raw answer, none if it was not asked for."""
 
+_ASKED = (pa.field("sample", pa.int32()), pa.field("swapped", pa.bool_()))
 
 JUDGE = pa.field("judge", _NAME)
 """The column that tables of a panel have besides: who among the judges."""
@@ -189,6 +190,16 @@ def with_judges(tables: Sequence[pa.Table], panel: Sequence[str]) -> pa.Table:
     return pa.concat_tables(
         table.append_column(JUDGE, _cycled([name], table.num_rows)) for name, table in zip(panel, tables, strict=True)
     ).unify_dictionaries()
+
+
+def as_asked(verdicts: pa.Table, sample: int, swapped: bool) -> pa.Table:
+    """``verdicts`` with the columns that repeats have besides: which time it was that the same was asked.
+
+    0 is the first, that of the table of verdicts unless it is ``swapped``: shown in the other order.
+    """
+    for field, value in zip(_ASKED, (sample, swapped), strict=True):
+        verdicts = verdicts.append_column(field, pa.repeat(pa.scalar(value, field.type), verdicts.num_rows))
+    return verdicts
 
 
 def policy_of(opinion: Opinion, a_first: bool) -> str:

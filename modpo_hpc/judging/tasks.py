@@ -41,7 +41,8 @@ class Persona:
 class Request:
     """One question to a judge: how would ``persona`` see the texts ``shown``, in this order, by each criterion.
 
-    ``rank`` shows several responses, numbered from 1; ``judge`` and ``choose`` show two, called A and B.
+    ``rank`` shows several responses, numbered from 1; ``judge`` and ``choose`` show two, called A and B. ``sample``
+    tells apart the times that the same is asked.
     """
 
     task: Task
@@ -50,6 +51,7 @@ class Request:
     question_id: str
     question: str
     shown: tuple[str, ...]
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)

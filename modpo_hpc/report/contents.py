@@ -9,6 +9,7 @@ from modpo_hpc.report.parts import Section
 from modpo_hpc.report.people import people_section
 from modpo_hpc.report.personalization import personalization_section
 from modpo_hpc.report.phases import phase_section
+from modpo_hpc.report.repeats import repeats_section
 from modpo_hpc.report.results import Results
 from modpo_hpc.report.rewards import rewards_section
 from modpo_hpc.report.robustness import certainty_section, groups_section, length_section
@@ -26,6 +27,7 @@ def sections_of(run: Run, results: Results) -> list[Section]:
         *(phase_section(results, phase) for phase in results.phases),
         fronts_section(run),
         certainty_section(results),
+        repeats_section(run),
         length_section(results),
         groups_section(results),
         personalization_section(run),

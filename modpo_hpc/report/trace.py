@@ -282,6 +282,7 @@ def _files(run: Run, section: Section, origins: Sequence[Origin]) -> tuple[tuple
         "people": ("questions", "personas"),
         "training": ("policies", "conditioned"),
         "fronts": ("fronts",),
+        "repeats": ("repeats",),
         "rewards": ("rewards",),
         "toxicity": ("toxicity",),
         "cost": (),

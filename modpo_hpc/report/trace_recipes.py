@@ -35,6 +35,10 @@ _STORED = 'rows = pd.read_parquet(run.folder("{0}") / "{1}.parquet").to_dict("re
 _HUMAN = """from modpo_hpc.report.human import read_analysis
 rows = read_analysis(run)[1]["{0}"].to_dict("records")
 """
+_SELF_AGREEMENT = (
+    ("comparisons",), ("flips", "flips_low", "flips_high"), ("kappa",), ("order_flips", "order_low", "order_high"),
+    ("excess", "excess_low", "excess_high"), ("noise",), ("unparsed", "answers"),
+)  # fmt: skip
 RECIPES = {
     "training": Recipe(
         "from modpo_hpc.report.training import read_logs\nrows = list(read_logs(run).values())\n", ()
@@ -115,6 +119,8 @@ RECIPES = {
         (("weight",), ("reward",), ("low", "high"), ("front_probability",), ("contribution",),
          ("contribution_low", "contribution_high")),
     ),
+    "self_agreement": Recipe(_STORED.format("repeats", "self_agreement"), _SELF_AGREEMENT),
+    "self_agreement_pairs": Recipe(_STORED.format("repeats", "self_agreement_pairs"), _SELF_AGREEMENT),
     "personal_effects": Recipe(
         'rows = run.table("personalization").to_pylist()\n',
         (('.5 + r["estimate"]',), ('.5 + r["low"]', '.5 + r["high"]'), ("p",), ("p_adjusted",), ("differs",)),

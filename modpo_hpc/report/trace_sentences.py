@@ -64,6 +64,11 @@ print(*t["reference"], *t.drop(["criteria", "reference", "beside"]))
 t = pd.read_parquet(%(root)r + "/fronts/ranges.parquet").set_index("family").loc[[%(family)r]]
 print(*t["range"], *t["share"], *t["tau"])
 """
+_AGAIN = """import pandas as pd
+t = pd.read_parquet(%(root)r + "/repeats/self_agreement.parquet")
+t = t[(t["phase"] == %(phase)r) & (t["criterion"] == %(criterion)r)]
+print(*t.select_dtypes("number").to_numpy().ravel())
+"""
 
 SENTENCES: tuple[tuple[str, str], ...] = (
     (
@@ -231,6 +236,8 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         "print(*[sum(row[one] for row in costs(run)) for one in COUNTED])\n",
     ),
     (r"(?P<family>[^:]+): hypervolume [\d.]+", _FAMILY),
+    (r"(?P<phase>\w+), (?P<criterion>[^:]+): asked the same again", _AGAIN),
+    (r"Of each pair of policies, \d+ comparisons", "print(*s.judging.repeats.model_dump().values())\n"),
     (
         r"\d+ (?:simulated )?raters judged \d+ questions",
         "from modpo_hpc.report.human import read_analysis\n"

@@ -1,4 +1,4 @@
-"""Stages that judge and count: rankings, pairs, verdicts, toxicity, statistics, report."""
+"""Stages that judge and count: rankings, pairs, verdicts, repeats, toxicity, statistics, report."""
 
 from __future__ import annotations
 
@@ -150,6 +150,32 @@ VERDICTS = Stage(
 )
 
 
+def _contents_of_repeats(study: Study, _: str) -> dict[str, Any]:
+    wanted = study.judging.repeats
+    judged = dict.fromkeys(name for phase in study.judging.phases.values() for name in phase.criteria)
+    return {**definitions(study, (*judged,)), **(wanted.model_dump() if wanted else {})}
+
+
+REPEATS = Stage(
+    "repeats",
+    "repeat",
+    ("questions", "personas", "answers", "verdicts"),
+    lambda study: ALL if study.judging.repeats else (),
+    reads=fields(
+        "seed", "data.use_test", "judging.phases", "judging.personas_per_question", "judging.stop",
+        "judging.forced_choice", "panel", "statistics.confidence", "-judging.repeats", "-judging.sequential",
+        "-criteria.files", "-judge", "-models.dtype",
+    ),
+    contents=_contents_of_repeats,
+    asks_judges=True,
+    on_ray=True,
+    placed_like="verdicts",
+    workload=workload.repeats,
+    growth=Growth(policies=2),
+    rehearsal_gb=2.0,
+)  # fmt: skip
+
+
 def _toxicity(study: Study) -> tuple[str, ...]:
     return tuple(f"{backend}.{policy}" for backend in study.toxicity.backends for policy in study.alignment.policies)
 
@@ -215,13 +241,14 @@ def _needs_of_report(study: Study, _: str) -> Needs:
     families = ("fronts",) if study.alignment.sweep else ()
     conditioned = any(policy.stage == "conditioned" for policy in study.alignment.policies.values())
     trained = ("conditioned",) if conditioned else ()
-    return dict.fromkeys(("statistics", "toxicity", "answer_scores", *personal, *families, *trained))
+    again = ("repeats",) if study.judging.repeats else ()
+    return dict.fromkeys(("statistics", "toxicity", "answer_scores", *personal, *families, *trained, *again))
 
 
 REPORT = Stage(
     "report",
     "report",
-    ("statistics", "toxicity", "answer_scores", *PERSONAL, "fronts", "conditioned"),
+    ("statistics", "toxicity", "answer_scores", *PERSONAL, "fronts", "conditioned", "repeats"),
     whole,
     reads=fields(
         "name", "seed", "data", "personas", "models", "generation", "criteria", "ranking", "rewards", "alignment",

@@ -90,12 +90,16 @@ def rankings(study: Study, counts: Counts, speeds: Speeds) -> Workload:
 
 
 def verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
-    per_pair = counts.test * study.judging.personas_per_question
-    return _added(
-        _judging(study, speeds, len(phase.pairs) * per_pair, criteria, "judge")
-        for phase in study.judging.phases.values()
-        for criteria in phase.criteria_of_calls
-    )
+    return _comparisons(study, speeds, counts.test * study.judging.personas_per_question)
+
+
+def repeats(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+    """A sample of the comparisons of each pair is asked again."""
+    wanted = study.judging.repeats
+    if wanted is None:
+        return Workload()
+    per_pair = min(wanted.comparisons, counts.test * study.judging.personas_per_question) * wanted.calls
+    return _comparisons(study, speeds, per_pair)
 
 
 def preferences(study: Study, counts: Counts, speeds: Speeds) -> Workload:
@@ -178,6 +182,14 @@ def prompt_tokens(study: Study, names: Sequence[str], task: Task) -> float:
     shown = [""] * (study.generation.responses_per_question if task == "rank" else 2)
     criteria, scene = load_criteria(study.criteria.files, names), study.judges[0].scene
     return len("".join(judging_prompt(task, "", criteria, "", shown, scene=scene))) / BYTES_PER_TOKEN
+
+
+def _comparisons(study: Study, speeds: Speeds, per_pair: int) -> Workload:
+    return _added(
+        _judging(study, speeds, len(phase.pairs) * per_pair, criteria, "judge")
+        for phase in study.judging.phases.values()
+        for criteria in phase.criteria_of_calls
+    )
 
 
 def _judging(study: Study, speeds: Speeds, calls: int, names: Sequence[str], task: Task) -> Workload:

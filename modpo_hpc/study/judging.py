@@ -185,6 +185,19 @@ class Sequential(Section):
     )
 
 
+class Repeats(Section):
+    """Comparisons that are asked again when all are judged: how far the judge agrees with itself."""
+
+    comparisons: int = Field(20, ge=2, description="of each pair of policies, drawn from those that were judged")
+    samples: int = Field(2, ge=1, description="times that each of them is asked again as it was")
+    swapped: bool = Field(True, description="ask each once more with the two answers in the other order")
+
+    @property
+    def calls(self) -> int:
+        """Calls that asking one comparison again takes."""
+        return self.samples + self.swapped
+
+
 class Judging(Section):
     """Test personas judge every pair of policies."""
 
@@ -194,6 +207,7 @@ class Judging(Section):
         "none", description="ask no more of a question whose winner is certain, or of a pair that is decided"
     )
     sequential: Sequential = Sequential()
+    repeats: Repeats | None = Field(None, description="ask a sample of the verdicts again; empty: none")
     phases: dict[str, Phase] = Field(min_length=1)
 
 

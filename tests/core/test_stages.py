@@ -28,6 +28,7 @@ EVERYTHING = (
     "alignment.policies.One={method: conditioned, criteria: {empathy: 1, safety: 1}, "
     "start: {empathy: DPO_Empathy, safety: DPO_Safety}}",
     "alignment.sweep=[{name: MODPO, method: modpo, criteria: [empathy, safety], weights: 3}]",
+    "judging.repeats={comparisons: 5}",
     "personalization={teach_questions: 10, test_questions: 50}",
     "toxicity.backends={words: {kind: words}, model: {kind: classifier}}",
 )
@@ -101,7 +102,7 @@ def test_the_plan_counts_the_work_of_every_stage_that_takes_time(study: Study) -
     )
     assert [row.stage for row in rows] == NAMES
     with_work = {row.stage for row in rows if row.workload.seconds > 0}
-    assert with_work == {*TRAINED, "rankings", "verdicts", "preferences", "personal_verdicts"}
+    assert with_work == {*TRAINED, "rankings", "verdicts", "repeats", "preferences", "personal_verdicts"}
     for row in rows:
         stage, larger = stage_named(row.stage), Counts(1000, 200)
         more = stage.workload(study, larger, load_profile("gpu").speeds).seconds

@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,8 @@ class Behaviour:
     429 or 500 at first sight (each prompt fails once at most). poison: prompts that hold this text get 500 always.
     refuse_format: 400 to any ``response_format``. refuse_temperature: 400 to any temperature. babble: share of first
     answers that are no JSON. too_long: prompts of more characters get the context error. key: required in requests.
-    drift_after: answers after which the model calls itself m-2 instead of m-1.
+    drift_after: answers after which the model calls itself m-2 instead of m-1. noise: chance that an answer is drawn
+    anew, each time that a prompt is asked; the same with the same seed.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -81,6 +83,8 @@ class Behaviour:
         self.too_long: int = settings.get("too_long", 10**9)
         self.key: str | None = settings.get("key")
         self.drift_after: float = settings.get("drift_after", float("inf"))
+        self.noise: float = settings.get("noise", 0.0)
+        self.times: Counter[str] = Counter()
         self.given = 0
         self.seen: set[str] = set()
         self.open = 0
@@ -113,7 +117,10 @@ class Behaviour:
     def answer(self, body: dict[str, Any], prompt: str) -> str:
         if random.Random(prompt + "babble").random() < self.babble and len(body["messages"]) == 1:
             return "I would rather not choose."
-        return oracle(body["messages"][0]["content"])
+        self.times[prompt] += 1
+        draw = random.Random(f"{prompt} {body.get('seed', self.times[prompt])}")
+        anew = str(draw.random()) if draw.random() < self.noise else ""
+        return oracle(body["messages"][0]["content"] + anew)
 
 
 def oracle(prompt: str) -> str:
