@@ -148,7 +148,7 @@ def _preference(document: Document, row: Document) -> str:
     sentence = (
         f"{_name(row)}: the judge gives {people['a']} {formats.percent(powered['naive'])} of its votes against "
         f"{people['b']}; by the label of {whose}, {powered['labels']} of them known, it is preferred on "
-        f"{share(powered, 'estimate')} of the questions"
+        f"{share(powered['estimate'], powered['low'], powered['high'])} of the questions"
     )
     half = "above" if powered["low"] > 0.5 else "below"
     settled = f", {half} one half. " if _settled(row) else ", so that which of the two is preferred is open. "

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from modpo_hpc.report import formats
-from modpo_hpc.report.parts import Shown, numbers, text
+from modpo_hpc.report.panel import CRITERION, PHASE
+from modpo_hpc.report.parts import Shown, number, table, text
 
 Document = dict[str, Any]
 SOURCES = ("questions", "answers", "personas", "votes", "judges", "wording", "judge sampling", "seed")
+COUNTS = ("a_a", "a_b", "b_a", "b_b")
 
 
 def audit_tables(document: Document) -> list[Shown]:
@@ -25,147 +28,103 @@ def audit_tables(document: Document) -> list[Shown]:
 
 
 def _people_tables(people: Document) -> list[Shown]:
-    powered = [
-        [
-            formats.title(row["criterion"]),
-            str(one["labels"]),
-            formats.percent(one["naive"]),
-            share(one, "classical", "classical_low", "classical_high"),
-            share(one, "estimate"),
-            _decimals(one["correlation"], 2),
-            "raters at odds"
-            if row["raters"]["at_odds"]
-            else f"{one['worth']:.0f}"
-            if one["shown"]
-            else "nothing shown",
-            alpha(row["raters"]),
-        ]
-        for row in people["criteria"]
-        if (one := row["prediction_powered"])
-    ]
-    errors = [
-        [
-            formats.title(row["criterion"]),
-            " / ".join(f"{row['counts'][name]:.0f}" for name in ("a_a", "a_b", "b_a", "b_b")),
-            _of(one["sensitivity"]),
-            _of(one["specificity"]),
-            formats.percent(one["rate"]),
-            share(one, "estimate") if one["informative"] else "open (0–100)",
-        ]
-        for row in people["criteria"]
-        if (one := row["corrected"])
-    ]
-    headings = (
-        "labels",
-        "judge's votes",
-        "labels alone",
-        "prediction-powered",
-        "correlation",
-        "worth in labels",
-        "raters' alpha",
-    )
-    others = ("sensitivity", "specificity", "judge", "corrected")
     return [
-        Shown(
+        table(
             f"Questions for {people['a']} against {people['b']}, ties as halves: by judge, by people's labels, by both",
-            [text("Criterion"), *numbers(*headings)],
-            powered,
+            [
+                CRITERION,
+                number("labels", str, "labels"),
+                number("judge's votes", formats.percent, "naive"),
+                number("labels alone", share, "classical", "classical_low", "classical_high"),
+                number("prediction-powered", share, "estimate", "low", "high"),
+                number("correlation", _decimals, "correlation"),
+                number("worth in labels", _worth, "raters", "shown", "worth"),
+                number("raters' alpha", alpha, "raters"),
+            ],
+            [row | row["prediction_powered"] for row in people["criteria"] if row["prediction_powered"]],
             "audit_prediction_powered",
         ),
-        Shown(
+        table(
             "The judge's errors on decided questions, and its win rate corrected for them. Counts, weighted by their "
             "probability to be drawn: people's A called A, A called B, B called A, B called B",
-            [text("Criterion"), text("Counts"), *numbers(*others)],
-            errors,
+            [
+                CRITERION,
+                text("Counts", "counts", lambda counts: " / ".join(f"{counts[name]:.0f}" for name in COUNTS)),
+                number("sensitivity", _of, "sensitivity"),
+                number("specificity", _of, "specificity"),
+                number("judge", formats.percent, "rate"),
+                number("corrected", _corrected, "informative", "estimate", "low", "high"),
+            ],
+            [row | row["corrected"] for row in people["criteria"] if row["corrected"]],
             "audit_corrected",
         ),
     ]
 
 
 def _component_table(document: Document) -> Shown:
-    rows = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            _points(row["naive"]),
-            *(_points(row["sources"].get(source)) for source in SOURCES),
-            _points(row["total"]),
-        ]
-        for row in document["components"]
-    ]
-    return Shown(
+    return table(
         "Standard errors of the difference in votes for two policies, in points, by source (root mean square over the "
         "pairs); empty where the study has no data. The sampling of the answers is a part of the questions where it is "
         "not told apart",
-        [text("Phase"), text("Criterion"), *numbers("if independent", *SOURCES, "total")],
-        rows,
+        [
+            PHASE,
+            CRITERION,
+            number("if independent", _points, "naive"),
+            *(number(source, lambda found, source=source: _points(found.get(source)), "sources") for source in SOURCES),
+            number("total", _points, "total"),
+        ],
+        document["components"],
         "audit_components",
     )
 
 
 def _purchase_tables(document: Document) -> list[Shown]:
-    rows = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            f"{row['calls']:,}",
-            f"{one['levels']:,} {one['factor']}",
-            _points(row["total"]),
-            _points(one["error"]),
-        ]
-        for row in document["components"]
-        for one in row["purchases"]
+    rows = [row | one for row in document["components"] for one in row["purchases"]]
+    columns = [
+        PHASE,
+        CRITERION,
+        number("more calls", "{:,}".format, "calls"),
+        replace(number("Spent on", "{:,} {}".format, "levels", "factor"), number=False),
+        number("now", _points, "total"),
+        number("then", _points, "error"),
     ]
-    if not rows:
-        return []
-    columns = [text("Phase"), text("Criterion"), *numbers("more calls"), text("Spent on"), *numbers("now", "then")]
-    return [Shown("What more calls would make of the standard error, in points", columns, rows, "audit_design")]
+    caption = "What more calls would make of the standard error, in points"
+    return [table(caption, columns, rows, "audit_design")] if rows else []
 
 
 def _judge_table(document: Document) -> Shown:
-    rows = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["judge"],
-            share(row, "first_share", "first_low", "first_high"),
-            _slope(row),
-        ]
-        for row in document["judges"]
-    ]
-    return Shown(
+    return table(
         "What moves a judge: votes for the answer shown first (half without bias), and log-odds for one standard "
         "deviation more of length than is usual for a pair",
-        [text("Phase"), text("Criterion"), text("Judge"), *numbers("shown first", "length")],
-        rows,
+        [
+            PHASE,
+            CRITERION,
+            text("Judge", "judge"),
+            number("shown first", share, "first_share", "first_low", "first_high"),
+            number("length", _bounded, "length_slope", "length_low", "length_high"),
+        ],
+        document["judges"],
         "audit_judges",
         folded=True,
     )
 
 
 def _family_tables(document: Document) -> list[Shown]:
-    rows = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["judge"],
-            f"{row['family']}: {', '.join(row['policies'])}",
-            ", ".join(row["others"]) or "nobody",
-            ""
-            if row["favour"] is None
-            else f"{_points(row['favour'])} ({_points(row['low'])} to {_points(row['high'])})",
-        ]
-        for row in document["families"]
-    ]
-    if not rows:
+    if not document["families"]:
         return []
-    columns = [*map(text, ("Phase", "Criterion", "Judge", "Its family", "Beside")), *numbers("favour, points")]
     return [
-        Shown(
+        table(
             "Favour of a judge for its own family of models: share of its votes for policies of that family, less that "
             "of judges of neither family over the same questions and personas",
-            columns,
-            rows,
+            [
+                PHASE,
+                CRITERION,
+                text("Judge", "judge"),
+                text("Its family", "family"),
+                text("Beside", "others", lambda others: ", ".join(others) or "nobody"),
+                number("favour, points", _favour, "favour", "low", "high"),
+            ],
+            [row | {"family": f"{row['family']}: {', '.join(row['policies'])}"} for row in document["families"]],
             "audit_families",
             folded=True,
         )
@@ -173,58 +132,61 @@ def _family_tables(document: Document) -> list[Shown]:
 
 
 def _ability_tables(document: Document) -> list[Shown]:
-    rows = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["kind"],
-            row["name"],
-            f"{_decimals(row['value'], 2)} ({_decimals(row['low'], 2)} to {_decimals(row['high'], 2)})",
-        ]
-        for row in document["abilities"]
-    ]
-    if not rows:
+    if not document["abilities"]:
         return []
     return [
-        Shown(
+        table(
             "Judge-aware Bradley-Terry: abilities of the policies (log-odds) with each judge weighted by how sharply "
             "it tells them apart (discrimination, 1 on average)",
-            [text("Phase"), text("Criterion"), text("What"), text("Name"), *numbers("ability or discrimination")],
-            rows,
+            [
+                PHASE,
+                CRITERION,
+                text("What", "kind"),
+                text("Name", "name"),
+                number("ability or discrimination", _bounded, "value", "low", "high"),
+            ],
+            document["abilities"],
             "audit_judge_aware",
             folded=True,
         )
     ]
 
 
-def share(row: Document, value: str, low: str = "low", high: str = "high") -> str:
-    if row[value] is None:
-        return ""
-    return f"{formats.percent(row[value])} ({formats.interval(row[low], row[high])})"
+def share(value: float | None, low: float, high: float) -> str:
+    """A share with its interval, in percent."""
+    return "" if value is None else f"{formats.percent(value)} ({formats.interval(low, high)})"
 
 
-def _slope(row: Document) -> str:
-    if row["length_slope"] is None:
-        return ""
-    slope, low, high = (_decimals(row[name], 2) for name in ("length_slope", "length_low", "length_high"))
-    return f"{slope} ({low} to {high})"
+def alpha(raters: Document) -> str:
+    """Krippendorff's alpha of the raters with its interval."""
+    return _bounded(raters["alpha"], raters["alpha_low"], raters["alpha_high"])
 
 
-def _of(row: Document) -> str:
-    return "" if row["value"] is None else f"{share(row, 'value')} of {row['cases']:.0f}"
+def _worth(raters: Document, shown: bool, worth: float) -> str:
+    if raters["at_odds"]:
+        return "raters at odds"
+    return f"{worth:.0f}" if shown else "nothing shown"
+
+
+def _of(rate: Document) -> str:
+    return "" if rate["value"] is None else f"{share(rate['value'], rate['low'], rate['high'])} of {rate['cases']:.0f}"
+
+
+def _corrected(informative: bool, estimate: float | None, low: float, high: float) -> str:
+    return share(estimate, low, high) if informative else "open (0–100)"
+
+
+def _favour(favour: float | None, low: float, high: float) -> str:
+    return "" if favour is None else f"{_points(favour)} ({_points(low)} to {_points(high)})"
 
 
 def _points(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
-def _decimals(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+def _bounded(value: float | None, low: float | None, high: float | None) -> str:
+    return "" if value is None else f"{_decimals(value)} ({_decimals(low)} to {_decimals(high)})"
 
 
-def alpha(raters: Document) -> str:
-    """Krippendorff's alpha of the raters with its interval."""
-    if raters["alpha"] is None:
-        return ""
-    value, low, high = (_decimals(raters[name], 2) for name in ("alpha", "alpha_low", "alpha_high"))
-    return f"{value} ({low} to {high})"
+def _decimals(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -16,7 +16,7 @@ from modpo_hpc.evaluation.ballots import Ballots, collect, columns_of
 from modpo_hpc.evaluation.reliability import reliability
 from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.report import formats, panel
-from modpo_hpc.report.parts import Section, Shown, numbers, text
+from modpo_hpc.report.parts import Section, Shown, number, table, text
 from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.run import Run
 from modpo_hpc.study import differences
@@ -189,73 +189,59 @@ def _spread(values: np.ndarray, confidence: float) -> dict[str, float]:
 
 
 def _ranking_table(rows: Rows, names: Sequence[str]) -> Shown:
-    shown = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["policy"],
-            formats.percent(row["mean"]),
-            f"{100 * row['sd']:.1f}",
-            formats.interval(max(row["low"], 0.0), min(row["high"], 1.0)),
-            "" if np.isnan(row["within"]) else f"{100 * row['within']:.1f}",
-            f"{row['best_in']} of {len(names)}",
-            *(formats.percent(row["runs"][name]) for name in names),
-        ]
-        for row in rows
-    ]
-    columns = [text("Phase"), text("Criterion"), text("Policy")]
-    return Shown(
+    return table(
         "Average win rate over all opponents, over the runs",
-        [*columns, *numbers("mean", "SD", "interval", "within", "best in", *names)],
-        shown,
+        [
+            panel.PHASE,
+            panel.CRITERION,
+            text("Policy", "policy"),
+            number("mean", formats.percent, "mean"),
+            number("SD", _points, "sd"),
+            number("interval", lambda low, high: formats.interval(max(low, 0.0), min(high, 1.0)), "low", "high"),
+            number("within", _points, "within"),
+            number("best in", lambda count: f"{count} of {len(names)}", "best_in"),
+            *(number(name, formats.percent, f"runs.{name}") for name in names),
+        ],
+        map(_flat, rows),
         "compare_ranking",
     )
 
 
 def _pair_table(rows: Rows, names: Sequence[str]) -> Shown:
-    shown = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["policy_a"],
-            row["policy_b"],
-            formats.signed_percent(row["mean"]),
-            f"{100 * row['sd']:.1f}",
-            formats.signed_interval(max(row["low"], -1.0), min(row["high"], 1.0)),
-            str(row["a_significant"]),
-            str(row["b_significant"]),
-            *(formats.signed_percent(row["runs"][name]) for name in names),
-        ]
-        for row in rows
-    ]
-    columns = [text("Phase"), text("Criterion"), text("A"), text("B")]
-    return Shown(
+    return table(
         "Win rate of A less that of B in percentage points, over the runs, and in how many runs A, or B, wins for sure",
-        [*columns, *numbers("mean", "SD", "interval", "A wins", "B wins", *names)],
-        shown,
+        [
+            *panel.CELL,
+            number("mean", formats.signed_percent, "mean"),
+            number("SD", _points, "sd"),
+            number("interval", lambda low, high: formats.signed_interval(max(low, -1), min(high, 1)), "low", "high"),
+            number("A wins", str, "a_significant"),
+            number("B wins", str, "b_significant"),
+            *(number(name, formats.signed_percent, f"runs.{name}") for name in names),
+        ],
+        map(_flat, rows),
         "compare_pairs",
     )
 
 
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {f"runs.{name}": value for name, value in row["runs"].items()}
+
+
+def _points(share: float) -> str:
+    return "" if np.isnan(share) else f"{100 * share:.1f}"
+
+
 def _judge_section(rows: Rows) -> Section:
-    shown = [
-        [
-            f"{row['run']} : {row['other']}",
-            row["phase"],
-            formats.title(row["criterion"]),
-            *panel.agreement_cells(row),
-        ]
-        for row in rows
-    ]
     return Section(
         "judges",
         "Reliability of the judge",
         "These runs judged the same answers by the same personas: another judge, or the same one once more.",
         tables=[
-            Shown(
+            table(
                 "Agreement of the verdicts (A, B or tie)",
-                [text("Runs"), text("Phase"), text("Criterion"), *numbers(*panel.AGREEMENT)],
-                shown,
+                [text("Runs", "runs"), panel.PHASE, panel.CRITERION, *panel.AGREEMENT],
+                (row | {"runs": f"{row['run']} : {row['other']}"} for row in rows),
                 "compare_judges",
             )
         ],

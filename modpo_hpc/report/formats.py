@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from collections.abc import Sequence
 
 NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]\d+)?(?![\w.]*[A-Za-z_])")
 
@@ -35,27 +35,29 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def title(name: str) -> str:
     """``trust_rapport`` -> ``trust rapport``."""
     return name.replace("_", " ")
 
 
-def comparison_sign(row: dict[str, Any]) -> str:
+def comparison_sign(b: int, c: int, significant: bool) -> str:
     """``>`` or ``<`` where a comparison is significant, ``~`` where it is not."""
-    return "~" if not row["significant"] else ">" if row["b"] > row["c"] else "<"
+    return "~" if not significant else ">" if b > c else "<"
 
 
-def ranks(row: dict[str, Any]) -> str:
+def ranks(rank: int, low: int, high: int) -> str:
     """``2``, or ``2 (1–3)`` where the rank is not settled."""
-    low, high = row["rank_low"], row["rank_high"]
-    return str(row["rank"]) if low == high else f"{row['rank']} ({low}–{high})"
+    return str(rank) if low == high else f"{rank} ({low}–{high})"
 
 
-def odds(row: dict[str, Any]) -> str:
+def odds(ratio: float, low: float, high: float) -> str:
     """Odds ratio of a comparison with its interval."""
-    if math.isnan(row["odds_ratio"]):
-        return ""
-    return f"{_ratio(row['odds_ratio'])} ({_ratio(row['odds_low'])}–{_ratio(row['odds_high'])})"
+    return "" if math.isnan(ratio) else f"{_ratio(ratio)} ({_ratio(low)}–{_ratio(high)})"
 
 
 def _ratio(value: float) -> str:

@@ -10,7 +10,9 @@ import pandas as pd
 
 from modpo_hpc.human.sentences import of_rule, replacement
 from modpo_hpc.report import formats
-from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
+from modpo_hpc.report.audit_tables import share
+from modpo_hpc.report.panel import CRITERION
+from modpo_hpc.report.parts import Picture, Section, Shown, number, records, table, text
 from modpo_hpc.run import Run
 
 LABELS = {
@@ -65,13 +67,9 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return frame.astype({str(name): float for name in frame.columns if frame[name].isna().all()})
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
 def _findings(tables: dict[str, pd.DataFrame], a: str, b: str) -> list[str]:
-    at_odds = {row["criterion"] for row in _rows(tables["raters_agree"]) if row["at_odds"]}
-    agreed = [row for row in _rows(tables["outcomes"]) if row["criterion"] not in at_odds]
+    at_odds = {row["criterion"] for row in records(tables["raters_agree"]) if row["at_odds"]}
+    agreed = [row for row in records(tables["outcomes"]) if row["criterion"] not in at_odds]
     found = []
     ahead = [row for row in agreed if row["A_low"] > row["B_high"]]
     behind = [formats.title(row["criterion"]) for row in agreed if row["B_low"] > row["A_high"]]
@@ -91,52 +89,53 @@ def _findings(tables: dict[str, pd.DataFrame], a: str, b: str) -> list[str]:
             f"The raters agree with each other no better than chance on {listed}: what they prefer there, and how near "
             "the model comes to it, cannot be said."
         )
-    for row in _rows(tables["same_truth"]) if "same_truth" in tables else []:
+    for row in records(tables["same_truth"]) if "same_truth" in tables else []:
         if row["raters"] and row["criterion"] not in at_odds:
             found.append(
                 f"{formats.title(row['criterion']).capitalize()}: against what the other raters said, the model is "
                 f"right on {formats.percent(row['model'])} of the questions, a rater on "
                 f"{formats.percent(row['rater'])}."
             )
-    for row in _rows(tables["alternative"]) if "alternative" in tables else []:
+    for row in records(tables["alternative"]) if "alternative" in tables else []:
         if row["criterion"] not in at_odds:
             found.append(f"{formats.title(row['criterion']).capitalize()}: {replacement(row)}.")
     return found
 
 
 def _outcomes(tables: dict[str, pd.DataFrame], a: str, b: str, label: str) -> Shown:
-    agree = {row["criterion"]: row for row in tables["raters_agree"].to_dict("records")}
-    rows = [
+    agree = tables["raters_agree"][["criterion", "fleiss_kappa", "gwet_ac1"]]
+    return table(
+        f"Outcomes by {label}",
         [
-            formats.title(row["criterion"]),
-            str(row["n"]),
-            f"{formats.percent(row['A_share'])} ({formats.interval(row['A_low'], row['A_high'])})",
-            formats.percent(row["tie_share"]),
-            f"{formats.percent(row['B_share'])} ({formats.interval(row['B_low'], row['B_high'])})",
-            formats.decimals(agree[row["criterion"]]["fleiss_kappa"]),
-            formats.decimals(agree[row["criterion"]]["gwet_ac1"]),
-        ]
-        for row in _rows(tables["outcomes"])
-    ]
-    headings = ("questions", a, "ties", b, "Fleiss' kappa", "AC1")
-    return Shown(f"Outcomes by {label}", [text("Criterion"), *numbers(*headings)], rows, "human_outcomes")
+            CRITERION,
+            number("questions", str, "n"),
+            number(a, share, "A_share", "A_low", "A_high"),
+            number("ties", formats.percent, "tie_share"),
+            number(b, share, "B_share", "B_low", "B_high"),
+            number("Fleiss' kappa", formats.decimals, "fleiss_kappa"),
+            number("AC1", formats.decimals, "gwet_ac1"),
+        ],
+        records(tables["outcomes"].merge(agree, on="criterion", how="left")),
+        "human_outcomes",
+    )
 
 
 def _model(tables: dict[str, pd.DataFrame], label: str) -> Shown:
-    rows = [
-        [
-            formats.title(row["criterion"]),
-            str(row["who"]).partition(",")[0],
-            f"{row['n']:.0f}",
-            *(formats.decimals(row[name]) for name in ("accuracy", "constant", "balanced", "kappa", "ac1")),
-        ]
-        for row in _rows(tables["model_agrees"])
-    ]
-    headings = ("questions", "accuracy", "same answer always", "balanced accuracy", "Cohen's kappa", "AC1")
-    columns = [text("Criterion"), text("Who"), *numbers(*headings)]
-    return Shown(
+    measures = {
+        "accuracy": "accuracy",
+        "same answer always": "constant",
+        "balanced accuracy": "balanced",
+        "Cohen's kappa": "kappa",
+        "AC1": "ac1",
+    }
+    return table(
         f"The model, and the raters (mean of each against the others), against {label}; ties left out",
-        columns,
-        rows,
+        [
+            CRITERION,
+            text("Who", "who", lambda who: who.partition(",")[0]),
+            number("questions", "{:.0f}".format, "n"),
+            *(number(heading, formats.decimals, field) for heading, field in measures.items()),
+        ],
+        records(tables["model_agrees"]),
         "human_agreement",
     )

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from modpo_hpc.report.style import ink_on
 
+Record = Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its heading, and whether it holds numbers."""
+    """A column of a table: its heading, whether it holds numbers, and how its cells are made of records.
+
+    A cell is what ``write`` makes of the ``fields`` of its record; a column without fields gets its cells as they are.
+    ``criterion`` is set where the criteria stand side by side.
+    """
 
     heading: str
     number: bool = True
+    write: Callable[..., str] = str
+    fields: tuple[str, ...] = ()
+    criterion: str = ""
+
+    def cell(self, record: Record) -> str:
+        return self.write(*(record[name] for name in self.fields))
 
 
 @dataclass(frozen=True)
@@ -87,39 +100,56 @@ class Section:
     paste: Mapping[str, str] = field(default_factory=dict)
 
 
-def text(heading: str) -> Column:
+def text(heading: str, field: str = "", write: Callable[[Any], str] = str) -> Column:
     """A column of words."""
-    return Column(heading, number=False)
+    return Column(heading, False, write, (field,) if field else ())
+
+
+def number(heading: str, write: Callable[..., str], *fields: str) -> Column:
+    """A column of numbers."""
+    return Column(heading, True, write, fields)
 
 
 def numbers(*headings: str) -> list[Column]:
-    """Columns of numbers."""
+    """Columns of numbers whose cells are made elsewhere."""
     return [Column(heading) for heading in headings]
 
 
+def table(caption: str, columns: Sequence[Column], records: Iterable[Record], file: str, folded: bool = False) -> Shown:
+    """A table with a row for each of ``records``."""
+    return Shown(caption, columns, [[one.cell(record) for one in columns] for record in records], file, folded=folded)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of ``frame`` as records."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def abreast(
-    lines: Iterable[tuple[Sequence[str], Mapping[str, dict[str, Any]]]],
+    caption: str,
+    heads: Sequence[Column],
+    columns: Sequence[Column],
+    lines: Iterable[Mapping[str, Record]],
     criteria: Sequence[str],
-    cells: Callable[[dict[str, Any]], list[str]],
-    strong: Callable[[dict[str, Any]], bool],
-) -> tuple[list[list[str]], frozenset[tuple[int, int]]]:
-    """Rows of a table in which the criteria stand side by side, and the places of its strong cells.
+    strong: Callable[[Record], bool],
+    file: str,
+) -> Shown:
+    """A table in which the criteria stand side by side.
 
     Args:
-        lines: the first cells of each row, and its records by criterion.
-        cells: the cells of one criterion, from its record.
-        strong: whether the first of these is set strong.
+        heads: the first columns of each row.
+        columns: those of each criterion; the first of them is headed by its name, and set strong where ``strong``.
+        lines: the records of each row by criterion.
     """
-    rows, marked = [], set()
-    for place, (heads, by_criterion) in enumerate(lines):
-        line = [*heads]
-        for criterion in criteria:
-            record = by_criterion[criterion]
-            if strong(record):
-                marked.add((place, len(line)))
-            line += cells(record)
-        rows.append(line)
-    return rows, frozenset(marked)
+    lines, every = list(lines), list(heads)
+    for criterion in criteria:
+        heading = criterion.replace("_", " ").capitalize()
+        first, *others = (replace(one, criterion=criterion) for one in columns)
+        every += [replace(first, heading=heading), *others]
+    rows = [[one.cell(line[one.criterion or criteria[0]]) for one in every] for line in lines]
+    places = {criterion: len(heads) + at * len(columns) for at, criterion in enumerate(criteria)}
+    marked = {(at, place) for at, line in enumerate(lines) for one, place in places.items() if strong(line[one])}
+    return Shown(caption, every, rows, file, frozenset(marked))
 
 
 def is_number(value: float | None) -> bool:

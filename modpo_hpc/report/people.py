@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.personas.balance import GROUPS, balance_tests, composition
 from modpo_hpc.report import formats
-from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
+from modpo_hpc.report.parts import Picture, Section, Shown, number, records, table, text
 from modpo_hpc.report.style import COLOURS, canvas, quiet_grid
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
@@ -96,7 +96,7 @@ def _balance_words(tests: pd.DataFrame) -> str:
     split = tests[tests["comparison"].str.startswith("training")]
     if split.empty:
         return "There is nothing to compare the training and the test personas by."
-    worst = max(split.to_dict("records"), key=lambda row: row["cramers_v"])
+    worst = max(records(split), key=lambda row: row["cramers_v"])
     return (
         f"Training and test personas differ most in {worst['characteristic']}: Cramer's V {worst['cramers_v']:.2f}, "
         f"p = {formats.p_value(worst['p_value'])}."
@@ -104,34 +104,39 @@ def _balance_words(tests: pd.DataFrame) -> str:
 
 
 def _composition_table(counts: pd.DataFrame) -> Shown:
-    rows = [
+    return table(
+        "Participants by characteristic",
         [
-            row["characteristic"],
-            formats.title(row["value"]),
-            *(f"{row[one]} ({formats.percent(row[f'{one}_share'], 0)})" for one in GROUPS),
-        ]
-        for row in counts.to_dict("records")
-    ]
-    columns = [text("Characteristic"), text("Value"), *numbers(*GROUPS)]
-    return Shown("Participants by characteristic", columns, rows, "demographics", folded=True)
+            text("Characteristic", "characteristic"),
+            text("Value", "value", formats.title),
+            *(number(group, _with_share, group, f"{group}_share") for group in GROUPS),
+        ],
+        records(counts),
+        "demographics",
+        folded=True,
+    )
+
+
+def _with_share(count: int, share: float) -> str:
+    return f"{count} ({formats.percent(share, 0)})"
 
 
 def _balance_table(tests: pd.DataFrame) -> Shown:
-    rows = [
+    return table(
+        "Balance of the sets",
         [
-            row["comparison"],
-            row["characteristic"],
-            f"{row['statistic']:.2f}",
-            str(row["degrees"]),
-            formats.p_value(row["p_value"]),
-            f"{row['cramers_v']:.2f}",
-            f"{row['largest_difference']:.2f}",
-        ]
-        for row in tests.to_dict("records")
-    ]
-    headings = ("chi-squared", "df", "p (permutation)", "Cramer's V", "largest difference")
-    columns = [text("Comparison"), text("Characteristic"), *numbers(*headings)]
-    return Shown("Balance of the sets", columns, rows, "balance", folded=True)
+            text("Comparison", "comparison"),
+            text("Characteristic", "characteristic"),
+            number("chi-squared", "{:.2f}".format, "statistic"),
+            number("df", str, "degrees"),
+            number("p (permutation)", formats.p_value, "p_value"),
+            number("Cramer's V", "{:.2f}".format, "cramers_v"),
+            number("largest difference", "{:.2f}".format, "largest_difference"),
+        ],
+        records(tests),
+        "balance",
+        folded=True,
+    )
 
 
 def _short(value: str) -> str:

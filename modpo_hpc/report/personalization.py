@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 from modpo_hpc.report import formats
-from modpo_hpc.report.parts import Section, Shown, numbers, text
+from modpo_hpc.report.panel import CRITERION
+from modpo_hpc.report.parts import Section, Shown, number, table, text
 from modpo_hpc.run import Run
 
 ARMS = {"rankings": "shrunk rankings", "ratings": "stated ratings", "one_hot": "the highest rating alone"}
+WEIGHTS = text("Weights by", "arm", ARMS.__getitem__)
 AGAINST = {
     "others": "those of all other personas",
     "population": "that of the population's weights",
@@ -108,54 +112,57 @@ def _dial_words(dial: float) -> str:
 
 
 def _effect_table(rows: list[dict[str, Any]]) -> Shown:
-    shown = [
+    shown = table(
+        "How often a persona prefers its own answer",
         [
-            ARMS[row["arm"]],
-            AGAINST[row["against"]],
-            f"{100 * (0.5 + row['estimate']):.2f}%",
-            f"{100 * (0.5 + row['low']):.2f}–{100 * (0.5 + row['high']):.2f}",
-            "" if row["p"] != row["p"] else formats.p_value(row["p"]),
-            "" if row["p_adjusted"] != row["p_adjusted"] else formats.p_value(row["p_adjusted"]),
-            formats.percent(row["differs"]),
-        ]
-        for row in rows
-    ]
-    columns = [
-        text("Weights by"),
-        text("Own answer against"),
-        *numbers("preferred", "interval", "p", "p adjusted", "texts differ"),
-    ]
-    strong = frozenset((at, 2) for at, row in enumerate(rows) if row["found"])
-    return Shown("How often a persona prefers its own answer", columns, shown, "personal_effects", strong)
+            WEIGHTS,
+            text("Own answer against", "against", AGAINST.__getitem__),
+            number("preferred", lambda gain: f"{100 * (0.5 + gain):.2f}%", "estimate"),
+            number("interval", lambda low, high: f"{100 * (0.5 + low):.2f}–{100 * (0.5 + high):.2f}", "low", "high"),
+            number("p", _p_value, "p"),
+            number("p adjusted", _p_value, "p_adjusted"),
+            number("texts differ", formats.percent, "differs"),
+        ],
+        rows,
+        "personal_effects",
+    )
+    return replace(shown, strong=frozenset((at, 2) for at, row in enumerate(rows) if row["found"]))
 
 
 def _safety_table(rows: list[dict[str, Any]]) -> Shown:
-    shown = [
+    return table(
+        "Safety of the personal answers against the common ones",
         [
-            ARMS[row["arm"]],
-            *(formats.signed_percent(row[name]) for name in ("difference", "low", "high")),
-            formats.percent(row["margin"]),
-            "yes" if row["non_inferior"] else "not shown",
-            row["worst_persona"],
-            formats.signed_percent(row["worst_difference"]),
-        ]
-        for row in rows
-    ]
-    columns = [
-        text("Weights by"),
-        *numbers("won less lost", "low", "high", "margin"),
-        text("not inferior"),
-        text("loses most"),
-        *numbers("won less lost of that one"),
-    ]
-    return Shown("Safety of the personal answers against the common ones", columns, shown, "personal_safety")
+            WEIGHTS,
+            number("won less lost", formats.signed_percent, "difference"),
+            number("low", formats.signed_percent, "low"),
+            number("high", formats.signed_percent, "high"),
+            number("margin", formats.percent, "margin"),
+            text("not inferior", "non_inferior", lambda shown: "yes" if shown else "not shown"),
+            text("loses most", "worst_persona"),
+            number("won less lost of that one", formats.signed_percent, "worst_difference"),
+        ],
+        rows,
+        "personal_safety",
+    )
 
 
 def _gate_table(rows: list[dict[str, Any]]) -> Shown:
-    shown = [[formats.title(r["criterion"]), f"{r['population']:.3f}", f"{r['deviation']:.3f}"] for r in rows]
-    columns = [text("Criterion"), *numbers("population's weight", "standard deviation between personas")]
-    caption = "What rankings show personas to weigh: log-odds for each log-odds of a calibrated reward, shrunk"
-    return Shown(caption, columns, shown, "personal_weights", folded=True)
+    return table(
+        "What rankings show personas to weigh: log-odds for each log-odds of a calibrated reward, shrunk",
+        [
+            CRITERION,
+            number("population's weight", "{:.3f}".format, "population"),
+            number("standard deviation between personas", "{:.3f}".format, "deviation"),
+        ],
+        rows,
+        "personal_weights",
+        folded=True,
+    )
+
+
+def _p_value(p: float) -> str:
+    return "" if math.isnan(p) else formats.p_value(p)
 
 
 def _p(value: float) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import combinations
-from typing import Any
 
 from modpo_hpc.report import figures, findings, formats, matrices, sequential
-from modpo_hpc.report.parts import Column, Picture, Section, Shown, abreast, numbers, text
+from modpo_hpc.report.panel import COMPARISON, CRITERION
+from modpo_hpc.report.parts import Picture, Section, Shown, abreast, number, table, text
 from modpo_hpc.report.results import Results
 
 
@@ -72,152 +72,115 @@ def _pictures(results: Results, phase: str) -> list[Picture]:
 
 
 def _ranking_table(results: Results, phase: str) -> Shown:
-    criteria = results.phases[phase]["criteria"]
-    columns: list[Column] = [text("Policy")]
-    for criterion in criteria:
-        columns += numbers(formats.title(criterion).capitalize(), "interval", "rank", "P(best)")
-    rows, strong = abreast(
-        (((policy,), by_criterion) for policy, by_criterion in results.by_policy(phase).items()),
-        criteria,
-        lambda row: [
-            formats.percent(row["win_rate"]),
-            formats.interval(row["low"], row["high"]),
-            formats.ranks(row),
-            formats.percent(row["best_probability"], 0),
-        ],
-        lambda row: row["rank"] == 1,
-    )
-    return Shown(
+    return abreast(
         f"Average win rate over {findings.opponents(results, phase)}. Intervals, the ranks that are possible (all at "
         "once) and P(best) come from one model, in which other questions and other personas could have been drawn.",
-        columns,
-        rows,
-        file=f"{phase}_ranking",
-        strong=strong,
+        [text("Policy", "policy")],
+        [
+            number("win rate", formats.percent, "win_rate"),
+            number("interval", formats.interval, "low", "high"),
+            number("rank", formats.ranks, "rank", "rank_low", "rank_high"),
+            number("P(best)", partial(formats.percent, digits=0), "best_probability"),
+        ],
+        results.by_policy(phase).values(),
+        results.phases[phase]["criteria"],
+        lambda row: row["rank"] == 1,
+        f"{phase}_ranking",
     )
 
 
 def _mcnemar_table(results: Results, phase: str) -> Shown:
-    criteria = results.phases[phase]["criteria"]
-    columns: list[Column] = [text("A"), text("B")]
-    for criterion in criteria:
-        columns += numbers(formats.title(criterion).capitalize(), "ties", "p", "odds ratio")
-    rows, strong = abreast(
-        results.by_pair(phase, "mcnemar").items(),
-        criteria,
-        lambda row: [
-            f"{row['b']} {formats.comparison_sign(row)} {row['c']}",
-            str(row["ties"]),
-            formats.p_value(row["p"]),
-            formats.odds(row),
-        ],
-        lambda row: row["significant"],
-    )
-    return Shown(
+    return abreast(
         f"Questions won by A and by B. p: {findings.test_note(results)}, without correction; > and < mark what is "
         f"significant {findings.correction_note(results)}, ~ what is not. The paper's test: it takes these personas "
         f"for all there are, so with other personas more than {100 * results.summary['settings']['alpha']:g}% of such "
         "marks may be of policies that are alike.",
-        columns,
-        rows,
-        file=f"{phase}_mcnemar",
-        strong=strong,
+        [text("A", "policy_a"), text("B", "policy_b")],
+        [
+            number("won by A and by B", _won, "b", "c", "significant"),
+            number("ties", str, "ties"),
+            number("p", formats.p_value, "p"),
+            number("odds ratio", formats.odds, "odds_ratio", "odds_low", "odds_high"),
+        ],
+        results.by_pair(phase, "mcnemar").values(),
+        results.phases[phase]["criteria"],
+        lambda row: row["significant"],
+        f"{phase}_mcnemar",
     )
 
 
+def _won(b: int, c: int, significant: bool) -> str:
+    return f"{b} {formats.comparison_sign(b, c, significant)} {c}"
+
+
 def _win_rate_table(results: Results, phase: str) -> Shown:
-    detectable = {_cell(row): row["detectable"] for row in results.rows("mcnemar", phase=phase)}
-    rows = [
-        [
-            formats.title(row["criterion"]),
-            row["policy_a"],
-            row["policy_b"],
-            formats.percent(row["win_rate_a"]),
-            formats.interval(row["a_low"], row["a_high"]),
-            formats.percent(row["win_rate_b"]),
-            formats.interval(row["b_low"], row["b_high"]),
-            formats.signed_percent(row["difference"]),
-            formats.signed_interval(row["difference_low"], row["difference_high"]),
-            formats.signed_interval(row["difference_all_low"], row["difference_all_high"]),
-            formats.percent(detectable[_cell(row)]),
-        ]
-        for row in results.rows("win_rates", phase=phase)
-    ]
-    power = results.summary["settings"]["power"]
-    return Shown(
+    named = ("criterion", "policy_a", "policy_b")
+    tests = {tuple(row[name] for name in named): row for row in results.rows("mcnemar", phase=phase)}
+    return table(
         "Win rates of every pair, their difference with its interval and with the one that holds for all pairs at once "
         "(questions and personas are samples), and the smallest difference that McNemar's test finds with a power of "
-        f"{power:.0%}",
+        f"{results.summary['settings']['power']:.0%}",
         [
-            text("Criterion"),
-            text("A"),
-            text("B"),
-            *numbers("A wins", "interval", "B wins", "interval", "difference", "interval", "all at once", "detectable"),
+            *COMPARISON,
+            number("A wins", formats.percent, "win_rate_a"),
+            number("interval", formats.interval, "a_low", "a_high"),
+            number("B wins", formats.percent, "win_rate_b"),
+            number("interval", formats.interval, "b_low", "b_high"),
+            number("difference", formats.signed_percent, "difference"),
+            number("interval", formats.signed_interval, "difference_low", "difference_high"),
+            number("all at once", formats.signed_interval, "difference_all_low", "difference_all_high"),
+            number("detectable", formats.percent, "mcnemar.detectable"),
         ],
-        rows,
-        file=f"{phase}_win_rates",
+        (
+            row | {"mcnemar.detectable": tests[tuple(row[name] for name in named)]["detectable"]}
+            for row in results.rows("win_rates", phase=phase)
+        ),
+        f"{phase}_win_rates",
         folded=True,
     )
 
 
 def _ability_table(results: Results, phase: str) -> Shown:
-    rows = [
-        [
-            formats.title(row["criterion"]),
-            row["policy"],
-            formats.signed(row["ability"]),
-            f"{formats.signed(row['low'])} to {formats.signed(row['high'])}",
-        ]
-        for row in results.rows("bradley_terry", phase=phase)
-    ]
-    return Shown(
+    return table(
         "Bradley-Terry abilities (log-odds) from the votes of all personas, ties after Davidson; intervals by a "
         "sandwich clustered by question and by persona",
-        [text("Criterion"), text("Policy"), *numbers("ability", "interval")],
-        rows,
-        file=f"{phase}_bradley_terry",
+        [
+            CRITERION,
+            text("Policy", "policy"),
+            number("ability", formats.signed, "ability"),
+            number("interval", lambda low, high: f"{formats.signed(low)} to {formats.signed(high)}", "low", "high"),
+        ],
+        results.rows("bradley_terry", phase=phase),
+        f"{phase}_bradley_terry",
         folded=True,
     )
 
 
 def _non_inferiority_tables(results: Results, phase: str) -> list[Shown]:
-    rows = [
-        [
-            formats.title(row["criterion"]),
-            row["policy"],
-            row["reference"],
-            f"{100 * row['margin']:g}",
-            formats.signed_percent(row["difference"]),
-            formats.signed_interval(row["low"], row["high"]),
-            formats.signed_interval(row["model_low"], row["model_high"]),
-            formats.p_value(row["p_adjusted"]),
-            "not inferior" if row["non_inferior"] else "open",
-            "equivalent" if row["equivalent"] else "open",
-            f"{row['questions_needed']:,}",
-        ]
-        for row in results.rows("non_inferiority", phase=phase)
-    ]
+    rows = results.rows("non_inferiority", phase=phase)
     if not rows:
         return []
-    headings = ("margin", "difference", "Tango", "with personas", "p")
     return [
-        Shown(
+        table(
             "Non-inferiority within the margin that the study states, in percentage points: interval of Tango's score "
             "test (personas as they are) and of the inferential model (personas as a sample); p one-sided, "
             f"{findings.CORRECTION_NAMES[results.summary['settings']['correction']]}; questions that would show it if "
             "both won as often",
             [
-                *(text(heading) for heading in ("Criterion", "Policy", "Reference")),
-                *numbers(*headings),
-                *(text(heading) for heading in ("Not inferior", "Equivalent")),
-                *numbers("questions needed"),
+                CRITERION,
+                text("Policy", "policy"),
+                text("Reference", "reference"),
+                number("margin", lambda margin: f"{100 * margin:g}", "margin"),
+                number("difference", formats.signed_percent, "difference"),
+                number("Tango", formats.signed_interval, "low", "high"),
+                number("with personas", formats.signed_interval, "model_low", "model_high"),
+                number("p", formats.p_value, "p_adjusted"),
+                text("Not inferior", "non_inferior", lambda shown: "not inferior" if shown else "open"),
+                text("Equivalent", "equivalent", lambda shown: "equivalent" if shown else "open"),
+                number("questions needed", "{:,}".format, "questions_needed"),
             ],
             rows,
-            file=f"{phase}_non_inferiority",
+            f"{phase}_non_inferiority",
             folded=True,
         )
     ]
-
-
-def _cell(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["criterion"], row["policy_a"], row["policy_b"]

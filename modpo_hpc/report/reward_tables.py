@@ -8,111 +8,87 @@ from typing import Any
 import pandas as pd
 
 from modpo_hpc.report import formats
-from modpo_hpc.report.parts import Shown, numbers, text
+from modpo_hpc.report.panel import CRITERION
+from modpo_hpc.report.parts import Shown, number, numbers, records, table, text
 from modpo_hpc.rewards.diagnostics import learning_curve
+
+PAIRS = number("pairs", "{:,}".format, "pairs")
 
 
 def accuracy_table(diagnostics: dict[str, dict[str, Any]], trials: pd.DataFrame) -> Shown:
     """A row a criterion, of what ``rewards.diagnose`` finds."""
     done = Counter(zip(trials["criterion"], trials["state"], strict=True)) if len(trials) else Counter()
-    rows = [
-        [
-            formats.title(criterion),
-            f"{found['pairs']:,}",
-            formats.percent(found["accuracy"]),
-            formats.interval(*found["interval"]),
-            formats.percent(found["in_sample"]),
-            f"{found['temperature']:.3g}",
-            f"{found['error_before']:.3f}",
-            f"{found['error_after']:.3f}",
-            f"{found['error_by_chance']:.3f} (to {found['error_at_most_by_chance']:.3f})",
-            f"{done[criterion, 'complete']} + {done[criterion, 'pruned']}",
-        ]
-        for criterion, found in diagnostics.items()
-    ]
-    headings = (
-        "pairs",
-        "unseen",
-        "interval",
-        "seen",
-        "temperature",
-        "ECE raw",
-        "ECE calibrated",
-        "ECE by chance",
-        "trials",
-    )
-    return Shown(
+    return table(
         "Accuracy on pairs that the model did not see and on those that it was trained on, calibration, and complete "
         "and pruned trials. ECE by chance: what a perfectly calibrated model would show on as many pairs, and at most "
         "in nineteen of twenty cases",
-        [text("Criterion"), *numbers(*headings)],
-        rows,
+        [
+            CRITERION,
+            PAIRS,
+            number("unseen", formats.percent, "accuracy"),
+            number("interval", lambda bounds: formats.interval(*bounds), "interval"),
+            number("seen", formats.percent, "in_sample"),
+            number("temperature", "{:.3g}".format, "temperature"),
+            number("ECE raw", "{:.3f}".format, "error_before"),
+            number("ECE calibrated", "{:.3f}".format, "error_after"),
+            number("ECE by chance", "{:.3f} (to {:.3f})".format, "error_by_chance", "error_at_most_by_chance"),
+            number("trials", lambda name: f"{done[name, 'complete']} + {done[name, 'pruned']}", "criterion"),
+        ],
+        (found | {"criterion": criterion} for criterion, found in diagnostics.items()),
         "rewards",
     )
 
 
 def margins_table(margins: pd.DataFrame) -> list[Shown]:
     """Margins of the same pairs by models that saw them and models that did not; none without a final model."""
-    rows = [
-        [
-            formats.title(row["criterion"]),
-            "seen" if row["seen"] else "unseen",
-            f"{row['pairs']:,}",
-            f"{row['mean']:.2f}",
-            f"{row['spread']:.2f}",
-            formats.percent(row["right"]),
-            formats.percent(row["sure"]),
-        ]
-        for row in margins.to_dict("records")
+    columns = [
+        CRITERION,
+        text("Pairs were", "seen", lambda seen: "seen" if seen else "unseen"),
+        PAIRS,
+        number("mean margin", "{:.2f}".format, "mean"),
+        number("spread", "{:.2f}".format, "spread"),
+        number("right", formats.percent, "right"),
+        number("above 95%", formats.percent, "sure"),
     ]
-    columns = [text("Criterion"), text("Pairs were"), *numbers("pairs", "mean margin", "spread", "right", "above 95%")]
     caption = (
         "Margins in log-odds: of pairs that the model did not see (out of fold, as MODPO uses them) and of pairs that "
         "it was trained on"
     )
-    return [Shown(caption, columns, rows, "reward_margins")] if rows else []
+    return [table(caption, columns, records(margins), "reward_margins")] if len(margins) else []
 
 
 def losses_table(compared: pd.DataFrame) -> list[Shown]:
     """Best/worst pairs against whole rankings; none where the study does not compare them."""
-    rows = [
-        [
-            formats.title(row["criterion"]),
-            f"{row['pairs']:,}",
-            formats.percent(row["bradley_terry"]),
-            formats.percent(row["plackett_luce"]),
-            str(row["only_bradley_terry"]),
-            str(row["only_plackett_luce"]),
-            formats.p_value(row["p"]),
-        ]
-        for row in compared.to_dict("records")
+    columns = [
+        CRITERION,
+        PAIRS,
+        number("best/worst pairs", formats.percent, "bradley_terry"),
+        number("whole rankings", formats.percent, "plackett_luce"),
+        number("only pairs right", str, "only_bradley_terry"),
+        number("only rankings right", str, "only_plackett_luce"),
+        number("p", formats.p_value, "p"),
     ]
-    headings = ("pairs", "best/worst pairs", "whole rankings", "only pairs right", "only rankings right", "p")
     caption = (
         "What is learned from: the best and the worst response (Bradley-Terry) or all five (Plackett-Luce), on the "
         "same unseen questions; p of McNemar's exact test"
     )
-    return [Shown(caption, [text("Criterion"), *numbers(*headings)], rows, "reward_losses")] if rows else []
+    return [table(caption, columns, records(compared), "reward_losses")] if len(compared) else []
 
 
 def length_table(shortcut: pd.DataFrame) -> Shown:
     """Does the model read more than length."""
     parts = {"all": "all pairs", "1": "alike", "2": "between", "3": "most unlike"}
-    rows = [
-        [
-            formats.title(row["criterion"]),
-            parts[row["part"]],
-            f"{row['difference']:.0f}",
-            f"{row['pairs']:,}",
-            formats.percent(row["model"]),
-            formats.percent(row["length"]),
-        ]
-        for row in shortcut.to_dict("records")
-    ]
-    return Shown(
+    return table(
         "The models beside a judge that sees length alone, by how unlike the two responses are in length",
-        [text("Criterion"), text("Lengths"), *numbers("characters apart", "pairs", "model", "length alone")],
-        rows,
+        [
+            CRITERION,
+            text("Lengths", "part", parts.__getitem__),
+            number("characters apart", "{:.0f}".format, "difference"),
+            PAIRS,
+            number("model", formats.percent, "model"),
+            number("length alone", formats.percent, "length"),
+        ],
+        records(shortcut),
         "reward_length",
         folded=True,
     )
@@ -120,18 +96,15 @@ def length_table(shortcut: pd.DataFrame) -> Shown:
 
 def curve_table(predictions: pd.DataFrame) -> list[Shown]:
     """Would more data help; none where the study trains no models on shares of them."""
-    rows = [
-        [
-            formats.title(row["criterion"]),
-            formats.percent(row["share"]),
-            formats.percent(row["accuracy"]),
-            formats.interval(row["low"], row["high"]),
-        ]
-        for row in learning_curve(predictions).to_dict("records")
+    columns = [
+        CRITERION,
+        number("share", formats.percent, "share"),
+        number("accuracy", formats.percent, "accuracy"),
+        number("interval", formats.interval, "low", "high"),
     ]
     caption = "Accuracy on the same unseen pairs by the share of the training questions"
-    columns = [text("Criterion"), *numbers("share", "accuracy", "interval")]
-    return [Shown(caption, columns, rows, "reward_learning_curve", folded=True)] if rows else []
+    curve = learning_curve(predictions)
+    return [table(caption, columns, records(curve), "reward_learning_curve", folded=True)] if len(curve) else []
 
 
 def answers_table(scores: pd.DataFrame, scale: str) -> Shown:

@@ -6,8 +6,8 @@ from functools import partial
 from statistics import fmean, median
 
 from modpo_hpc.report import formats, robustness_figures
-from modpo_hpc.report.panel import CELL, panel_tables
-from modpo_hpc.report.parts import Picture, Section, Shown, is_number, numbers, text
+from modpo_hpc.report.panel import CELL, CRITERION, PHASE, panel_tables
+from modpo_hpc.report.parts import Picture, Section, Shown, is_number, number, table, text
 from modpo_hpc.report.results import Results, Rows
 
 GROUPS_TOLD = 5
@@ -65,21 +65,6 @@ def length_section(results: Results) -> Section | None:
     rows = results.tables["length_control"]
     turned = [row for row in rows if (row["win_rate"] - 0.5) * (row["controlled"] - 0.5) < 0]
     clear = [row for row in turned if row["low"] > 0.5 or row["high"] < 0.5]
-    shown = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["policy_a"],
-            row["policy_b"],
-            f"{row['length_a']:.0f}",
-            f"{row['length_b']:.0f}",
-            formats.percent(row["win_rate"]),
-            formats.percent(row["controlled"]),
-            formats.interval(row["low"], row["high"]),
-            formats.signed(row["slope"]),
-        ]
-        for row in rows
-    ]
     return Section(
         "length",
         "Is it the length?",
@@ -98,10 +83,18 @@ def length_section(results: Results) -> Section | None:
             )
         ],
         tables=[
-            Shown(
+            table(
                 "Win rate of A as it is and at equal length",
-                [*CELL, *numbers("tokens A", "tokens B", "A wins", "at equal length", "interval", "log-odds per SD")],
-                shown,
+                [
+                    *CELL,
+                    number("tokens A", "{:.0f}".format, "length_a"),
+                    number("tokens B", "{:.0f}".format, "length_b"),
+                    number("A wins", formats.percent, "win_rate"),
+                    number("at equal length", formats.percent, "controlled"),
+                    number("interval", formats.interval, "low", "high"),
+                    number("log-odds per SD", formats.signed, "slope"),
+                ],
+                rows,
                 "length_control",
                 folded=True,
             )
@@ -114,21 +107,6 @@ def groups_section(results: Results) -> Section | None:
     rows = results.tables.get("groups")
     if not rows:
         return None
-    shown = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            formats.title(row["attribute"]),
-            row["group"],
-            str(row["personas"]),
-            row["policy"],
-            formats.percent(row["win_rate"]),
-            formats.interval(row["low"], row["high"]),
-            formats.percent(row["overall"]),
-        ]
-        for row in rows
-    ]
-    columns = [text("Phase"), text("Criterion"), text("Attribute"), text("Group"), *numbers("personas"), text("Policy")]
     return Section(
         "groups",
         "Who prefers what",
@@ -146,10 +124,20 @@ def groups_section(results: Results) -> Section | None:
             for phase in results.phases
         ],
         tables=[
-            Shown(
+            table(
                 "Votes won in each group",
-                [*columns, *numbers("votes won", "interval", "all personas")],
-                shown,
+                [
+                    PHASE,
+                    CRITERION,
+                    text("Attribute", "attribute", formats.title),
+                    text("Group", "group"),
+                    number("personas", str, "personas"),
+                    text("Policy", "policy"),
+                    number("votes won", formats.percent, "win_rate"),
+                    number("interval", formats.interval, "low", "high"),
+                    number("all personas", formats.percent, "overall"),
+                ],
+                rows,
                 "groups",
                 folded=True,
             )
@@ -158,72 +146,51 @@ def groups_section(results: Results) -> Section | None:
 
 
 def _position_table(rows: Rows) -> Shown:
-    shown = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["policy_a"],
-            row["policy_b"],
-            formats.percent(row["first_share"]),
-            formats.interval(row["low"], row["high"]),
-            formats.percent(row["flips"]),
-            formats.percent(row["flips_by_chance"]),
-            formats.percent(row["rate_a_first"]),
-            formats.percent(row["rate_a_second"]),
-            formats.percent(row["adjusted_a"]),
-            formats.p_value(row["p"]),
-            formats.p_value(row["p_adjusted"]),
-        ]
-        for row in rows
-    ]
-    headings = ("first wins", "interval", "flips", "by chance", "A first", "A second", "A adjusted", "p", "p adjusted")
-    return Shown(
+    return table(
         "Position bias: votes won by the first shown; questions whose majority flips between those who saw A first and "
         "those who saw B first, beside random halves; win rate of A by order, and with both orders weighing the same",
-        [*CELL, *numbers(*headings)],
-        shown,
+        [
+            *CELL,
+            number("first wins", formats.percent, "first_share"),
+            number("interval", formats.interval, "low", "high"),
+            number("flips", formats.percent, "flips"),
+            number("by chance", formats.percent, "flips_by_chance"),
+            number("A first", formats.percent, "rate_a_first"),
+            number("A second", formats.percent, "rate_a_second"),
+            number("A adjusted", formats.percent, "adjusted_a"),
+            number("p", formats.p_value, "p"),
+            number("p adjusted", formats.p_value, "p_adjusted"),
+        ],
+        rows,
         "position_bias",
         folded=True,
     )
 
 
 def _agreement_table(rows: Rows) -> Shown:
-    shown = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["policy_a"],
-            row["policy_b"],
-            f"{row['votes']:,}",
-            formats.decimals(row["icc"]),
-            f"{row['effective_votes']:,.0f}",
-        ]
-        for row in rows
-    ]
-    return Shown(
+    return table(
         "Agreement of the personas on a question: intra-class correlation and effective number of votes",
-        [*CELL, *numbers("votes", "correlation", "effective votes")],
-        shown,
+        [
+            *CELL,
+            number("votes", "{:,}".format, "votes"),
+            number("correlation", formats.decimals, "icc"),
+            number("effective votes", "{:,.0f}".format, "effective_votes"),
+        ],
+        rows,
         "persona_agreement",
         folded=True,
     )
 
 
 def _completeness_table(results: Results) -> Shown:
-    rows = results.tables["completeness"]
-    counts = ("asked", "cast", "unparsed", "missing", "decided")
-    shown = [
-        [
-            row["phase"],
-            formats.title(row["criterion"]),
-            row["policy_a"],
-            row["policy_b"],
-            *(f"{row[one]:,}" for one in counts),
-        ]
-        for row in rows
-    ]
-    headings = ("asked", "votes", "unparsed", "missing", "not needed")
-    return Shown("Verdicts of every cell", [*CELL, *numbers(*headings)], shown, "completeness", folded=True)
+    counts = {"asked": "asked", "votes": "cast", "unparsed": "unparsed", "missing": "missing", "not needed": "decided"}
+    return table(
+        "Verdicts of every cell",
+        [*CELL, *(number(heading, "{:,}".format, field) for heading, field in counts.items())],
+        results.tables["completeness"],
+        "completeness",
+        folded=True,
+    )
 
 
 def _agreement_words(rows: Rows) -> str:

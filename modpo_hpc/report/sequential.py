@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.report import formats
-from modpo_hpc.report.parts import Column, Section, Shown, abreast, numbers, text
+from modpo_hpc.report.panel import COMPARISON
+from modpo_hpc.report.parts import Section, Shown, abreast, number, table, text
 
 if TYPE_CHECKING:
     from modpo_hpc.report.results import Results
@@ -86,57 +87,45 @@ def _criterion_finding(results: Results, phase: str, criterion: str) -> str:
 
 def ranking_table(results: Results, phase: str) -> Shown:
     """Mean share of votes of each policy over its opponents."""
-    criteria = results.phases[phase]["criteria"]
-    by_policy: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    by_policy: dict[str, dict[str, dict[str, Any]]] = {}
     for row in results.rows("share_ranking", phase=phase):
-        by_policy.setdefault((row["policy"],), {})[row["criterion"]] = row
-    columns: list[Column] = [text("Policy")]
-    for criterion in criteria:
-        columns += numbers(formats.title(criterion).capitalize(), "interval", "rank")
-    rows, strong = abreast(
-        by_policy.items(),
-        criteria,
-        lambda row: [formats.percent(row["share"]), formats.interval(row["low"], row["high"]), formats.ranks(row)],
-        lambda row: row["rank"] == 1,
-    )
-    return Shown(
+        by_policy.setdefault(row["policy"], {})[row["criterion"]] = row
+    return abreast(
         "Mean share of votes over all opponents; intervals and possible ranks hold for all policies at once and "
         "whenever judging stopped",
-        columns,
-        rows,
-        file=f"{phase}_share_ranking",
-        strong=strong,
+        [text("Policy", "policy")],
+        [
+            number("share", formats.percent, "share"),
+            number("interval", formats.interval, "low", "high"),
+            number("rank", formats.ranks, "rank", "rank_low", "rank_high"),
+        ],
+        by_policy.values(),
+        results.phases[phase]["criteria"],
+        lambda row: row["rank"] == 1,
+        f"{phase}_share_ranking",
     )
 
 
 def _share_table(results: Results, phase: str) -> Shown:
-    rows = [
-        [
-            formats.title(row["criterion"]),
-            row["policy_a"],
-            row["policy_b"],
-            formats.percent(row["share"]),
-            formats.interval(row["low"], row["high"]),
-            {"better": row["better"], "equivalent": "equivalent", "open": "open"}[row["decision"]],
-            f"{row['decided_after']}" if row["decided_after"] else "",
-            f"{row['questions']}",
-            f"{row['votes']:,}",
-            f"{row['wins_a']} : {row['wins_b']}",
-            formats.percent(row["majority_a"]),
-        ]
-        for row in results.rows("shares", phase=phase)
-    ]
-    return Shown(
+    return table(
         "Every pair: mean share of the votes that A has, its interval (at all times, for all pairs of the criterion at "
         "once), what was decided and after how many questions; questions judged and votes. Beside it questions won by "
         "the majority of their few personas, and A's share of them: as they are, without an interval, and not the win "
         "rate by all personas.",
         [
-            *(text(heading) for heading in ("Criterion", "A", "B")),
-            *numbers("votes for A", "interval"),
-            text("preferred"),
-            *numbers("decided after", "questions", "votes", "majorities A : B", "majority rate of A"),
+            *COMPARISON,
+            number("votes for A", formats.percent, "share"),
+            number("interval", formats.interval, "low", "high"),
+            text("preferred", "preferred"),
+            number("decided after", lambda count: f"{count}" if count else "", "decided_after"),
+            number("questions", str, "questions"),
+            number("votes", "{:,}".format, "votes"),
+            number("majorities A : B", "{} : {}".format, "wins_a", "wins_b"),
+            number("majority rate of A", formats.percent, "majority_a"),
         ],
-        rows,
-        file=f"{phase}_shares",
+        (
+            row | {"preferred": row["better"] if row["decision"] == "better" else row["decision"]}
+            for row in results.rows("shares", phase=phase)
+        ),
+        f"{phase}_shares",
     )

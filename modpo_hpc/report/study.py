@@ -42,7 +42,8 @@ def study_section(run: Run, results: Results) -> Section:
         f"of two answers they prefer, {DECIDED[results.is_sequential]}.",
         f"To align them, {study.ranking.personas_per_question} training personas ranked "
         f"{study.generation.responses_per_question} responses to every training question by "
-        f"{_listed(study.criteria.rank)}; the best and the worst by their votes are the preference pairs.",
+        f"{formats.listed([*map(formats.title, study.criteria.rank)])}; the best and the worst by their votes are the "
+        "preference pairs.",
     ]
     if results.mark:
         sentences.insert(0, _simulation_words(results.mark))
@@ -81,7 +82,7 @@ def cost_section(run: Run) -> Section:
     ]
     if any(total[name] for name in SPENT):
         findings.append(
-            "Judging took " + _listed([f"{_amount(name, total[name])}" for name in SPENT if total[name]]) + "."
+            "Judging took " + formats.listed([f"{_amount(name, total[name])}" for name in SPENT if total[name]]) + "."
         )
     headings = ("shards", "rows", "work", "longest shard", "CPU hours", "GPU hours", "after a first failure")
     caption = "Work of the finished shards; attempts that died are not in it"
@@ -176,7 +177,7 @@ def _facts(study: Study, results: Results) -> dict[str, str]:
         **({"Verdicts counted together": " ".join(results.mixed_judges)} if results.mixed_judges else {}),
         "Seed": str(study.seed),
         "Test": f"{questions:,} questions, {personas} personas on each, {len(results.phases)} phases",
-        "Criteria judged": _listed(list(criteria)),
+        "Criteria judged": formats.listed([*map(formats.title, criteria)]),
         "Statistics": "confidence sequences of the mean share of votes, at "
         f"{study.statistics.alpha:g} over the pairs of a phase and criterion (Bonferroni)"
         if results.is_sequential
@@ -192,11 +193,6 @@ def _made_of(policy: Method) -> str:
 
 def _model(name: str) -> str:
     return "a tiny model of the sandbox" if name == "sandbox" else name
-
-
-def _listed(items: list[str] | tuple[str, ...]) -> str:
-    named = [formats.title(one) for one in items]
-    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
 
 
 def _amount(name: str, value: float) -> str:

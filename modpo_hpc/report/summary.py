@@ -23,7 +23,7 @@ def summary_section(run: Run, results: Results) -> Section:
     """The question, the findings of the first phase in plain words, and their limits."""
     phase = next(iter(results.phases))
     size = results.phases[phase]
-    criteria = _listed([formats.title(name) for name in size["criteria"]])
+    criteria = formats.listed([formats.title(name) for name in size["criteria"]])
     drawn = " drawn anew for each" if results.is_sequential else ""
     asked, there = run.study.judging.personas_per_question, size["personas"]
     personas = f"{f'{asked} of ' * (asked < there)}{there} personas{drawn}"
@@ -51,12 +51,12 @@ def methods_paragraph(run: Run, results: Results) -> str:
     study, settings = run.study, results.summary["settings"]
     phases = "; ".join(
         f"{name}: {len(one['policies'])} policies, {one['pairs']} pairs, "
-        f"{_listed([formats.title(criterion) for criterion in one['criteria']])}, "
+        f"{formats.listed([formats.title(criterion) for criterion in one['criteria']])}, "
         f"{one['questions']} questions"
         for name, one in results.phases.items()
     )
-    judges = _listed(models_asked(study))
-    ranked_by = _listed([formats.title(one) for one in study.criteria.rank])
+    judges = formats.listed(models_asked(study))
+    ranked_by = formats.listed([formats.title(one) for one in study.criteria.rank])
     base = "a tiny model of the sandbox" if study.models.base == "sandbox" else study.models.base
     judged = (
         f"{study.judging.personas_per_question} of {study.personas.test} test personas compared pairs of policies on "
@@ -72,7 +72,7 @@ def methods_paragraph(run: Run, results: Results) -> str:
         f"question. {study.ranking.personas_per_question} of {study.personas.train} training personas, played by "
         f"{judges}, ranked them by {ranked_by}; ranks counted {list(study.ranking.weights)}, and "
         f"the best and the worst response by votes made a preference pair. On these pairs we trained the policies "
-        f"({_listed(list(study.alignment.policies))}; beta {study.alignment.training.beta:g}, LoRA of rank "
+        f"({formats.listed(list(study.alignment.policies))}; beta {study.alignment.training.beta:g}, LoRA of rank "
         f"{study.alignment.training.lora_rank}, {study.alignment.training.epochs} epochs, seed {study.seed}). "
         f"{judged} Software: modpo-hpc {__version__}, after "
         f"Beikzadeh et al. (2026), arXiv 2602.16053."
@@ -86,7 +86,7 @@ def _first(results: Results, phase: str, criterion: str) -> str:
     if len(ahead) == len(ranked):
         return f"By {name} no policy is shown to be preferred to another: each of them may come first."
     rate = f"{formats.percent(first['win_rate'])} of the questions ({_interval(results, first, '')})"
-    others = f"; {_listed([row['policy'] for row in ahead[1:]])} may be as good" if ahead[1:] else ""
+    others = f"; {formats.listed([row['policy'] for row in ahead[1:]])} may be as good" if ahead[1:] else ""
     return f"By {name}, {first['policy']} is preferred most often: on average it wins {rate} against another{others}."
 
 
@@ -114,17 +114,19 @@ def _against_baseline(run: Run, results: Results, phase: str) -> str:
 def _front(results: Results, phase: str) -> str:
     rows = results.rows("pareto", phase=phase)
     front = [row["policy"] for row in rows if row["on_front"]]
-    shares = _listed(
+    shares = formats.listed(
         [f"{row['policy']} ({formats.percent(row['front_probability'], 0)})" for row in rows if row["on_front"]]
     )
     if len(front) == 1:
         start = f"{front[0]} has the highest average by every criterion at once, so that nothing has to be traded"
     else:
-        start = f"No policy has the highest average by every criterion: {_listed(front)} make up the Pareto front"
+        start = (
+            f"No policy has the highest average by every criterion: {formats.listed(front)} make up the Pareto front"
+        )
     missed = [
         row["policy"] for row in rows if not row["on_front"] and row["front_probability"] >= findings.MAY_BE_ON_FRONT
     ]
-    more = f"; {_listed(missed)} may belong there, too" if missed else ""
+    more = f"; {formats.listed(missed)} may belong there, too" if missed else ""
     return f"{start}. With other questions and personas drawn, this holds in these shares of the draws: {shares}{more}."
 
 
@@ -136,7 +138,7 @@ def _limits(run: Run, results: Results) -> list[str]:
         yield_first = [f"A part is simulated ({results.mark.removeprefix('sandbox: ')})."]
     else:
         yield_first = []
-    judges = _listed(models_asked(run.study))
+    judges = formats.listed(models_asked(run.study))
     people = (run.root / "human" / "analysis" / "summary.json").exists()
     return [
         *yield_first,
@@ -152,8 +154,3 @@ def _interval(results: Results, row: dict[str, Any], prefix: str) -> str:
     confidence = results.summary["settings"]["confidence"]
     bounds = formats.interval(row[f"{prefix}low"], row[f"{prefix}high"])
     return f"{confidence:.0%} interval {bounds}" if bounds else "no interval"
-
-
-def _listed(items: list[str] | tuple[str, ...]) -> str:
-    named = list(items)
-    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"

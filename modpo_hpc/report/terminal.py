@@ -195,7 +195,7 @@ def _shares(results: Results, phase: str, criteria: list[str]) -> Table:
 
 
 def _score(row: dict[str, Any]) -> Text:
-    sign = formats.comparison_sign(row)
+    sign = formats.comparison_sign(row["b"], row["c"], row["significant"])
     return Text.assemble(
         (f"{row['b']:>4}", AHEAD if sign == ">" else ""),
         (f" {sign} ", "" if row["significant"] else "dim"),

@@ -26,95 +26,6 @@ _CITED = re.compile(r" Software: .*| ?\([^()]* \d{4}\)")
 """Years and versions of citations, which are names."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a table of the report shows a table of the statistics.
-
-    ``keys`` are the columns of names it begins with, ``values`` the columns behind each of the further cells (none for
-    words). Where ``by_criterion``, the values come again for each criterion of the phase.
-    """
-
-    table: str
-    keys: tuple[str, ...]
-    values: tuple[tuple[str, ...], ...]
-    by_criterion: bool = False
-
-
-PAIR, POLICY = ("criterion", "policy_a", "policy_b"), ("criterion", "policy")
-LAYOUTS = {
-    "ranking": Layout(
-        "ranking",
-        ("policy",),
-        (("win_rate",), ("low", "high"), ("rank", "rank_low", "rank_high"), ("best_probability",)),
-        True,
-    ),
-    "mcnemar": Layout(
-        "mcnemar",
-        ("policy_a", "policy_b"),
-        (("b", "c"), ("ties",), ("p",), ("odds_ratio", "odds_low", "odds_high")),
-        True,
-    ),
-    "win_rates": Layout(
-        "win_rates",
-        PAIR,
-        (
-            ("win_rate_a",),
-            ("a_low", "a_high"),
-            ("win_rate_b",),
-            ("b_low", "b_high"),
-            ("difference",),
-            ("difference_low", "difference_high"),
-            ("difference_all_low", "difference_all_high"),
-            ("mcnemar.detectable",),
-        ),
-    ),
-    "bradley_terry": Layout("bradley_terry", POLICY, (("ability",), ("low", "high"))),
-    "non_inferiority": Layout(
-        "non_inferiority",
-        (*POLICY, "reference"),
-        (("margin",), ("difference",), ("low", "high"), ("model_low", "model_high"), ("p_adjusted",), (), (),
-         ("questions_needed",)),
-    ),
-    "position_bias": Layout(
-        "position_bias",
-        ("phase", *PAIR),
-        (("first_share",), ("low", "high"), ("flips",), ("flips_by_chance",), ("rate_a_first",), ("rate_a_second",),
-         ("adjusted_a",), ("p",), ("p_adjusted",)),
-    ),
-    "persona_agreement": Layout(
-        "persona_agreement", ("phase", *PAIR), (("votes",), ("icc",), ("effective_votes",))
-    ),
-    "completeness": Layout(
-        "completeness", ("phase", *PAIR), (("asked",), ("cast",), ("unparsed",), ("missing",), ("decided",))
-    ),
-    "groups": Layout(
-        "groups",
-        ("phase", "criterion", "attribute", "group", "personas", "policy"),
-        (("win_rate",), ("low", "high"), ("overall",)),
-    ),
-    "shares": Layout(
-        "shares",
-        PAIR,
-        (("share",), ("low", "high"), (), ("decided_after",), ("questions",), ("votes",), ("wins_a", "wins_b"),
-         ("majority_a",)),
-    ),
-    "share_ranking": Layout(
-        "share_ranking", ("policy",), (("share",), ("low", "high"), ("rank", "rank_low", "rank_high")), True
-    ),
-    "judge_agreement": Layout(
-        "judge_agreement",
-        ("phase", "criterion", "judge", "other_judge"),
-        (("votes",), ("agreement",), ("kappa",), ("ac1",), ("majority_agreement",), ("majority_kappa",)),
-    ),
-    "judge_rates": Layout("judge_rates", ("phase", *PAIR, "judge"), (("win_rate_a",), ("win_rate_b",))),
-    "length_control": Layout(
-        "length_control",
-        ("phase", *PAIR),
-        (("length_a",), ("length_b",), ("win_rate",), ("controlled",), ("low", "high"), ("slope",)),
-    ),
-}  # fmt: skip
-
-
 Rest = Literal["verdicts", "statistics", "files", "package"]
 _ASKED = re.compile(r"^from (modpo_hpc\.(?!run\b)[\w.]+) import (.+)$", re.MULTILINE)
 
@@ -219,26 +130,26 @@ class Traced:
 
     def _of_cell(self, place: Place) -> Iterator[Origin]:
         assert place.shown is not None
-        layout, phase = _layout_of(self.results, place.shown)
-        if layout is None:
+        column, row = place.shown.columns[place.column], place.shown.rows[place.row]
+        main, phase = _statistics_in(self.results, place.shown)
+        if main is None:
             for code in lines_for(self.run, place.shown, place.row, place.column):
                 yield Origin(code, _rest_of(code))
             return
-        row, across = place.shown.rows[place.row], place.column - len(layout.keys)
-        names = dict(zip(layout.keys, row, strict=False)) | ({"phase": phase} if phase else {})
-        values = layout.values[across % len(layout.values)] if across >= 0 else (layout.keys[place.column],)
-        if layout.by_criterion:
-            names["criterion"] = self.results.phases[names["phase"]]["criteria"][across // len(layout.values)]
-        for value in values:
-            table, _, column = value.rpartition(".")
-            table = table or layout.table
+        where = {"phase": phase} | ({"criterion": column.criterion} if column.criterion else {})
+        cells = zip(place.shown.columns, row, strict=True)
+        names = [(one, cell) for one, cell in cells if one.fields and not one.number]
+        for field_ in column.fields:
+            of_table, _, value = field_.rpartition(".")
+            table = of_table or main
             (found,) = (
-                one
-                for one in self.results.tables[table]
-                if all(formats.title(str(one[key])) == formats.title(name) for key, name in names.items() if key in one)
+                record
+                for record in self.results.rows(table, **{key: one for key, one in where.items() if one})
+                if all(one.cell(record) == cell for one, cell in names if record.keys() >= {*one.fields})
             )
-            code, from_verdicts = code_for(self.run, table, column, found, self.results.summary["settings"])
-            yield Origin(code, "verdicts" if from_verdicts else "statistics", table, column, found)
+            if not isinstance(found[value], bool):
+                code, from_verdicts = code_for(self.run, table, value, found, self.results.summary["settings"])
+                yield Origin(code, "verdicts" if from_verdicts else "statistics", table, value, found)
 
 
 def _rest_of(code: str) -> Rest:
@@ -271,10 +182,11 @@ def _settings(section: Section) -> Iterator[tuple[str, Place]]:
     yield from ((identity, Place(one, section)) for identity, one in told.items() if formats.numbers_in(one))
 
 
-def _layout_of(results: Results, shown: Shown) -> tuple[Layout | None, str | None]:
-    """How a table shows one of the statistics, and the phase that it is of; no layout for other tables."""
+def _statistics_in(results: Results, shown: Shown) -> tuple[str | None, str | None]:
+    """The table of the statistics that ``shown`` shows, and the phase that it is of; None for other tables."""
     phase = next((one for one in results.phases if shown.file.startswith(f"{one}_")), None)
-    return LAYOUTS.get(shown.file.removeprefix(f"{phase}_") if phase else shown.file), phase
+    table = shown.file.removeprefix(f"{phase}_") if phase else shown.file
+    return table if table in results.tables else None, phase
 
 
 def _files(run: Run, section: Section, origins: Sequence[Origin]) -> tuple[tuple[str, str, str, str], ...]:

@@ -12,7 +12,7 @@ import pytest
 
 from modpo_hpc.report.formats import numbers_in
 from modpo_hpc.report.results import read_results
-from modpo_hpc.report.trace import LAYOUTS, Traced
+from modpo_hpc.report.trace import Traced
 from modpo_hpc.report.trace_check import check, told_by
 from modpo_hpc.run import Run
 
@@ -43,7 +43,7 @@ def test_the_lines_of_every_number_give_the_number(traced: Traced) -> None:
 def test_numbers_of_the_statistics_start_from_the_verdicts_where_ten_lines_can_hold_it(traced: Traced) -> None:
     starts: dict[str, set[str]] = {}
     cells = [one for one, place in traced.places.items() if place.shown is not None]
-    for identity in [one for one in cells if one.partition("_")[2].startswith(tuple(LAYOUTS))][::3]:
+    for identity in [one for one in cells if one.partition("_")[2].startswith(tuple(traced.results.tables))][::3]:
         for origin in traced.trace(identity).origins:
             assert (origin.rests_on == "verdicts") == ("verdicts/" in origin.code)
             (value,) = told_by(origin.code)
