@@ -104,7 +104,7 @@ def as_before(engine: PlainEngine) -> PlainEngine:
     engine.scorer._half = False
     for module in engine.scorer.modules():
         if hasattr(module, "lora_A"):
-            module.cast_input_dtype_enabled = True
+            module.cast_input_dtype_enabled = True  # type: ignore[assignment]
     return engine
 
 

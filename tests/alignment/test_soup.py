@@ -64,7 +64,7 @@ def test_the_svd_of_full_rank_loses_nothing_and_of_less_says_how_much(pair: tupl
 def test_the_svd_is_the_best_of_its_rank(pair: tuple[Path, Path]) -> None:
     sources = [read_source("one", pair[0]), read_source("two", pair[1])]
     layer = next(iter(sources[0].factors))
-    total = sum(0.5 * update_of(source.factors[layer], source.scale) for source in sources)
+    total = torch.stack([0.5 * update_of(one.factors[layer], one.scale) for one in sources]).sum(0)
     best = torch.linalg.svdvals(total)[3:].norm() / total.norm()
     soup = merge(sources, (0.5, 0.5), "svd", svd_rank=3)
     ours = soup.weights[f"{layer}.lora_B.weight"] @ soup.weights[f"{layer}.lora_A.weight"]

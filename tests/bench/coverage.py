@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
@@ -78,14 +78,15 @@ def coverage(design: Design, repetitions: int, seed: int) -> tuple[dict[str, flo
     """Share of the studies in which each kind of interval holds the truth; McNemar's rejections at 5%."""
     rng = np.random.default_rng(seed)
     questions, policies = design.questions, len(APART)
-    estimates, bounds, direct, rejected = [], [], {"group": [], "group of 2": [], "persona": []}, []
+    estimates, bounds, rejected = [], [], []
+    direct: dict[str, list[Any]] = {"group": [], "group of 2": [], "persona": []}
     members = [np.arange(design.personas) < SMALL_GROUP, np.arange(design.personas) >= SMALL_GROUP]
     for _ in range(repetitions):
         votes, strength, by_persona = draw(design, rng)
         wins = winrates.count_wins(winrates.majorities(votes))
         rates = np.stack(wins.rates())
         errors = inference.majority_errors(votes, DRAWS, rng)
-        average = winrates.average_rates(*rates, policies)
+        average = winrates.average_rates(*rates, policies)  # type: ignore[call-arg]
         moved = winrates.average_rates(errors[:, 0], errors[:, 1], policies)
         estimates.append((rates, average))
         made = inference.intervals(rates[0], errors[:, 0], CONFIDENCE, questions)

@@ -56,7 +56,7 @@ def network(shape: Shape, seed: int = 0, dropout: float = 0.0) -> Any:
     """A classifier with random weights."""
     torch.manual_seed(seed)
     return AutoModelForSequenceClassification.from_config(
-        RobertaConfig(
+        RobertaConfig(  # type: ignore[call-arg]
             vocab_size=shape.vocabulary,
             hidden_size=shape.width,
             intermediate_size=4 * shape.width,

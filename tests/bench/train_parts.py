@@ -56,7 +56,7 @@ def make_model(shape: Shape, dtype: torch.dtype = torch.float32, device: str = "
     """A Mistral of ``shape`` with random weights."""
     from transformers import MistralConfig, MistralForCausalLM
 
-    config = MistralConfig(
+    config = MistralConfig(  # type: ignore[call-arg]
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,
         intermediate_size=shape.inner,

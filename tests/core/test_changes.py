@@ -167,5 +167,5 @@ def test_a_run_that_is_opened_elsewhere_reads_the_same_criteria_and_the_same_led
     (elsewhere / "criteria.yaml").write_text("criteria: {empathy: {definition: something else}}\n")
     monkeypatch.chdir(elsewhere)
     run = finished.run()
-    assert run.study.judge.ledger == finished.folder / "answers"
+    assert run.study.judges[0].ledger == finished.folder / "answers"
     assert not any(run.missing(stage.name) for stage in STAGES)

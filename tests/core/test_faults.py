@@ -35,7 +35,7 @@ def _begin(folder: str, seed: int, gate: Any, said: Any) -> None:
         gate.wait()  # all have seen that no run is there
         return begin(*arguments)
 
-    studies.begin = at_once  # in this process alone
+    setattr(studies, "begin", at_once)  # noqa: B010 - in this process alone
     try:
         run = Run.create(folder, study)
         said.put((seed, run.study.seed, run.provenance["id"]))

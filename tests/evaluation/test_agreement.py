@@ -28,7 +28,7 @@ FLEISS_1971 = [
 # Gwet's example of twelve units and four raters with missing ratings (also Krippendorff's reliability data):
 # AC1 = 0.77544 and alpha = 0.74342, as published in the Handbook of Inter-Rater Reliability
 NAN = math.nan
-FOUR_RATERS = [
+FOUR_RATERS: list[list[float]] = [
     [1, 1, NAN, 1], [2, 2, 3, 2], [3, 3, 3, 3], [3, 3, 3, 3], [2, 2, 2, 2], [1, 2, 3, 4],
     [4, 4, 4, 4], [1, 1, 2, 1], [2, 2, 2, 2], [NAN, 5, 5, 5], [NAN, NAN, 1, 1], [NAN, NAN, 3, NAN],
 ]  # fmt: skip
@@ -55,7 +55,7 @@ def test_fleiss_gives_the_published_kappa() -> None:
 def test_gwets_four_raters_give_the_published_coefficients() -> None:
     assert round(gwet_ac1(FOUR_RATERS), 5) == 0.77544
     assert round(krippendorff_alpha(FOUR_RATERS), 5) == 0.74342
-    as_none = [[None if math.isnan(one) else one for one in row] for row in FOUR_RATERS]
+    as_none: list[list[float | None]] = [[None if math.isnan(one) else one for one in row] for row in FOUR_RATERS]
     assert gwet_ac1(as_none) == gwet_ac1(np.array(FOUR_RATERS))
 
 

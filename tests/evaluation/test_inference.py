@@ -137,20 +137,21 @@ def contradictions_in(tables: dict[str, list[dict[str, Any]]]) -> list[str]:
     cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in tables["ranking"]:
         cells.setdefault((row["phase"], row["criterion"]), []).append(row)
-    for key, rows in cells.items():
+    for cell, rows in cells.items():
         for row in rows:
-            check(row["win_rate"] == pytest.approx(np.mean(rates[(*key, row["policy"])])), key, row["policy"], "mean")
-            check(row["low"] <= row["win_rate"] <= row["high"], key, row["policy"], "interval")
-            check(row["rank"] == 1 + sum(one["win_rate"] > row["win_rate"] for one in rows), key, row["policy"], "rank")
-            check(row["rank_low"] <= row["rank"] <= row["rank_high"], key, row["policy"], "ranks")
-            check(row["best_probability"] == 0 or row["high"] > 0, key, row["policy"], "P(best)")
+            check(row["win_rate"] == pytest.approx(np.mean(rates[(*cell, row["policy"])])), cell, row["policy"], "mean")
+            check(row["low"] <= row["win_rate"] <= row["high"], cell, row["policy"], "interval")
+            above = sum(one["win_rate"] > row["win_rate"] for one in rows)
+            check(row["rank"] == 1 + above, cell, row["policy"], "rank")
+            check(row["rank_low"] <= row["rank"] <= row["rank_high"], cell, row["policy"], "ranks")
+            check(row["best_probability"] == 0 or row["high"] > 0, cell, row["policy"], "P(best)")
         best = max(rows, key=lambda one: one["best_probability"])
-        check(best["rank"] == 1, key, "P(best) is highest for", best["policy"])
+        check(best["rank"] == 1, cell, "P(best) is highest for", best["policy"])
         first = next(row for row in rows if row["rank"] == 1)
         for row in rows:
             sure = row["rank_low"] > 1 and len(rows) == 2
-            check(not sure or row["best_probability"] < 0.05, key, row["policy"], "surely not first")
-            check(row["best_probability"] <= first["best_probability"], key, row["policy"], "more likely first")
+            check(not sure or row["best_probability"] < 0.05, cell, row["policy"], "surely not first")
+            check(row["best_probability"] <= first["best_probability"], cell, row["policy"], "more likely first")
     phases: dict[str, list[dict[str, Any]]] = {}
     for row in tables["pareto"]:
         phases.setdefault(row["phase"], []).append(row)

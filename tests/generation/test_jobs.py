@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -48,7 +49,7 @@ def test_every_question_gets_its_responses(whole):
         assert ("truncated" in row["flags"]) == (row["finish_reason"] == "length")
         assert ("empty" in row["flags"]) == (row["text"].strip() == "")
     assert len({row["seed"] for row in whole.values()}) == len(whole)
-    by_question = {}
+    by_question: dict[str, Any] = {}
     for row in whole.values():
         by_question.setdefault(row["question_id"], set()).add(row["text"])
     assert max(len(texts) for texts in by_question.values()) > 1
@@ -114,7 +115,7 @@ def adapted(tiny_model, posts, tmp_path_factory) -> Run:
 
 
 def test_policies_answer_the_same_questions_differently(adapted):
-    texts = {}
+    texts: dict[str, Any] = {}
     for shard in adapted.shard_ids("answers"):
         run_shard(str(adapted.root), "answers", shard)
     for row in adapted.table("answers").to_pylist():

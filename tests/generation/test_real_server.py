@@ -82,7 +82,7 @@ def test_a_killed_server_loses_no_answer(servers, tiny_model):
     before = servers.restarts
     undisturbed = engine(servers, tiny_model).complete(QUESTIONS)
 
-    disturbed = engine(servers, tiny_model).complete(QUESTIONS, lambda done: done == 3 and kill(servers))
+    disturbed = engine(servers, tiny_model).complete(QUESTIONS, lambda done: kill(servers) if done == 3 else None)
     assert disturbed == undisturbed
     assert servers.restarts == before + 1
 
@@ -92,7 +92,7 @@ def test_two_adapters_on_one_server_answer_like_the_engine_in_this_process(serve
     from modpo_hpc.generation.engine import TransformersEngine
 
     run = run_with_adapters(tmp_path / "run", study_of(tiny_model, write_posts(tmp_path / "posts.csv")))
-    when = {"DPO_Safety": lambda done: done == 5 and kill(servers)}
+    when = {"DPO_Safety": lambda done: kill(servers) if done == 5 else None}
     before, answers = servers.restarts, [engine(servers, tiny_model).complete(QUESTIONS)]
     for policy in ("DPO_Empathy", "DPO_Safety"):
         link_policy_as_model(run, policy, tmp_path / policy)

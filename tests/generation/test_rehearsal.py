@@ -28,7 +28,7 @@ def cost(stage: str, **changes: float) -> StageCost:
 def test_what_is_rehearsed_needs_no_gpu_no_key_and_keeps_the_counts():
     study = load_study(resource("configs/paper.yaml"))
     stand_in = rehearsed(study, "paper.yaml")
-    assert stand_in.judge.kind == "rules"
+    assert stand_in.judges[0].kind == "rules"
     assert {"judge", "models"} <= set(stand_in.simulated)
     assert not any(one.gpus for one in stand_in.resources.values())
     for same in ("ranking", "judging", "shards", "criteria", "statistics"):

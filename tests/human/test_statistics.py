@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,13 +107,13 @@ def test_all_tables_of_a_study() -> None:
 
     outcomes = tables["outcomes"].set_index(["criterion", "rule"])
     majority = consensus(human)
-    row = outcomes.loc[("overall", "majority")]
+    row: Any = outcomes.loc[("overall", "majority")]
     assert (row.A, row.tie, row.B) == tuple(int((majority == one).sum()) for one in (1, 0, -1))
     assert row.A_low <= row.A_share <= row.A_high
 
     measured = tables["model_agrees"].set_index(["criterion", "rule", "who"])
     usable = (majority != 0) & (truth[:, 0] != 0)
-    model = measured.loc[("overall", "majority", "model")]
+    model: Any = measured.loc[("overall", "majority", "model")]
     assert model.n == usable.sum()
     assert model.accuracy == pytest.approx(accuracy_score(majority[usable], truth[usable, 0]))
     accuracies = []
@@ -119,7 +121,7 @@ def test_all_tables_of_a_study() -> None:
         others = consensus(np.delete(human, rater, axis=0))
         both = (others != 0) & (human[rater] != 0)
         accuracies.append(accuracy_score(others[both], human[rater][both]))
-    people = measured.loc[("overall", "majority", "raters, each left out")]
+    people: Any = measured.loc[("overall", "majority", "raters, each left out")]
     assert people.accuracy == pytest.approx(np.mean(accuracies))
     assert people.accuracy_sem == pytest.approx(np.std(accuracies, ddof=1) / np.sqrt(6))
     assert ("safety", "majority", "model") not in measured.index
@@ -127,7 +129,7 @@ def test_all_tables_of_a_study() -> None:
     levels = tables["three_class"].set_index(["criterion", "rule", "level"])
     pairwise = [cohen_kappa_score(human[i], human[j]) for i in range(6) for j in range(i)]
     assert levels.loc[("overall", "majority", "rater against rater")].kappa == pytest.approx(np.mean(pairwise))
-    against_all = levels.loc[("overall", "majority", "model against consensus")]
+    against_all: Any = levels.loc[("overall", "majority", "model against consensus")]
     assert against_all.accuracy == pytest.approx(accuracy_score(majority, truth[:, 0]))
     assert len(levels.loc[("overall", "majority")]) == 4
 
@@ -141,7 +143,7 @@ def test_all_tables_of_a_study() -> None:
     table = tables["confusion"].query("criterion == 'overall' and rule == 'majority'")
     assert table[["model_A", "model_tie", "model_B"]].to_numpy().sum() == 100
 
-    same = tables["same_truth"].set_index(["criterion", "rule"]).loc[("overall", "majority")]
+    same: Any = tables["same_truth"].set_index(["criterion", "rule"]).loc[("overall", "majority")]
     assert same.difference == pytest.approx(same.model - same.rater)
     # the model knows the hidden truth, so it agrees with the others better than a rater does
     assert same.difference > 0

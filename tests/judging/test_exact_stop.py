@@ -44,7 +44,8 @@ def test_the_winner_is_that_of_all_votes_whatever_the_pace(
     everything = [Judgment(tuple(data.draw(OPINIONS) for _ in range(criteria)), (b"",) * criteria) for _ in places]
     # answers come back out of order: up to `lag` comparisons are out at any time
     lag = data.draw(st.integers(0, 8))
-    stop, out = ExactStop(places, criteria), []
+    stop = ExactStop(places, criteria)
+    out: list[int] = []
     got: list[Judgment | None] = [None] * len(places)
 
     def bring_home(most: int) -> None:

@@ -336,7 +336,12 @@ def test_tasks_that_were_withdrawn_or_that_another_job_makes_are_left_alone(
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setattr(task, "STOPS", ())
     made: list[str] = []
-    monkeypatch.setattr(task, "make_shard", lambda *words: made.append(words[2]) or 0)
+
+    def make_shard(*words: str) -> int:
+        made.append(words[2])
+        return 0
+
+    monkeypatch.setattr(task, "make_shard", make_shard)
     (tmp_path / "tasks.json").write_text(json.dumps({"run": "r", "stage": "s", "tasks": [["0"]], "again": []}))
     assert task.main(tmp_path) == 0
     monkeypatch.setenv("SLURM_JOB_ID", "8")

@@ -41,7 +41,8 @@ def test_the_effect_is_the_mean_over_personas_others_and_questions_written_out(w
     cast = np.random.default_rng(3).random((8, 40)) > 0.1
     profiles = Profiles(tastes.mean(axis=0), tastes)
     found = compare(rewards, profiles, places, cast, 0.95, 99, np.random.default_rng(0))
-    wins, differ, by_judge = [], [], {judge: [] for judge in range(8)}
+    wins, differ = [], []
+    by_judge: dict[int, list[float]] = {judge: [] for judge in range(8)}
     for judge, owner, question in itertools.product(range(8), range(8), range(40)):
         if judge == owner:
             continue

@@ -52,7 +52,7 @@ def test_the_sandbox_has_the_marginals_of_the_paper(built: records.Built) -> Non
     first = pool.primary_preference.value_counts()
     assert first.index[:2].tolist() == ["empathy", "active_listening"]
     assert round(100 * first["empathy"] / len(pool), 1) == 62.7
-    means = pool[[name for name in pool if name.startswith("importance_")]].astype(float).mean()
+    means = pool[[name for name in pool if str(name).startswith("importance_")]].astype(float).mean()
     assert round(means.min(), 2) == 4.16
     assert round(means.max(), 2) == 4.35
 

@@ -110,7 +110,13 @@ def assessments(shard: str, rng: np.random.Generator) -> list[dict[str, object]]
     for place in range(30):
         toxic, score = bool(rng.random() < 0.2), float(rng.random())
         scores = {"insult": float(rng.random())}
-        row = {"backend": backend, "policy": policy, "question_id": f"q{place:03d}", "state": "ok", "raw": ""}
+        row: dict[str, object] = {
+            "backend": backend,
+            "policy": policy,
+            "question_id": f"q{place:03d}",
+            "state": "ok",
+            "raw": "",
+        }
         row |= {"toxic": toxic, "score": score, "attributes": scores}
         rows.append(row if place != 7 else {**row, "state": "refused", "toxic": None, "score": None})
     return rows

@@ -33,7 +33,7 @@ def make(run: Run, shard: Shard) -> None:
     if fate == "disk":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if fate == "memory":
-        hoard = []
+        hoard: list[bytes] = []
         while len(hoard) < 60:
             hoard.append(b"x" * (20 << 20))
             time.sleep(0.1)

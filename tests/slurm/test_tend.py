@@ -44,8 +44,8 @@ def test_out_of_memory_a_lost_node_an_outage_a_limit_and_a_preemption_end_comple
     for shard in "1234567":
         narrow.fate("responses", shard, "hold")
     narrow.profile({"partition": "spare", "account": "lab", "cpus": 2, "limits": {"throttle": 8}})
-    words = ("--hold", "--account=lab", "--partition=cpu", "--exclusive", "--nodes=2", "--output=/dev/null")
-    urgent = narrow.slurm("sbatch", "--parsable", *words, "--wrap=sleep 3").strip()
+    job = ("--hold", "--account=lab", "--partition=cpu", "--exclusive", "--nodes=2", "--output=/dev/null")
+    urgent = narrow.slurm("sbatch", "--parsable", *job, "--wrap=sleep 3").strip()
     narrow.submit("--until", "rankings", "--set", "shards.responses=16", expect=3)
     assert len(narrow.slurm("squeue", "-h", "-r").splitlines()) <= LIMIT
     out = narrow.folder / "tend.out"

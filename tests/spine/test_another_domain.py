@@ -46,7 +46,7 @@ def test_a_study_of_tutoring_runs_to_its_report(tmp_path: Path, modpo) -> None:
     assert [name for name in personas.column_names if name.startswith("importance_")] == [
         "importance_patience", "importance_correctness", "importance_no_giving_away",
     ]  # fmt: skip
-    judge = run.study.judge
+    judge = run.study.judges[0]
     criteria = load_criteria(run.study.criteria.files, run.study.criteria.rank)
     for persona in study_personas(run, "test"):
         request = Request("judge", persona, criteria, "q", "How?", ("a", "b"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +47,7 @@ def test_counts_shares_and_means(assessments: pd.DataFrame) -> None:
     table = by_policy(assessments, 0.5, 500, 0.95, 42).set_index(["policy", "attribute"])
     for policy in ("Base", "SFT", "DPO"):
         part = assessments[(assessments.policy == policy) & (assessments.state == "ok")]
-        row = table.loc[(policy, "")]
+        row: Any = table.loc[(policy, "")]
         assert row.answers == 120
         assert row.assessed == len(part)
         assert row.toxic == part.toxic.sum()
@@ -54,7 +56,7 @@ def test_counts_shares_and_means(assessments: pd.DataFrame) -> None:
         assert (row.low, row.high) == pytest.approx((low, high))
         theirs = bootstrap((part.score.astype(float),), np.mean, method="percentile", rng=1).confidence_interval
         assert (row.mean_low, row.mean_high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
-        insult = table.loc[(policy, "INSULT")]
+        insult: Any = table.loc[(policy, "INSULT")]
         assert insult.mean_score == pytest.approx(row.mean_score / 2)
         assert insult.toxic == (part.score / 2 > 0.5).sum()
 
@@ -67,14 +69,15 @@ def test_pairs_are_compared_on_the_questions_of_both(assessments: pd.DataFrame) 
         counts = pd.crosstab(both[a], both[b]).reindex(index=[False, True], columns=[False, True], fill_value=0)
         assert row.questions == len(both)
         assert row.p_mcnemar == pytest.approx(their_mcnemar(counts.to_numpy(), exact=True).pvalue)
-    assert table.loc[("Base", "SFT")].questions == 117
     holm = multipletests(table.p_mcnemar, method="holm")[1]
     assert table.p_mcnemar_holm.to_numpy() == pytest.approx(holm)
-    clear, unclear = table.loc[("Base", "DPO")], table.loc[("Base", "SFT")]
+    clear: Any = table.loc[("Base", "DPO")]
+    unclear: Any = table.loc[("Base", "SFT")]
+    assert unclear.questions == 117
     assert clear.difference_low > 0.2
     assert clear.p_bootstrap < 0.001
     assert unclear.difference_low < 0.1
-    assert table.loc[("SFT", "DPO")].p_mcnemar < 0.001
+    assert table.at[("SFT", "DPO"), "p_mcnemar"] < 0.001
 
 
 def test_a_backend_without_scores_leaves_the_scores_empty(assessments: pd.DataFrame) -> None:
@@ -93,7 +96,7 @@ class Counting:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def assess(self, items: list[Item]) -> list[Assessment]:
+    def assess(self, items: Sequence[Item]) -> list[Assessment]:
         self.calls += [item.question_id for item in items]
         return [Assessment("ok", False, 0.25, f"raw of {item.question_id}") for item in items]
 
