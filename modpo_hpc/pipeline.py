@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.stages import judgments, personalization, texts, training
+from modpo_hpc.stages import judgments, personalization, rewards, texts, training
 from modpo_hpc.stages.judgments import phase_pairs
+from modpo_hpc.stages.rewards import reward_parts
 from modpo_hpc.stages.stage import ALL, Stage
-from modpo_hpc.stages.training import reward_parts
 
 __all__ = [
     "ALL",
@@ -25,9 +25,9 @@ STAGES: tuple[Stage, ...] = (
     texts.RESPONSES,
     judgments.RANKINGS,
     judgments.PAIRS,
-    training.REWARD_TRIALS,
-    training.REWARDS,
-    training.SCORES,
+    rewards.REWARD_TRIALS,
+    rewards.REWARDS,
+    rewards.SCORES,
     personalization.PREFERENCES,
     personalization.PROFILES,
     personalization.PERSONAL_VERDICTS,
@@ -37,7 +37,7 @@ STAGES: tuple[Stage, ...] = (
     training.CONDITIONED,
     training.SOUPS,
     texts.ANSWERS,
-    training.ANSWER_SCORES,
+    rewards.ANSWER_SCORES,
     judgments.VERDICTS,
     judgments.REPEATS,
     judgments.TOXICITY,

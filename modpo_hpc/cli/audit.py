@@ -7,9 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modpo_hpc.cli.consoles import console
+from modpo_hpc.core.markers import marker_path
+from modpo_hpc.errors import InputError
+from modpo_hpc.run import Run
+
 if TYPE_CHECKING:
     from modpo_hpc.human.labels import HumanLabels
-    from modpo_hpc.run import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.errors import InputError
-
     if arguments.counts:
         return _counts(arguments)
     if not arguments.run:
@@ -51,7 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _counts(arguments: argparse.Namespace) -> int:
     from modpo_hpc.audit.correction import Confusion, correct, share
     from modpo_hpc.audit.run import finite
-    from modpo_hpc.errors import InputError
 
     counts = Confusion(*arguments.counts)
     sensitivity = share(counts.a_a, counts.a_a + counts.a_b)
@@ -81,11 +82,8 @@ def _counts(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.audit.run import audit, finite, keep
-    from modpo_hpc.cli.consoles import console
-    from modpo_hpc.core.markers import marker_path
     from modpo_hpc.report import terminal
     from modpo_hpc.report.audit import section_of
-    from modpo_hpc.run import Run
 
     opened = Run.open(arguments.run)
     others = [Run.open(place) for place in arguments.others]
@@ -118,8 +116,6 @@ def _people(run: Run, arguments: argparse.Namespace) -> HumanLabels | None:
 
 
 def _check_others(run: Run, others: list[Run]) -> None:
-    from modpo_hpc.errors import InputError
-
     seeds = [run.study.seed]
     for other in others:
         if other.study.judging.phases != run.study.judging.phases or other.study.seed in seeds:

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from modpo_hpc.launch.commands import SlurmSilent, require_slurm
+from modpo_hpc.launch.repair import cancel, select_jobs
+from modpo_hpc.launch.state import take_snapshot
+from modpo_hpc.launch.submissions import record_goal
+from modpo_hpc.launch.transaction import transaction
+from modpo_hpc.pipeline import stage_named
+from modpo_hpc.run import Run
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="DIR", help="run directory")
@@ -13,14 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.launch.commands import SlurmSilent, require_slurm
-    from modpo_hpc.launch.repair import cancel, select_jobs
-    from modpo_hpc.launch.state import take_snapshot
-    from modpo_hpc.launch.submissions import record_goal
-    from modpo_hpc.launch.transaction import transaction
-    from modpo_hpc.pipeline import stage_named
-    from modpo_hpc.run import Run
-
     if arguments.stage:
         stage_named(arguments.stage)
     the_run = Run.open(arguments.run_dir)

@@ -8,9 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modpo_hpc.cli.consoles import console
+from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.errors import InputError
+from modpo_hpc.run import Run
+
 if TYPE_CHECKING:
     from modpo_hpc.report.cases import Case, Comparison
-    from modpo_hpc.run import Run
 
 KINDS = ("won", "lost", "tied", "closest", "flipped", "judges", "people")
 
@@ -33,11 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.core.atomic import atomic_file
-    from modpo_hpc.errors import InputError
     from modpo_hpc.report import cases
     from modpo_hpc.report.cases_page import cases_page
-    from modpo_hpc.run import Run
 
     opened = Run.open(arguments.run)
     if arguments.limit < 1:
@@ -97,7 +98,6 @@ def _print_list(opened: Run, asked: Comparison, kind: str, listed: list[Case], l
     from rich import box
     from rich.table import Table
 
-    from modpo_hpc.cli.consoles import console
     from modpo_hpc.data.questions import study_questions
     from modpo_hpc.report.cases import KINDS as WORDS
 
@@ -133,8 +133,6 @@ def _print_case(asked: Comparison, case: Case, told: dict[str, Any]) -> None:
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
-
-    from modpo_hpc.cli.consoles import console
 
     shown = console(elsewhere=120)
     if told["question"] is None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
+
+from modpo_hpc.cli.consoles import console
+from modpo_hpc.core.atomic import atomic_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,10 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from modpo_hpc.cli.consoles import console
-    from modpo_hpc.core.atomic import atomic_file
     from modpo_hpc.report import comparison, terminal
     from modpo_hpc.report.files import files_of
     from modpo_hpc.report.results import finite

@@ -6,12 +6,13 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from modpo_hpc.cli.arguments import add_overrides
-
-if TYPE_CHECKING:
-    from modpo_hpc.launch.doctor import Finding
+from modpo_hpc.cli.consoles import console
+from modpo_hpc.launch.commands import SlurmError
+from modpo_hpc.launch.doctor import Finding, examine_cluster, examine_from_a_job, examine_machine, examine_training
+from modpo_hpc.launch.profile import load_profile
+from modpo_hpc.study import load_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if study := arguments.fetch or arguments.cached:
         return look_for_models(study, arguments.overrides, fetch=bool(arguments.fetch))
-    from modpo_hpc.launch.commands import SlurmError
-    from modpo_hpc.launch.doctor import Finding, examine_cluster, examine_from_a_job, examine_machine, examine_training
-    from modpo_hpc.launch.profile import load_profile
 
     profile = load_profile(arguments.profile) if arguments.profile else None
     folder = arguments.folder.resolve()
@@ -62,8 +60,6 @@ def render(findings: list[Finding]) -> None:
     """One line a finding."""
     from rich.markup import escape
 
-    from modpo_hpc.cli.consoles import console
-
     signs = {"good": "[green]good[/]", "note": "[yellow]note[/]", "bad": "[red]bad [/]"}
     shown = console()
     for one in findings:
@@ -73,7 +69,6 @@ def render(findings: list[Finding]) -> None:
 def look_for_models(name: str, overrides: list[str], fetch: bool) -> int:
     """Models and tokenizers of the study ``name``: into the cache, or only whether they are there."""
     from modpo_hpc.models import cached_model, fetch_model, hub_models
-    from modpo_hpc.study import load_study
 
     needed = hub_models(load_study(name, overrides))
     if not needed:

@@ -6,12 +6,16 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from modpo_hpc.cli.arguments import quoted
-
-if TYPE_CHECKING:
-    from modpo_hpc.launch.efficiency import Efficiency
+from modpo_hpc.cli.consoles import console
+from modpo_hpc.cli.progress import duration
+from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.launch.efficiency import Efficiency, ask_usage, efficiencies, fitted, totals
+from modpo_hpc.launch.profile import Profile
+from modpo_hpc.launch.state import take_snapshot
+from modpo_hpc.launch.submissions import kept_profile
+from modpo_hpc.run import Run
 
 WIDE = 200
 """Columns: a narrow terminal folds a line rather than that a figure is cut."""
@@ -24,13 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.errors import IncompleteError, InputError
-    from modpo_hpc.launch.efficiency import ask_usage, efficiencies, fitted, totals
-    from modpo_hpc.launch.profile import Profile
-    from modpo_hpc.launch.state import take_snapshot
-    from modpo_hpc.launch.submissions import kept_profile
-    from modpo_hpc.run import Run
-
     the_run = Run.open(arguments.run_dir)
     profile = kept_profile(the_run) or Profile()
     snapshot = take_snapshot(the_run)
@@ -62,10 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
 def render(rows: list[Efficiency], currency: str) -> None:
     """A row a stage, used of asked; the hours below it."""
     from rich.table import Table
-
-    from modpo_hpc.cli.consoles import console
-    from modpo_hpc.cli.progress import duration
-    from modpo_hpc.launch.efficiency import totals
 
     table = Table(box=None, pad_edge=False)
     gpus = any(row.gpu_hours for row in rows)

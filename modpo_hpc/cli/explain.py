@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from modpo_hpc.core.identity import Inventory
-    from modpo_hpc.run import Run
+from modpo_hpc.core.changes import why_stale
+from modpo_hpc.core.identity import Inventory, read_made_from
+from modpo_hpc.core.markers import IMPORTED, read_marker
+from modpo_hpc.errors import InputError
+from modpo_hpc.pipeline import stage_named
+from modpo_hpc.run import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.errors import InputError
-    from modpo_hpc.pipeline import stage_named
-    from modpo_hpc.run import Run
-
     the_run, stage = Run.open(arguments.run_dir), stage_named(arguments.stage).name
     inventory = the_run.inventory()
     known = the_run.shard_ids(stage)
@@ -48,10 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def explain(the_run: Run, inventory: Inventory, stage: str, shard: str) -> dict[str, Any]:
     """All that is known of how ``shard`` was made, as plain data."""
-    from modpo_hpc.core.changes import why_stale
-    from modpo_hpc.core.identity import read_made_from
-    from modpo_hpc.core.markers import IMPORTED, read_marker
-
     marker = read_marker(the_run.folder(stage), shard)
     now = inventory.made_from(stage, shard)
     if marker is None:

@@ -6,6 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
+from modpo_hpc.errors import InputError
+from modpo_hpc.run import Run
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -31,10 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.errors import InputError
     from modpo_hpc.exchange.exports import FORMATS, write_adapter, write_out
     from modpo_hpc.exchange.source_card import TO_FILL_IN, read_card
-    from modpo_hpc.run import Run
 
     words: list[str] = arguments.words
     if len(words) == 3 and words[0] == "adapter":
@@ -65,8 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _weights(text: str | None) -> dict[str, float] | None:
     """``empathy=.6,safety=.4`` as criterion -> weight."""
-    from modpo_hpc.errors import InputError
-
     try:
         pairs = [part.split("=") for part in text.split(",")] if text else []
         return {name.strip(): float(value) for name, value in pairs} or None

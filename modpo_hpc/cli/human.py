@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from modpo_hpc.run import Run
+from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.markers import marker_path
+from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.run import Run
 
 Shown = tuple[dict[str, Any], list[str]]
 """What an action found, as JSON and as lines for the terminal."""
@@ -53,8 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.run import Run
-
     actions = {"sample": _sample, "forms": _forms, "simulate": _simulate, "analyze": _analyze}
     content, lines = actions[arguments.action](Run.open(arguments.run_dir), arguments)
     print(json.dumps(content, indent=1) if arguments.json else "\n".join(lines))
@@ -118,7 +118,6 @@ def _forms(run: Run, arguments: argparse.Namespace) -> Shown:
 
 
 def _simulate(run: Run, arguments: argparse.Namespace) -> Shown:
-    from modpo_hpc.errors import InputError
     from modpo_hpc.human.simulate import fill_in
     from modpo_hpc.human.study import folder_of, keep_answers, load_key, texts_of
 
@@ -134,9 +133,6 @@ def _simulate(run: Run, arguments: argparse.Namespace) -> Shown:
 
 
 def _analyze(run: Run, arguments: argparse.Namespace) -> Shown:
-    from modpo_hpc.core.atomic import atomic_file
-    from modpo_hpc.core.markers import marker_path
-    from modpo_hpc.errors import IncompleteError
     from modpo_hpc.human import study
     from modpo_hpc.human.analysis import analyze
     from modpo_hpc.human.answers import judgments, ratings_of, read_answers

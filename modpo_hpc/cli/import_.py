@@ -8,6 +8,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from modpo_hpc.cli.arguments import add_study, quoted
+from modpo_hpc.errors import InputError
+from modpo_hpc.exchange.bundle import check_bundle, files_in, read_bundle
+from modpo_hpc.run import Run
+from modpo_hpc.study import load_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.exchange.bundle import check_bundle, files_in, read_bundle
     from modpo_hpc.exchange.imports import bring_in
-    from modpo_hpc.run import Run
-    from modpo_hpc.study import load_study
 
     study = load_study(arguments.study, arguments.overrides)
     bundle = read_bundle(files_in(arguments.files), study, _models(arguments.models, study.alignment.policies))
@@ -43,8 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _models(given: list[str], policies: Collection[str]) -> dict[str, str]:
-    from modpo_hpc.errors import InputError
-
     pairs = {}
     for one in given:
         model, equals, policy = one.partition("=")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from modpo_hpc.errors import ModpoError
+from modpo_hpc.launch.entry import run_shard
+
 
 def main(stage: str) -> None:
     """Run the shards named on the command line, in this process."""
@@ -12,9 +15,6 @@ def main(stage: str) -> None:
     parser.add_argument("run", metavar="DIR", help="run directory")
     parser.add_argument("--shard", required=True, nargs="+", metavar="ID", help="shards to make")
     arguments = parser.parse_args()
-
-    from modpo_hpc.errors import ModpoError
-    from modpo_hpc.launch.entry import run_shard
 
     try:
         for shard in arguments.shard:

@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modpo_hpc.errors import InputError
+from modpo_hpc.run import Run
+
 if TYPE_CHECKING:
     from modpo_hpc.judging.audit import Account
     from modpo_hpc.judging.inspect import Inspection
@@ -46,7 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _show_verdict(arguments: argparse.Namespace) -> int:
     from modpo_hpc.judging.inspect import inspect
-    from modpo_hpc.run import Run
 
     pair = dict(zip(("policy_a", "policy_b"), arguments.pair, strict=True)) if arguments.pair else {}
     question, persona = arguments.verdict
@@ -83,7 +85,6 @@ def find_ledgers(folder: Path) -> list[Path]:
     Raises:
         InputError: there is none.
     """
-    from modpo_hpc.errors import InputError
     from modpo_hpc.llm import segments
 
     candidates = [folder, folder / "ledger"]

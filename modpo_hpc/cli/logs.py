@@ -6,6 +6,11 @@ import argparse
 import re
 import sys
 
+from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.launch import logs
+from modpo_hpc.pipeline import stage_named
+from modpo_hpc.run import Run
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="DIR", help="run directory")
@@ -20,11 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.errors import IncompleteError, InputError
-    from modpo_hpc.launch import logs
-    from modpo_hpc.pipeline import stage_named
-    from modpo_hpc.run import Run
-
     the_run, stage = Run.open(arguments.run_dir), stage_named(arguments.stage).name
     known = the_run.shard_ids(stage)
     if unknown := [shard for shard in arguments.shards if shard not in known]:

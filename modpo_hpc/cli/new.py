@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from modpo_hpc.judging.tasks import Task
-    from modpo_hpc.study import Study
+from modpo_hpc.cli.main import main
+from modpo_hpc.errors import InputError
+from modpo_hpc.judging.criteria import load_criteria
+from modpo_hpc.judging.tasks import Task
+from modpo_hpc.prompts import answering_messages, judging_prompt
+from modpo_hpc.study import Study, load_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.cli.main import main
-    from modpo_hpc.errors import InputError
     from modpo_hpc.exchange.draft import Draft, write_draft
     from modpo_hpc.exchange.source_card import TO_FILL_IN
-    from modpo_hpc.study import load_study
 
     given = vars(arguments)
     asking = sys.stdin.isatty()
@@ -92,8 +91,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _criterion(text: str) -> tuple[str, str]:
-    from modpo_hpc.errors import InputError
-
     name, sign, sentence = text.partition("=")
     if not sign or not sentence.strip():
         raise InputError(
@@ -105,9 +102,7 @@ def _criterion(text: str) -> tuple[str, str]:
 
 def _show_prompts(study: Study) -> None:
     from modpo_hpc.data.questions import usable_posts
-    from modpo_hpc.judging.criteria import load_criteria
     from modpo_hpc.personas import records
-    from modpo_hpc.prompts import answering_messages, judging_prompt
 
     posts = usable_posts(study.data, study.seed)[0]["text"].tolist()
     people = records.build(study.personas, study.seed).personas

@@ -6,10 +6,11 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from modpo_hpc.run import Run
+from modpo_hpc.core.markers import describe_output, read_marker
+from modpo_hpc.packing import pack, verify_pack
+from modpo_hpc.pipeline import STAGES, stage_named
+from modpo_hpc.run import Run
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.packing import pack, verify_pack
     from modpo_hpc.rehearsal.report import size
-    from modpo_hpc.run import Run
 
     if arguments.verify and Path(arguments.path).is_dir():
         return verify(Run.open(arguments.path), arguments.stage, arguments.json)
@@ -66,8 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def verify(the_run: Run, stage: str | None, as_data: bool) -> int:
     """Every output of a run against its manifest, byte for byte."""
-    from modpo_hpc.pipeline import STAGES, stage_named
-
     stages = [stage_named(stage).name] if stage else [one.name for one in STAGES]
     checked, damages = 0, list[Damage]()
     for name in stages:
@@ -82,8 +79,6 @@ def verify(the_run: Run, stage: str | None, as_data: bool) -> int:
 
 def query(run: Run, stage: str) -> tuple[int, list[Damage]]:
     """Number of files that the markers of ``stage`` name, and those that are missing or changed."""
-    from modpo_hpc.core.markers import describe_output, read_marker
-
     checked, damages = 0, []
     folder = run.folder(stage)
     for shard in run.shard_ids(stage):

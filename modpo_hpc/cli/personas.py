@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.cli.arguments import add_overrides
+from modpo_hpc.cli.consoles import console
+from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.personas.columns import load_columns
+from modpo_hpc.run import Run
+from modpo_hpc.seeds import rng_of
+from modpo_hpc.study import Study, load_study
+from modpo_hpc.study.evaluation import sandbox_mark
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from modpo_hpc.personas.privacy import Anonymity
-    from modpo_hpc.study import Study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,10 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _look(arguments: argparse.Namespace) -> tuple[Anonymity, str]:
-    from modpo_hpc.errors import InputError
     from modpo_hpc.personas.privacy import anonymity_of_run, anonymity_of_study
-    from modpo_hpc.run import Run
-    from modpo_hpc.study import load_study
 
     if arguments.k < 2:
         raise InputError("this says nothing", field="--k", value=arguments.k, remedy="Give 2 or more.")
@@ -91,13 +94,8 @@ def _told(found: Anonymity, judge: str) -> str:
 def _tables(run_dir: str) -> tuple[str | None, dict[str, Any], dict[str, pd.DataFrame]]:
     import pyarrow.parquet as pq
 
-    from modpo_hpc.errors import IncompleteError
     from modpo_hpc.personas.balance import balance_tests, composition, importance_means
-    from modpo_hpc.personas.columns import load_columns
     from modpo_hpc.personas.records import ACCOUNT, POOL
-    from modpo_hpc.run import Run
-    from modpo_hpc.seeds import rng_of
-    from modpo_hpc.study.evaluation import sandbox_mark
 
     the_run = Run.open(run_dir)
     the_run.require("personas")
@@ -120,8 +118,6 @@ def _tables(run_dir: str) -> tuple[str | None, dict[str, Any], dict[str, pd.Data
 
 def _draw(mark: str | None, account: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
     from rich.table import Table
-
-    from modpo_hpc.cli.consoles import console
 
     out = console()
     if mark:

@@ -7,20 +7,26 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from modpo_hpc.checks import cautions, check_inputs, without_absent_inputs
 from modpo_hpc.cli.arguments import add_reuse, add_study
+from modpo_hpc.cli.consoles import console
+from modpo_hpc.cli.progress import duration
+from modpo_hpc.core.changes import FATES, Change, causes, changes, counted
+from modpo_hpc.core.reuse import check_reuse
+from modpo_hpc.errors import InputError
+from modpo_hpc.launch.efficiency import proposed_pack
+from modpo_hpc.launch.estimate import StagePlan, assumptions, plan_stages
+from modpo_hpc.launch.profile import Profile, load_profile
+from modpo_hpc.launch.state import Snapshot, take_snapshot
+from modpo_hpc.pipeline import STAGES
+from modpo_hpc.run import Run
+from modpo_hpc.stages.workload import Counts
+from modpo_hpc.study import Study, load_study
+from modpo_hpc.study.evaluation import sandbox_mark
 
 NATURAL_WIDTH = 150
-
-if TYPE_CHECKING:
-    from modpo_hpc.core.changes import Change
-    from modpo_hpc.launch.estimate import StagePlan
-    from modpo_hpc.launch.profile import Profile
-    from modpo_hpc.launch.state import Snapshot
-    from modpo_hpc.run import Run
-    from modpo_hpc.stages.workload import Counts
-    from modpo_hpc.study import Study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,19 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.checks import cautions, check_inputs, without_absent_inputs
-    from modpo_hpc.core.changes import changes
-    from modpo_hpc.core.reuse import check_reuse
-    from modpo_hpc.errors import InputError
     from modpo_hpc.evaluation.non_inferiority import power_sentences
     from modpo_hpc.evaluation.sequential import plan_sentences
-    from modpo_hpc.launch.estimate import assumptions
-    from modpo_hpc.launch.profile import load_profile
-    from modpo_hpc.launch.state import take_snapshot
     from modpo_hpc.personalization import power
-    from modpo_hpc.run import Run
-    from modpo_hpc.study import load_study
-    from modpo_hpc.study.evaluation import sandbox_mark
 
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
     if arguments.reuse and not arguments.run:
@@ -89,9 +85,6 @@ def query(
     study: Study, profile: Profile, counts: Counts, snapshot: Snapshot | None, found: Sequence[Change] = ()
 ) -> list[StagePlan]:
     """The rows of the plan, less what the run of ``snapshot`` has or can take from elsewhere."""
-    from modpo_hpc.launch.estimate import plan_stages
-    from modpo_hpc.pipeline import STAGES
-
     left = {stage.name: stage.shards(study) for stage in STAGES}
     seconds: dict[str, list[float]] = {}
     if snapshot is not None:
@@ -104,7 +97,6 @@ def query(
 def count_questions(study: Study, snapshot: Snapshot | None) -> Counts:
     """Training and test questions: from the run if they are prepared, else as the study will cut them."""
     from modpo_hpc.data.questions import usable_posts
-    from modpo_hpc.stages.workload import Counts
 
     data = study.data
     source = data.epitome or data.file
@@ -136,8 +128,6 @@ def totals(rows: list[StagePlan]) -> dict[str, float]:
 
 def makespan(rows: list[StagePlan]) -> str:
     """How long it takes, and what is won by shards that begin when what they read is there."""
-    from modpo_hpc.cli.progress import duration
-
     total = totals(rows)
     waiting = duration(total["wall_seconds_with_barriers"])
     said = f"{duration(total['wall_seconds'])} under the throttle, if the queue is empty"
@@ -180,9 +170,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
 def render(plan: Plan) -> None:
     """Print a row a stage, what it comes to, and what that rests on."""
     from rich.table import Table
-
-    from modpo_hpc.cli.consoles import console
-    from modpo_hpc.cli.progress import duration
 
     rows, profile, counts = plan.rows, plan.profile, plan.counts
     shown = console(elsewhere=NATURAL_WIDTH)
@@ -251,8 +238,6 @@ def render(plan: Plan) -> None:
 
 def _packs(rows: list[StagePlan], profile: Profile) -> list[tuple[StagePlan, int]]:
     """Stages of which a job should make several shards, and how many."""
-    from modpo_hpc.launch.efficiency import proposed_pack
-
     start_up, found = profile.speeds.startup_seconds, []
     for row in rows:
         work = row.seconds_per_shard if row.measured else row.seconds_per_shard - start_up
@@ -264,8 +249,6 @@ def _packs(rows: list[StagePlan], profile: Profile) -> list[tuple[StagePlan, int
 
 def render_changes(the_run: Run, found: Sequence[Change]) -> None:
     """Print what becomes of the results that the run has: how many shards stay, which are made again, and why."""
-    from modpo_hpc.core.changes import FATES, causes, counted
-
     count = counted(found)
     if not set(count) - {"new"}:
         return

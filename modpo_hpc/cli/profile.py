@@ -6,6 +6,11 @@ import argparse
 from pathlib import Path
 
 from modpo_hpc.cli.arguments import quoted
+from modpo_hpc.errors import InputError
+from modpo_hpc.launch import cluster, commands
+from modpo_hpc.launch.drafting import draft_profile
+from modpo_hpc.launch.profile import Limits, ModelPrice, Placement, Prices, Profile, Speeds, load_profile
+from modpo_hpc.resources import resource
 
 HEADER = """\
 # Drafted from sinfo. Look at every line: account and environment cannot be guessed.
@@ -28,9 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import yaml
 
-    from modpo_hpc.launch.profile import load_profile
-    from modpo_hpc.resources import resource
-
     if arguments.action == "list":
         for path in sorted(resource("slurm/profiles").glob("*.yaml")):
             print(f"{path.stem:<18} {load_profile(path).description}")
@@ -46,8 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def print_fields() -> None:
     """One line a field: name, default, meaning."""
-    from modpo_hpc.launch.profile import Limits, ModelPrice, Placement, Prices, Profile, Speeds
-
     for title, model in (
         ("profile", Profile),
         ("stages.STAGE", Placement),
@@ -71,10 +71,6 @@ def draft(path: Path) -> None:
         InputError: the file is there already, or there is no Slurm.
     """
     import yaml
-
-    from modpo_hpc.errors import InputError
-    from modpo_hpc.launch import cluster, commands
-    from modpo_hpc.launch.drafting import draft_profile
 
     if path.exists():
         raise InputError("this file is there already", file=path, remedy="Give another name, or move it away.")

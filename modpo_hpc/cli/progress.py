@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Protocol
 
+from modpo_hpc.core.scratch import SCRATCH
+from modpo_hpc.launch.entry import HEARTBEAT, metrics_in_words
+from modpo_hpc.launch.local import Task
+from modpo_hpc.pipeline import Stage, stage_named
+from modpo_hpc.resources import resource
+from modpo_hpc.run import Run
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from modpo_hpc.launch.local import Task
-    from modpo_hpc.pipeline import Stage
-    from modpo_hpc.run import Run
 
 REFRESH_SECONDS = 0.5
 WIDTH_OF_BARS = 64
@@ -27,9 +31,6 @@ WIDTH_OF_BARS = 64
 
 def purpose(stage: str) -> str:
     """What a stage does: the first line of its recipe."""
-    from modpo_hpc.pipeline import stage_named
-    from modpo_hpc.resources import resource
-
     words = ast.get_docstring(ast.parse(resource(f"jobs/{stage_named(stage).verb}.py").read_text(encoding="utf-8")))
     return (words or "").partition("\n")[0]
 
@@ -182,9 +183,6 @@ class _Bars:
 
 def heartbeat(run: Run, stage: str, shard: str) -> dict[str, Any] | None:
     """What a running shard last said of itself: done, total, unit and its metrics."""
-    from modpo_hpc.core.scratch import SCRATCH
-    from modpo_hpc.launch.entry import HEARTBEAT
-
     try:
         state: dict[str, Any] = json.loads((run.folder(stage) / SCRATCH / shard / HEARTBEAT).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -194,8 +192,6 @@ def heartbeat(run: Run, stage: str, shard: str) -> dict[str, Any] | None:
 
 def describe_beat(beat: dict[str, Any]) -> str:
     """A heartbeat in words: ``step 40 of 200, loss 0.61``."""
-    from modpo_hpc.launch.entry import metrics_in_words
-
     left = beat.get("seconds_left")
     shown = {key: value for key, value in beat.items() if key != "seconds_left"}
     return ", ".join(

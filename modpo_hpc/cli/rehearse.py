@@ -7,15 +7,29 @@ import json
 import os
 import sys
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modpo_hpc.checks import cautions, check_inputs, without_absent_inputs
 from modpo_hpc.cli.arguments import add_study
+from modpo_hpc.cli.plan import count_questions, makespan, query
+from modpo_hpc.cli.progress import follow
+from modpo_hpc.cli.run import conclude
+from modpo_hpc.cli.submit import submit
+from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.launch.commands import require_slurm
+from modpo_hpc.launch.local import Capacity, LocalExecutor
+from modpo_hpc.launch.profile import light, load_profile
+from modpo_hpc.launch.slurm import Work, check_with_slurm
+from modpo_hpc.pipeline import STAGES, phase_pairs, stage_named, with_needs
+from modpo_hpc.run import Run
+from modpo_hpc.study import Study, load_study
 
 if TYPE_CHECKING:
     from modpo_hpc.rehearsal.report import Rehearsal
-    from modpo_hpc.run import Run
-    from modpo_hpc.study import Study
 
 RECIPES = Path(__file__).resolve().parent.parent / "rehearsal" / "jobs"
 DEFAULT_ARRAY_LIMIT = 1000
@@ -36,13 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.checks import cautions, check_inputs
-    from modpo_hpc.errors import IncompleteError, InputError
-    from modpo_hpc.pipeline import STAGES, with_needs
     from modpo_hpc.rehearsal.report import render
     from modpo_hpc.rehearsal.study import rehearsed
-    from modpo_hpc.run import Run
-    from modpo_hpc.study import load_study
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise InputError("at least one CPU is needed", field="--jobs", value=arguments.jobs, remedy="Give 1 or more.")
@@ -75,17 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _makespan(real: Study, profile: str | None) -> str:
-    from modpo_hpc.checks import without_absent_inputs
-    from modpo_hpc.cli.plan import count_questions, makespan, query
-    from modpo_hpc.launch.profile import load_profile
-
     counts = count_questions(without_absent_inputs(real)[0], None)
     return makespan(query(real, load_profile(profile or "gpu"), counts, None))
 
 
 def gather(the_run: Run, notes: dict[str, float], makespan: str) -> Rehearsal:
     """Read all that the rehearsal shows."""
-    from modpo_hpc.pipeline import phase_pairs
     from modpo_hpc.rehearsal.measure import footprint, stage_costs
     from modpo_hpc.rehearsal.report import Rehearsal
     from modpo_hpc.rehearsal.scaling import pains
@@ -118,14 +122,6 @@ def gather(the_run: Run, notes: dict[str, float], makespan: str) -> Rehearsal:
 
 
 def _run_here(the_run: Run, stages: list[str], jobs: int | None, before: dict[str, float], quiet: bool) -> int:
-    from contextlib import nullcontext
-    from dataclasses import replace
-
-    from modpo_hpc.cli.progress import follow
-    from modpo_hpc.cli.run import conclude
-    from modpo_hpc.core.atomic import atomic_file
-    from modpo_hpc.launch.local import Capacity, LocalExecutor
-    from modpo_hpc.pipeline import stage_named
     from modpo_hpc.rehearsal.measure import watched
 
     # stand-ins load no model, so no process needs torch
@@ -148,13 +144,6 @@ def _run_here(the_run: Run, stages: list[str], jobs: int | None, before: dict[st
 
 
 def _submit(name: str, the_run: Run, real: Study, stages: list[str], quiet: bool) -> None:
-    from modpo_hpc.cli.submit import submit
-    from modpo_hpc.launch.commands import require_slurm
-    from modpo_hpc.launch.profile import light, load_profile
-    from modpo_hpc.launch.slurm import Work, check_with_slurm
-    from modpo_hpc.pipeline import stage_named
-    from modpo_hpc.run import Run
-
     require_slurm()
     profile = load_profile(name)
     would_be = Run(the_run.root, real, the_run.provenance)

@@ -7,6 +7,9 @@ import json
 import sys
 from contextlib import redirect_stdout
 
+from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.run import Run
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="DIR", help="run directory")
@@ -14,10 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from modpo_hpc.launch.entry import run_shard
     from modpo_hpc.report.files import PAGE
     from modpo_hpc.report.results import read_results
-    from modpo_hpc.run import Run
 
     opened = Run.open(args.run)
     read_results(opened)

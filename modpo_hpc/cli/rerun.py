@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from modpo_hpc.launch.batch_scripts import Change
-    from modpo_hpc.launch.profile import Profile
-    from modpo_hpc.launch.repair import Repair
-    from modpo_hpc.launch.state import Snapshot
-    from modpo_hpc.run import Run
+from modpo_hpc.cli.progress import follow
+from modpo_hpc.cli.run import conclude
+from modpo_hpc.cli.submit import print_plan, render_submission, told_what_is_held_back
+from modpo_hpc.core.markers import IMPORTED, read_marker
+from modpo_hpc.errors import InputError
+from modpo_hpc.launch.attempts import claim_attempt, recorded
+from modpo_hpc.launch.batch_scripts import Change
+from modpo_hpc.launch.commands import require_slurm
+from modpo_hpc.launch.entry import run_shard
+from modpo_hpc.launch.local import Capacity, LocalExecutor
+from modpo_hpc.launch.profile import Profile, load_profile
+from modpo_hpc.launch.repair import Repair, check_not_alive, plan_repair
+from modpo_hpc.launch.slurm import check_with_slurm
+from modpo_hpc.launch.state import Snapshot, take_snapshot
+from modpo_hpc.launch.submissions import kept_profile
+from modpo_hpc.launch.transaction import apply, transaction
+from modpo_hpc.launch.triage import CAUSES, find_failures, suspects
+from modpo_hpc.pipeline import STAGES, stage_named
+from modpo_hpc.run import Run
 
 Chosen = dict[str, list[str]]
 
@@ -41,11 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.launch.profile import load_profile
-    from modpo_hpc.launch.state import take_snapshot
-    from modpo_hpc.launch.submissions import kept_profile
-    from modpo_hpc.run import Run
-
     the_run = Run.open(arguments.run_dir)
     profile = load_profile(arguments.profile) if arguments.profile else kept_profile(the_run)
     if profile is not None and not (arguments.here or arguments.local):
@@ -68,21 +76,12 @@ def _nothing(arguments: argparse.Namespace) -> int:
 
 
 def _choose(snapshot: Snapshot, arguments: argparse.Namespace) -> Chosen:
-    return choose(snapshot, arguments.stage, arguments.shards, arguments.failed, arguments.cause, arguments.stale)
-
-
-def choose(
-    snapshot: Snapshot, stage: str | None, shards: Sequence[str], failed: bool, cause: str | None, stale: bool
-) -> Chosen:
     """Stage -> the shards that the command line means.
 
     Raises:
         InputError: no such stage, shard or class; or nothing says which shards.
     """
-    from modpo_hpc.errors import InputError
-    from modpo_hpc.launch.triage import CAUSES, find_failures
-    from modpo_hpc.pipeline import stage_named
-
+    stage, shards, failed, stale = arguments.stage, arguments.shards, arguments.failed, arguments.stale
     if stage:
         stage_named(stage)
         known = snapshot.shards[stage]
@@ -102,7 +101,7 @@ def choose(
                 remedy="Start another run to make it here.",
             )
         return {stage: list(shards)}
-    if cause:
+    if cause := arguments.cause:
         if cause not in CAUSES:
             raise InputError(
                 "there is no such class", field="--class", value=cause, remedy=f"Classes: {', '.join(CAUSES)}."
@@ -128,19 +127,12 @@ def choose(
 
 
 def _is_imported(snapshot: Snapshot, stage: str, shard: str) -> bool:
-    from modpo_hpc.core.markers import IMPORTED, read_marker
-
     marker = read_marker(snapshot.run.folder(stage), shard)
     return marker is not None and marker.inputs == IMPORTED
 
 
 def here(the_run: Run, chosen: Chosen, again: bool) -> int:
     """One shard after the other in this process; an exception goes to the terminal with its whole traceback."""
-    import os
-
-    from modpo_hpc.launch.attempts import claim_attempt, recorded
-    from modpo_hpc.launch.entry import run_shard
-
     for stage, shards in chosen.items():
         for shard in shards:
             the_run.inputs(stage, shard)
@@ -153,11 +145,6 @@ def here(the_run: Run, chosen: Chosen, again: bool) -> int:
 
 def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool) -> int:
     """The shards by the local executor."""
-    from modpo_hpc.cli.progress import follow
-    from modpo_hpc.cli.run import conclude
-    from modpo_hpc.launch.local import Capacity, LocalExecutor
-    from modpo_hpc.pipeline import STAGES
-
     stages = tuple(stage for stage in STAGES if stage.name in chosen)
     inventory = the_run.inventory()
     for stage in stages:
@@ -175,12 +162,6 @@ def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool)
 
 def on_slurm(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
     """The shards as Slurm jobs, and anew whatever waits for what had failed."""
-    from modpo_hpc.cli.submit import print_plan, render_submission, told_what_is_held_back
-    from modpo_hpc.launch.commands import require_slurm
-    from modpo_hpc.launch.slurm import check_with_slurm
-    from modpo_hpc.launch.state import take_snapshot
-    from modpo_hpc.launch.transaction import apply, transaction
-
     require_slurm()
     _plan(take_snapshot(the_run), arguments)  # a call that cannot be meant writes nothing
     if arguments.dry_run:
@@ -201,8 +182,6 @@ def on_slurm(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> i
 
 def _plan(snapshot: Snapshot, arguments: argparse.Namespace) -> tuple[Repair, dict[str, Change]]:
     """What the command line asks for, from the queue as it is: what to hand in, and with which changes."""
-    from modpo_hpc.launch.repair import Repair, check_not_alive, plan_repair
-
     chosen = _choose(snapshot, arguments)
     for stage, shards in chosen.items():
         check_not_alive(snapshot, stage, shards)
@@ -227,8 +206,6 @@ def parse_change(text: str, field: str) -> tuple[float | None, float | None]:
     Raises:
         InputError: neither.
     """
-    from modpo_hpc.errors import InputError
-
     found = re.fullmatch(r"(x?)(\d+(?:\.\d+)?)\s*(?:GB?|min|m)?", text, re.IGNORECASE)
     if found is None or float(found[2]) <= 0:
         raise InputError(
@@ -239,9 +216,6 @@ def parse_change(text: str, field: str) -> tuple[float | None, float | None]:
 
 def _change(snapshot: Snapshot, stage: str, shards: Sequence[str], arguments: argparse.Namespace) -> Change:
     """What the options ask, as absolute numbers: a factor counts from the largest that these shards had last."""
-    from modpo_hpc.launch.batch_scripts import Change
-    from modpo_hpc.launch.triage import find_failures, suspects
-
     last = [submission for shard, (submission, _) in snapshot.journal.latest(stage).items() if shard in shards]
     memory_gb = minutes = None
     memory = hours = 1.0
@@ -260,8 +234,6 @@ def _change(snapshot: Snapshot, stage: str, shards: Sequence[str], arguments: ar
 
 
 def _refuse_slurm_options(arguments: argparse.Namespace) -> None:
-    from modpo_hpc.errors import InputError
-
     for field in ("mem", "time", "exclude_suspects"):
         if getattr(arguments, field):
             raise InputError(

@@ -7,6 +7,12 @@ import json
 import sys
 from dataclasses import replace
 
+from modpo_hpc.cli.consoles import console
+from modpo_hpc.core.code import stages_of_different_code
+from modpo_hpc.core.snapshots import drift_of_judges
+from modpo_hpc.errors import IncompleteError
+from modpo_hpc.run import Run
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="DIR", help="run directory")
@@ -14,15 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from modpo_hpc.cli.consoles import console
-    from modpo_hpc.core.code import stages_of_different_code
-    from modpo_hpc.core.snapshots import drift_of_judges
-    from modpo_hpc.errors import IncompleteError
     from modpo_hpc.report import terminal
     from modpo_hpc.report.fronts import fronts_section, read_fronts
     from modpo_hpc.report.repeats import read_repeats, repeats_section
     from modpo_hpc.report.results import as_json, finite, read_completeness, read_results
-    from modpo_hpc.run import Run
 
     opened = Run.open(args.run)
     try:

@@ -7,14 +7,18 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from textwrap import wrap
 
+from modpo_hpc.checks import cautions, check_inputs
 from modpo_hpc.cli.arguments import add_reuse, add_study
-
-if TYPE_CHECKING:
-    from modpo_hpc.launch.local import Task
-    from modpo_hpc.pipeline import Stage
-    from modpo_hpc.run import Run
+from modpo_hpc.cli.progress import duration, follow
+from modpo_hpc.errors import InputError
+from modpo_hpc.launch.following import follow_study
+from modpo_hpc.launch.local import Capacity, LocalExecutor, Task, last_words
+from modpo_hpc.pipeline import STAGES, Stage, stage_named, with_needs
+from modpo_hpc.report import formats
+from modpo_hpc.run import Run
+from modpo_hpc.study import load_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,15 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.checks import cautions, check_inputs
-    from modpo_hpc.cli.progress import follow
-    from modpo_hpc.errors import InputError
-    from modpo_hpc.launch.following import follow_study
-    from modpo_hpc.launch.local import Capacity, LocalExecutor
-    from modpo_hpc.pipeline import STAGES, stage_named, with_needs
-    from modpo_hpc.run import Run
-    from modpo_hpc.study import load_study
-
     if arguments.jobs is not None and arguments.jobs < 1:
         raise InputError("at least one CPU is needed", field="--jobs", value=arguments.jobs, remedy="Give 1 or more.")
     study = load_study(arguments.study, arguments.overrides)
@@ -67,10 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def conclude(the_run: Run, failed: list[Task], seconds: float) -> int:
     """Say how it ended: what failed and what to do, or where the results are."""
-    from modpo_hpc.cli.progress import duration
-    from modpo_hpc.launch.local import last_words
-    from modpo_hpc.pipeline import STAGES
-
     broken = [task for task in failed if task.state == "failed"]
     if not broken:
         print(f"done in {duration(seconds)}: {the_run.root}")
@@ -106,8 +97,6 @@ def conclude(the_run: Run, failed: list[Task], seconds: float) -> int:
 
 def what_is_made(the_run: Run, stages: Sequence[Stage]) -> list[str]:
     """The size of the work before it starts: what there is, how much of it is done, and what it will show."""
-    from modpo_hpc.report import formats
-
     study = the_run.study
     total = sum(len(the_run.shard_ids(stage.name)) for stage in stages)
     done = sum(len(the_run.done(stage.name)) for stage in stages)
@@ -127,8 +116,6 @@ def what_is_made(the_run: Run, stages: Sequence[Stage]) -> list[str]:
 
 def what_it_shows(the_run: Run) -> list[str]:
     """The finding of the first phase in two sentences, folded to 100 columns, with the mark of simulated results."""
-    from textwrap import wrap
-
     from modpo_hpc.report.findings import in_two_sentences, phase_line
     from modpo_hpc.report.results import read_results
 

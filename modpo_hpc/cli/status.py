@@ -8,11 +8,18 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from modpo_hpc.cli.consoles import console
+from modpo_hpc.cli.progress import describe_beat, duration, heartbeat
+from modpo_hpc.core.snapshots import drift
+from modpo_hpc.launch.commands import available
+from modpo_hpc.launch.rows import StageState, summarise
+from modpo_hpc.launch.state import Snapshot, take_snapshot
+from modpo_hpc.pipeline import stage_named
+from modpo_hpc.run import Run
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from modpo_hpc.launch.rows import StageState
-    from modpo_hpc.launch.state import Snapshot
 
 WATCH_SECONDS = 5.0
 FORGETFUL = (
@@ -28,10 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.launch.state import take_snapshot
-    from modpo_hpc.pipeline import stage_named
-    from modpo_hpc.run import Run
-
     the_run = Run.open(arguments.run_dir)
     if arguments.shards:
         stage_named(arguments.shards)
@@ -52,8 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def query(snapshot: Snapshot) -> list[StageState]:
     """One row for each stage that has shards in this study."""
-    from modpo_hpc.launch.rows import summarise
-
     return [summarise(snapshot, stage) for stage, states in snapshot.shards.items() if states]
 
 
@@ -105,8 +106,6 @@ def render(snapshot: Snapshot, rows: list[StageState]) -> RenderableType:
 
 def drift_in(snapshot: Snapshot) -> list[str]:
     """The judges that answered as several models, a sentence each."""
-    from modpo_hpc.core.snapshots import drift
-
     return drift({stage: found.markers.values() for stage, found in snapshot.survey.items()})
 
 
@@ -145,10 +144,6 @@ def watch(the_run: Any) -> int:
     """Show the table anew every few seconds until nothing runs or waits."""
     from rich.live import Live
 
-    from modpo_hpc.cli.consoles import console
-    from modpo_hpc.launch.commands import available
-    from modpo_hpc.launch.state import take_snapshot
-
     # A controller that is away is shown as such, and looked for again.
     with Live(refresh_per_second=4, transient=True) as live:
         while True:
@@ -177,8 +172,6 @@ def list_shards(snapshot: Snapshot, stage: str, as_data: bool) -> None:
 
 
 def _cells(snapshot: Snapshot, row: StageState, gpus: bool) -> list[str]:
-    from modpo_hpc.cli.progress import describe_beat, duration, heartbeat
-
     counts = row.counts
     queued = counts["queued"] + counts["blocked"]
     note = ""

@@ -5,24 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from modpo_hpc.checks import cautions, check_inputs
 from modpo_hpc.cli.arguments import add_reuse, add_study, quoted
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from modpo_hpc.launch.batch_scripts import Change
-    from modpo_hpc.launch.profile import Profile
-    from modpo_hpc.launch.repair import Repair
-    from modpo_hpc.launch.state import Snapshot
-    from modpo_hpc.launch.submissions import Submission
-    from modpo_hpc.launch.transaction import Outcome
-    from modpo_hpc.pipeline import Stage
-    from modpo_hpc.run import Run
-    from modpo_hpc.study import Study
+from modpo_hpc.launch.batch_scripts import Change, sbatch_header
+from modpo_hpc.launch.cluster import ask_facts
+from modpo_hpc.launch.commands import SlurmError, require_slurm
+from modpo_hpc.launch.following import follow_study
+from modpo_hpc.launch.profile import Profile, load_profile
+from modpo_hpc.launch.repair import Repair, missing_work, plan_repair
+from modpo_hpc.launch.slurm import check_with_slurm
+from modpo_hpc.launch.state import Snapshot, take_snapshot
+from modpo_hpc.launch.submissions import Submission, record_goal
+from modpo_hpc.launch.transaction import Outcome, apply, transaction
+from modpo_hpc.pipeline import STAGES, Stage, stage_named, with_needs
+from modpo_hpc.run import Run
+from modpo_hpc.study import Study, load_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.checks import cautions, check_inputs
-    from modpo_hpc.launch.commands import require_slurm
-    from modpo_hpc.launch.profile import load_profile
-    from modpo_hpc.run import Run
-    from modpo_hpc.study import load_study
-
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
     stages = chosen_stages(arguments.until, arguments.only)
     for account in check_inputs(study):
@@ -69,8 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def chosen_stages(until: str | None, only: str | None) -> tuple[Stage, ...]:
     """The stages that the command line asks for, in the order in which work flows."""
-    from modpo_hpc.pipeline import STAGES, stage_named, with_needs
-
     if only:
         return (stage_named(only),)
     return with_needs(until) if until else STAGES
@@ -85,14 +78,6 @@ def submit(
     reuse: Sequence[str] = (),
 ) -> Outcome:
     """Hand in what is missing of ``stages`` and neither done nor queued."""
-    from modpo_hpc.launch.following import follow_study
-    from modpo_hpc.launch.repair import missing_work, plan_repair
-    from modpo_hpc.launch.slurm import check_with_slurm
-    from modpo_hpc.launch.state import take_snapshot
-    from modpo_hpc.launch.submissions import record_goal
-    from modpo_hpc.launch.transaction import apply, transaction
-    from modpo_hpc.run import Run
-
     envisaged = take_snapshot(Run.envisage(folder, study))
     work = plan_repair(envisaged, missing_work(envisaged, stages)).work
     check_with_slurm(envisaged.run, profile, work)
@@ -118,9 +103,6 @@ def told_what_is_held_back(outcome: Outcome, folder: str | Path) -> int:
 
 def dry_run(the_run: Run, profile: Profile, stages: Sequence[Stage]) -> int:
     """Print what would be handed in."""
-    from modpo_hpc.launch.repair import missing_work, plan_repair
-    from modpo_hpc.launch.state import take_snapshot
-
     snapshot = take_snapshot(the_run)
     print_plan(snapshot, profile, plan_repair(snapshot, missing_work(snapshot, stages)))
     return 0
@@ -130,10 +112,6 @@ def print_plan(
     snapshot: Snapshot, profile: Profile, planned: Repair, changes: Mapping[str, Change] | None = None
 ) -> None:
     """The sbatch files of what would be handed in, and the jobs that would then be taken out."""
-    from modpo_hpc.launch.batch_scripts import sbatch_header
-    from modpo_hpc.launch.cluster import ask_facts
-    from modpo_hpc.launch.commands import SlurmError
-
     size = profile.limits.array_size
     with suppress(SlurmError):
         size = min(size, ask_facts().max_array_size)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
+import shlex
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from modpo_hpc.cli.arguments import quoted
-
-if TYPE_CHECKING:
-    from modpo_hpc.launch.profile import Profile
-    from modpo_hpc.launch.tend import Round
-    from modpo_hpc.run import Run
+from modpo_hpc.cli.submit import print_plan, render_submission
+from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.errors import InputError
+from modpo_hpc.launch import cluster, commands, squeue
+from modpo_hpc.launch.commands import SlurmSilent, require_slurm
+from modpo_hpc.launch.notices import post, send_mail
+from modpo_hpc.launch.profile import Profile, load_profile
+from modpo_hpc.launch.slurm import comment_prefix
+from modpo_hpc.launch.state import take_snapshot
+from modpo_hpc.launch.submissions import FOLDER, kept_profile, locked
+from modpo_hpc.launch.tend import STILL_FULL, Round, plan_round, tend_once
+from modpo_hpc.run import Run
 
 LAST_STATE, LOCK = "tend.json", "tend.lock"
 AWAY = "Slurm is away"
@@ -34,11 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.errors import InputError
-    from modpo_hpc.launch.profile import load_profile
-    from modpo_hpc.launch.submissions import kept_profile
-    from modpo_hpc.run import Run
-
     the_run = Run.open(arguments.run_dir)
     profile = load_profile(arguments.profile) if arguments.profile else kept_profile(the_run)
     if profile is None:
@@ -54,14 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def tend(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
     """Round after round until the run is complete or waits for a person; exit codes 0, 1, and 3 where it goes on."""
-    import fcntl
-
-    from modpo_hpc.cli.submit import render_submission
-    from modpo_hpc.errors import InputError
-    from modpo_hpc.launch.commands import SlurmSilent
-    from modpo_hpc.launch.submissions import FOLDER
-    from modpo_hpc.launch.tend import tend_once
-
     stopped: list[int] = []
     if os.environ.get("SLURM_JOB_ID"):
         signal.signal(signal.SIGUSR1, lambda number, _: stopped.append(number))
@@ -104,8 +99,6 @@ def _pause(seconds: float, stopped: list[int]) -> bool:
 
 def say(found: Round) -> None:
     """One line a remedy, and one for what could not be handed in yet."""
-    from modpo_hpc.launch.tend import STILL_FULL
-
     clock = time.strftime("%H:%M:%S")
     for stage, change in found.remedies.items():
         mine = [one for one in found.mended if one.state.stage == stage]
@@ -141,10 +134,6 @@ def words_of(the_run: Run, found: Round) -> str:
 
 def tell(the_run: Run, state: str, words: str, address: str | None) -> None:
     """Tell the user of ``state``, if it is another than the last one; what cannot be delivered stops nothing."""
-    from modpo_hpc.core.atomic import atomic_file
-    from modpo_hpc.launch.notices import post, send_mail
-    from modpo_hpc.launch.submissions import FOLDER
-
     path = the_run.root / FOLDER / LAST_STATE
     try:
         last = json.loads(path.read_bytes())["state"]
@@ -165,12 +154,6 @@ def tell(the_run: Run, state: str, words: str, address: str | None) -> None:
 
 def dry_run(the_run: Run, profile: Profile) -> int:
     """What a round would do."""
-    from modpo_hpc.cli.submit import print_plan
-    from modpo_hpc.launch import cluster
-    from modpo_hpc.launch.commands import SlurmSilent, require_slurm
-    from modpo_hpc.launch.state import take_snapshot
-    from modpo_hpc.launch.tend import plan_round
-
     require_slurm()
     snapshot = take_snapshot(the_run)
     if snapshot.silent:
@@ -184,12 +167,6 @@ def dry_run(the_run: Run, profile: Profile) -> int:
 
 def hand_in_itself(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
     """A job that tends: one CPU, requeued by itself at its time limit. A second one is not handed in."""
-    import shlex
-
-    from modpo_hpc.launch import cluster, commands, squeue
-    from modpo_hpc.launch.slurm import comment_prefix
-    from modpo_hpc.launch.submissions import locked
-
     commands.require_slurm()
     comment = f"{comment_prefix(the_run)}tend"
     with locked(the_run):
@@ -220,8 +197,6 @@ def hand_in_itself(the_run: Run, profile: Profile, arguments: argparse.Namespace
 
 def requeue_itself() -> int:
     """Back into the queue: the time limit of this job is near."""
-    from modpo_hpc.launch import commands
-
     commands.call("scontrol", "requeue", os.environ["SLURM_JOB_ID"], wait=60)
     time.sleep(60)  # Slurm ends this job; to leave before would look like a failure
     return 3

@@ -7,6 +7,9 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from modpo_hpc.report.formats import counted
+from modpo_hpc.run import Run
+
 if TYPE_CHECKING:
     from modpo_hpc.report.trace import Traced
 
@@ -39,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.report.results import finite
     from modpo_hpc.report.trace import Traced
-    from modpo_hpc.run import Run
 
     traced = Traced(Run.open(arguments.run))
     if arguments.check:
@@ -76,7 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(traced: Traced, ids: list[str], as_json: bool) -> int:
     """1 where the lines of a number do not give it."""
-    from modpo_hpc.report.formats import counted
     from modpo_hpc.report.trace_check import check
 
     found = check(traced, ids)

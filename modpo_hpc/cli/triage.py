@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from modpo_hpc.launch.triage import Group
-    from modpo_hpc.run import Run
+from modpo_hpc.cli.consoles import console
+from modpo_hpc.launch.state import take_snapshot
+from modpo_hpc.launch.triage import CAUSES, Group, find_failures, group, remedy, suspects
+from modpo_hpc.pipeline import stage_named
+from modpo_hpc.run import Run
 
 SHOWN_SHARDS = 6
 
@@ -20,11 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.launch.state import take_snapshot
-    from modpo_hpc.launch.triage import find_failures, group, suspects
-    from modpo_hpc.pipeline import stage_named
-    from modpo_hpc.run import Run
-
     if arguments.stage:
         stage_named(arguments.stage)
     the_run = Run.open(arguments.run_dir)
@@ -40,8 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def as_json(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> dict[str, object]:
     """The groups as plain data."""
-    from modpo_hpc.launch.triage import remedy
-
     return {
         "run": str(the_run.root),
         "groups": [
@@ -63,9 +57,6 @@ def as_json(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> dict[str
 def render(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> None:
     """Print each group: cause, words, where, and what to do."""
     from rich.markup import escape
-
-    from modpo_hpc.cli.consoles import console
-    from modpo_hpc.launch.triage import CAUSES, remedy
 
     out = console()
     if not groups:

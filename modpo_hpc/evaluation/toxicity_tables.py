@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy.stats import binomtest
 
+from modpo_hpc.evaluation.inference import percentiles
 from modpo_hpc.evaluation.mcnemar import adjusted, mcnemar
 from modpo_hpc.seeds import rng_of
 
@@ -135,7 +136,7 @@ def _mean(
     if not len(values):
         return (float("nan"),) * 3
     draws = _means_of_draws(values, replicates, rng_of(seed, "toxicity", *item))
-    low, high = _bounds(draws, confidence)
+    low, high = percentiles(draws, (1 - confidence) / 2)
     return float(values.mean()), low, high
 
 
@@ -145,7 +146,7 @@ def _difference(
     if not len(values):
         return (float("nan"),) * 4
     draws = _means_of_draws(values, replicates, rng_of(seed, "toxicity", *item))
-    low, high = _bounds(draws, confidence)
+    low, high = percentiles(draws, (1 - confidence) / 2)
     if not replicates:
         return float(values.mean()), low, high, float("nan")
     beyond = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
@@ -154,11 +155,3 @@ def _difference(
 
 def _means_of_draws(values: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
     return values[rng.integers(0, len(values), (replicates, len(values)))].mean(axis=1)
-
-
-def _bounds(draws: np.ndarray, confidence: float) -> tuple[float, float]:
-    if not len(draws):
-        return float("nan"), float("nan")
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_1samp, wilcoxon
 
+from modpo_hpc.evaluation.inference import percentiles
 from modpo_hpc.human.answers import MISSING
 from modpo_hpc.human.measures import CLASSES, Labels
 
@@ -127,7 +128,7 @@ def raters_alpha(human: Labels, draws: NDArray[np.int64], confidence: float, cri
     with np.errstate(invalid="ignore", divide="ignore"):
         expected = (labels * (labels - 1)).sum(axis=1) / (total * (total - 1))
         alpha = (weights @ agreeing / total - expected) / (1 - expected)
-    return RatersAlpha(float(alpha[0]), *_ends(alpha[1:], (1 - confidence) / 2 / criteria))
+    return RatersAlpha(float(alpha[0]), *percentiles(alpha[1:], (1 - confidence) / 2 / criteria))
 
 
 def _counted(human: Labels, draws: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -155,16 +156,8 @@ def grounds(human: Labels, model: Labels, draws: NDArray[np.int64], confidence: 
     with np.errstate(invalid="ignore", divide="ignore"):
         gain = weights @ agreed / number - (weights @ shares / number[:, None]).max(axis=1)
     raters = raters_alpha(human, draws, confidence, criteria)
-    gain_ends = _ends(gain[1:], (1 - confidence) / 2)
+    gain_ends = percentiles(gain[1:], (1 - confidence) / 2)
     return Grounds(raters.alpha, raters.alpha_low, raters.alpha_high, float(gain[0]), *gain_ends)
-
-
-def _ends(values: NDArray[np.float64], tail: float) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return math.nan, math.nan
-    low, high = np.quantile(known, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def _p_value(differences: np.ndarray, epsilon: float) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from modpo_hpc.evaluation.agreement import fleiss_kappa, gwet_ac1, krippendorff_alpha
+from modpo_hpc.evaluation.inference import percentiles
 from modpo_hpc.human.alternative import RatersAlpha, alternative_annotator_test, grounds, raters_alpha
 from modpo_hpc.human.answers import MISSING, TIE, WON_A, WON_B, Ratings
 from modpo_hpc.human.measures import CLASSES, Agreement, Labels, Rule, agreement, confusion, consensus, without
@@ -85,7 +86,7 @@ def _outcomes(truth: Labels, draws: np.ndarray, confidence: float) -> dict[str, 
     row: dict[str, Any] = {"n": len(judged)}
     for label, name in NAMES.items():
         shares = np.array([_share(truth[draw], label) for draw in draws])
-        low, high = _bounds(shares, confidence)
+        low, high = percentiles(shares, (1 - confidence) / 2)
         row |= {name: int((judged == label).sum()), f"{name}_share": _share(truth, label)}
         row |= {f"{name}_low": low, f"{name}_high": high}
     return row
@@ -131,7 +132,7 @@ def _with_interval(truth: Labels, given: Labels, classes: int, draws: np.ndarray
     estimate = agreement(truth, given, classes)
     row: dict[str, Any] = estimate.row()
     again = [_accuracy(truth[draw], given[draw], classes) for draw in draws]
-    row["accuracy_low"], row["accuracy_high"] = _bounds(np.array(again), confidence)
+    row["accuracy_low"], row["accuracy_high"] = percentiles(np.array(again), (1 - confidence) / 2)
     return row
 
 
@@ -207,7 +208,7 @@ def _by_strength(
         part = np.where(there, truth, MISSING).astype(np.int8)
         estimate = agreement(part, given, 2)
         again = np.array([_accuracy(part[draw], given[draw], 2) for draw in draws])
-        low, high = _bounds(again, confidence)
+        low, high = percentiles(again, (1 - confidence) / 2)
         rows.append(
             {
                 "agreeing": agreeing,
@@ -237,12 +238,3 @@ def _share(labels: Labels, label: int) -> float:
 
 def _draws(questions: int, replicates: int, seed: int, criterion: str) -> np.ndarray:
     return rng_of(seed, "human", "bootstrap", criterion).integers(0, questions, (replicates, questions))
-
-
-def _bounds(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return math.nan, math.nan
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)

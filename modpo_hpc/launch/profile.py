@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -181,13 +181,13 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
     """
     base, mine = stage.resources(study), placement_of(profile, stage)
 
-    def pick(field: str, default: object = None) -> object:
+    def pick(field: str, default: Any = None) -> Any:
         for layer in (mine, profile):
             if (value := getattr(layer, field)) is not None:
                 return value
         return default
 
-    minutes = int(pick("minutes", base.minutes))  # type: ignore[call-overload]
+    minutes = pick("minutes", base.minutes)
     shortest = math.floor((profile.limits.signal_seconds + EARLY_SIGNAL_SECONDS) / 60) + 1
     if minutes < shortest:
         raise InputError(
@@ -197,25 +197,25 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
             value=minutes,
             remedy=f"Give {shortest} minutes or more, or lower limits.signal_seconds.",
         )
-    pack = int(pick("pack", 1))  # type: ignore[call-overload]
-    gpus, gres = int(pick("gpus", base.gpus)), pick("gres")  # type: ignore[call-overload]
-    nodes = int(pick("nodes", base.nodes))  # type: ignore[call-overload]
+    pack = pick("pack", 1)
+    gpus, gres = pick("gpus", base.gpus), pick("gres")
+    nodes = pick("nodes", base.nodes)
     launcher = _launcher(profile, nodes, study, stage)
     if launcher != "python":
         pack = 1  # processes of several nodes or ranks make one shard together
     return Allocation(
         partition=mine.partition or (profile.gpu_partition if gpus else None) or profile.partition,
-        account=pick("account"),  # type: ignore[arg-type]
-        qos=pick("qos"),  # type: ignore[arg-type]
-        constraint=pick("constraint"),  # type: ignore[arg-type]
+        account=pick("account"),
+        qos=pick("qos"),
+        constraint=pick("constraint"),
         gres=str(gres).format(gpus=gpus) if gres and gpus else None,
-        exclude=pick("exclude"),  # type: ignore[arg-type]
+        exclude=pick("exclude"),
         nodes=nodes,
         gpus=gpus,
-        cpus=max(base.cpus, int(pick("cpus", base.cpus))),  # type: ignore[call-overload]
-        memory_gb=float(pick("memory_gb", base.memory_gb)),  # type: ignore[arg-type]
+        cpus=max(base.cpus, pick("cpus", base.cpus)),
+        memory_gb=float(pick("memory_gb", base.memory_gb)),
         minutes=minutes * pack,
-        throttle=int(pick("throttle", profile.limits.throttle)),  # type: ignore[call-overload]
+        throttle=pick("throttle", profile.limits.throttle),
         launcher=launcher,
         pack=pack,
         resident=_resident(profile, study, stage, pack, launcher, gpus),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.judgments import definitions
+from modpo_hpc.stages.rewards import scores_of
 from modpo_hpc.stages.stage import Growth, Shards, Stage, blocks_of, fields, whole
-from modpo_hpc.stages.training import scores_of
 
 if TYPE_CHECKING:
     from modpo_hpc.study import Study

@@ -136,7 +136,7 @@ def test_stale_shards_and_no_others_are_made_again(run: Run, capsys: pytest.Capt
 def test_a_call_that_cannot_be_meant_changes_nothing(
     run: Run, words: tuple[str, ...], said: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    monkeypatch.setattr("modpo_hpc.launch.commands.require_slurm", lambda: None)
+    monkeypatch.setattr("modpo_hpc.cli.rerun.require_slurm", lambda: None)
     keep_profile(run, Profile())
     before = sorted(run.root.rglob("*"))
     assert main(["rerun", str(run.root), *words]) == 2
