@@ -25,7 +25,7 @@ from scipy.optimize import brentq
 from scipy.special import betaincinv
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.rewards.accuracy import wilson_interval
+from modpo_hpc.intervals import wilson_interval
 
 Array = NDArray[np.float64]
 

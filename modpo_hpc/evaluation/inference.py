@@ -13,7 +13,6 @@ estimates, so that none of them can say what another denies.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,15 +38,6 @@ class Interval:
     all_low: Array
     all_high: Array
     error: Array
-
-
-def percentiles(draws: Array, tail: float) -> tuple[float, float]:
-    """The quantiles ``tail`` and 1 - ``tail`` of those of ``draws`` that are numbers; NaN where none is."""
-    known = draws[~np.isnan(draws)]
-    if not len(known):
-        return math.nan, math.nan
-    low, high = np.quantile(known, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def intervals(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from modpo_hpc.evaluation.tables import Rows
-from modpo_hpc.rewards.accuracy import wilson_interval
+from modpo_hpc.intervals import wilson_interval
 
 Array = NDArray[np.float64]
 CELL = ["judge", "phase", "criterion"]

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 from scipy.stats import binomtest
 
-from modpo_hpc.evaluation.inference import percentiles
 from modpo_hpc.evaluation.mcnemar import adjusted, mcnemar
+from modpo_hpc.intervals import percentiles
 from modpo_hpc.seeds import rng_of
 
 POLICIES_SCHEMA = pa.schema(

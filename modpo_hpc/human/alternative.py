@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_1samp, wilcoxon
 
-from modpo_hpc.evaluation.inference import percentiles
 from modpo_hpc.human.answers import MISSING
 from modpo_hpc.human.measures import CLASSES, Labels
+from modpo_hpc.intervals import percentiles
 
 FEWEST_FOR_T = 30
 

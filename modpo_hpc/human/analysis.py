@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from modpo_hpc.evaluation.agreement import fleiss_kappa, gwet_ac1, krippendorff_alpha
-from modpo_hpc.evaluation.inference import percentiles
 from modpo_hpc.human.alternative import RatersAlpha, alternative_annotator_test, grounds, raters_alpha
 from modpo_hpc.human.answers import MISSING, TIE, WON_A, WON_B, Ratings
 from modpo_hpc.human.measures import CLASSES, Agreement, Labels, Rule, agreement, confusion, consensus, without
+from modpo_hpc.intervals import percentiles
 from modpo_hpc.seeds import rng_of
 
 RULES: tuple[Rule, ...] = ("majority", "absolute", "plurality")

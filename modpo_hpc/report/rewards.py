@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modpo_hpc.intervals import wilson_interval
 from modpo_hpc.report import formats, reward_tables
 from modpo_hpc.report.parts import Picture, Section
 from modpo_hpc.report.reward_figures import correlation_figure, margin_figure, reliability_figure, trials_figure
 from modpo_hpc.report.search_figures import BY_PARAMETER, history_figure, optuna_study, says_something_of_parameters
-from modpo_hpc.rewards.accuracy import pair_quality, wilson_interval
+from modpo_hpc.rewards.accuracy import pair_quality
 from modpo_hpc.rewards.calibration import (
     calibration_error,
     cross_fitted_probabilities,

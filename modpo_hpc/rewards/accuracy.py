@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
 
 from modpo_hpc.rewards.records import Comparison
 
@@ -29,14 +28,3 @@ def pair_quality(difference: np.ndarray) -> PairQuality:
     """Quality from reward differences of shape (pairs,); an exact tie counts half."""
     accuracy = float(np.mean((difference > 0) + 0.5 * (difference == 0)))
     return PairQuality(accuracy, float(np.mean(np.logaddexp(0.0, -difference))), len(difference))
-
-
-def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
-    """The score interval of a proportion (Wilson 1927); (0, 1) without trials."""
-    if trials == 0:
-        return 0.0, 1.0
-    z = float(norm.ppf(0.5 + confidence / 2))
-    share = successes / trials
-    center = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return max(0.0, float(center - half)), min(1.0, float(center + half))

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from modpo_hpc.rewards.accuracy import pair_quality, wilson_interval
+from modpo_hpc.intervals import wilson_interval
+from modpo_hpc.rewards.accuracy import pair_quality
 from modpo_hpc.rewards.calibration import fit_temperature, out_of_fold
 from modpo_hpc.study.rewards import LOSSES
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modpo_hpc.rewards.accuracy import differences, pair_quality, wilson_interval
+from modpo_hpc.intervals import wilson_interval
+from modpo_hpc.rewards.accuracy import differences, pair_quality
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, count_longer
 from modpo_hpc.rewards.model import load_reward_model, predict
 from modpo_hpc.rewards.records import Comparison

@@ -17,9 +17,9 @@ from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.stats.proportion import proportion_confint
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.intervals import wilson_interval
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.models import reward_model_path
-from modpo_hpc.rewards.accuracy import wilson_interval
 from modpo_hpc.rewards.calibration import calibration_error, fit_temperature, reliability, sigmoid, vote_shares
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, encode_responses, shuffled_batches
 from modpo_hpc.rewards.loading import check_pairs
