@@ -32,6 +32,8 @@ from modpo_hpc.study import load_study
 from tests.alignment.test_policies import content
 from tests.alignment.world import started_run, study_of
 from tests.conftest import REPOSITORY
+from tests.launch.fake_slurm import install
+from tests.launch.test_transactions import Desk
 from tests.waiting import TRIES, wait_until
 
 pytestmark = pytest.mark.xdist_group("policies")
@@ -265,3 +267,24 @@ def test_a_node_that_shows_more_gpus_than_were_asked_for_is_refused(
     monkeypatch.setattr("modpo_hpc.alignment.processes.visible_gpus", lambda: 8)
     with pytest.raises(InputError, match="8 processes would each load their own"):
         run_shard(str(run.root), "policies", "DPO")
+
+
+def test_policies_whose_inputs_are_there_are_handed_in_as_one_job_that_shares_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk(tmp_path, install(monkeypatch), capsys)
+    (tmp_path / "profile.yaml").write_text("partition: cpu\nstages: {policies: {pack: 20, resident: true}}\n")
+
+    def handed_in(*words: str) -> list[dict[str, Any]]:
+        code, said = desk.submit(*words)
+        assert code == 0, said
+        return [json.loads(file.read_text()) for file in desk.run.logs.glob("slurm/*/tasks.json")]
+
+    before = handed_in("--until", "scores")
+    assert not any(one["resident"] for one in before)
+    for stage in STAGES:
+        if stage.name in {one["stage"] for one in before}:
+            desk.finish(stage.name)
+    (policies,) = [one for one in handed_in() if one["resident"]]
+    assert policies["stage"] == "policies"
+    assert policies["tasks"] == [list(desk.run.shard_ids("policies"))]
