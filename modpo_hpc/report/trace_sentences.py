@@ -237,7 +237,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     ),
     (r"(?P<family>[^:]+): hypervolume [\d.]+", _FAMILY),
     (r"(?P<phase>\w+), (?P<criterion>[^:]+): asked the same again", _AGAIN),
-    (r"Of each pair of policies, \d+ comparisons", "print(*s.judging.repeats.model_dump().values())\n"),
+    (r"Of each pair of policies, \d+ comparisons", "print(s.judging.repeats.comparisons, s.judging.repeats.samples)\n"),
     (
         r"\d+ (?:simulated )?raters judged \d+ questions",
         "from modpo_hpc.report.human import read_analysis\n"
