@@ -62,7 +62,7 @@ bench-persons: $(VENV)/tested  ## a thousand simulated studies of personal answe
 bench-changes: $(VENV)/tested  ## seventeen changes to a finished study: what is made again, and that the bytes are right
 	$(BIN)/python -m tests.bench.changes
 
-bench-front: $(VENV)/installed  ## one adapter for every weight beside soups and a training for each weight, five seeds
+bench-front: $(VENV)/installed  ## one adapter for every weight beside the exact soup of two specialists, five seeds
 	$(BIN)/python -m tests.bench.front
 
 bench-train: $(VENV)/tested  ## a DPO pair here and in TRL, Joint-Loss DPO here and padded; EPITOME=FILE
