@@ -7,7 +7,7 @@
 - ``modpo submit`` of 1,000 array tasks, split under MaxArraySize, until every one of them is done.
 - with ``--study``, and nothing else then: a whole study by ``modpo run``, through Slurm with the packs that ``modpo
   plan`` proposes, and through Slurm again with the profile that ``modpo efficiency --write-profile`` wrote: time, CPU
-  seconds, and memory asked times time held by stage.
+  seconds, and memory asked times time held by stage. Slurm has one node then, with the CPUs that this machine has.
 
 The test bed of ``slurm/testbed`` is started for it, or the Slurm is used that SLURM_CONF names. A ratio is the bound
 that was set over what was measured, or, for the look at the needs, all markers over the summary.
@@ -157,23 +157,27 @@ def bench_submit(folder: Path, tasks: int) -> dict[str, Any]:
 
 def bench_study(folder: Path, study: str) -> dict[str, Any]:
     """Wall and CPU seconds of ``study`` here and twice through Slurm, and what its jobs asked before and after."""
-    (folder / "profile.yaml").write_text((REPOSITORY / "slurm" / "profiles" / "testbed.yaml").read_text())
+    profile = yaml.safe_load((REPOSITORY / "slurm" / "profiles" / "testbed.yaml").read_text())
+    profile["limits"]["throttle"] = os.cpu_count()
+    (folder / "profile.yaml").write_text(yaml.safe_dump(profile))
     plan = json.loads(modpo("plan", study, "--profile", folder / "profile.yaml", "--json"))
     packs = {stage: {"pack": pack} for stage, pack in plan["packs"].items()}
-    with open(folder / "profile.yaml", "a") as stream:
-        yaml.safe_dump({"stages": packs}, stream)
+    (folder / "profile.yaml").write_text(yaml.safe_dump({**profile, "stages": packs}))
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     modpo("run", study, "--run", folder / "local")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     local_cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     found = {"study": study, "packs": plan["packs"], "local_s": time.perf_counter() - began, "local_cpu_s": local_cpu}
-    for name, profile in (("first", "profile.yaml"), ("again", "measured.yaml")):
+    print(f"modpo run: {found['local_s']:.0f} s, {local_cpu:.0f} CPU s", flush=True)
+    ways = (("first", "profile.yaml", "through Slurm"), ("again", "measured.yaml", "with the measured profile"))
+    for name, file, words in ways:
         began = time.perf_counter()
         run_dir = folder / name
-        modpo("submit", study, "--run", run_dir, "--profile", folder / profile)
+        modpo("submit", study, "--run", run_dir, "--profile", folder / file)
         wait_until_complete(Run.open(run_dir))
         found[f"{name}_s"] = time.perf_counter() - began
         found[f"{name}_cpu_s"] = sum(one.cpu_seconds for one in ask_usage(take_snapshot(Run.open(run_dir))))
+        print(f"{words}: {found[f'{name}_s']:.0f} s, {found[f'{name}_cpu_s']:.0f} CPU s", flush=True)
         written = ("--write-profile", folder / "measured.yaml") if name == "first" else ()
         found[name] = json.loads(modpo("efficiency", run_dir, "--json", *written))
     return found
@@ -198,9 +202,7 @@ def modpo(*words: object) -> str:
 
 
 def show_study(found: dict[str, Any]) -> None:
-    """Times in a line each, what was asked in a table, then one line of JSON."""
-    for name, words in (("local", "modpo run"), ("first", "through Slurm"), ("again", "with the measured profile")):
-        print(f"{words}: {found[f'{name}_s']:.0f} s, {found[f'{name}_cpu_s']:.0f} CPU s")
+    """What was asked, in a table, then one line of JSON."""
     rows = {name: {row["stage"]: row for row in found[name]["stages"]} for name in ("first", "again")}
     print("| stage | jobs | GB used | GB asked | after | GB-hours asked | after |\n|---|---|---|---|---|---|---|")
     for stage, one in rows["first"].items():
@@ -221,14 +223,15 @@ def show_study(found: dict[str, Any]) -> None:
 
 
 @contextmanager
-def slurm() -> Iterator[None]:
-    """The Slurm of SLURM_CONF, or a test bed for as long as the block runs."""
+def slurm(*more: str) -> Iterator[None]:
+    """The Slurm of SLURM_CONF, or a test bed for as long as the block runs, started with the options ``more``."""
     if os.environ.get("SLURM_CONF"):
         yield
         return
     folder = Path(f"/tmp/mb{os.getpid()}ops")
     place = ("--folder", str(folder), "--port", str(24000 + os.getpid() % 100 * 20))
-    subprocess.run([sys.executable, TESTBED, "start", *place, "--max-array-size", str(MAX_ARRAY_SIZE)], check=True)
+    options = ("--max-array-size", str(MAX_ARRAY_SIZE), *more)
+    subprocess.run([sys.executable, TESTBED, "start", *place, *options], check=True)
     os.environ["SLURM_CONF"] = str(folder / "etc" / "slurm.conf")
     try:
         yield
@@ -249,7 +252,8 @@ def main() -> None:
     arguments = parser.parse_args()
     os.chdir(REPOSITORY)
     if arguments.study:
-        with tempfile.TemporaryDirectory() as name, slurm():
+        as_here = ("--nodes", "1", "--cpus", str(os.cpu_count()))
+        with tempfile.TemporaryDirectory() as name, slurm(*as_here):
             os.environ |= {"MODPO_LOGS": f"{name}/logs", "PYTHONPATH": str(REPOSITORY)}
             show_study(bench_study(Path(name), arguments.study))
         return
