@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -31,12 +30,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from modpo_hpc.core.marker_index import STILL_SECONDS
 from modpo_hpc.core.markers import MARKERS, Marker, Output, write_marker
-from modpo_hpc.launch.efficiency import ask_usage
-from modpo_hpc.launch.state import take_snapshot
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
 
@@ -163,24 +161,33 @@ def bench_study(folder: Path, study: str) -> dict[str, Any]:
     plan = json.loads(modpo("plan", study, "--profile", folder / "profile.yaml", "--json"))
     packs = {stage: {"pack": pack} for stage, pack in plan["packs"].items()}
     (folder / "profile.yaml").write_text(yaml.safe_dump({**profile, "stages": packs}))
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    modpo("run", study, "--run", folder / "local")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    local_cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    found = {"study": study, "packs": plan["packs"], "local_s": time.perf_counter() - began, "local_cpu_s": local_cpu}
-    print(f"modpo run: {found['local_s']:.0f} s, {local_cpu:.0f} CPU s", flush=True)
+    found: dict[str, Any] = {"study": study, "packs": plan["packs"]}
+    with timed(found, "local", "modpo run"):
+        modpo("run", study, "--run", folder / "local")
     ways = (("first", "profile.yaml", "through Slurm"), ("again", "measured.yaml", "with the measured profile"))
     for name, file, words in ways:
-        began = time.perf_counter()
         run_dir = folder / name
-        modpo("submit", study, "--run", run_dir, "--profile", folder / file)
-        wait_until_complete(Run.open(run_dir))
-        found[f"{name}_s"] = time.perf_counter() - began
-        found[f"{name}_cpu_s"] = sum(one.cpu_seconds for one in ask_usage(take_snapshot(Run.open(run_dir))))
-        print(f"{words}: {found[f'{name}_s']:.0f} s, {found[f'{name}_cpu_s']:.0f} CPU s", flush=True)
+        with timed(found, name, words):
+            modpo("submit", study, "--run", run_dir, "--profile", folder / file)
+            wait_until_complete(Run.open(run_dir))
         written = ("--write-profile", folder / "measured.yaml") if name == "first" else ()
         found[name] = json.loads(modpo("efficiency", run_dir, "--json", *written))
     return found
+
+
+@contextmanager
+def timed(found: dict[str, Any], name: str, words: str) -> Iterator[None]:
+    """Put into ``found`` how long the block took, and the CPU seconds of the whole machine meanwhile."""
+    began, before = time.perf_counter(), busy()
+    yield
+    found[f"{name}_s"], found[f"{name}_cpu_s"] = time.perf_counter() - began, busy() - before
+    print(f"{words}: {found[f'{name}_s']:.0f} s, {found[f'{name}_cpu_s']:.0f} CPU s of the whole machine", flush=True)
+
+
+def busy() -> float:
+    """CPU seconds that this machine has spent since it started, whoever asked for them."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
 
 
 def wait_until_complete(run: Run) -> None:
