@@ -7,7 +7,7 @@ from collections import Counter
 import pyarrow as pa
 
 from modpo_hpc.data.questions import study_questions
-from modpo_hpc.evaluation.self_agreement import rows_of
+from modpo_hpc.evaluation.self_agreement import CELL, PAIR, rows_of
 from modpo_hpc.evaluation.tables import REPEATS_SCHEMAS
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.judging.judges import ask_judges
@@ -15,6 +15,7 @@ from modpo_hpc.judging.repeats import Asking, askings
 from modpo_hpc.judging.requests import judging_rounds
 from modpo_hpc.judging.settings import all_in_force
 from modpo_hpc.judging.tables import JUDGE, as_asked, verdicts_table, with_judges
+from modpo_hpc.judging.tasks import SIDES
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.stages.judgments import phase_pairs
 
@@ -41,19 +42,19 @@ def repeat(run: Run, shard: Shard) -> None:
     shard.write_table(repeats, repeats.schema)
 
     names = study.panel or tuple(one.name or one.model for one in all_in_force(study.judges))
-    verdicts = run.table("verdicts", [*_CELL, "winner", *([JUDGE.name] if study.panel else [])]).to_pandas()
+    cell = [*CELL, *PAIR]
+    stored = [name for name in cell if study.panel or name != JUDGE.name]
+    verdicts = run.table("verdicts", [*stored, "winner"]).to_pandas()
     found = repeats.to_pandas()
     for table in (verdicts, found):
         if not study.panel:
             table.insert(0, JUDGE.name, names[0])
-    cast = verdicts[verdicts["winner"].isin(["A", "B", "tie"])]
-    votes = Counter(cast[[JUDGE.name, *_CELL]].astype(str).itertuples(index=False, name=None))
+    cast = verdicts[verdicts["winner"].isin(SIDES["judge"])]
+    votes = Counter(cast[cell].astype(str).itertuples(index=False, name=None))
     rows = rows_of(found, votes, study.statistics.confidence)
     for (name, schema), of_table in zip(REPEATS_SCHEMAS.items(), rows, strict=True):
         shard.write_table(of_table, schema, name=name)
 
-
-_CELL = ["phase", "criterion", "policy_a", "policy_b"]
 
 if __name__ == "__main__":
     from modpo_hpc.cli.job import main

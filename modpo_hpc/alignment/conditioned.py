@@ -147,7 +147,10 @@ class ConditionedLinear(nn.Module):
 
     def whole(self) -> dict[str, Tensor]:
         """A, B, C and D, what is held and what is trained."""
-        a, b = torch.cat([self.held_A, self.A]), torch.cat([self.held_B, self.B], dim=1)
+        a: Tensor = self.A
+        b: Tensor = self.B
+        if self._fixed:
+            a, b = torch.cat([self.held_A, a]), torch.cat([self.held_B, b], dim=1)
         return {"A": a, "B": b, "C": self.C, "D": self.D}
 
     def take(self, a: Tensor, b: Tensor, linear: Tensor, mixed: Tensor) -> None:

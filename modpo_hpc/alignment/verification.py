@@ -36,6 +36,7 @@ def choose_attention(engine: Engine, examples: Sequence[Example]) -> str:
         fits = bool((gap <= _allowed(engine, packed)).all()) and off <= _SLOPES[_dtype(engine)]
         found = f"log-probs differ by {float(gap.max()):.2g} nats, the gradient by {off:.2g} of its norm"
     except Exception as error:
+        # a kernel may fail to compile or run in any way; the reason is told, and the loop computes the same
         engine.gradients()  # what the attempt has left
         fits, found = False, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     engine.scorer.one_kernel = fits

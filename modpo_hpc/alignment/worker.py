@@ -90,7 +90,7 @@ def main(request_file: Path) -> int:
                 json.dump({"input": _input_fields(error), "message": str(error)}, stream, default=str)
         return error.exit_code
     except Exception:
-        traceback.print_exc()
+        traceback.print_exc()  # the shard's log has it, and the exit code fails the shard
         return 1
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

@@ -108,7 +108,7 @@ class Sender:
             return Failed("connection", f"{type(error).__name__}: {error}")
         except (aiohttp.ClientError, OSError) as error:
             return Failed("connection", f"{type(error).__name__}: {error}", charged=True)
-        except Exception as error:
+        except Exception as error:  # whatever an endpoint sends, each call has an outcome
             return Failed("malformed", f"{type(error).__name__}: {error}"[:300], charged=True)
 
     async def _exchange(self, call: Call, api: Api, base_url: str, content: bytes) -> Outcome:

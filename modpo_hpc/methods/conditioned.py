@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from modpo_hpc.run import Run
     from modpo_hpc.study import Study
     from modpo_hpc.study.alignment import Training
+
+T = TypeVar("T", bound=Method)
 
 
 class Conditioned(OnAllCriteria):
@@ -126,13 +128,37 @@ class Conditioned(OnAllCriteria):
         return values, {**metrics, "accuracy": agreement, "reward_margin": settings.beta * (weights @ h.detach())}
 
 
-class AtWeights(Method):
+class WorkedOut(Method):
+    """What the training of the policy ``of`` left, at weights that a subclass gives."""
+
+    stage: ClassVar[str | None] = "soups"
+    sources_stage: ClassVar[str] = "conditioned"
+
+    of: str
+
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        return (self.of,)
+
+    def source(self, name: str, study: Study, method: type[T]) -> T:
+        """The policy ``of`` in ``study``; ``name`` is this one's. ValueError where it is none of ``method``."""
+        found = study.alignment.policies.get(self.of)
+        if not isinstance(found, method):
+            wanted = method.model_fields["method"].default
+            raise ValueError(f"alignment.policies.{name}.of names {self.of!r}, which is no policy of method {wanted}")
+        return found
+
+    def merged_at(self, folder_of: Mapping[str, Path], weights: Mapping[str, float], facts: dict[str, Any]) -> Merged:
+        """The adapter at ``weights``, with what ``facts`` say of it."""
+        from modpo_hpc.alignment.conditioned import WHOLE, at_weights, read_conditioned
+
+        return Merged(*at_weights(*read_conditioned(folder_of[self.of] / WHOLE), weights), {"of": self.of, **facts})
+
+
+class AtWeights(WorkedOut):
     """A conditioned policy at weights of one's own: a plain adapter, worked out without training."""
 
     label: ClassVar[str] = "conditioned adapter at given weights"
-    stage: ClassVar[str | None] = "soups"
-
-    sources_stage: ClassVar[str] = "conditioned"
 
     method: Literal["at_weights"] = "at_weights"
     of: str = Field(description="the conditioned policy")
@@ -149,23 +175,10 @@ class AtWeights(Method):
     def made_of(self) -> Mapping[str, float]:
         return self.criteria
 
-    @property
-    def rests_on(self) -> tuple[str, ...]:
-        return (self.of,)
-
     def check(self, name: str, study: Study) -> None:
-        source = study.alignment.policies.get(self.of)
-        if not isinstance(source, Conditioned):
-            raise ValueError(
-                f"alignment.policies.{name}.of names {self.of!r}, which is no policy of method conditioned"
-            )
-        if odd := [criterion for criterion in self.criteria if criterion not in source.criteria]:
-            raise ValueError(
-                f"alignment.policies.{name}.criteria names {odd[0]!r}; {self.of} knows {', '.join(source.criteria)}"
-            )
+        known = self.source(name, study, Conditioned).criteria
+        if odd := [criterion for criterion in self.criteria if criterion not in known]:
+            raise ValueError(f"alignment.policies.{name}.criteria names {odd[0]!r}; {self.of} knows {', '.join(known)}")
 
     def merged(self, folder_of: Mapping[str, Path]) -> Merged:
-        from modpo_hpc.alignment.conditioned import WHOLE, at_weights, read_conditioned
-
-        weights, config = at_weights(*read_conditioned(folder_of[self.of] / WHOLE), self.criteria)
-        return Merged(weights, config, {"of": self.of, "weights": self.criteria})
+        return self.merged_at(folder_of, self.criteria, {"weights": self.criteria})

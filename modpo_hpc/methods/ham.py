@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from modpo_hpc.methods.method import Merged, Method, OnAllCriteria
+from modpo_hpc.methods.conditioned import WorkedOut
+from modpo_hpc.methods.method import Merged, OnAllCriteria
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,30 +156,19 @@ def volume_slopes(values: np.ndarray) -> np.ndarray:
     return slopes
 
 
-class Member(Method):
+class Member(WorkedOut):
     """One of the policies that a ``ham`` policy trains: a plain adapter, worked out without training."""
 
     label: ClassVar[str] = "one policy of a hypervolume maximisation"
-    stage: ClassVar[str | None] = "soups"
-    sources_stage: ClassVar[str] = "conditioned"
 
     method: Literal["member"] = "member"
     of: str = Field(description="the ham policy")
     number: int = Field(ge=1, description="which of its policies, from 1")
 
-    @property
-    def rests_on(self) -> tuple[str, ...]:
-        return (self.of,)
-
     def check(self, name: str, study: Study) -> None:
-        source = study.alignment.policies.get(self.of)
-        if not isinstance(source, HaM):
-            raise ValueError(f"alignment.policies.{name}.of names {self.of!r}, which is no policy of method ham")
-        if self.number > source.policies:
-            raise ValueError(f"alignment.policies.{name}.number is {self.number}, and {self.of} has {source.policies}")
+        known = self.source(name, study, HaM).policies
+        if self.number > known:
+            raise ValueError(f"alignment.policies.{name}.number is {self.number}, and {self.of} has {known}")
 
     def merged(self, folder_of: Mapping[str, Path]) -> Merged:
-        from modpo_hpc.alignment.conditioned import WHOLE, at_weights, read_conditioned
-
-        weights, config = at_weights(*read_conditioned(folder_of[self.of] / WHOLE), {str(self.number): 1.0})
-        return Merged(weights, config, {"of": self.of, "number": self.number})
+        return self.merged_at(folder_of, {str(self.number): 1.0}, {"number": self.number})

@@ -76,7 +76,7 @@ def _render(pictures: Sequence[Picture], mark: str | None, pipe: Connection) -> 
     except BrokenPipeError:
         pass  # who waited for the pictures is gone; nobody is left to be told
     except Exception as error:
-        pipe.send(error)
+        pipe.send(error)  # raised by the process that waits for the pictures
 
 
 def as_csv(shown: Shown, mark: str | None) -> str:

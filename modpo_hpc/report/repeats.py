@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from modpo_hpc.evaluation.tables import REPEATS_SCHEMAS, Rows
 from modpo_hpc.report import formats
-from modpo_hpc.report.panel import CELL
-from modpo_hpc.report.parts import Column, Section, Shown, is_number, numbers, text
+from modpo_hpc.report.panel import CELL, CRITERION, PHASE
+from modpo_hpc.report.parts import Section, is_number, number, table, text
 from modpo_hpc.run import Run
 
-_COLUMNS = numbers("n", "flips", "kappa", "other order", "order alone", "noise", "unparsed")
+
+def _with(write: Callable[[float], str], interval: Callable[[float, float], str]) -> Callable[..., str]:
+    """A share with its interval, where there is one."""
+
+    def told(share: float, low: float, high: float) -> str:
+        return f"{write(share)} ({reach})" if (reach := interval(low, high)) else write(share)
+
+    return told
+
+
+_SHARE = _with(formats.percent, formats.interval)
+_COLUMNS = (
+    number("n", "{:,}".format, "comparisons"),
+    number("flips", _SHARE, "flips", "flips_low", "flips_high"),
+    number("kappa", lambda kappa: formats.decimals(kappa, 2), "kappa"),
+    number("other order", _SHARE, "order_flips", "order_low", "order_high"),
+    number(
+        "order alone",
+        _with(formats.signed_percent, formats.signed_interval),
+        "excess",
+        "excess_low",
+        "excess_high",
+    ),
+    number("noise", lambda noise: formats.percent(noise, 2), "noise"),
+    number("unparsed", "{:,} of {:,}".format, "unparsed", "answers"),
+)
 
 
 def read_repeats(run: Run) -> dict[str, Rows]:
@@ -30,7 +55,7 @@ def repeats_section(run: Run) -> Section | None:
     if not tables or wanted is None:
         return None
     rows = tables["self_agreement"]
-    who = [text("Judge")] if run.study.panel else []
+    who = [text("Judge", "judge")] if run.study.panel else []
     orders = ", and once in the other order of showing" if wanted.swapped else ""
     return Section(
         "repeats",
@@ -40,47 +65,24 @@ def repeats_section(run: Run) -> Section | None:
         "Intervals are over other questions and personas.",
         findings=[_finding(row, row["judge"] if who else "the judge") for row in rows],
         tables=[
-            Shown(
+            table(
                 "Agreement of the judge with itself on n comparisons. Flips: pairs of answers to the same that differ; "
                 "kappa: agreement beyond chance. Other order: answers in different orders of showing that differ about "
                 "the policies; order alone: by how many points more often. Noise: by how much the share of votes of a "
                 "pair would move if all were asked again, one standard deviation",
-                [*who, text("Phase"), text("Criterion"), *_COLUMNS],
-                [[*_heads(row, who), *_cells(row)] for row in rows],
+                [*who, PHASE, CRITERION, *_COLUMNS],
+                rows,
                 "self_agreement",
             ),
-            Shown(
+            table(
                 "Agreement of the judge with itself, by pair",
                 [*who, *CELL, *_COLUMNS],
-                [
-                    [*_heads(row, who), row["policy_a"], row["policy_b"], *_cells(row)]
-                    for row in tables["self_agreement_pairs"]
-                ],
+                tables["self_agreement_pairs"],
                 "self_agreement_pairs",
                 folded=True,
             ),
         ],
     )
-
-
-def _heads(row: dict[str, Any], who: Sequence[Column]) -> list[str]:
-    return [*([row["judge"]] if who else []), row["phase"], formats.title(row["criterion"])]
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    return [
-        f"{row['comparisons']:,}",
-        _with(formats.percent(row["flips"]), formats.interval(row["flips_low"], row["flips_high"])),
-        formats.decimals(row["kappa"], 2),
-        _with(formats.percent(row["order_flips"]), formats.interval(row["order_low"], row["order_high"])),
-        _with(formats.signed_percent(row["excess"]), formats.signed_interval(row["excess_low"], row["excess_high"])),
-        formats.percent(row["noise"], 2),
-        f"{row['unparsed']:,} of {row['answers']:,}",
-    ]
-
-
-def _with(told: str, interval: str) -> str:
-    return f"{told} ({interval})" if interval else told
 
 
 def _finding(row: dict[str, Any], who: str) -> str:
