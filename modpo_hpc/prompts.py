@@ -48,6 +48,15 @@ def answering_prompt(tokenizer: Any, question: str, instruction: str = INSTRUCTI
     return ids
 
 
+def correction(question: str, draft: str, criteria: Sequence[Criterion]) -> str:
+    """What stands in the question's place where a model is to write a better answer than ``draft``."""
+    wanted = "\n".join(f"- {one.title}: {one.definition}" for one in criteria)
+    return (
+        f"The message:\n{quoted(question)}\n\nA draft of the answer:\n{quoted(draft)}\n\n"
+        f"Write an answer that is better than the draft by:\n{wanted}"
+    )
+
+
 def response_tokens(tokenizer: Any, response: str, ended: bool = True) -> list[int]:
     """Token ids of ``response`` and, if it ``ended`` by itself, of its EOS: what a loss is taken over."""
     ids: list[int] = tokenizer(response, add_special_tokens=False)["input_ids"]

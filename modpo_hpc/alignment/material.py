@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from modpo_hpc.alignment.drafts import with_drafts
 from modpo_hpc.alignment.examples import Dropped, Example, join_examples, split_by_question
 from modpo_hpc.alignment.groups import pairs_of_groups
-from modpo_hpc.alignment.resident import kept
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.methods import Trained
 from modpo_hpc.models import base_model_path
 from modpo_hpc.prompts import answering_prompt, response_tokens
+from modpo_hpc.resident import kept
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
 
@@ -57,15 +58,12 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
         ended = reason != "length"
         tokens = kept(("response", model, text, ended), partial(response_tokens, tokenizer, text, ended))
         responses.setdefault(question_id, {})[response_id] = tuple(tokens)
+    questions = {one.question_id: one.text for one in study_questions(run, "train") if one.question_id in responses}
     prompts = {
-        question.question_id: tuple(
-            kept(
-                ("prompt", model, question.text, instruction),
-                partial(answering_prompt, tokenizer, question.text, instruction),
-            )
+        question_id: tuple(
+            kept(("prompt", model, text, instruction), partial(answering_prompt, tokenizer, text, instruction))
         )
-        for question in study_questions(run, "train")
-        if question.question_id in responses
+        for question_id, text in questions.items()
     }
     of_groups = {}
     if policy.group_attribute is not None:
@@ -85,6 +83,14 @@ def gather_material(run: Run, policy_name: str, settings: Training) -> Material:
     training, held_out = split_by_question(examples, settings.held_out, run.study.seed)
     seed = run.seed("policies", policy_name, "examples")
     training, held_out = (list(policy.prepare(part, seed)) for part in (training, held_out))
+    if policy.corrects:
+        from modpo_hpc.judging.criteria import load_criteria
+
+        told = load_criteria(run.study.criteria.files, criteria)
+        texts = {**dict(zip(table["response_id"], table["text"], strict=True)), **questions}
+        training, long = with_drafts(training, tokenizer, instruction, told, texts, settings.max_length)
+        held_out, longer = with_drafts(held_out, tokenizer, instruction, told, texts, settings.max_length)
+        dropped += [*long, *longer]
     taken = {one.question_id for one in (*training, *held_out)}
     dropped += [Dropped(one.question_id, LEFT_OUT) for one in examples if one.question_id not in taken]
     if not training:

@@ -19,7 +19,6 @@ from modpo_hpc.alignment.loading import layout_of, make_engine
 from modpo_hpc.alignment.material import Material, gather_material, reasons
 from modpo_hpc.alignment.processes import ProcessRank, own_rank
 from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
-from modpo_hpc.alignment.resident import kept
 from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
 from modpo_hpc.alignment.tracking import require_trackers, tracked
 from modpo_hpc.alignment.training import Trained, train
@@ -28,6 +27,7 @@ from modpo_hpc.device import compute_device
 from modpo_hpc.methods import Diagnosis
 from modpo_hpc.models import base_model_path
 from modpo_hpc.quantization import precision_name
+from modpo_hpc.resident import kept
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.training import OnEvaluation, Watch, nothing

@@ -1,4 +1,4 @@
-"""What one process keeps for the policies that it trains one after the other: base model, tokens, reference."""
+"""One base model for the policies that a process trains one after the other."""
 
 from __future__ import annotations
 
@@ -6,32 +6,14 @@ import copy
 import gc
 import sys
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.resident import exchange, kept, resident_shards
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-T = TypeVar("T")
-_kept: dict[Hashable, Any] = {}
-_keeps = False
-
-
-def keep_resident() -> None:
-    """From now on this process keeps what :func:`kept` and :func:`resident_base` make."""
-    global _keeps
-    _keeps = True
-
-
-def kept(key: Hashable, make: Callable[[], T]) -> T:
-    """What ``make`` gives; where this process keeps, what it gave for ``key`` the first time."""
-    if not _keeps:
-        return make()
-    if key not in _kept:
-        _kept[key] = make()
-    return cast(T, _kept[key])
 
 
 def resident_base(key: Hashable, load: Callable[[], nn.Module], device: torch.device) -> Any:
@@ -41,16 +23,16 @@ def resident_base(key: Hashable, load: Callable[[], nn.Module], device: torch.de
     method does to it (PEFT leaves an attribute behind when it unloads) goes with the copy. Weights that were changed
     or exchanged all the same are loaded again; a write through ``.data`` is not seen.
     """
-    if not _keeps:
+    if resident_shards() is None:
         return load()
     import torch
 
     gc.collect()  # the adapter and optimizer of the policy before, whose modules refer to each other
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-    base = _kept.get(("base", key))
+    base = kept(("base", key), lambda: None)
     if base is None or not base.untouched():
-        base = _kept[("base", key)] = _Base(load().to(device))
+        base = exchange(("base", key), _Base(load().to(device)))
         _say("the base model is loaded, and stays for the policies that this process trains next")
     else:
         _say("the base model is here from the policy before")
@@ -86,7 +68,7 @@ def refuse_resident(processes: int, deepspeed: str | None) -> None:
     Raises:
         InputError: ``processes`` or ``deepspeed`` ask for that.
     """
-    if not _keeps:
+    if resident_shards() is None:
         return
     why = f"deepspeed {deepspeed}" if deepspeed is not None else f"{processes} processes"
     raise InputError(

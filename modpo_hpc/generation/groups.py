@@ -28,13 +28,14 @@ def complete_groups(
     shard: Shard,
     groups: Sequence[Sequence[Request]],
     open_engine: Callable[[], AbstractContextManager[Engine]],
+    kept_in: str = "completions.jsonl",
 ) -> list[tuple[Request, Completion]]:
-    """Complete every group of this shard, saving each; what an earlier attempt saved is not made again.
+    """Complete every group of this shard, saving each in the journal ``kept_in``; what is there is not made again.
 
     The engine is opened only when something is left to make. Returns pairs sorted by question and item.
     """
     total = sum(len(group) for group in groups)
-    with shard.journal("completions.jsonl") as journal:
+    with shard.journal(kept_in) as journal:
         saved = {row["group"]: row["completions"] for row in journal.rows}
         left = [number for number in range(len(groups)) if number not in saved]
         done = total - sum(len(groups[number]) for number in left)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from modpo_hpc.data.questions import Question
 from modpo_hpc.generation.records import Request
+from modpo_hpc.prompts import correction
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import seed_of
+
+if TYPE_CHECKING:
+    from modpo_hpc.judging.tasks import Criterion
 
 ROUNDS = 4
 """Batches that one group is worth: enough for freed places to be refilled, few enough to redo after a kill."""
@@ -29,10 +35,36 @@ def answer_requests(run: Run, policy: str, questions: Sequence[Question]) -> lis
     """One answer of ``policy`` to each test question, or all those that it chooses among."""
     count = run.study.alignment.policies[policy].answers_a_question
     return [
-        Request(identity, one.question_id, one.text, run.seed("answers", policy, identity))
+        Request(identity, one.question_id, one.text, run.seed("answers", _whose(run, policy), identity))
         for one in questions
         for identity in ([one.question_id] if count == 1 else [f"{one.question_id}.a{at}" for at in range(count)])
     ]
+
+
+def corrections_of(
+    run: Run,
+    policy: str,
+    drafts: Sequence[Sequence[Request]],
+    texts: Mapping[str, str],
+    criteria: Sequence[Criterion],
+) -> list[list[Request]]:
+    """The groups ``drafts`` with their texts (id -> text) in them, for ``policy`` to write better ones."""
+    return [
+        [
+            replace(
+                one,
+                question=correction(one.question, texts[one.id], criteria),
+                seed=run.seed("answers", _whose(run, policy), one.id),
+            )
+            for one in group
+        ]
+        for group in drafts
+    ]
+
+
+def _whose(run: Run, policy: str) -> str:
+    """By whose name the random numbers of an answer of ``policy`` are drawn."""
+    return "every policy" if run.study.generation.common_random_numbers else policy
 
 
 def groups_of(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:

@@ -46,7 +46,9 @@ class Placement(Section):
         None, ge=1, description="short shards that one job makes, one after the other: its start-up is paid once"
     )
     resident: bool | None = Field(
-        None, description="the policies of a job (pack) are trained by one process, on one base model that stays loaded"
+        None,
+        description="the policies of a job (pack) are trained by one process, on one base model that stays loaded; "
+        "their answers, with generation.engine server, come from one server that has all their adapters",
     )
     throttle: int | None = Field(None, ge=1, description="shards of a stage that run at once, at most")
     launcher: Launcher | None = Field(
@@ -255,24 +257,26 @@ def _launcher(profile: Profile, nodes: int, study: Study, stage: Stage) -> Launc
 def _resident(profile: Profile, study: Study, stage: Stage, pack: int, launcher: Launcher, gpus: int) -> bool:
     """Whether the shards of a job share one process; what the profile says of all stages counts for those that can."""
     mine = placement_of(profile, stage).resident
-    if not (profile.resident if mine is None else mine) or (mine is None and not stage.on_one_base):
+    served = stage.on_one_server and study.generation.engine == "server"
+    able = stage.on_one_base or served
+    if not (profile.resident and able if mine is None else mine):
         return False
-    settings = [study.alignment.training_of(name) for name in study.alignment.trained]
+    settings = [study.alignment.training_of(name) for name in study.alignment.trained] if stage.on_one_base else []
     refusals = {
-        "only policies are put on the base model": not stage.on_one_base,
+        "only policies share a base model, and only answers of generation.engine server a server": not able,
         f"launcher {launcher} starts processes that train one policy together": launcher != "python",
-        f"a policy on {gpus} GPUs is trained by {gpus} processes, each with a base of its own": gpus > 1,
+        f"a policy on {gpus} GPUs is trained by {gpus} processes, each with a base of its own": gpus > 1 and not served,
         "by alignment.training.processes several train one policy": any((one.processes or 1) > 1 for one in settings),
         "DeepSpeed lays out the weights of the base for one policy": any(one.deepspeed for one in settings),
-        "a base in four bits has not been tested so": study.models.quantization is not None,
-        "a job of one policy has nothing to share": pack == 1,
+        "a base in four bits has not been tested so": not served and study.models.quantization is not None,
+        "a job of one shard has nothing to share": pack == 1,
     }
     if problem := next((why for why, so in refusals.items() if so), None):
         raise InputError(
             f"resident does not fit: {problem}",
             field=f"stages.{stage.name}.resident",
             value=True,
-            remedy="Give pack (policies a job), one GPU and the launcher python, or take resident out.",
+            remedy="Give pack, one GPU and the launcher python, or take resident out.",
         )
     return True
 

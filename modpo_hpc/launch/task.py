@@ -34,6 +34,7 @@ from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS
 from modpo_hpc.launch.shard_process import preloaded
 from modpo_hpc.launch.submissions import NO_ROOM
 from modpo_hpc.pipeline import stage_named
+from modpo_hpc.resident import keep_resident, let_go
 from modpo_hpc.run import Run
 
 SECONDS_FOR_SLURM_TO_KILL = 45
@@ -123,8 +124,9 @@ def _make_one_by_one(
             code = 1
             try:
                 if resident:
-                    _keep_resident()
+                    keep_resident(mine)
                 code = _make_until_one_fails(run_dir, stage, mine, again, stops, ended_well)
+                let_go()
             finally:
                 os._exit(code)
         for number in STOPS:
@@ -147,12 +149,6 @@ def _make_until_one_fails(
         for place, descriptor in enumerate(output, start=1):
             os.dup2(descriptor, place)
     return 0
-
-
-def _keep_resident() -> None:
-    from modpo_hpc.alignment.resident import keep_resident
-
-    keep_resident()
 
 
 def _pass_on(stops: list[int], process: int, number: int, _: object) -> None:

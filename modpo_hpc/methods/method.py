@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -105,6 +105,16 @@ class Method(Section):
         """Criteria, with weights, by whose rewards it chooses among its answers."""
         return {}
 
+    @property
+    def drafts_of(self) -> str | None:
+        """The policy whose answers it is given as drafts, to write better ones; None: it is asked the question."""
+        return None
+
+    @property
+    def corrects_by(self) -> tuple[str, ...]:
+        """Criteria that it is told to be better by than a draft."""
+        return ()
+
     def is_placebo_of(self, other: Method) -> bool:
         """Whether this policy is made as ``other`` is, without the part that is to show what it does."""
         return False
@@ -121,6 +131,8 @@ class Trained(Method):
         gradients_apart: its gradients are taken one an objective (:meth:`losses_apart`) and put together by
             :meth:`mixture`; each objective costs the passes of a training of its own. Not under DeepSpeed.
         all_responses: the loss takes every response to a question, not those of the pairs alone.
+        corrects: an example is a draft to be corrected: its prompt names the second response of the example, and the
+            criteria that have a pair.
         figures_note: what the columns of :meth:`figures` are, for the caption of the report's table.
         is_searched: whether ``alignment.search`` looks for its settings.
     """
@@ -129,6 +141,7 @@ class Trained(Method):
     least_criteria: ClassVar[int] = 1
     most_criteria: ClassVar[int | None] = 1
     all_responses: ClassVar[bool] = False
+    corrects: ClassVar[bool] = False
     gradients_apart: ClassVar[bool] = False
     figures_note: ClassVar[str] = ""
     is_searched: ClassVar[bool] = True
@@ -235,12 +248,7 @@ class Trained(Method):
         return []
 
     def check(self, name: str, study: Study) -> None:
-        for criterion in self.criteria:
-            if criterion not in study.criteria.rank:
-                raise ValueError(
-                    f"alignment.policies.{name}.criteria names {criterion!r}, which is not in criteria.rank "
-                    f"({', '.join(study.criteria.rank)})"
-                )
+        check_criteria(name, self.criteria, study)
         if self.gradients_apart and study.alignment.training_of(name).deepspeed is not None:
             raise ValueError(
                 f"policy {name}: method {self.method} takes the gradients of its objectives apart, which DeepSpeed "
@@ -274,3 +282,13 @@ class OnAllCriteria(Trained):
         if not any(self.weights):
             raise ValueError("at least one criterion needs a weight above zero")
         return self
+
+
+def check_criteria(name: str, criteria: Iterable[str], study: Study) -> None:
+    """Raises ValueError where the policy ``name`` has a criterion by which nobody ranks."""
+    for criterion in criteria:
+        if criterion not in study.criteria.rank:
+            raise ValueError(
+                f"alignment.policies.{name}.criteria names {criterion!r}, which is not in criteria.rank "
+                f"({', '.join(study.criteria.rank)})"
+            )

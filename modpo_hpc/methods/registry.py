@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from modpo_hpc.methods.base import Base
 from modpo_hpc.methods.conditioned import AtWeights, Conditioned
+from modpo_hpc.methods.corrector import Corrected, Corrector
 from modpo_hpc.methods.dpo import DPO
 from modpo_hpc.methods.group_robust import GroupRobustDPO
 from modpo_hpc.methods.ham import HaM, Member
@@ -44,8 +45,8 @@ def _by_name(methods: Iterable[type[Method]]) -> dict[str, type[Method]]:
 METHODS = MappingProxyType(
     _by_name(
         (
-            *(Base, SFT, DPO, MODPO, JointDPO, Conditioned, ListwiseDPO, SafeDPO, GroupRobustDPO, RACO, HaM),
-            *(Soup, AtWeights, Member, MOD, Rerank, Remote),
+            *(Base, SFT, DPO, MODPO, JointDPO, Conditioned, ListwiseDPO, SafeDPO, GroupRobustDPO, RACO, HaM, Corrector),
+            *(Soup, AtWeights, Member, MOD, Rerank, Corrected, Remote),
         )
     )
 )

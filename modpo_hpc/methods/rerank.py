@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from modpo_hpc.methods.method import Method
+from modpo_hpc.methods.method import Method, check_criteria
 
 if TYPE_CHECKING:
     from modpo_hpc.study import Study
@@ -61,9 +61,4 @@ class Rerank(Method):
             raise ValueError(
                 f"policy {name} chooses among answers, and with generation.answers.temperature 0 they are all the same"
             )
-        for criterion in self.criteria:
-            if criterion not in study.criteria.rank:
-                raise ValueError(
-                    f"alignment.policies.{name}.criteria names {criterion!r}, which is not in criteria.rank "
-                    f"({', '.join(study.criteria.rank)})"
-                )
+        check_criteria(name, self.criteria, study)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from modpo_hpc.core.contents import hash_of
 from modpo_hpc.stages import workload
+from modpo_hpc.stages.definitions import definitions
 from modpo_hpc.stages.stage import ALL, Growth, Needs, Stage, before_dot, blocks_of, fields, whole
 from modpo_hpc.stages.texts import REWARD, TOXICITY_MODEL, answers_of_policy
 
 if TYPE_CHECKING:
     from modpo_hpc.study import Study
-
-
-def definitions(study: Study, names: Sequence[str]) -> dict[str, Any]:
-    """Criterion -> hash of its words, whatever file they are in."""
-    from modpo_hpc.judging.criteria import load_criteria
-
-    return {f"criterion {one.name}": hash_of(asdict(one)) for one in load_criteria(study.criteria.files, names)}
 
 
 def _contents_of_rankings(study: Study, _: str) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Stage:
         rehearsal_gb: memory of a shard in a rehearsal.
         in_ranks: the recipe may run in several processes at once that make one shard together.
         on_one_base: its shards put adapters on the base model; one process can make several and keep the model.
+        on_one_server: where a server answers, one can answer for several shards, with the adapters of all.
         on_ray: its judges can be asked from all nodes of a Ray cluster.
         uses_models: its processes load torch.
         version: rises when the recipe makes something else from the same; older results are then stale.
@@ -97,6 +98,7 @@ class Stage:
     default_blocks: int = 4
     in_ranks: bool = False
     on_one_base: bool = False
+    on_one_server: bool = False
     on_ray: bool = False
     uses_models: bool = False
     placed_like: str | None = None

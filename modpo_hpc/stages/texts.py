@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.core.contents import file_hash, folder_hash
 from modpo_hpc.stages import workload
+from modpo_hpc.stages.definitions import definitions
 from modpo_hpc.stages.rewarded import FINAL_REWARDS, final_models
 from modpo_hpc.stages.stage import Growth, Needs, Stage, before_dot, blocks_of, fields, whole
 
@@ -153,7 +154,7 @@ def _needs_of_answers(study: Study, policy: str) -> Needs:
     if one.is_remote:
         return {"questions": None}
     needs: dict[str, tuple[str, ...] | None] = {"questions": None, "models": (BASE,)}
-    for name in one.experts or (policy,):
+    for name in answering(study, policy):
         if stage := study.alignment.policies[name].stage:
             needs[stage] = (*(needs.get(stage) or ()), name)
     if one.chosen_by:
@@ -161,10 +162,28 @@ def _needs_of_answers(study: Study, policy: str) -> Needs:
     return needs
 
 
+def answering(study: Study, policy: str) -> tuple[str, ...]:
+    """The policies whose models are asked for an answer of ``policy``."""
+    asked = (policy, study.alignment.policies[policy].drafts_of)
+    return tuple(dict.fromkeys(
+        model for one in asked if one for model in study.alignment.policies[one].experts or (one,)
+    ))  # fmt: skip
+
+
 def _answered_how(study: Study, policy: str) -> dict[str, Any]:
-    """What answers rest on beside a model, for methods that answer with others' models or choose among answers."""
+    """What answers rest on beside a model, for methods that answer with others' models, choose or correct answers."""
     one = study.alignment.policies[policy]
-    how = {"answered by": one.model_dump(mode="json")} if one.experts or one.chosen_by else {}
+    how: dict[str, Any] = {}
+    if one.experts or one.chosen_by:
+        how["answered by"] = one.model_dump(mode="json")
+    if one.drafts_of:
+        drafter = study.alignment.policies[one.drafts_of]
+        how["drafts"] = [one.drafts_of, drafter.method, dict(drafter.experts)]
+        how |= definitions(study, one.corrects_by)
+        if drafter.is_remote:
+            how["drafts from"] = study.generation.remote[one.drafts_of].model_dump(mode="json")
+    if study.generation.common_random_numbers:
+        how["random numbers"] = "common to all policies"
     rewards = {name: _json(attrgetter(name)(study)) for name in FINAL_REWARDS} if one.chosen_by else {}
     return {**how, **rewards}
 
@@ -182,10 +201,12 @@ ANSWERS = Stage(
     reads=lambda policy: (
         *SAMPLED,
         "generation.answers",
+        "-generation.common_random_numbers",
         f"alignment.policies.{policy}.method",
         f"generation.remote.{policy}",
         "-generation.remote",
         "-alignment.policies",
+        "-criteria.files",
         "-rewards",
         "-ranking",
         "-judge",  # the ledger that remote answers share
@@ -196,6 +217,7 @@ ANSWERS = Stage(
     in_blocks=True,
     default_blocks=1,
     uses_models=True,
+    on_one_server=True,
     workload=workload.answers,
     growth=Growth(questions=1, policies=1, shards=1),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.core.contents import configuration_hash, file_hash, folder_hash
 from modpo_hpc.stages import workload
+from modpo_hpc.stages.definitions import definitions
 from modpo_hpc.stages.rewards import TRAINING_TEXTS, scores_of, trials_of
 from modpo_hpc.stages.stage import Growth, Needs, Shards, Stage, before_dot, fields
 from modpo_hpc.stages.texts import BASE
@@ -42,9 +43,11 @@ def _material_of(study: Study, policy: str) -> dict[str, tuple[str, ...] | None]
 def _settings_of(study: Study, policy: str) -> dict[str, Any]:
     settings = study.alignment.training_of(policy)
     configuration = {"DeepSpeed configuration": configuration_hash(settings.deepspeed)} if settings.deepspeed else {}
+    one = study.alignment.trained_policy(policy)
     return {
         "settings": settings.model_dump(mode="json"),
         **configuration,
+        **(definitions(study, tuple(one.criteria)) if one.corrects else {}),
         **_ballots_of(study, policy),
         **_method_from_outside(study, policy),
     }
@@ -82,6 +85,7 @@ def _reads_of_policy(policy: str) -> tuple[str, ...]:
         f"alignment.policies.{policy}",
         "-ranking",
         "-panel",
+        "-criteria.files",
         "-alignment.training",
         "-alignment.search",
         "-models",

@@ -78,8 +78,11 @@ def responses(study: Study, counts: Counts, speeds: Speeds) -> Workload:
 def answers(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     here = [policy for policy in study.alignment.policies.values() if not policy.is_remote]
     texts = _written(counts.test * sum(one.answers_a_question for one in here), answer_tokens(study), speeds)
-    # of a product of experts every one writes every token
-    written = counts.test * sum(one.answers_a_question * max(1, len(one.experts)) for one in here)
+    # of a product of experts every one writes every token, and before a correction its draft is written
+    policies = study.alignment.policies
+    drafters = [policies[one.drafts_of] for one in here if one.drafts_of]
+    asked = [*here, *(one for one in drafters if not one.is_remote)]
+    written = counts.test * sum(one.answers_a_question * max(1, len(one.experts)) for one in asked)
     return replace(texts, seconds=_written(written, answer_tokens(study), speeds).seconds)
 
 

@@ -27,6 +27,7 @@ from modpo_hpc.launch.attempts import attempts_at
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.launch.profile import Profile, allocate
 from modpo_hpc.pipeline import STAGES, stage_named
+from modpo_hpc.resident import keep_resident, let_go
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
 from tests.alignment.test_policies import content
@@ -69,13 +70,11 @@ def another(run: Run, folder: Path, model: Path) -> Run:
 
 
 @pytest.fixture
-def keeps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def keeps() -> Iterator[None]:
     """This process keeps the base until the test ends."""
-    monkeypatch.setattr(resident, "_keeps", False)
-    monkeypatch.setattr(resident, "_kept", {})
-    resident.keep_resident()
+    keep_resident()
     yield
-    resident._kept.clear()
+    let_go()
 
 
 @pytest.mark.usefixtures("keeps")
@@ -241,7 +240,8 @@ def test_a_profile_that_says_so_for_all_stages_means_those_that_train_policies()
 @pytest.mark.parametrize(
     ("stage", "fields", "overrides", "said"),
     [
-        ("responses", {"pack": 3}, [], "only policies"),
+        ("responses", {"pack": 3}, [], "only policies share a base model"),
+        ("answers", {"pack": 3}, [], "only answers of generation.engine server"),
         ("policies", {}, [], "nothing to share"),
         ("policies", {"pack": 3, "gpus": 2}, [], "2 processes, each with a base of its own"),
         ("policies", {"pack": 3, "launcher": "srun"}, [], "launcher srun"),

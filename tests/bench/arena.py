@@ -4,9 +4,10 @@
 
 Runs the study (or goes on with it; nothing is left to do where the run is whole) and prints, for each policy, the mean
 reward of its answers, the hypervolume of that point above the base policy's, its share of the votes against two
-anchors, the worst group of personas against the first of them, and CPU seconds; then the hypervolume of policies that
-stand for a front together, and the differences that published claims are about. Intervals are 95%: rewards by questions
-drawn anew, shares by questions and personas drawn anew. One run is one seed: they say nothing of another training. The
+anchors, the worst group of personas against the first of them, and CPU seconds; then the families, each method at
+several weights, with hypervolume, range and Kendall's tau; the hypervolume of policies that stand for a front together;
+and the differences that published claims are about. Intervals are 95%: rewards by questions drawn anew, shares by
+questions and personas drawn anew. One run is one seed: they say nothing of another training. The
 last line is one JSON object.
 """
 
@@ -16,7 +17,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,13 @@ import pandas as pd
 
 from modpo_hpc.evaluation.pareto import hypervolume
 from modpo_hpc.pipeline import stage_named
+from modpo_hpc.report.fronts import read_fronts
 from modpo_hpc.run import Run
 from tests.bench.train_parts import machine
 
 ANCHORS = ("Base", "MODPO")
 GROUPS, FEWEST = ("population", "age_group", "gender", "primary_ethnicity"), 5
-COUNTED = ("rewards", "scores", "policies", "soups", "answers")
+COUNTED = ("rewards", "scores", "policies", "conditioned", "soups", "answers")
 DRAWS = 2000
 FRONTS = {
     "two specialists": ("DPO_Empathy", "DPO_Safety"),
@@ -45,6 +47,8 @@ CLAIMS = {
     "averting conflict is better than weighing": ("RACO", "Weighted_DPO"),
     "choosing at test time is worth a training": ("Best_of_8", "MODPO"),
     "the worst group gains": ("Group_Robust", "DPO_Empathy"),
+    "a corrector betters the model that it learned from": ("Corrector", "Base"),
+    "a corrector betters what is aligned already": ("MODPO_Corrected", "MODPO"),
 }
 
 
@@ -69,7 +73,7 @@ def main() -> int:
     if code := subprocess.run(command).returncode:
         return code
     arena = Arena(Run.open(arguments.run))
-    print(arena.table(), arena.fronts(), arena.claims(), sep="\n\n")
+    print(arena.table(), arena.families(), arena.fronts(), arena.claims(), sep="\n\n")
     print(json.dumps({"name": "arena", "seed": arena.run.study.seed, **arena.figures(), "machine": machine()}))
     return 0
 
@@ -148,10 +152,11 @@ class Arena:
                     found[str(group)] = share
         return min(found.items(), key=lambda one: one[1].value) if found else None
 
-    def cost(self, policy: str) -> tuple[float, float]:
-        """CPU seconds of a policy's own training and answers, and of all they rest on from the reward models on."""
+    def cost(self, *policies: str) -> tuple[float, float]:
+        """CPU seconds of the policies' own training and answers, and of all they rest on from the reward models on."""
         seconds: dict[tuple[str, str], float] = {}
-        queue = [("answers", shard) for shard in self.run.shard_ids("answers") if shard.rpartition(".")[0] == policy]
+        queue = [("answers", shard) for shard in self.run.shard_ids("answers")]
+        queue = [one for one in queue if one[1].rpartition(".")[0] in policies]
         while queue:
             stage, shard = queue.pop()
             if (stage, shard) in seconds or stage not in COUNTED:
@@ -160,7 +165,8 @@ class Arena:
             found = stage_named(stage)
             needs = found.needs_of_item(self.run.study, found.item(shard))
             queue += [(need, one) for need, which in needs.items() for one in which or ()]
-        own = sum(value for (_, shard), value in seconds.items() if policy in (shard, shard.rpartition(".")[0]))
+        mine = {shard for _, shard in seconds if {shard, shard.rpartition(".")[0]} & {*policies}}
+        own = sum(value for (_, shard), value in seconds.items() if shard in mine)
         return own, sum(seconds.values())
 
     def table(self) -> str:
@@ -177,6 +183,22 @@ class Arena:
             cells += [str(share or "") for share in shares]
             cells += [f"{worst[1]} ({worst[0]})" if worst else "", f"{own:.0f}", f"{all_of_it:.0f}"]
             rows.append(_row(cells))
+        return "\n".join(rows)
+
+    def families(self) -> str:
+        """One row a family: volume above the base policy and beside the first family, least range, least tau, cost."""
+        tables = read_fronts(self.run)
+        rows = [_row(["family", "weights", "hypervolume", "to the first's", "least range", "least tau", "CPU s"])]
+        rows.append(_row(["---"] * 7))
+        for family in tables["families"]:
+            name = family["family"]
+            mine = [row for row in tables["ranges"] if row["family"] == name]
+            policies = {row["policy"] for row in tables["fronts"] if row["family"] == name}
+            volume = Interval(family["hypervolume"], family["low"], family["high"])
+            least = (min(mine, key=lambda row, of=of: row[of]) for of in ("share", "tau"))  # type: ignore[misc]
+            shown = [_stated(family, "ratio"), *map(_stated, least, ("share", "tau"))]
+            cells = [name, family["policies"], volume, *shown, f"{self.cost(*policies)[1]:.0f}"]
+            rows.append(_row([str(one) for one in cells]))
         return "\n".join(rows)
 
     def fronts(self) -> str:
@@ -208,6 +230,11 @@ class Arena:
 def _interval(value: float, drawn: np.ndarray) -> Interval:
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(value, float(low), float(high))
+
+
+def _stated(row: Mapping[str, float], name: str) -> Interval:
+    """A figure of the run's own tables, with its interval there."""
+    return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -1,15 +1,16 @@
 """One adapter for every weight beside the exact soup and beside a training for each weight, in the sandbox.
 
-    python tests/bench/front.py [--seeds 31 32 33 34 35] [--size full|small] [--each] [--runs DIR]
+    python tests/bench/front.py [--seeds 41 42 43 44 45] [--criteria two|six] [--size full|small] [--each] [--runs DIR]
 
-Each seed is a run of a study that is made here from configs/demo.yaml: DPO on either criterion, then families at the
-same nine weights, ends included: the exact soup of the two, the conditioned adapter that begins as that soup and keeps
-its corners, and with --each MODPO trained for each weight in between. Seeds and settings stand here, before anything
-was run with them: the settings were chosen on seed 21, after seeds 1 to 5 with free corners. Each seed is printed as it
-comes out; runs are kept in DIR, where the same command goes on. What is measured: hypervolume of the rewards of the
-answers above the base model's, each family's range as a share of the specialists', Kendall's tau, CPU seconds of
-training, bytes on disk and the most memory that a training took. The last line is one JSON object. A claim that does
-not hold is no error.
+Each seed is a run of a study that is made here from configs/demo.yaml: DPO on each criterion, then families at the
+same weights, ends included (nine of two criteria, 21 of six): the exact soup of the specialists, the conditioned
+adapter that begins as that soup and keeps its corners, and with --each MODPO trained for each weight in between. All
+policies draw their answers with common random numbers, so that the same adapter has the same reward twice. Seeds and
+settings stand here, before anything was run with them: the settings were chosen on seed 21, after seeds 1 to 5 with
+free corners; seeds 31 to 35 were run with random numbers of each policy's own. Each seed is printed as it comes out;
+runs are kept in DIR, where the same command goes on. What is measured: hypervolume of the rewards of the answers above
+the base model's, each family's range as a share of the specialists', Kendall's tau, CPU seconds of training, bytes on
+disk and the most memory that a training took. The last line is one JSON object. A claim that does not hold is no error.
 """
 
 from __future__ import annotations
@@ -32,9 +33,12 @@ from modpo_hpc.core.markers import read_marker  # noqa: E402
 from modpo_hpc.report.fronts import read_fronts  # noqa: E402
 from modpo_hpc.run import Run  # noqa: E402
 
-SEEDS = (31, 32, 33, 34, 35)
-CRITERIA = ("empathy", "safety")
-WEIGHTS = 9
+SEEDS = (41, 42, 43, 44, 45)
+CRITERIA = {
+    "two": ("empathy", "safety"),
+    "six": ("empathy", "active_listening", "self_motivated_change", "trust_rapport", "patient_autonomy", "safety"),
+}
+WEIGHTS = {"two": 9, "six": 21}
 WANTED_VOLUME, WANTED_RANGE = 1.05, 0.95
 CONDITIONED = {"corners": "kept", "training": {"epochs": 8}}
 QUESTIONS = 600
@@ -52,47 +56,49 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def settings_of(size: str, seed: int, each: bool) -> dict[str, Any]:
+def settings_of(size: str, seed: int, which: str = "two", each: bool = False) -> dict[str, Any]:
     """What differs from configs/demo.yaml; with ``each``, a MODPO training for each weight in between, too."""
-    one = {"method": "conditioned", "criteria": dict.fromkeys(CRITERIA, 0.5), **CONDITIONED}
-    grid = {"criteria": list(CRITERIA), "weights": WEIGHTS, "ends": True}
-    separate: dict[str, Any] = {"name": "MODPO", "method": "modpo", "criteria": list(CRITERIA), "weights": WEIGHTS - 2}
+    criteria = CRITERIA[which]
+    experts = {criterion: f"DPO_{criterion.title()}" for criterion in criteria}
+    equal = dict.fromkeys(criteria, 1 / len(criteria))
+    grid = {"weights": WEIGHTS[which], "ends": True}
+    between = WEIGHTS[which] - len(criteria) if size == "full" else 1
     return {
         "seed": seed,
-        "criteria.rank": list(CRITERIA),
+        "generation.common_random_numbers": True,
+        "criteria.rank": list(criteria),
         **SIZES[size],
         "alignment.policies": {
             "Base": {"method": "base"},
-            "DPO_Empathy": {"method": "dpo", "criteria": {"empathy": 1}},
-            "DPO_Safety": {"method": "dpo", "criteria": {"safety": 1}},
-            "One": {**one, "start": {"empathy": "DPO_Empathy", "safety": "DPO_Safety"}},
+            **{name: {"method": "dpo", "criteria": {criterion: 1}} for criterion, name in experts.items()},
+            "One": {"method": "conditioned", "criteria": equal, "start": experts, **CONDITIONED},
         },
         "alignment.sweep": [
-            {"name": "Soup", "method": "soup", "sources": ["DPO_Empathy", "DPO_Safety"], **_without_criteria(grid)},
-            {"name": "Conditioned", "method": "at_weights", "of": "One", **grid},
-            *([separate if size == "full" else {**separate, "weights": 1}] if each else []),
+            {"name": "Soup", "method": "soup", "sources": list(experts.values()), **grid},
+            {"name": "Conditioned", "method": "at_weights", "of": "One", "criteria": list(criteria), **grid},
+            *([{"name": "MODPO", "method": "modpo", "criteria": list(criteria), "weights": between}] if each else []),
         ],
-        "judging.phases": {"phase1": {"policies": ["Base", "One"], "criteria": list(CRITERIA)}},
+        "judging.phases": {"phase1": {"policies": ["Base", "One"], "criteria": list(criteria)}},
         "statistics.non_inferiority": {},
     }
-
-
-def _without_criteria(grid: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in grid.items() if name != "criteria"}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--each", action="store_true", help="train MODPO for each weight in between")
+    parser.add_argument("--criteria", choices=CRITERIA, default="two")
+    parser.add_argument("--each", action="store_true", help="with two criteria: train MODPO for each weight in between")
     parser.add_argument("--runs", type=Path, help="where runs are kept; a temporary folder if not given")
     arguments = parser.parse_args()
+    if arguments.each and arguments.criteria != "two":
+        parser.error("--each goes with two criteria")
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.runs or Path(temporary)
         found = []
         for seed in arguments.seeds:
-            run = carry_out(folder / f"{arguments.size}-{seed}", settings_of(arguments.size, seed, arguments.each))
+            settings = settings_of(arguments.size, seed, arguments.criteria, arguments.each)
+            run = carry_out(folder / f"{arguments.criteria}-{arguments.size}-{seed}", settings)
             found.append(measured(run))
             print(_line(seed, found[-1]), flush=True)
     print(json.dumps(summary(arguments.size, arguments.seeds, found)))
@@ -118,7 +124,7 @@ def measured(run: Run) -> dict[str, Any]:
     ways = {
         "one": {"conditioned": ["One"]},
         "each": {"policies": [name for name in run.shard_ids("policies") if name.startswith("MODPO")]},
-        "specialists": {"policies": ["DPO_Empathy", "DPO_Safety"]},
+        "specialists": {"policies": [name for name in run.shard_ids("policies") if name.startswith("DPO")]},
     }
     return {
         "volume": {name: row["hypervolume"] for name, row in volumes.items()},

@@ -67,14 +67,16 @@ def finish_by_hand(run: Run, stage: str, shard: str) -> None:
     write_marker(run.folder(stage), marker)
 
 
-def run_with_adapters(folder: Path, study: dict[str, Any]) -> Run:
-    """A run with adapters of two policies: random, and large enough to be heard."""
+def run_with_adapters(
+    folder: Path, study: dict[str, Any], policies: tuple[str, ...] = ("DPO_Empathy", "DPO_Safety")
+) -> Run:
+    """A run with adapters of these policies: random, and large enough to be heard."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     run = started_run(folder, study)
-    for seed, policy in enumerate(("DPO_Empathy", "DPO_Safety")):
+    for seed, policy in enumerate(policies):
         torch.manual_seed(seed)
         model = get_peft_model(
             AutoModelForCausalLM.from_pretrained(run.study.models.base),

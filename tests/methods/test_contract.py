@@ -16,13 +16,15 @@ import torch
 
 from modpo_hpc.alignment.groups import pairs_of_groups
 from modpo_hpc.alignment.material import votes_of
-from modpo_hpc.data.questions import study_questions
+from modpo_hpc.data.questions import Question, study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.generation.engine import TransformersEngine
-from modpo_hpc.generation.plan import answer_requests
+from modpo_hpc.generation.plan import answer_requests, corrections_of, groups_of
 from modpo_hpc.generation.policies import load_policy, load_product, load_tokenizer
+from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.launch.estimate import plan_stages
 from modpo_hpc.launch.profile import Profile
+from modpo_hpc.llm.store import ledger_folder
 from modpo_hpc.methods import METHODS, Trained, known_methods
 from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.rehearsal.study import rehearsed
@@ -35,7 +37,7 @@ from modpo_hpc.stages.workload import Counts
 from modpo_hpc.study import Study, load_study
 from tests.conftest import REPOSITORY
 from tests.judging.servers import counting_server
-from tests.methods.world import PAGE, method_of_the_docs, run_whole, study_of_all
+from tests.methods.world import CRITERIA, PAGE, method_of_the_docs, run_whole, study_of_all
 
 NAMES = (*METHODS, "ipo")
 
@@ -166,6 +168,48 @@ def test_mod_multiplies_what_its_sources_and_the_base_model_say(finished: Run) -
     assert len(load_product(finished, {"dpo": 0.9, "dpo_safety": 0.6}).experts) == 3
 
 
+def test_a_correction_is_of_the_answers_that_were_judged(finished: Run) -> None:
+    """What the corrector was asked holds the very answers of its source, one of them a model behind an endpoint."""
+    questions = study_questions(finished, "test")
+    answers = {
+        name: {row["question_id"]: row["text"] for row in finished.table("answers", None, [f"{name}.0"]).to_pylist()}
+        for name in ("dpo", "remote", "corrector", "corrected")
+    }
+    criteria = load_criteria(finished.study.criteria.files, CRITERIA)
+    engine = TransformersEngine(
+        load_policy(finished, "corrector"),
+        load_tokenizer(finished),
+        finished.study.generation.answers,
+        finished.study.generation.instruction,
+    )
+    for name, source in (("corrector", "dpo"), ("corrected", "remote")):
+        groups = groups_of(answer_requests(finished, source, questions), 100)
+        asked = corrections_of(finished, name, groups, answers[source], criteria)
+        texts = {made.id: made.text for group in asked for made in engine.complete(group)}
+        assert texts == answers[name]
+
+
+def test_a_remote_draft_is_not_paid_twice(finished: Run) -> None:
+    entries = [json.loads(line) for file in ledger_folder(finished).rglob("*.jsonl") for line in file.open()]
+    answered = [one for one in entries if "key" in one]
+    assert len(answered) == len({one["key"] for one in answered})
+
+
+def test_common_random_numbers_give_policies_that_are_the_same_the_same_answers(study: Study, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", study)
+    question = [Question("q1", "How?"), Question("q2", "Why?")]
+    apart = {name: [one.seed for one in answer_requests(run, name, question)] for name in ("dpo", "sft")}
+    assert len({seed for seeds in apart.values() for seed in seeds}) == 4
+    stage = stage_named("answers")
+    before = stage.contents(study, "dpo")
+    study.generation.__dict__["common_random_numbers"] = True
+    run.study.generation.__dict__["common_random_numbers"] = True
+    seeds = [[one.seed for one in answer_requests(run, name, question)] for name in ("dpo", "sft")]
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds[0])) == 2
+    assert stage.contents(study, "dpo") != before
+
+
 def test_answers_made_with_others_are_made_from_them(study: Study) -> None:
     stage = stage_named("answers")
     assert stage.needs_of_item(study, "mod")["policies"] == ("dpo", "dpo_safety")
@@ -173,6 +217,15 @@ def test_answers_made_with_others_are_made_from_them(study: Study) -> None:
     assert needs["policies"] == ("dpo",)
     assert set(needs["rewards"] or ()) >= {"empathy.final", "safety.final", "safety.fold0"}
     assert "rewards" not in stage.needs_of_item(study, "dpo")
+    assert stage.needs_of_item(study, "corrected") == {
+        "questions": None,
+        "models": ("base",),
+        "policies": ("corrector",),
+    }
+    assert stage.needs_of_item(study, "corrector")["policies"] == ("corrector", "dpo")
+    asked = stage.contents(study, "corrected")
+    study.generation.remote["remote"].__dict__["model"] = "another"
+    assert stage.contents(study, "corrected") != asked
     before = stage.contents(study, "rerank")
     study.rewards.__dict__["scale"] = "raw"  # a field that only a choice by rewards rests on
     assert stage.contents(study, "rerank") != before

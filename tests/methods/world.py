@@ -9,6 +9,7 @@ from typing import Any
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.methods import Method, Trained, known_methods
 from modpo_hpc.methods.conditioned import AtWeights, Conditioned
+from modpo_hpc.methods.corrector import Corrected, Corrector
 from modpo_hpc.methods.ham import Member
 from modpo_hpc.methods.mod import MOD
 from modpo_hpc.methods.rerank import Rerank
@@ -46,6 +47,10 @@ def _policy(name: str, method: type[Method]) -> dict[str, Any]:
         return {**_at_halves(name), "of": "conditioned"}
     if method is Member:
         return {"method": name, "of": "ham", "number": 2}
+    if method is Corrector:
+        return {**_at_halves(name), "source": "dpo"}
+    if method is Corrected:
+        return {"method": name, "by": "corrector", "source": "remote", "criteria": list(CRITERIA)}
     if issubclass(method, Trained):
         return {"method": name, "criteria": dict.fromkeys(CRITERIA[: max(1, method.least_criteria)], 0.5)}
     if method in (Soup, MOD):
