@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from modpo_hpc.launch.allocation import Allocation, allocate
 from modpo_hpc.launch.graph import Work, share_throttle, split
 from modpo_hpc.launch.headers import interpreter, sbatch_parameters
-from modpo_hpc.launch.profile import Allocation, Profile, allocate
+from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.submissions import (
     Learned,
     Submission,

@@ -11,7 +11,8 @@ import statistics
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from modpo_hpc.launch.profile import Allocation, Profile, allocate
+from modpo_hpc.launch.allocation import Allocation, allocate
+from modpo_hpc.launch.profile import Profile
 from modpo_hpc.pipeline import STAGES, Stage
 from modpo_hpc.stages.workload import (
     BYTES_PER_TOKEN,

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from modpo_hpc.launch.profile import Allocation, Profile
+from modpo_hpc.launch.allocation import Allocation
+from modpo_hpc.launch.profile import Profile
 from modpo_hpc.resources import resource
 
 # Compilers lock and rename in their caches as shared filesystems do badly: these are on the node, the user's alone.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from modpo_hpc.errors import IncompleteError, InputError
-from modpo_hpc.launch.profile import Allocation
+from modpo_hpc.launch.allocation import Allocation
 
 YOURS = "Yours: sacctmgr show associations user=$USER format=account,partition,qos"
 # sbatch names the limit in a line of its own, above a sentence that is the same for all of them.

@@ -18,9 +18,10 @@ from typing import Any
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster, commands, squeue
+from modpo_hpc.launch.allocation import Allocation
 from modpo_hpc.launch.batch_scripts import Change, allocation_of, batch_script, job_folder, sbatch_header, submission_of
 from modpo_hpc.launch.graph import Work, dependency, share_throttle, split
-from modpo_hpc.launch.profile import Allocation, Profile
+from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.refusals import NO_NODE, SubmitLimit, refusal
 from modpo_hpc.launch.submissions import (
     Learned,

@@ -23,9 +23,10 @@ from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.trees import Tree, pack
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import task
+from modpo_hpc.launch.allocation import allocate
 from modpo_hpc.launch.attempts import attempts_at
 from modpo_hpc.launch.entry import run_shard
-from modpo_hpc.launch.profile import Profile, allocate
+from modpo_hpc.launch.profile import Profile
 from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.resident import keep_resident, let_go
 from modpo_hpc.run import Run

@@ -11,8 +11,9 @@ import pytest
 from pydantic import BaseModel
 
 from modpo_hpc.core.identity import NOT_IDENTITY, identity_fields
+from modpo_hpc.launch.allocation import allocate
 from modpo_hpc.launch.estimate import plan_stages
-from modpo_hpc.launch.profile import allocate, load_profile
+from modpo_hpc.launch.profile import load_profile
 from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.resources import shipped
 from modpo_hpc.stages.stage import Stage

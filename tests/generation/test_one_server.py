@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from modpo_hpc.launch.profile import Profile, allocate
+from modpo_hpc.launch.allocation import allocate
+from modpo_hpc.launch.profile import Profile
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch import cluster, commands, doctor, drafting, fields, graph, rows, sacct, squeue, task, triage
+from modpo_hpc.launch.allocation import allocate
 from modpo_hpc.launch.attempts import ENDED_BY_SLURM, Attempt
-from modpo_hpc.launch.profile import Profile, allocate
+from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.refusals import SubmitLimit, refusal
 from modpo_hpc.launch.state import ShardState, reconcile
 from modpo_hpc.pipeline import STAGES, stage_named
