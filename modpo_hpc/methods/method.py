@@ -208,6 +208,13 @@ class Trained(Method):
         """With ``gradients_apart``: their names; none: the groups, or the criteria."""
         return ()
 
+    @property
+    def trainings(self) -> int:
+        """As long as how many trainings of DPO one takes: with gradients apart one an objective, of groups two."""
+        if not self.gradients_apart:
+            return 1
+        return 2 if self.group_attribute else len(self.objectives or self.criteria)
+
     def set_up_objective(self, adapted: Any, place: int) -> None:
         """With ``gradients_apart``: before the passes of one objective, as :meth:`set_up` is before others."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,22 @@ def _reads_of_policy(policy: str) -> tuple[str, ...]:
 
 
 def _work_of_policy_trials(study: Study, counts: Counts, speeds: Speeds) -> Workload:
-    epochs = statistics.mean(study.alignment.search.epochs)
-    return workload.policies(study, counts, speeds, len(_policy_trials(study)), epochs, kept=False)
+    names = [before_dot(trial) for trial in _policy_trials(study)]
+    epochs = statistics.mean(study.alignment.search.epochs) * sum(_trainings(study, name) for name in names)
+    return workload.policies(study, counts, speeds, len(names), epochs, kept=False)
+
+
+def _work_of_policies(stage: str) -> Callable[[Study, Counts, Speeds], Workload]:
+    def work(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+        names = policies_made_by(stage)(study)
+        epochs = sum(study.alignment.training_of(name).epochs * _trainings(study, name) for name in names)
+        return workload.policies(study, counts, speeds, len(names), epochs)
+
+    return work
+
+
+def _trainings(study: Study, policy: str) -> int:
+    return study.alignment.trained_policy(policy).trainings
 
 
 POLICY_TRIALS = Stage(
@@ -140,9 +155,7 @@ POLICIES = Stage(
     uses_models=True,
     in_ranks=True,
     on_one_base=True,
-    workload=lambda study, counts, speeds: workload.policies(
-        study, counts, speeds, len(policies_made_by("policies")(study)), study.alignment.training.epochs
-    ),
+    workload=_work_of_policies("policies"),
     growth=Growth(questions=1, policies=1, shards=1),
 )
 
@@ -161,9 +174,7 @@ CONDITIONED = Stage(
     in_ranks=True,
     on_one_base=True,
     placed_like="policies",
-    workload=lambda study, counts, speeds: workload.policies(
-        study, counts, speeds, len(policies_made_by("conditioned")(study)), study.alignment.training.epochs
-    ),
+    workload=_work_of_policies("conditioned"),
     growth=Growth(questions=1, policies=1, shards=1),
 )  # fmt: skip
 

@@ -140,8 +140,8 @@ def scored(study: Study, texts: int, tokens_of_text: float, speeds: Speeds) -> W
 
 
 def policies(study: Study, counts: Counts, speeds: Speeds, models: int, epochs: float, kept: bool = True) -> Workload:
-    """``models`` trainings of an adapter."""
-    tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response_tokens(study))
+    """``models`` trainings of an adapter, of ``epochs`` in all."""
+    tokens = epochs * counts.train * 2 * (QUESTION_TOKENS + response_tokens(study))
     disk = models * ADAPTER_BYTES * _size_of_weights(study) if kept else 0.0
     return Workload(models, "policies", tokens, 0, 0, tokens / speeds.training_tokens_per_second, disk)
 

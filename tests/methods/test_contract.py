@@ -33,6 +33,7 @@ from modpo_hpc.rewards.encoding import encode_responses
 from modpo_hpc.rewards.model import load_tokenizer as reward_tokenizer
 from modpo_hpc.rewards.scoring import Batch, score_batches
 from modpo_hpc.run import Run
+from modpo_hpc.stages.training import policies_made_by
 from modpo_hpc.stages.workload import Counts
 from modpo_hpc.study import Study, load_study
 from tests.conftest import REPOSITORY
@@ -75,6 +76,17 @@ def test_every_method_is_planned(study: Study) -> None:
     assert rows["soups"].shards == 3
     assert rows["conditioned"].shards == 2
     assert rows["answers"].shards == len(study.alignment.policies) == len(NAMES) + 1
+
+
+def test_a_plan_counts_every_objective_and_every_policys_own_epochs(study: Study) -> None:
+    def tokens(stage: str) -> float:
+        return stage_named(stage).workload(study, Counts(12, 4), Profile().speeds).tokens_read
+
+    names = {stage: policies_made_by(stage)(study) for stage in ("policies", "conditioned")}
+    one = tokens("policies") / (len(names["policies"]) + 2)  # raco has two criteria, group_robust two groups
+    assert tokens("conditioned") == pytest.approx(one * (1 + 6))  # ham: three policies by two criteria
+    study.alignment.policies["dpo"].__dict__["training"] = {"epochs": 5}
+    assert tokens("policies") == pytest.approx(one * (len(names["policies"]) + 2 + 4))
 
 
 def test_every_method_is_rehearsed(study: Study) -> None:
