@@ -30,7 +30,7 @@ from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import Study, load_study
 from modpo_hpc.study.alignment import Training
 
-Finding = dict[str, str]
+Finding = dict[str, Any]
 PROMPT_SHARE = 0.25
 STEPS = 3
 
@@ -119,9 +119,8 @@ def _longest_pass(
     yield {"name": "longest pass", "verdict": "note" if split else "good", "words": words}
     use = f", {speeds['flop_use']:.0%} of the card's bf16 peak" if "flop_use" in speeds else ""
     speed = speeds["tokens_per_second"]
-    yield _good(
-        "speed", f"{speed:,.0f} tokens a second{use}; for the profile: speeds.training_tokens_per_second: {speed:.0f}"
-    )
+    words = f"{speed:,.0f} tokens a second{use}; for the profile: speeds.training_tokens_per_second: {speed:.0f}"
+    yield {**_good("speed", words), "speeds": {"training_tokens_per_second": round(speed)}}
 
 
 def _nccl() -> Finding:
@@ -140,8 +139,8 @@ def _good(name: str, words: str) -> Finding:
 
 
 def main(arguments: list[str]) -> None:
-    """Print the findings on the study file ``arguments[0]`` as one line of JSON."""
-    study: Any = load_study(arguments[0])
+    """Print the findings on the study file ``arguments[0]``, with overrides after it, as one line of JSON."""
+    study: Any = load_study(arguments[0], arguments[1:])
     print(json.dumps(list(examine_gpu(study))))
 
 

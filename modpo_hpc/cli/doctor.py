@@ -9,8 +9,11 @@ from pathlib import Path
 
 from modpo_hpc.cli.arguments import add_overrides
 from modpo_hpc.cli.consoles import console
+from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.errors import InputError
 from modpo_hpc.launch.commands import SlurmError
 from modpo_hpc.launch.doctor import Finding, examine_cluster, examine_from_a_job, examine_machine, examine_training
+from modpo_hpc.launch.drafting import with_speeds
 from modpo_hpc.launch.profile import load_profile
 from modpo_hpc.study import load_study
 
@@ -24,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpu",
         metavar="STUDY",
-        help="train a few steps of the longest pass of STUDY's own model on this machine's GPU",
+        help="train a few steps of the longest pass of STUDY's own model on this machine's GPU; with --profile, in a "
+        "job on the nodes where policies are trained",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="with --gpu and --profile FILE: write the speed that was found into FILE"
     )
     models = parser.add_mutually_exclusive_group()
     models.add_argument(
@@ -40,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         return look_for_models(study, arguments.overrides, fetch=bool(arguments.fetch))
 
     profile = load_profile(arguments.profile) if arguments.profile else None
+    if arguments.write:
+        refuse_to_write(arguments)
     folder = arguments.folder.resolve()
     findings = [*examine_cluster(profile), *examine_machine(folder)]
     if profile is not None and not arguments.no_job and not any(one.verdict == "bad" for one in findings):
@@ -48,12 +57,40 @@ def run(arguments: argparse.Namespace) -> int:
         except (SlurmError, ValueError) as error:
             findings.append(Finding("in a job", "bad", str(error)))
     if arguments.gpu:
-        findings += examine_training(arguments.gpu)
+        in_a_job = None if arguments.no_job else profile
+        try:
+            findings += examine_training(arguments.gpu, arguments.overrides, in_a_job)
+        except SlurmError as error:
+            findings.append(Finding("in a job", "bad", str(error)))
+    if arguments.write:
+        findings.append(write_speeds(Path(arguments.profile), findings))
     if arguments.json:
         print(json.dumps([asdict(one) for one in findings]))
     else:
         render(findings)
     return 1 if any(one.verdict == "bad" for one in findings) else 0
+
+
+def refuse_to_write(arguments: argparse.Namespace) -> None:
+    """Raises InputError where ``--write`` has nothing to write, or no file to write to."""
+    if not arguments.gpu or not arguments.profile or not Path(arguments.profile).is_file():
+        raise InputError(
+            "speeds are measured by --gpu and written into a profile of your own",
+            field="--write",
+            value=arguments.profile,
+            remedy="Give --gpu STUDY and --profile FILE; a shipped profile becomes a file by: modpo profile show NAME",
+        )
+
+
+def write_speeds(profile: Path, findings: list[Finding]) -> Finding:
+    """What ``findings`` measured goes into ``profile``, unless one of them is bad."""
+    speeds = {name: value for one in findings for name, value in one.speeds.items()}
+    if not speeds or any(one.verdict == "bad" for one in findings):
+        return Finding("profile", "note", f"{profile} stays as it is: no speed was found on a GPU that can be used")
+    with atomic_file(profile, "w") as stream:
+        stream.write(with_speeds(profile.read_text(encoding="utf-8"), speeds))
+    said = ", ".join(f"{name}: {value:.12g}" for name, value in speeds.items())
+    return Finding("profile", "good", f"{profile} now says {said}")
 
 
 def render(findings: list[Finding]) -> None:

@@ -15,20 +15,23 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster, commands
+from modpo_hpc.launch.allocation import allocate
 from modpo_hpc.launch.profile import Profile
+from modpo_hpc.pipeline import stage_named
 from modpo_hpc.study import load_study
 
 HUB = "https://huggingface.co"
 NET_SECONDS = 5
 JOB_SECONDS = 300
+GPU_MINUTES, GPU_QUEUE_SECONDS = 10, 24 * 3600
 SAID = "modpo-doctor: "
 Verdict = Literal["good", "note", "bad"]
 
@@ -40,6 +43,8 @@ class Finding:
     name: str
     verdict: Verdict
     words: str
+    speeds: Mapping[str, float] = field(default_factory=dict)
+    """What was measured, by the names of the profile's ``speeds``."""
 
 
 def examine_cluster(profile: Profile | None) -> list[Finding]:
@@ -122,8 +127,11 @@ def job_script(profile: Profile, inside: str) -> str:
     trap = f"""trap 'echo "{SAID}bad setup exit code $? of: $BASH_COMMAND"' ERR"""
     # A line may end the shell, as `|| exit 1` does: that is said, and is no reason to lose what was said before.
     ended = f"""trap 'echo "{SAID}bad setup exit code $? of: $BASH_COMMAND"; trap - ERR; exit 0' EXIT"""
+    variables = [f"export {name}={shlex.quote(value)}" for name, value in profile.environment.items()]
     last = f"{python} {inside} || echo '{SAID}bad python exit code '$?' of: {python}'"
-    return "\n".join(["exec 2>&1", *modules, trap, ended, *profile.setup, "trap - ERR EXIT", f"{{ {last}; }}", "true"])
+    return "\n".join(
+        ["exec 2>&1", *variables, *modules, trap, ended, *profile.setup, "trap - ERR EXIT", f"{{ {last}; }}", "true"]
+    )
 
 
 def read_job_output(text: str) -> list[Finding]:
@@ -136,7 +144,7 @@ def read_job_output(text: str) -> list[Finding]:
             found.append(Finding(f"in a job: {name}", "bad" if verdict == "bad" else "note", f"{words}{last}"))
         elif line.startswith("[{"):
             rows = json.loads(line)
-            found += [Finding(f"in a job: {row['name']}", row["verdict"], row["words"]) for row in rows]
+            found += [Finding(**{**row, "name": f"in a job: {row['name']}"}) for row in rows]
         else:
             rest.append(line)
     if not any(one.name == "in a job: host" for one in found) and not found:
@@ -159,16 +167,29 @@ def submit_limits(associations: str, qos: str) -> Finding:
     return Finding("submit limits", "note", f"{words}; array elements count. modpo tend hands in the rest later")
 
 
-def examine_training(study: str) -> list[Finding]:
-    """The study's own model on this machine's GPU: see ``modpo_hpc.alignment.preflight``.
+def examine_training(study: str, overrides: Sequence[str] = (), profile: Profile | None = None) -> list[Finding]:
+    """The study's own model on a GPU: see ``modpo_hpc.alignment.preflight``.
+
+    With a ``profile`` in a job that gets what a policy gets, on the nodes where policies are trained; else here.
 
     Raises:
-        InputError: the study file cannot be read.
+        InputError: the study file cannot be read, or the profile does not fit it.
+        SlurmError: the job did not run.
     """
-    load_study(study)
+    settings = load_study(study, overrides)
+    inside = ["-m", "modpo_hpc.alignment.preflight", str(Path(study).resolve()), *overrides]
+    if profile is not None:
+        wanted = allocate(profile, settings, stage_named("policies"))
+        named = {name: getattr(wanted, name) for name in ("partition", "account", "qos", "constraint", "exclude")}
+        options = [f"--{name}={value}" for name, value in named.items() if value]
+        if wanted.gpus:
+            options.append(f"--gres={wanted.gres}" if wanted.gres else f"--gpus-per-node={wanted.gpus}")
+        size = (f"--cpus-per-task={wanted.cpus}", f"--mem={int(wanted.memory_gb * 1024)}M", f"--time={GPU_MINUTES}")
+        script = job_script(profile, shlex.join(inside))
+        command = ("srun", "--quiet", "--nodes=1", "--ntasks=1", *size, *options, "bash", "-c", script)
+        return read_job_output(commands.call(*command, timeout=GPU_QUEUE_SECONDS))
     # In a process of its own: this command never imports torch.
-    command = [sys.executable, "-m", "modpo_hpc.alignment.preflight", study]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *inside], capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
         return [Finding("training", "bad", f"the check itself failed: {last}")]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import yaml
 
 from modpo_hpc.launch.cluster import gpus_in, read_partitions
 
@@ -63,3 +65,30 @@ def draft_profile(sinfo: str, max_array_size: int, accounts: Sequence[str]) -> d
         fields["account"] = accounts[0]
     fields["limits"] = {"array_size": min(1000, max_array_size), "throttle": 32, "timeouts": 3, "preemptions": 50}
     return fields
+
+
+def with_speeds(text: str, speeds: Mapping[str, float]) -> str:
+    """The profile ``text`` with these ``speeds`` among its own; every other character stays, comments too."""
+    for name, value in speeds.items():
+        text = _with_speed(text, name, f"{value:.12g}")
+    return text
+
+
+def _with_speed(text: str, name: str, value: str) -> str:
+    node = yaml.compose(text)
+    fields = {key.value: (key, of) for key, of in node.value} if isinstance(node, yaml.MappingNode) else {}
+    if "speeds" not in fields:
+        return f"{text.rstrip()}\nspeeds: {{{name}: {value}}}\n".lstrip()
+    key, there = fields["speeds"]
+    if not isinstance(there, yaml.MappingNode) or not there.value:
+        return _replaced(text, key.start_mark.index, there.end_mark.index, f"speeds: {{{name}: {value}}}")
+    for known, old in there.value:
+        if known.value == name:
+            return _replaced(text, old.start_mark.index, old.end_mark.index, value)
+    first = there.value[0][0].start_mark
+    after = ", " if there.flow_style else "\n" + " " * first.column
+    return _replaced(text, first.index, first.index, f"{name}: {value}{after}")
+
+
+def _replaced(text: str, start: int, end: int, new: str) -> str:
+    return text[:start] + new + text[end:]

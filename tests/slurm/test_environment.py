@@ -61,6 +61,14 @@ def test_a_job_that_cannot_begin_is_the_environments_fault_which_doctor_and_logs
     for word, _ in WRONG[:2]:
         assert word.encode() in looked.stdout
 
+    profile = profile_file(cluster, "gpu", environment={"CUDA_VISIBLE_DEVICES": ""})
+    code, output = cluster("doctor", "--gpu", cluster.study, "--profile", profile, "--write", "--json")
+    found = {one["name"]: one for one in json.loads(output.strip().splitlines()[-1])}
+    assert code == 1
+    assert "none is seen: torch" in found["in a job: GPU"]["words"], found
+    assert found["profile"]["verdict"] == "note"
+    assert "training_tokens" not in profile.read_text()
+
     profile = profile_file(cluster, "held", sbatch={"hold": True})
     assert cluster("rerun", cluster.run_dir, "--failed", "--profile", profile)[0] == 0
     held = cluster.shards("questions")["all"]["job"]
