@@ -7,7 +7,7 @@ EPITOME ?=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 DEMO_SET := $(if $(EPITOME),--set data.epitome=$(EPITOME))
 
-.PHONY: bench-arena bench-front bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-resident bench-generate bench-generate-gpu bench-ops bench-page bench-judge-pace bench-judge-rules bench-judge-kill bench-sequential docs study-file fidelity
+.PHONY: bench-arena bench-front bench-changes demo demo-full test test-all lint clean help bench-kill bench-finding bench-coverage bench-persons bench-rewards bench-stats bench-audit bench-train bench-train-gpu bench-flops bench-resident bench-generate bench-generate-gpu bench-ops bench-page bench-judge-pace bench-judge-rules bench-judge-kill bench-sequential docs study-file fidelity
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -70,6 +70,9 @@ bench-train: $(VENV)/tested  ## a DPO pair here and in TRL, Joint-Loss DPO here 
 
 bench-train-gpu: $(VENV)/tested  ## the same on one 80 GB GPU at the size of Mistral-7B
 	EPITOME=$(EPITOME) $(BIN)/python -m tests.bench.train_gpu
+
+bench-flops: $(VENV)/tested  ## what shared prompts save at the size of Mistral-7B, counted, for each method
+	EPITOME=$(EPITOME) $(BIN)/python -m tests.bench.train_flops
 
 bench-resident: $(VENV)/tested  ## six policies on one resident base, beside a process each: CPU time, loads, bytes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.resident

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from modpo_hpc.alignment.dropped import drop_without_copies
 from modpo_hpc.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def attach_adapter(model: nn.Module, settings: Training, base_name: str, seed: i
     torch.manual_seed(seed)
     adapted = get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = base_name
+    drop_without_copies(adapted)
     return adapted
 
 

@@ -30,6 +30,7 @@ from modpo_hpc.alignment.adapter import (
     attach_adapter,
     read_files,
 )
+from modpo_hpc.alignment.dropped import dropped_linear
 from modpo_hpc.alignment.soup import Source, as_source, common_layers
 from modpo_hpc.errors import InputError
 
@@ -142,7 +143,7 @@ class ConditionedLinear(nn.Module):
         self.A, self.B = nn.Parameter(factors.A[held:].to(device)), nn.Parameter(factors.B[:, held:].to(device))
         self.C = nn.Parameter(factors.C.to(device), requires_grad=not held)
         self.D = nn.Parameter(factors.D.to(device))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self._weights = [weights]  # one tensor for all layers, and no buffer of this one
 
     def whole(self) -> dict[str, Tensor]:
@@ -165,7 +166,8 @@ class ConditionedLinear(nn.Module):
         core = core_at(self.C, self.D, self._weights[0].to(x.device))
         inner = x if torch.is_autocast_enabled(x.device.type) else x.to(self.A.dtype)
         whole = self.whole()
-        update = nn.functional.linear(nn.functional.linear(self.dropout(inner), whole["A"]), whole["B"] @ core)
+        down = dropped_linear(inner, whole["A"], self.dropout if self.training else 0.0)
+        update = nn.functional.linear(down, whole["B"] @ core)
         return result + update.to(result.dtype)
 
 
