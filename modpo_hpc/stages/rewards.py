@@ -132,7 +132,8 @@ SCORES = Stage(
 def _answer_scores(study: Study) -> tuple[str, ...]:
     if not (study.rewards.score_answers or study.alignment.sweep):
         return ()
-    return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in range(1))
+    blocks = ANSWER_SCORES.blocks(study)
+    return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in range(blocks))
 
 
 ANSWER_SCORES = Stage(

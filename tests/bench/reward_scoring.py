@@ -1,7 +1,9 @@
 """Scoring by several criteria, from the obvious way to ours: each step's share of the gain, on the same texts.
 
 Every contender reads the same texts and gives the same rewards (the largest difference is printed). The models are
-loaded before the clock starts, except where a contender says that it loads them.
+loaded before the clock starts, except where a contender says that it loads them. The limit is no contender: it is the
+passes of the encoder over as many tokens in the same batches, all of a batch equally long and made before the clock
+starts, so that nothing but unpadded arithmetic is timed.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from modpo_hpc.sandbox.compose import every_sentence
 
 CRITERIA, LONGEST, BATCH, SCORE_TOKENS = 3, 512, 16, 16384
 BASELINE = "one at a time, padded"
+LIMIT = "the encoder alone, no token of padding"
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,10 @@ def measure(name: str, tokenizer: Any, folder: Path, rounds: int) -> dict[str, A
             (medians[BASELINE] + loading) / medians["ours"], 1
         ),
         "cpu_ms_to_load_a_model": round(1000 * loading, 1),
+        "share_of_the_limit": round(medians[LIMIT] / medians["ours"], 3),
+        "tokens_that_are_no_padding": round(share_of_tokens(lengths), 3),
         "largest_difference_of_a_reward": {
-            way: float(np.abs(found - truth[: len(found)]).max()) for way, found in rewards.items()
+            way: float(np.abs(found - truth[: len(found)]).max()) for way, found in rewards.items() if way != LIMIT
         },
         "mean_tokens": round(statistics.mean(lengths), 1),
         "responses": shape.responses,
@@ -140,14 +145,34 @@ def contenders(folders: Sequence[Path], tokenizer: Any, texts: Texts) -> dict[st
         batches = batches_by_length([len(row.ids) for row in rows], SCORE_TOKENS) if by_length else given
         return np.array([predict(model, rows, batches) for model in of])
 
+    rows = list(encoded(tokenizer, texts).values())
+    batches = batches_by_length([len(row.ids) for row in rows], SCORE_TOKENS)
+    equal = without_padding(rows, batches)
     return {
         BASELINE: lambda: alone(padding="max_length"),
         "one at a time": alone,
         "batches as they come": lambda: in_batches(models, by_length=False),
         "ours": lambda: in_batches(models, by_length=True),
+        LIMIT: lambda: np.array([predict(model, equal, batches) for model in models]),
         "ours, all criteria stacked": lambda: stacked(models, list(encoded(tokenizer, texts).values())),
         "ours, bfloat16": lambda: in_batches(halves, by_length=True),
     }
+
+
+def without_padding(rows: Sequence[Encoded], batches: Sequence[Sequence[int]]) -> list[Encoded]:
+    """Rows with as many tokens in each of ``batches``, to rounding, of which all in a batch are equally long."""
+    equal = list(rows)
+    for batch in batches:
+        length = round(statistics.mean(len(rows[at].ids) for at in batch))
+        for at in batch:
+            equal[at] = Encoded(np.resize(rows[at].ids, length), None, np.ones(length, dtype=np.int8))
+    return equal
+
+
+def share_of_tokens(lengths: Sequence[int]) -> float:
+    """Tokens of texts among those that the batches hold."""
+    batches = batches_by_length(lengths, SCORE_TOKENS)
+    return sum(lengths) / sum(len(batch) * max(lengths[at] for at in batch) for batch in batches)
 
 
 @torch.inference_mode()

@@ -56,6 +56,18 @@ def test_no_recipe_hides_a_module_of_python() -> None:
     assert not sys.stdlib_module_names & {stage.verb for stage in STAGES}
 
 
+@pytest.mark.parametrize("name", [stage.name for stage in STAGES if stage.in_blocks])
+def test_what_is_cut_into_blocks_has_a_shard_for_each_block(name: str) -> None:
+    """A block without a shard is work that nobody does: ``Shard.block`` gives a shard its part alone."""
+    study = load_study(REPOSITORY / "configs" / "demo.yaml", [*EVERYTHING, f"shards.{name}=3"])
+    stage = stage_named(name)
+    of_item: dict[str, list[str]] = {}
+    for shard in stage.shards(study):
+        of_item.setdefault(stage.item(shard), []).append(shard.rpartition(".")[2])
+    assert of_item
+    assert all(blocks == ["0", "1", "2"] for blocks in of_item.values()), of_item
+
+
 def test_the_report_reads_every_stage(study: Study) -> None:
     """It counts the cost of all of them; in this study each has work."""
     report = stage_named("report")
