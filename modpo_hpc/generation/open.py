@@ -79,7 +79,7 @@ def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[En
 
 
 def _started(shard: Shard, policies: Sequence[Mapping[str, str]]) -> AbstractContextManager[Servers]:
-    """Servers of the base model with the adapters of ``policies`` (placeholders), each in a word."""
+    """Servers of the base model with an adapter for each of ``policies``, which are given by their placeholders."""
     from modpo_hpc.generation.server import devices_of_job, serve
 
     settings = shard.run.study.generation.server

@@ -133,7 +133,8 @@ def check_source(name: str, source: str, study: Study) -> None:
     """Raises ValueError where ``source`` is no policy whose answers the policy ``name`` can correct."""
     one = study.alignment.policies.get(source)
     if one is None or one.drafts_of or one.chosen_by:
-        known = [other for other, policy in study.alignment.policies.items() if not policy.drafts_of]
+        policies = study.alignment.policies.items()
+        known = [other for other, policy in policies if not (policy.drafts_of or policy.chosen_by)]
         raise ValueError(
             f"alignment.policies.{name}.source is {source!r}; it must be a policy of this study that answers by itself "
             f"and does not choose among answers or correct them ({', '.join(known)})"
