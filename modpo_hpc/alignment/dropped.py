@@ -16,8 +16,8 @@ class DroppedLinear(nn.Linear):
 
     Dropout and linear apart keep ``dropout(x)`` for the gradient, in every module anew: seven copies in a layer of
     Mistral. Here ``x`` is kept, which modules that read the same share, and the mask is drawn again from the state
-    that the random numbers had. Draws, values and gradients are those of the two apart, on a CPU to the last bit; a CUDA
-    kernel multiplies by ``1 / (1 - dropout)`` before it rounds to bfloat16, the gradient here after.
+    that the random numbers had. Draws, values and gradients are those of the two apart, on a CPU to the last bit; a
+    CUDA kernel multiplies by ``1 / (1 - dropout)`` before it rounds to bfloat16, the gradient here after.
     """
 
     def __init__(self, linear: nn.Linear, dropout: float) -> None:
