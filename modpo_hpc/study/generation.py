@@ -66,8 +66,8 @@ class Generation(Section):
     responses_per_question: int = Field(5, ge=2)
     responses: Sampling = Sampling()
     answers: Sampling = Sampling()
-    common_random_numbers: bool = Field(
-        False,
-        description="all policies draw their answer to a question with the same random numbers, so that they differ "
-        "by what the policies are and less by chance",
+    common_random_numbers: Literal[True] | None = Field(
+        None,
+        description="true: all policies draw their answer to a question with the same random numbers, so that they "
+        "differ by what the policies are and less by chance",
     )

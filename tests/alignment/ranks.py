@@ -1,4 +1,4 @@
-"""What each of two processes does in ``test_processes``: every ZeRO stage, whole, and stopped and resumed.
+"""What each of two processes does in ``test_processes``: every ZeRO stage, whole and, without dropout, resumed.
 
 ``python -m tests.alignment.ranks OUT RUN=LABEL ...`` writes for each run the log and the adapter to OUT.
 """
@@ -42,7 +42,8 @@ def main(out: Path, runs: list[str]) -> None:
         folder, label = entry.split("=")
         run = Run.open(folder)
         settings = run.study.alignment.training_of(POLICY)
-        for kind, stops in (("whole", None), ("resumed", 3)):
+        kinds: dict[str, int | None] = {"whole": None, **({} if settings.lora_dropout else {"resumed": 3})}
+        for kind, stops in kinds.items():
             scratch = out / f"{label}.{kind}"
             if stops:
                 try:

@@ -85,23 +85,27 @@ def answered(model: Path, folder: Path, resident: bool) -> tuple[Run, list[dict[
 
 
 def test_the_policies_of_a_job_are_answered_by_one_server(tiny_model: Path, tmp_path: Path) -> None:
-    apart, each = answered(tiny_model, tmp_path / "apart", resident=False)
-    together, one = answered(tiny_model, tmp_path / "together", resident=True)
-    assert [start["adapters"] for start in each] == [
-        *([], ["DPO_Empathy"]),
-        *(["DPO_Safety"], ["Corrector"]),  # drafts first
-        ["DPO_Safety"],
-    ]
-    assert [start["adapters"] for start in one] == [["Corrector", "DPO_Empathy", "DPO_Safety"]]
-    assert one[0]["rank"] == 8
-    assert not any(psutil.pid_exists(start["pid"]) for start in (*each, *one))
-    tables = [run.table("answers", ["policy", "question_id", "text"], SHARDS).to_pylist() for run in (apart, together)]
-    assert tables[0] == tables[1]
+    """Each by its own adapter, what is corrected by the corrector's after a draft by its source's."""
+    run, starts = answered(tiny_model, tmp_path / "together", resident=True)
+    assert [start["adapters"] for start in starts] == [["Corrector", "DPO_Empathy", "DPO_Safety"]]
+    assert starts[0]["rank"] == 8
+    assert not psutil.pid_exists(starts[0]["pid"])
+    table = run.table("answers", ["policy", "question_id", "text"], SHARDS).to_pylist()
     models = {"Base": "base", "Corrected": "Corrector"}
-    assert len(tables[1]) == 20 * len(SHARDS)
-    assert {(row["policy"], row["text"].split()[0]) for row in tables[1]} == {
+    assert len(table) == 20 * len(SHARDS)
+    assert {(row["policy"], row["text"].split()[0]) for row in table} == {
         (name, models.get(name, name)) for name in (shard.removesuffix(".0") for shard in SHARDS)
     }
+
+
+@pytest.mark.slow
+def test_answers_of_one_server_are_those_of_a_server_each(tiny_model: Path, tmp_path: Path) -> None:
+    apart, starts = answered(tiny_model, tmp_path / "apart", resident=False)
+    together, _ = answered(tiny_model, tmp_path / "together", resident=True)
+    adapters = [start["adapters"] for start in starts]
+    assert adapters == [[], ["DPO_Empathy"], ["DPO_Safety"], ["Corrector"], ["DPO_Safety"]]  # a draft before the third
+    tables = [run.table("answers", ["policy", "question_id", "text"], SHARDS).to_pylist() for run in (apart, together)]
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.parametrize("engine", ["server", "transformers"])
