@@ -126,7 +126,7 @@ def flops(train: Callable[[], list[float]]) -> tuple[int, list[float]]:
 def contenders(examples: Sequence[Example], batch: int, folder: Path) -> dict[str, Callable[[], Any]]:
     """How to make each contender afresh, with the same first weights."""
     dpo = DPO(criteria={"empathy": 1})
-    joint = JointDPO(criteria={f"criterion {number}": 1 / CRITERIA for number in range(CRITERIA)})
+    joint = JointDPO(criteria=parts.criteria(CRITERIA))
     few = examples[: 2 * batch]
     faster = {"precompute_ref_log_probs": True, "gradient_checkpointing": False}
     return {

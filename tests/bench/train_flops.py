@@ -35,18 +35,14 @@ WHOLE, AGAIN, REFERENCE = 4, 2, 2
 """FLOP a token and weight of a linear layer: forward and gradient; a second forward pass; one of the reference."""
 
 
-def criteria(count: int) -> dict[str, float]:
-    return {f"criterion {number}": 1 / count for number in range(count)}
-
-
 METHODS: dict[str, Trained] = {
-    "SFT": SFT(criteria=criteria(1)),
-    "DPO": DPO(criteria=criteria(1)),
-    "MODPO, 2 criteria": MODPO(criteria=criteria(2)),
-    "MODPO, 6 criteria": MODPO(criteria=criteria(6)),
-    "Joint-Loss DPO, 2 criteria": JointDPO(criteria=criteria(2)),
-    "Joint-Loss DPO, 6 criteria": JointDPO(criteria=criteria(6)),
-    "listwise, all five responses": ListwiseDPO(criteria=criteria(6)),
+    "SFT": SFT(criteria=parts.criteria(1)),
+    "DPO": DPO(criteria=parts.criteria(1)),
+    "MODPO, 2 criteria": MODPO(criteria=parts.criteria(2)),
+    "MODPO, 6 criteria": MODPO(criteria=parts.criteria(6)),
+    "Joint-Loss DPO, 2 criteria": JointDPO(criteria=parts.criteria(2)),
+    "Joint-Loss DPO, 6 criteria": JointDPO(criteria=parts.criteria(6)),
+    "listwise, all five responses": ListwiseDPO(criteria=parts.criteria(6)),
 }
 
 

@@ -78,6 +78,11 @@ def make_model(shape: Shape, dtype: torch.dtype = torch.float32, device: str = "
         torch.set_default_dtype(before)
 
 
+def criteria(count: int) -> dict[str, float]:
+    """Equal weights of ``count`` criteria."""
+    return {f"criterion {number}": 1 / count for number in range(count)}
+
+
 def real_posts(count: int) -> list[str]:
     """Texts of the first ``count`` EPITOME posts, cleaned as in a study. They are never printed."""
     if not EPITOME.is_file():
@@ -107,7 +112,8 @@ def make_examples(count: int, criteria: int, seed: int = 0, tokens: int = MEAN_T
         pairs = tuple(_pair(rng) for _ in range(criteria))
         tree = Tree(tuple(answering_prompt(tokenizer, post)), responses)
         ids = tuple(f"q{number}.r{place}" for place in range(RESPONSES))
-        examples.append(Example(f"q{number}", tree, ids, pairs).with_criteria(criteria))
+        rewards = tuple(map(tuple, np.random.default_rng(number).normal(size=(RESPONSES, criteria - 1)).tolist()))
+        examples.append(Example(f"q{number}", tree, ids, pairs, rewards=rewards).with_criteria(criteria))
     return examples
 
 
