@@ -53,6 +53,7 @@ def with_cgroups(
     stop_bed(bed)
 
 
+@pytest.mark.slow
 def test_without_sacct_the_truth_is_told_even_when_squeue_has_forgotten(forgetful: Cluster) -> None:
     forgetful.fate("responses", "1", "raise")
     forgetful.fate("responses", "2", "kill")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.judging.keys import Keys
@@ -19,6 +20,7 @@ from tests.study_of_tutoring import write_questions, write_survey
 OF_CARE = re.compile(r"therap|patient\b|clinic|psych|counsel|mental health|empath", re.IGNORECASE)
 
 
+@pytest.mark.slow
 def test_a_study_of_tutoring_runs_to_its_report(tmp_path: Path, modpo) -> None:
     pupils, parents = (write_survey(tmp_path / f"{age}.csv", age, 12) for age in ("14", "41"))
     with counting_server(tmp_path) as (url, _):
