@@ -13,7 +13,7 @@ from modpo_hpc.errors import IncompleteError
 from modpo_hpc.generation.groups import Engine
 from modpo_hpc.generation.policies import adapter_path, link_policy_as_model, load_policy, load_product, load_tokenizer
 from modpo_hpc.models import base_model_path
-from modpo_hpc.resident import kept_open, resident_shards
+from modpo_hpc.resident import kept, kept_open, resident_shards
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.stages.texts import answering
 from modpo_hpc.study.generation import Sampling
@@ -60,7 +60,7 @@ def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[En
         link_policy_as_model(run, policy, folder)
         mine["adapter_model"] = str(folder)
     with ExitStack() as stack:
-        shared = _shared(shard)
+        shared = kept(("adapters", run.root), lambda: _shared(shard))  # as they were when the servers started
         if shared is not None and (policy in shared or not mine["adapter"]):
             servers = kept_open(("servers", run.root), lambda: _started(shard, [*shared.values()]))
         else:
@@ -111,7 +111,7 @@ def _shared(shard: Shard) -> dict[str, dict[str, str]] | None:
         return None
     whole = Run.open(shard.run.root)  # a shard may see its own policy alone, and the others decide no text of it
     found: dict[str, dict[str, str]] = {}
-    policies = dict.fromkeys(one.rpartition(".")[0] for one in shards)
+    policies = dict.fromkeys(map(shard.stage.item, shards))
     for name in dict.fromkeys(model for policy in policies for model in answering(whole.study, policy)):
         with suppress(IncompleteError):
             known = _placeholders(whole, name)

@@ -40,6 +40,10 @@ class GroupRobustDPO(Trained):
     def group_attribute(self) -> str | None:
         return self.attribute
 
+    @property
+    def trainings(self) -> int:
+        return 2  # a plan knows no personas; two groups are the fewest that make a difference
+
     def training_view(self, example: Example) -> Example:
         return example.with_criteria(len(example.pairs))
 

@@ -210,10 +210,8 @@ class Trained(Method):
 
     @property
     def trainings(self) -> int:
-        """As long as how many trainings of DPO one takes: with gradients apart one an objective, of groups two."""
-        if not self.gradients_apart:
-            return 1
-        return 2 if self.group_attribute else len(self.objectives or self.criteria)
+        """As long as how many trainings of DPO one takes: with gradients apart, one an objective."""
+        return len(self.objectives or self.criteria) if self.gradients_apart else 1
 
     def set_up_objective(self, adapted: Any, place: int) -> None:
         """With ``gradients_apart``: before the passes of one objective, as :meth:`set_up` is before others."""

@@ -71,17 +71,22 @@ def run_with_adapters(
     folder: Path, study: dict[str, Any], policies: tuple[str, ...] = ("DPO_Empathy", "DPO_Safety")
 ) -> Run:
     """A run with adapters of these policies: random, and large enough to be heard."""
+    run = started_run(folder, study)
+    for seed, policy in enumerate(policies):
+        add_adapter(run, policy, seed)
+    return run
+
+
+def add_adapter(run: Run, policy: str, seed: int) -> None:
+    """Give ``policy`` an adapter that no training made."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    run = started_run(folder, study)
-    for seed, policy in enumerate(policies):
-        torch.manual_seed(seed)
-        model = get_peft_model(
-            AutoModelForCausalLM.from_pretrained(run.study.models.base),
-            LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False),
-        )
-        model.save_pretrained(run.folder("policies") / policy / "adapter")
-        finish_by_hand(run, "policies", policy)
-    return run
+    torch.manual_seed(seed)
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(run.study.models.base),
+        LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False),
+    )
+    model.save_pretrained(run.folder("policies") / policy / "adapter")
+    finish_by_hand(run, "policies", policy)

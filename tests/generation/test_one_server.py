@@ -13,12 +13,14 @@ import psutil
 import pytest
 
 from modpo_hpc.launch.allocation import allocate
+from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.launch.profile import Profile
 from modpo_hpc.pipeline import stage_named
+from modpo_hpc.resident import keep_resident, let_go
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
-from tests.generation.runs import run_with_adapters, study_of, write_posts
+from tests.generation.runs import add_adapter, run_with_adapters, study_of, write_posts
 
 SERVER = """
 import argparse, hashlib, http.server, json, os, sys
@@ -57,8 +59,8 @@ CORRECTOR = {"method": "corrector", "criteria": {"empathy": 1}, "source": "Base"
 CORRECTED = {"method": "corrected", "by": "Corrector", "source": "DPO_Safety", "criteria": ["empathy"]}
 
 
-def answered(model: Path, folder: Path, resident: bool) -> tuple[Run, list[dict[str, Any]]]:
-    """The answers of SHARDS, by one Slurm job of their own; and a line for each start of a server."""
+def run_of(model: Path, folder: Path, adapters: tuple[str, ...]) -> Run:
+    """A run whose server writes a line to ``starts`` each time that it starts; these ``adapters`` are there."""
     folder.mkdir()
     (folder / "server.py").write_text(SERVER)
     command = [sys.executable, str(folder / "server.py"), "{model}", "--served-model-name", "base"]
@@ -69,7 +71,16 @@ def answered(model: Path, folder: Path, resident: bool) -> tuple[Run, list[dict[
         generation={"engine": "server", "server": {"command": command}, "answers": {"max_tokens": 6}},
     )
     study["alignment"]["policies"] |= {"Corrector": CORRECTOR, "Corrected": CORRECTED}
-    run = run_with_adapters(folder / "run", study, ("DPO_Empathy", "DPO_Safety", "Corrector"))
+    return run_with_adapters(folder / "run", study, adapters)
+
+
+def starts_in(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "starts").read_text().splitlines()]
+
+
+def answered(model: Path, folder: Path, resident: bool) -> tuple[Run, list[dict[str, Any]]]:
+    """The answers of SHARDS, by one Slurm job of their own; and a line for each start of a server."""
+    run = run_of(model, folder, ("DPO_Empathy", "DPO_Safety", "Corrector"))
     tasks = {"run": str(run.root), "stage": "answers", "tasks": [SHARDS], "again": [], "resident": resident}
     (folder / "tasks.json").write_text(json.dumps(tasks))
     environment = {**os.environ, "SLURM_JOB_ID": "7", "PYTHONPATH": str(REPOSITORY), "MODPO_LOGS": str(folder / "logs")}
@@ -81,7 +92,25 @@ def answered(model: Path, folder: Path, resident: bool) -> tuple[Run, list[dict[
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return run, [json.loads(line) for line in (folder / "starts").read_text().splitlines()]
+    return run, starts_in(folder)
+
+
+def test_an_adapter_that_comes_after_the_server_started_gets_one_of_its_own(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "late"
+    monkeypatch.setenv("MODPO_LOGS", str(tmp_path / "logs"))
+    run = run_of(tiny_model, folder, ("DPO_Empathy",))
+    keep_resident(["DPO_Empathy.0", "DPO_Safety.0"])
+    try:
+        run_shard(str(run.root), "answers", "DPO_Empathy.0")
+        add_adapter(run, "DPO_Safety", seed=1)
+        run_shard(str(run.root), "answers", "DPO_Safety.0")
+    finally:
+        let_go()
+    assert [start["adapters"] for start in starts_in(folder)] == [["DPO_Empathy"], ["DPO_Safety"]]
+    texts = run.table("answers", ["text"], ["DPO_Safety.0"]).column("text").to_pylist()
+    assert {text.split()[0] for text in texts} == {"DPO_Safety"}
 
 
 def test_the_policies_of_a_job_are_answered_by_one_server(tiny_model: Path, tmp_path: Path) -> None:
