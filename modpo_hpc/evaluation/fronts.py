@@ -20,8 +20,6 @@ Array = NDArray[np.float64]
 Rows = list[dict[str, Any]]
 
 VOLUME_DRAWS = 400
-MANY_CRITERIA, DRAWS_OF_MANY = 4, 100
-"""Volumes of so many criteria are slow, and get fewer draws."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +104,10 @@ def point_rows(family: Family, rewards: Rewards, reference: Array, confidence: f
     """A row for each policy and criterion: weight asked, reward got, and the policy's part in the volume."""
     mine = rewards.of(family.policies, family.criteria)
     low, high = _ends(mine.drawn, confidence)
-    drawn = mine.drawn[: _draws(mine)]
-    on_front, part = pareto.front(mine.mean), contributions(mine.mean, reference)
+    drawn = mine.drawn[:VOLUME_DRAWS]
+    on_front, part = pareto.front(mine.mean), pareto.contributions(mine.mean, reference)
     certain = np.mean([pareto.front(one) for one in drawn], axis=0)
-    part_low, part_high = _ends(np.array([contributions(one, reference) for one in drawn]), confidence)
+    part_low, part_high = _ends(np.array([pareto.contributions(one, reference) for one in drawn]), confidence)
     return [
         {
             "family": family.name,
@@ -133,9 +131,8 @@ def point_rows(family: Family, rewards: Rewards, reference: Array, confidence: f
 def family_row(family: Family, first: Family, rewards: Rewards, reference: Array, confidence: float) -> dict[str, Any]:
     """Volume and sparsity of a family, and its volume beside that of the ``first`` one of the same criteria."""
     mine, other = (rewards.of(one.policies, family.criteria) for one in (family, first))
-    count = _draws(mine)
     volumes, others = (
-        np.array([pareto.hypervolume(one, reference) for one in (which.mean, *which.drawn[:count])])
+        np.array([pareto.hypervolume(one, reference) for one in (which.mean, *which.drawn[:VOLUME_DRAWS])])
         for which in (mine, other)
     )
     low, high = _ends(volumes[1:], confidence)
@@ -195,13 +192,6 @@ def range_rows(family: Family, rewards: Rewards, specialists: Mapping[str, str],
     return rows
 
 
-def contributions(points: Array, reference: Array) -> Array:
-    """How much the volume of ``points`` (policies x criteria) shrinks without each of them."""
-    total = pareto.hypervolume(points, reference)
-    left = [pareto.hypervolume(np.delete(points, place, axis=0), reference) for place in range(len(points))]
-    return total - np.array(left)
-
-
 def sparsity(points: Array) -> float:
     """Mean squared gap between neighbours on the front of ``points``, summed over criteria (Xu et al. 2020, PGMORL).
 
@@ -220,10 +210,6 @@ def kendall_tau(one: Array, other: Array) -> Array:
     untied = np.sqrt((mine != 0).sum() * (theirs != 0).sum(axis=-1))
     agreement = (mine * theirs).sum(axis=-1)
     return np.divide(agreement, untied, out=np.zeros_like(untied), where=untied > 0)
-
-
-def _draws(rewards: Rewards) -> int:
-    return DRAWS_OF_MANY if len(rewards.criteria) >= MANY_CRITERIA else VOLUME_DRAWS
 
 
 def _ends(drawn: Array, confidence: float) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,24 +22,14 @@ def front(values: ArrayLike) -> NDArray[np.bool_]:
 
 
 def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
-    """Volume between ``reference`` (criteria) and the points (points x criteria) above it, by slicing dimensions.
-
-    The measure of Zitzler and Thiele (1999), exact for any number of criteria; meant for tens of points.
-    """
-    corner = np.asarray(reference, dtype=float)
-    points = np.asarray(values, dtype=float).reshape(-1, corner.size) - corner
-    return _volume(points[(points > 0).all(axis=1)])
+    """Volume between ``reference`` (criteria) and the points (points x criteria) above it (Zitzler and Thiele 1999)."""
+    points, corner = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
+    if corner.size == 1:
+        return float(max(points.max(initial=corner[0]) - corner[0], 0.0))
+    return float(moocore.hypervolume(points.reshape(-1, corner.size), ref=corner, maximise=True))
 
 
-def _volume(points: NDArray[np.float64]) -> float:
-    if len(points) == 0:
-        return 0.0
-    if points.shape[1] == 1:
-        return float(points.max())
-    order = points[np.argsort(-points[:, -1], kind="stable")]
-    total = 0.0
-    for place, height in enumerate(order[:, -1]):
-        below = order[place + 1, -1] if place + 1 < len(order) else 0.0
-        if height > below:
-            total += (height - below) * _volume(order[: place + 1, :-1])
-    return total
+def contributions(values: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
+    """How much the hypervolume of ``values`` (points x criteria, two or more) shrinks without each of the points."""
+    lost: NDArray[np.float64] = moocore.hv_contributions(values, ref=reference, maximise=True, ignore_dominated=False)
+    return lost

@@ -37,13 +37,13 @@ def test_hypervolume_and_contributions_by_inclusion_and_exclusion(criteria: int)
         whole = by_inclusion_and_exclusion(points, corner)
         assert pareto.hypervolume(points, corner) == pytest.approx(whole, abs=1e-12)
         without = [by_inclusion_and_exclusion(np.delete(points, one, axis=0), corner) for one in range(6)]
-        assert fronts.contributions(points, corner) == pytest.approx(whole - np.array(without), abs=1e-12)
+        assert pareto.contributions(points, corner) == pytest.approx(whole - np.array(without), abs=1e-12)
 
 
 def test_a_staircase_has_the_volume_and_the_sparsity_that_can_be_worked_out_by_hand() -> None:
     points = np.array([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [0.5, 0.5]])
     assert pareto.hypervolume(points, np.zeros(2)) == 6
-    assert fronts.contributions(points, np.zeros(2)).tolist() == [1, 1, 1, 0]
+    assert pareto.contributions(points, np.zeros(2)).tolist() == [1, 1, 1, 0]
     assert fronts.sparsity(points) == 2, "steps of 1 in both criteria; the fourth point is not on the front"
     assert np.isnan(fronts.sparsity(points[1:2]))
 
