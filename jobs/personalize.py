@@ -23,7 +23,7 @@ def personalize(run: Run, shard: Shard) -> None:
     refuse_missing(safe.cast, wanted.safety, settings.max_missing, str(run.root))
     ids = [one.persona_id for one in personas]
     profiles = tables.profiles_of(run.table("profiles"), ids, study.criteria.rank)
-    made: dict[str, comparison.Comparison] = {
+    made: dict[str, comparison.ArmComparison] = {
         arm: comparison.compare(
             rewards.values,
             profiles[arm],

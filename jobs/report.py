@@ -17,7 +17,7 @@ from modpo_hpc.run import Run, Shard
 def report(run: Run, shard: Shard) -> None:
     results = read_results(run)
     sections = sections_of(run, results)
-    total = sum(3 * len(section.pictures) + 2 * len(section.tables) for section in sections) + 2
+    total = sum(3 * len(section.figures) + 2 * len(section.tables) for section in sections) + 2
     cases = cases_page(run, texts=texts_are_invented(run))
     for number, (name, content) in enumerate(files_of(title_of(run), sections, results.mark, cases), start=1):
         with shard.file(name, "wb") as stream:

@@ -9,6 +9,7 @@ from modpo_hpc.run import Run, Shard
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.sandbox.language_model import teach_language_model
 from modpo_hpc.stages.texts import BASE, REWARD, SANDBOX
+from modpo_hpc.training import TrainingContext
 
 
 def teach(run: Run, shard: Shard) -> None:
@@ -30,7 +31,8 @@ def teach(run: Run, shard: Shard) -> None:
 def _base(run: Run, shard: Shard) -> dict[str, str]:
     with shard.directory(BASE) as folder:
         instruction, steps = run.study.generation.instruction, run.study.models.teach_steps
-        teach_language_model(folder, _posts(run), instruction, steps, run.seed("models", BASE), shard)
+        context = TrainingContext(shard.scratch, shard.check, shard.progress)
+        teach_language_model(folder, _posts(run), instruction, steps, run.seed("models", BASE), context)
     return {"sandbox": BASE}
 
 

@@ -22,7 +22,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackContents:
     """What is in a pack."""
 
     name: str
@@ -30,11 +30,11 @@ class Packed:
     bytes: int
 
 
-class Damaged(ModpoError):
+class DamagedPack(ModpoError):
     """A file does not have the hash that its manifest gives."""
 
 
-def pack(run: Run, target: Path, leave_out: tuple[str, ...] = (), partial: bool = False) -> Packed:
+def pack(run: Run, target: Path, leave_out: tuple[str, ...] = (), partial: bool = False) -> PackContents:
     """Write the run to ``target``, a tar that needs nothing of ours to be read. The same run gives the same bytes.
 
     Scratch, temporary files and logs stay behind. ``leave_out`` names stages whose outputs stay behind too (weights,
@@ -62,23 +62,25 @@ def pack(run: Run, target: Path, leave_out: tuple[str, ...] = (), partial: bool 
         for name in sorted(files):
             path = run.root / name
             if not path.is_file():
-                raise Damaged(f"{path} is gone, though its shard counts as finished. Make it again with modpo rerun.")
+                raise DamagedPack(
+                    f"{path} is gone, though its shard counts as finished. Make it again with modpo rerun."
+                )
             with open(path, "rb") as source:
                 hashed = _Hashing(source)
                 tar.addfile(_entry(f"{run.study.name}/{name}", path.stat().st_size), hashed)
             manifest[name] = hashed.digest()
             total += path.stat().st_size
             if name in expected and manifest[name] != expected[name]:
-                raise Damaged(
+                raise DamagedPack(
                     f"{path} is not what its shard made: its SHA-256 is {manifest[name][:12]}..., "
                     f"its marker says {expected[name][:12]}..."
                 )
         text = json.dumps({"run": dict(run.provenance), "files": manifest}, indent=1, sort_keys=True).encode()
         tar.addfile(_entry(f"{run.study.name}/{MANIFEST}", len(text)), io.BytesIO(text))
-    return Packed(run.study.name, len(manifest), total)
+    return PackContents(run.study.name, len(manifest), total)
 
 
-def verify_pack(path: Path) -> Packed:
+def verify_pack(path: Path) -> PackContents:
     """Read a whole pack and hold every file against the pack's manifest, and outputs against their markers.
 
     Raises:
@@ -118,12 +120,12 @@ def verify_pack(path: Path) -> Packed:
     for inside in sorted(manifest.keys() | found.keys()):
         if manifest.get(inside) != found.get(inside):
             how = "is missing" if inside not in found else "is not what was packed"
-            raise Damaged(f"{path}: {inside} {how}")
+            raise DamagedPack(f"{path}: {inside} {how}")
     for marker, outputs in markers.items():
         for inside, digest in outputs.items():
             if inside in found and found[inside] != digest:
-                raise Damaged(f"{path}: {inside} is not what {marker} says")
-    return Packed(name, len(found), total)
+                raise DamagedPack(f"{path}: {inside} is not what {marker} says")
+    return PackContents(name, len(found), total)
 
 
 def _outputs(run: Run, leave_out: tuple[str, ...], partial: bool) -> dict[str, str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.one_kernel import WholePass
-from modpo_hpc.alignment.trees import Trunk
+from modpo_hpc.alignment.trees import PackedPrompt
 
 
 def tree_attention(
@@ -18,7 +18,7 @@ def tree_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    trunks: Sequence[Trunk],
+    prompts: Sequence[PackedPrompt],
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -33,7 +33,7 @@ def tree_attention(
         module: the attention layer; training attention dropout is taken from ``dropout``.
         query: (1, heads, T, width); key and value may have fewer heads (grouped-query attention).
         attention_mask: None; the trees say who sees whom.
-        trunks: the shape of the packed sequence.
+        prompts: the shape of the packed sequence.
         sliding_window: a token sees itself and so many less one before it, counted along its own branch.
         softcap: bound of the scores before the softmax (Gemma 2).
         s_aux: (heads,) scores of a sink that takes weight and gives nothing (gpt-oss).
@@ -56,15 +56,15 @@ def tree_attention(
         return _attend_in_steps(one, keys, values, mask, scaling, dropout, softcap, s_aux)
 
     # split once, not sliced: the gradient of a slice is as large as the whole sequence, that of a split is put together
-    ends = [end for trunk in trunks for end in (trunk.end, *(branch.end for branch in trunk.branches))]
+    ends = [end for prompt in prompts for end in (prompt.end, *(branch.end for branch in prompt.branches))]
     sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     queries, keys, values = (iter(whole.split(sizes, dim=2)) for whole in (query, key, value))
     parts = []
-    for trunk in trunks:
+    for prompt in prompts:
         root_key, root_value = next(keys), next(values)
-        root = trunk.end - trunk.start
+        root = prompt.end - prompt.start
         parts.append(attend(next(queries), root_key, root_value, _window_of_root(root, sliding_window, query.device)))
-        for branch in trunk.branches:
+        for branch in prompt.branches:
             own_query, own_key, own_value = next(queries), next(keys), next(values)
             if branch.start == branch.end:
                 continue

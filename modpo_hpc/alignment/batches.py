@@ -11,7 +11,7 @@ _WINDOW = 8
 
 
 @dataclass(frozen=True)
-class Step:
+class OptimizerStep:
     """One optimizer step: ``parts[rank][i]`` holds the places of the examples of a process's i-th forward pass.
 
     Every process has the same number of passes; a pass may be empty at the ragged end.
@@ -34,7 +34,7 @@ def plan_batches(
     micro_batch_size: int,
     processes: int = 1,
     pass_tokens: int | None = None,
-) -> list[Step]:
+) -> list[OptimizerStep]:
     """Every step of a training run, in order.
 
     Which examples share a step does not depend on ``processes``, ``micro_batch_size`` or ``pass_tokens``: only how
@@ -42,7 +42,7 @@ def plan_batches(
     processes and passes have like work.
     """
     return [
-        Step(
+        OptimizerStep(
             epoch,
             _deal(
                 sorted(batch, key=lambda place: (lengths[place], place)),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.losses import log_ratio
-from modpo_hpc.alignment.trees import Packed, pack
+from modpo_hpc.alignment.trees import PackedTrees, pack
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Batch:
         example: (R,) which of the n examples a response belongs to.
     """
 
-    packed: Packed
+    packed: PackedTrees
     chosen: Tensor
     rejected: Tensor
     present: Tensor

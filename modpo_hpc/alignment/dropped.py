@@ -33,7 +33,7 @@ def dropped_linear(x: Tensor, weight: Tensor, dropout: float) -> Tensor:
     """``linear(dropout(x), weight)`` for x (..., in) and weight (out, in)."""
     if not dropout or not torch.is_grad_enabled():
         return F.linear(F.dropout(x, dropout), weight)
-    result: Tensor = _DroppedLinear.apply(x, weight, dropout)
+    result: Tensor = _DroppedProduct.apply(x, weight, dropout)
     return result
 
 
@@ -49,7 +49,7 @@ def drop_without_copies(adapted: nn.Module) -> None:
                 downs[name], drops[name] = DroppedLinear(down, drop.p), nn.Identity()
 
 
-class _DroppedLinear(torch.autograd.Function):
+class _DroppedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, dropout: float) -> Tensor:
         ctx.dropout, ctx.state = dropout, _state(x.device)

@@ -13,7 +13,7 @@ from modpo_hpc.alignment.adapter import adapter_weights, load_adapter_weights
 from modpo_hpc.alignment.one_kernel import one_kernel_is_wanted
 from modpo_hpc.alignment.processes import ALONE, ProcessRank
 from modpo_hpc.alignment.scorer import ResponseScorer
-from modpo_hpc.alignment.trees import Packed
+from modpo_hpc.alignment.trees import PackedTrees
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.training.checkpoint import Layout
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 _ADAPTER, _OPTIMIZER = "adapter.pt", "optimizer.pt"
 
 
-class Engine(Protocol):
+class TrainingEngine(Protocol):
     """What the training loop needs: the PEFT model ``adapted``, and one of several processes that hold it."""
 
     layout: Layout
@@ -36,7 +36,7 @@ class Engine(Protocol):
     def train(self, training: bool) -> None:
         """Turn dropout on or off."""
 
-    def logps(self, packed: Packed, as_sequences: bool = False) -> Tensor:
+    def logps(self, packed: PackedTrees, as_sequences: bool = False) -> Tensor:
         """The policy's log-prob of each response, (R,) fp32; see ``scorer.ResponseScorer``."""
 
     def backward(self, loss: Tensor, last: bool) -> None:
@@ -89,7 +89,7 @@ class PlainEngine:
     def train(self, training: bool) -> None:
         self.scorer.train(training)
 
-    def logps(self, packed: Packed, as_sequences: bool = False) -> Tensor:
+    def logps(self, packed: PackedTrees, as_sequences: bool = False) -> Tensor:
         logps: Tensor = self.scorer(packed, as_sequences)
         return logps
 

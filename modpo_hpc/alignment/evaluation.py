@@ -11,7 +11,7 @@ from torch import Tensor
 
 from modpo_hpc.alignment.batches import in_passes
 from modpo_hpc.alignment.collator import collate
-from modpo_hpc.alignment.engine import Engine, PlainEngine
+from modpo_hpc.alignment.engine import PlainEngine, TrainingEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.losses import dpo_loss
 from modpo_hpc.methods import Trained
@@ -19,7 +19,9 @@ from modpo_hpc.study.alignment import Training
 
 
 @torch.no_grad()
-def evaluate(engine: Engine, policy: Trained, settings: Training, examples: Sequence[Example]) -> dict[str, Any]:
+def evaluate(
+    engine: TrainingEngine, policy: Trained, settings: Training, examples: Sequence[Example]
+) -> dict[str, Any]:
     """Means over ``examples``, which hold the pairs of every criterion.
 
     ``held_out_accuracy`` is the share of pairs with ``h > 0``, the criteria weighted by their weights; it does not

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from modpo_hpc.alignment.deepspeed_config import deepspeed_layout, read_deepspeed_config
-from modpo_hpc.alignment.engine import Engine, PlainEngine
+from modpo_hpc.alignment.engine import PlainEngine, TrainingEngine
 from modpo_hpc.alignment.processes import ProcessRank
 from modpo_hpc.alignment.resident import resident_base
 from modpo_hpc.methods import Trained
@@ -32,7 +32,7 @@ def layout_of(settings: Training, models: Models, process: ProcessRank) -> Layou
 
 def make_engine(
     run: Run, policy: Trained, settings: Training, seed: int, process: ProcessRank, device: torch.device
-) -> Engine:
+) -> TrainingEngine:
     """Base model, the fresh adapter of ``policy`` and optimizer on ``device``."""
     models, folder = run.study.models, base_model_path(run)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modpo_hpc.alignment.trees import Packed
+from modpo_hpc.alignment.trees import PackedTrees
 from modpo_hpc.errors import InputError
 
 VARIABLE = "MODPO_TREE_ATTENTION"
@@ -49,15 +49,15 @@ class WholePass:
     Filler at the end sees filler alone, and nobody sees it.
     """
 
-    def __init__(self, packed: Packed) -> None:
+    def __init__(self, packed: PackedTrees) -> None:
         self._length = packed.tokens.shape[1]
         self._filler = filled_up(self._length) - self._length
         sizes: list[int] = []
         roots: list[int] = []
-        for trunk in packed.trunks:
+        for prompt in packed.prompts:
             root = len(sizes)
-            sizes += [trunk.end - trunk.start, *(branch.end - branch.start for branch in trunk.branches)]
-            roots += [root] * (1 + len(trunk.branches))
+            sizes += [prompt.end - prompt.start, *(branch.end - branch.start for branch in prompt.branches)]
+            roots += [root] * (1 + len(prompt.branches))
         device = packed.tokens.device
         lengths = torch.tensor([*sizes, self._filler], device=device)
         self._node = torch.arange(len(lengths), device=device).repeat_interleave(lengths)

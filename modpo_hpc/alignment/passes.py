@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.collator import Batch, collate
-from modpo_hpc.alignment.engine import Engine
+from modpo_hpc.alignment.engine import TrainingEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.losses import Metrics
 from modpo_hpc.alignment.trees import Tree, pack
@@ -32,7 +32,7 @@ class DoesNotFit(ModpoError):
 
 
 def pass_gradients(
-    engine: Engine,
+    engine: TrainingEngine,
     policy: HasLoss,
     settings: Training,
     examples: Sequence[Example],
@@ -66,7 +66,7 @@ def pass_gradients(
 
 
 def _whole(
-    engine: Engine, policy: HasLoss, settings: Training, examples: Sequence[Example], share: float, last: bool
+    engine: TrainingEngine, policy: HasLoss, settings: Training, examples: Sequence[Example], share: float, last: bool
 ) -> Sums:
     batch = collate(examples, engine.device)
     losses, metrics = policy.loss(batch, engine.logps(batch.packed), settings)
@@ -74,7 +74,7 @@ def _whole(
     return {name: values.detach().sum() for name, values in {"loss": losses, **metrics}.items()}
 
 
-def _step_back(engine: Engine, tokens: int, reason: str) -> None:
+def _step_back(engine: TrainingEngine, tokens: int, reason: str) -> None:
     if not engine.may_split:
         raise DoesNotFit(
             f"a pass of {tokens:,} tokens does not fit ({reason}), and under DeepSpeed the processes must keep step. "
@@ -91,7 +91,9 @@ def _step_back(engine: Engine, tokens: int, reason: str) -> None:
     )
 
 
-def _response_by_response(engine: Engine, policy: HasLoss, settings: Training, example: Example, share: float) -> Sums:
+def _response_by_response(
+    engine: TrainingEngine, policy: HasLoss, settings: Training, example: Example, share: float
+) -> Sums:
     """First all log-probs without a graph, then the slope of the loss in each, then each response's gradient alone."""
     batch = collate([example], engine.device)
     alone = [pack([Tree(example.tree.prompt, (one,))], engine.device) for one in example.tree.responses]

@@ -21,7 +21,7 @@ from modpo_hpc.alignment.processes import ProcessRank, own_rank
 from modpo_hpc.alignment.reference import ReferenceCache, fill_reference, model_key
 from modpo_hpc.alignment.speed import SpeedMeter, cost_of, peak_flops
 from modpo_hpc.alignment.tracking import require_trackers, tracked
-from modpo_hpc.alignment.training import Trained, train
+from modpo_hpc.alignment.training import TrainingResult, train
 from modpo_hpc.alignment.verification import choose_attention, verify_tree_scoring
 from modpo_hpc.device import compute_device
 from modpo_hpc.methods import Diagnosis
@@ -40,7 +40,7 @@ CACHE = "cache"
 class Aligned:
     """A trained policy: its adapter (and what else its method leaves), the log of its training, a summary."""
 
-    trained: Trained
+    trained: TrainingResult
     adapters: dict[str, Adapter]
     summary: dict[str, Any]
 
@@ -142,7 +142,7 @@ def _summary(
     settings: Training,
     material: Material,
     views: Sequence[Example],
-    trained: Trained,
+    trained: TrainingResult,
     diagnosis: Diagnosis,
 ) -> dict[str, Any]:
     models = run.study.models

@@ -50,14 +50,14 @@ def examine_gpu(study: Study, device: torch.device | None = None) -> Iterator[Fi
         if torch.cuda.device_count() > 1:
             yield _nccl()
     else:
-        yield {"name": "GPU", "verdict": "bad", "words": f"none is seen: {why_no_gpu()}"}
+        yield {"name": "GPU", "verdict": "bad", "message": f"none is seen: {why_no_gpu()}"}
     name, revision = study.models.base, study.models.base_revision
     folder = Path(name).expanduser() if Path(name).expanduser().is_dir() else cached_model(name, revision)
     if folder is None:
         yield {
             "name": "base model",
             "verdict": "bad",
-            "words": f"{name} is not here yet; fetch it with: modpo doctor --fetch",
+            "message": f"{name} is not here yet; fetch it with: modpo doctor --fetch",
         }
         return
     settings = study.alignment.training
@@ -66,12 +66,12 @@ def examine_gpu(study: Study, device: torch.device | None = None) -> Iterator[Fi
         engine = PlainEngine(model.to(device), settings, device)
         examples = longest_examples(settings, engine.adapted.get_base_model().config.vocab_size)
         if found := choose_attention(engine, examples):
-            yield {"name": "attention", "verdict": "good" if engine.scorer.one_kernel else "note", "words": found}
+            yield {"name": "attention", "verdict": "good" if engine.scorer.one_kernel else "note", "message": found}
         gap = verify_tree_scoring(engine, examples, name)
         yield _good("scoring along a tree", f"as by the model's own forward pass, within {gap:.2g} nats")
         yield from _longest_pass(engine, settings, examples, device)
     except ModpoError as error:
-        yield {"name": "training", "verdict": "bad", "words": str(error)}
+        yield {"name": "training", "verdict": "bad", "message": str(error)}
 
 
 def longest_examples(settings: Training, vocabulary: int) -> list[Example]:
@@ -106,21 +106,21 @@ def _longest_pass(
             engine.step(settings.learning_rate)
         speeds = meter.read([one.tree for one in examples] * STEPS)
     except DoesNotFit as error:
-        yield {"name": "longest pass", "verdict": "bad", "words": str(error)}
+        yield {"name": "longest pass", "verdict": "bad", "message": str(error)}
         return
     split = tokens >= engine.too_many_tokens
     peak = f", {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB at most" if device.type == "cuda" else ""
-    words = f"{tokens:,} tokens ({len(examples)} pairs of {settings.max_length}){peak}"
+    message = f"{tokens:,} tokens ({len(examples)} pairs of {settings.max_length}){peak}"
     if split:
         fits = int(engine.too_many_tokens) // 2
-        words += (
+        message += (
             f"; too many at once. Set alignment.training.pass_tokens to {fits}, and it is not found out in training"
         )
-    yield {"name": "longest pass", "verdict": "note" if split else "good", "words": words}
+    yield {"name": "longest pass", "verdict": "note" if split else "good", "message": message}
     use = f", {speeds['flop_use']:.0%} of the card's bf16 peak" if "flop_use" in speeds else ""
     speed = speeds["tokens_per_second"]
-    words = f"{speed:,.0f} tokens a second{use}; for the profile: speeds.training_tokens_per_second: {speed:.0f}"
-    yield {**_good("speed", words), "speeds": {"training_tokens_per_second": round(speed)}}
+    message = f"{speed:,.0f} tokens a second{use}; for the profile: speeds.training_tokens_per_second: {speed:.0f}"
+    yield {**_good("speed", message), "speeds": {"training_tokens_per_second": round(speed)}}
 
 
 def _nccl() -> Finding:
@@ -130,12 +130,12 @@ def _nccl() -> Finding:
         torch.cuda.nccl.all_reduce([torch.ones(1 << 20, device=f"cuda:{number}") for number in range(count)])
         torch.cuda.synchronize()
     except RuntimeError as error:
-        return {"name": "NCCL", "verdict": "bad", "words": f"{count} GPUs do not sum: {error}"}
+        return {"name": "NCCL", "verdict": "bad", "message": f"{count} GPUs do not sum: {error}"}
     return _good("NCCL", f"{count} GPUs sum 4 MiB ({time.monotonic() - started:.1f} s with its start)")
 
 
-def _good(name: str, words: str) -> Finding:
-    return {"name": name, "verdict": "good", "words": words}
+def _good(name: str, message: str) -> Finding:
+    return {"name": name, "verdict": "good", "message": message}
 
 
 def main(arguments: list[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from modpo_hpc.alignment.engine import Engine
+from modpo_hpc.alignment.engine import TrainingEngine
 from modpo_hpc.alignment.trees import Tree, pack
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.core.markers import describe_output
@@ -117,7 +117,7 @@ class ReferenceCache:
             yield True
 
 
-def fill_reference(engine: Engine, cache: ReferenceCache, trees: Sequence[Tree], watch: Watch) -> None:
+def fill_reference(engine: TrainingEngine, cache: ReferenceCache, trees: Sequence[Tree], watch: Watch) -> None:
     """Have ``engine`` score what ``cache`` lacks of ``trees``, while its adapter is fresh and changes nothing.
 
     A tree is scored alone, so its log-probs do not depend on its neighbours: on a CPU they are the same to the last
@@ -140,7 +140,7 @@ def fill_reference(engine: Engine, cache: ReferenceCache, trees: Sequence[Tree],
 
 
 def _fill_together(
-    engine: Engine, cache: ReferenceCache, trees: Sequence[Tree], compute: Callable[[Tree], LogProbs]
+    engine: TrainingEngine, cache: ReferenceCache, trees: Sequence[Tree], compute: Callable[[Tree], LogProbs]
 ) -> None:
     """Every process scores its share, all in step: with weights spread over them, each pass needs them all."""
     missing = engine.share(cache.missing(trees))

@@ -32,14 +32,14 @@ def resident_base(key: Hashable, load: Callable[[], nn.Module], device: torch.de
         torch.cuda.empty_cache()
     base = kept(("base", key), lambda: None)
     if base is None or not base.untouched():
-        base = exchange(("base", key), _Base(load().to(device)))
+        base = exchange(("base", key), _ResidentBase(load().to(device)))
         _say("the base model is loaded, and stays for the policies that this process trains next")
     else:
         _say("the base model is here from the policy before")
     return base.in_modules_of_its_own()
 
 
-class _Base:
+class _ResidentBase:
     """A model that is never used itself."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modpo_hpc.alignment.attention import tree_attention
 from modpo_hpc.alignment.one_kernel import WholePass
-from modpo_hpc.alignment.trees import Packed
+from modpo_hpc.alignment.trees import PackedTrees
 from modpo_hpc.errors import InputError
 
 TREE_ATTENTION = "modpo_tree"
@@ -49,7 +49,7 @@ class ResponseScorer(nn.Module):
         model: Any = self.model
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
-    def forward(self, packed: Packed, as_sequences: bool = False) -> Tensor:
+    def forward(self, packed: PackedTrees, as_sequences: bool = False) -> Tensor:
         """Summed log-probs, (R,) fp32; ``as_sequences`` by the model's own forward pass, one response at a time."""
         device = packed.tokens.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self._half):
@@ -59,7 +59,7 @@ class ResponseScorer(nn.Module):
                 input_ids=packed.tokens,
                 position_ids=packed.positions,
                 use_cache=False,
-                trunks=packed.trunks,
+                prompts=packed.prompts,
                 whole=WholePass(packed) if self.one_kernel else None,
             ).last_hidden_state[0]
             logits = self._logits(hidden[packed.predictors])
@@ -78,14 +78,14 @@ class ResponseScorer(nn.Module):
             logits = torch.tanh(logits / config.final_logit_softcapping) * config.final_logit_softcapping
         return logits
 
-    def _one_by_one(self, packed: Packed) -> Tensor:
+    def _one_by_one(self, packed: PackedTrees) -> Tensor:
         causal_lm, sums = self.causal_lm, []
         targets = iter(packed.targets.split(packed.lengths))
         causal_lm.set_attn_implementation(self._own_attention)
         try:
-            for trunk in packed.trunks:
-                prompt = packed.tokens[:, trunk.start : trunk.end]
-                for _ in trunk.branches:
+            for packed_prompt in packed.prompts:
+                prompt = packed.tokens[:, packed_prompt.start : packed_prompt.end]
+                for _ in packed_prompt.branches:
                     target = next(targets)
                     logits = causal_lm(input_ids=torch.cat((prompt, target[None]), dim=1), use_cache=False).logits
                     sums.append(TokenLogProbs.apply(logits[0, prompt.shape[1] - 1 : -1], target).sum())

@@ -15,7 +15,7 @@ from modpo_hpc.alignment.deepspeed_config import completed, deepspeed_layout, ze
 from modpo_hpc.alignment.engine import adamw, adapter_parameters
 from modpo_hpc.alignment.processes import ProcessRank
 from modpo_hpc.alignment.scorer import ResponseScorer
-from modpo_hpc.alignment.trees import Packed
+from modpo_hpc.alignment.trees import PackedTrees
 from modpo_hpc.study.alignment import Training
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class DeepSpeedEngine:
     def train(self, training: bool) -> None:
         self._engine.train(training)
 
-    def logps(self, packed: Packed, as_sequences: bool = False) -> Tensor:
+    def logps(self, packed: PackedTrees, as_sequences: bool = False) -> Tensor:
         logps: Tensor = self._engine(packed, as_sequences)
         return logps
 

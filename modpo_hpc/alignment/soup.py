@@ -32,7 +32,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Soup:
+class MergedAdapter:
     """A merged adapter.
 
     Attributes:
@@ -77,7 +77,7 @@ def as_source(name: str, weights: Mapping[str, Tensor], config: dict[str, Any]) 
 
 def merge(
     sources: Sequence[Source], weights: Sequence[float], how: Merge = "exact", svd_rank: int | None = None
-) -> Soup:
+) -> MergedAdapter:
     """The soup of ``sources``.
 
     ``exact`` stacks the factors, so that the update is the sum of ``w_i * dW_i`` (what PEFT calls ``cat``; the ranks
@@ -111,7 +111,7 @@ def merge(
         "lora_dropout": 0.0,
     }
     flat = {name: tensor for layer, (a, b) in merged.items() for name, tensor in ((layer + _A, a), (layer + _B, b))}
-    return Soup(flat, config, _error(exact, merged, scale))
+    return MergedAdapter(flat, config, _error(exact, merged, scale))
 
 
 def update_of(factors: tuple[Tensor, Tensor], scale: float) -> Tensor:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from modpo_hpc.alignment.processes import MEETING_FILE, ProcessRank, processes_of, rank_of
 from modpo_hpc.alignment.resident import refuse_resident
-from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, Request
+from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, TrainingRequest
 from modpo_hpc.core.atomic import atomic_file, atomic_folder
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.alignment import Training
 from modpo_hpc.study.evaluation import Resources
-from modpo_hpc.training import OnEvaluation, Workplace, nothing
+from modpo_hpc.training import OnEvaluation, TrainingContext, nothing
 from modpo_hpc.training.checkpoint import refuse_unresumable
 
 POLL_SECONDS = 0.2
@@ -30,8 +30,8 @@ POLL_SECONDS = 0.2
 
 def make_policy(run: Run, shard: Shard, settings: Training) -> None:
     """Train the policy of ``shard`` with ``settings`` and leave it as its result; raises as ``train_policy``."""
-    workplace = Workplace(shard.scratch, shard.check, shard.progress)
-    trained = train_policy(run, shard.id, settings, workplace, shard.stage.resources(run.study))
+    context = TrainingContext(shard.scratch, shard.check, shard.progress)
+    trained = train_policy(run, shard.id, settings, context, shard.stage.resources(run.study))
     if trained is not None:
         with shard.directory(shard.id) as folder:
             shutil.copytree(trained, folder, dirs_exist_ok=True)
@@ -41,11 +41,11 @@ def train_policy(
     run: Run,
     policy: str,
     settings: Training,
-    workplace: Workplace,
+    context: TrainingContext,
     resources: Resources,
     on_evaluation: OnEvaluation = nothing,
 ) -> Path | None:
-    """Train ``policy`` with ``settings``; returns the folder that holds it, in ``workplace.scratch``.
+    """Train ``policy`` with ``settings``; returns the folder that holds it, in ``context.scratch``.
 
     Where a launcher has started this as one of several processes (see ``processes.rank_of``), all but the first
     return None. ``on_evaluation`` gets the evaluations so far after each one; where this process starts others, once,
@@ -57,12 +57,12 @@ def train_policy(
         ModpoError: training failed; says why.
     """
     process = rank_of(os.environ)
-    result = workplace.scratch / RESULT
+    result = context.scratch / RESULT
     count = processes_of(settings) if process is None else process.world_size
     if count > 1 or settings.deepspeed is not None:
         refuse_resident(count, settings.deepspeed)
     if process is None and (count > 1 or settings.deepspeed is not None):
-        trained = _in_processes(run, policy, settings, workplace, resources, count)
+        trained = _in_processes(run, policy, settings, context, resources, count)
         rows = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         on_evaluation([row for row in rows if "held_out_loss" in row], True)
         return trained
@@ -72,8 +72,8 @@ def train_policy(
         run,
         policy,
         settings,
-        _common_scratch(workplace, process, settings.deepspeed is not None),
-        workplace,
+        _common_scratch(context, process, settings.deepspeed is not None),
+        context,
         on_evaluation,
     )
     if process and process.rank > 0:
@@ -83,38 +83,38 @@ def train_policy(
     return result
 
 
-def _common_scratch(workplace: Workplace, process: ProcessRank | None, deepspeed: bool) -> Path:
+def _common_scratch(context: TrainingContext, process: ProcessRank | None, deepspeed: bool) -> Path:
     """The scratch folder of the first process, for all of them."""
     if process is None:
-        return workplace.scratch
+        return context.scratch
     import torch
 
     from modpo_hpc.alignment.processes import join_processes
 
     join_processes(process, deepspeed)
-    box = [str(workplace.scratch)]
+    box = [str(context.scratch)]
     torch.distributed.broadcast_object_list(box, src=0)
     return Path(box[0])
 
 
 def _in_processes(
-    run: Run, policy: str, settings: Training, workplace: Workplace, resources: Resources, processes: int
+    run: Run, policy: str, settings: Training, context: TrainingContext, resources: Resources, processes: int
 ) -> Path:
     from modpo_hpc.alignment.loading import layout_of
 
     layout = layout_of(settings, run.study.models, ProcessRank(0, processes, 0, processes))
-    refuse_unresumable(workplace.scratch / "checkpoints", layout)
-    folder = workplace.scratch / "processes"
+    refuse_unresumable(context.scratch / "checkpoints", layout)
+    folder = context.scratch / "processes"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     threads = max(1, resources.cpus // processes)
-    request = Request(str(run.root), policy, settings.model_dump(mode="json"), str(workplace.scratch), threads)
+    request = TrainingRequest(str(run.root), policy, settings.model_dump(mode="json"), str(context.scratch), threads)
     with atomic_file(folder / "request.json", "w") as stream:
         json.dump(asdict(request), stream)
     (folder / ALIVE).touch()
     with tempfile.TemporaryDirectory(prefix="modpo-") as here:
         workers = [_start(folder, rank, processes, threads, Path(here) / "meeting") for rank in range(processes)]
-        return _watch(workers, folder, workplace)
+        return _watch(workers, folder, context)
 
 
 def _start(folder: Path, rank: int, processes: int, threads: int, meeting: Path) -> subprocess.Popen[bytes]:
@@ -133,7 +133,7 @@ def _start(folder: Path, rank: int, processes: int, threads: int, meeting: Path)
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
 
 
-def _watch(workers: list[subprocess.Popen[bytes]], folder: Path, workplace: Workplace) -> Path:
+def _watch(workers: list[subprocess.Popen[bytes]], folder: Path, context: TrainingContext) -> Path:
     """Wait for the workers, pass on what they report, and leave none behind."""
     seen: object = None
     wish: Interrupted | None = None
@@ -144,16 +144,16 @@ def _watch(workers: list[subprocess.Popen[bytes]], folder: Path, workplace: Work
                 break
             time.sleep(POLL_SECONDS)
             (folder / ALIVE).touch()
-            seen = _pass_on(folder, seen, workplace)
+            seen = _pass_on(folder, seen, context)
             if wish is None:
                 try:
-                    workplace.check()
+                    context.check()
                 except Interrupted as error:
                     wish = error
                     (folder / STOP).touch()
     finally:
         _end(workers)
-    _pass_on(folder, seen, workplace)
+    _pass_on(folder, seen, context)
     if (folder / ERROR).exists():
         reported = json.loads((folder / ERROR).read_text())
         raise InputError(**reported["input"]) if reported["input"] else ModpoError(reported["message"])
@@ -166,13 +166,13 @@ def _watch(workers: list[subprocess.Popen[bytes]], folder: Path, workplace: Work
     return folder / RESULT
 
 
-def _pass_on(folder: Path, seen: object, workplace: Workplace) -> object:
+def _pass_on(folder: Path, seen: object, context: TrainingContext) -> object:
     try:
         state = json.loads((folder / PROGRESS).read_text())
     except FileNotFoundError:
         return seen
     if state != seen:
-        workplace.progress(**state)
+        context.progress(**state)
     return state
 
 

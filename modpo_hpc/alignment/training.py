@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.apart import Objective, put_together
-from modpo_hpc.alignment.batches import Step, plan_batches
-from modpo_hpc.alignment.engine import Engine, PlainEngine
+from modpo_hpc.alignment.batches import OptimizerStep, plan_batches
+from modpo_hpc.alignment.engine import PlainEngine, TrainingEngine
 from modpo_hpc.alignment.evaluation import evaluate
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.passes import HasLoss, pass_gradients
@@ -29,7 +29,7 @@ _BEST, _MIXTURE = "best.pt", "mixture.pt"
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """The result of a training run: the adapter's weights, the log, and where it ended."""
 
     weights: dict[str, Tensor]
@@ -47,7 +47,7 @@ def learning_rate_at(step: int, steps: int, settings: Training) -> float:
     return settings.learning_rate * shape
 
 
-def evaluation_steps(steps: Sequence[Step], per_epoch: int) -> set[int]:
+def evaluation_steps(steps: Sequence[OptimizerStep], per_epoch: int) -> set[int]:
     """After which steps (counted from 1) the held-out questions are evaluated: evenly in each epoch, and at its end."""
     chosen: set[int] = set()
     start = 0
@@ -58,7 +58,7 @@ def evaluation_steps(steps: Sequence[Step], per_epoch: int) -> set[int]:
     return chosen
 
 
-def plan_of(examples: Sequence[Example], settings: Training, seed: int, processes: int) -> list[Step]:
+def plan_of(examples: Sequence[Example], settings: Training, seed: int, processes: int) -> list[OptimizerStep]:
     """The steps of a training run on ``examples`` (as the loss sees them)."""
     return plan_batches(
         [example.tree.tokens for example in examples],
@@ -71,7 +71,9 @@ def plan_of(examples: Sequence[Example], settings: Training, seed: int, processe
     )
 
 
-def plan_digest(examples: Sequence[Example], plan: Sequence[Step], settings: Training, policy: TrainedPolicy) -> str:
+def plan_digest(
+    examples: Sequence[Example], plan: Sequence[OptimizerStep], settings: Training, policy: TrainedPolicy
+) -> str:
     """Hash of all that decides the course of a training run beside the model."""
     total = hashlib.sha256(json.dumps([settings.model_dump(), repr(policy)], default=str).encode())
     for example in examples:
@@ -90,7 +92,7 @@ class PolicyLearner:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TrainingEngine,
         policy: TrainedPolicy,
         settings: Training,
         training: Sequence[Example],
@@ -188,7 +190,7 @@ class PolicyLearner:
 
 
 def train(
-    engine: Engine,
+    engine: TrainingEngine,
     policy: TrainedPolicy,
     training: Sequence[Example],
     held_out: Sequence[Example],
@@ -200,7 +202,7 @@ def train(
     meter: SpeedMeter | None = None,
     on_row: OnRow = nothing,
     objectives: tuple[str, ...] = (),
-) -> Trained:
+) -> TrainingResult:
     """Train from the newest checkpoint, or from the start. Raises as ``training.train``.
 
     Args:
@@ -223,11 +225,11 @@ def train(
         on_evaluation=on_evaluation,
         on_row=on_row,
     )
-    return Trained(learner.best or engine.weights(), position, len(learner.plan))
+    return TrainingResult(learner.best or engine.weights(), position, len(learner.plan))
 
 
 def step_gradients(
-    engine: Engine, policy: HasLoss, settings: Training, examples: Sequence[Example], step: Step
+    engine: TrainingEngine, policy: HasLoss, settings: Training, examples: Sequence[Example], step: OptimizerStep
 ) -> dict[str, float]:
     """The gradients of the global batch ``step``, in ``engine``; returns its loss and metrics, means over it.
 

@@ -44,7 +44,7 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Trunk:
+class PackedPrompt:
     """Where one prompt lies in the packed sequence, and its responses."""
 
     start: int
@@ -53,7 +53,7 @@ class Trunk:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedTrees:
     """Trees as one sequence of T tokens with R responses and N response tokens in all.
 
     Attributes:
@@ -62,7 +62,7 @@ class Packed:
         predictors: (N,) place in the sequence whose hidden state predicts each response token.
         targets: (N,) the response tokens, EOS included.
         lengths: tokens of each of the R responses, in the order of the trees.
-        trunks: the shape, for attention.
+        prompts: the shape, for attention.
     """
 
     tokens: Tensor
@@ -70,16 +70,16 @@ class Packed:
     predictors: Tensor
     targets: Tensor
     lengths: tuple[int, ...]
-    trunks: tuple[Trunk, ...]
+    prompts: tuple[PackedPrompt, ...]
 
 
-def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> Packed:
+def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTrees:
     """Lay ``trees`` one after the other; no token is padding."""
     tokens: list[int] = []
     positions: list[int] = []
     predictors: list[int] = []
     targets: list[int] = []
-    trunks = []
+    prompts = []
     for tree in trees:
         start, root = len(tokens), len(tree.prompt)
         tokens += tree.prompt
@@ -92,14 +92,14 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> Packed:
             predictors += (start + root - 1, *range(first, first + inner))
             targets += response
             branches.append(Branch(first, first + inner, _causal_below(root, inner, device)))
-        trunks.append(Trunk(start, start + root, tuple(branches)))
-    return Packed(
+        prompts.append(PackedPrompt(start, start + root, tuple(branches)))
+    return PackedTrees(
         tokens=torch.tensor([tokens], device=device),
         positions=torch.tensor([positions], device=device),
         predictors=torch.tensor(predictors, device=device),
         targets=torch.tensor(targets, device=device),
         lengths=tuple(len(response) for tree in trees for response in tree.responses),
-        trunks=tuple(trunks),
+        prompts=tuple(prompts),
     )
 
 

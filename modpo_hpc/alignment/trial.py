@@ -11,9 +11,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from modpo_hpc.alignment.start import train_policy
 from modpo_hpc.errors import InputError
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.search import Attempt, Objective, Trial, folder_of_trial
+from modpo_hpc.search import Objective, RunningTrial, Trial, folder_of_trial
 from modpo_hpc.study.alignment import PolicySearch, Training
-from modpo_hpc.training import Row, Workplace
+from modpo_hpc.training import Row, TrainingContext
 
 STAGE = "policy_trials"
 TRIALS = pa.schema(
@@ -63,8 +63,8 @@ def objective(run: Run, shard: Shard, policy: str) -> Objective:
         InputError: the policy holds out no questions.
     """
 
-    def compute(attempt: Attempt) -> float:
-        settings = settings_of(run, policy, attempt.params)
+    def compute(trial: RunningTrial) -> float:
+        settings = settings_of(run, policy, trial.params)
         if settings.held_out == 0:
             raise InputError(
                 "a search needs held-out questions",
@@ -72,15 +72,15 @@ def objective(run: Run, shard: Shard, policy: str) -> Objective:
                 value=0.0,
                 remedy="Set it above zero, for instance 0.1.",
             )
-        with folder_of_trial(run, shard, attempt.number) as folder:
-            place = Workplace(folder, shard.check, shard.progress)
+        with folder_of_trial(run, shard, trial.number) as folder:
+            context = TrainingContext(folder, shard.check, shard.progress)
 
             def report(measured: list[Row], ended: bool) -> None:
                 row = measured[-1]
-                attempt.facts.update(accuracy=row["held_out_accuracy"], loss=row["held_out_loss"], steps=row["step"])
-                attempt.follow([one["held_out_accuracy"] for one in measured], ended)
+                trial.facts.update(accuracy=row["held_out_accuracy"], loss=row["held_out_loss"], steps=row["step"])
+                trial.follow([one["held_out_accuracy"] for one in measured], ended)
 
-            trained = train_policy(run, policy, settings, place, shard.stage.resources(run.study), report)
+            trained = train_policy(run, policy, settings, context, shard.stage.resources(run.study), report)
             if trained is None:
                 raise InputError(
                     "a search runs each trial from one process",
@@ -88,8 +88,8 @@ def objective(run: Run, shard: Shard, policy: str) -> Objective:
                     remedy="Use the launcher python; a trial starts its own processes.",
                 )
             held_out = json.loads((trained / "summary.json").read_text())["held_out"]
-            attempt.facts.update(accuracy=held_out["held_out_accuracy"], loss=held_out["held_out_loss"])
-            attempt.facts["steps"] = held_out["step"]
+            trial.facts.update(accuracy=held_out["held_out_accuracy"], loss=held_out["held_out_loss"])
+            trial.facts["steps"] = held_out["step"]
             return float(held_out["held_out_accuracy"])
 
     return compute

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from modpo_hpc.alignment.engine import Engine, PlainEngine
+from modpo_hpc.alignment.engine import PlainEngine, TrainingEngine
 from modpo_hpc.alignment.examples import Example
-from modpo_hpc.alignment.trees import Packed, pack
+from modpo_hpc.alignment.trees import PackedTrees, pack
 from modpo_hpc.errors import InputError
 
 _TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.15}
@@ -18,7 +18,7 @@ _SLOPES = {torch.float32: 1e-2, torch.bfloat16: 0.1}
 """Of the norm of a gradient: TF32 and bfloat16 round, a wrong kernel is off by much."""
 
 
-def choose_attention(engine: Engine, examples: Sequence[Example]) -> str:
+def choose_attention(engine: TrainingEngine, examples: Sequence[Example]) -> str:
     """Leave ``engine`` the one attention kernel that it was asked for, if that computes what the loop does here.
 
     Log-probs and the adapter's gradient of the longest of ``examples`` are compared. Where they differ by more than
@@ -44,7 +44,7 @@ def choose_attention(engine: Engine, examples: Sequence[Example]) -> str:
     return f"{said} ({found})"
 
 
-def _with_kernel(engine: PlainEngine, packed: Packed, one_kernel: bool) -> tuple[Tensor, Tensor]:
+def _with_kernel(engine: PlainEngine, packed: PackedTrees, one_kernel: bool) -> tuple[Tensor, Tensor]:
     """Log-probs (R,), and the adapter's gradient of their sum."""
     engine.scorer.one_kernel = one_kernel
     logps = engine.logps(packed)
@@ -52,7 +52,7 @@ def _with_kernel(engine: PlainEngine, packed: Packed, one_kernel: bool) -> tuple
     return logps.detach(), engine.gradients()
 
 
-def verify_tree_scoring(engine: Engine, examples: Sequence[Example], base: str) -> float:
+def verify_tree_scoring(engine: TrainingEngine, examples: Sequence[Example], base: str) -> float:
     """Score the longest of ``examples`` as a tree and as sequences of their own; returns the largest difference.
 
     Whatever a model does that trees do not know of (a window, a sink, a scale of a new kind) shows in its log-probs.
@@ -86,12 +86,12 @@ def _longest(examples: Sequence[Example]) -> Example:
     return max(examples, key=lambda one: (one.tree.depth, one.question_id))
 
 
-def _dtype(engine: Engine) -> torch.dtype:
+def _dtype(engine: TrainingEngine) -> torch.dtype:
     model = engine.adapted.get_base_model()
     quantized = getattr(model, "quantization_method", None) is not None
     dtype: torch.dtype = torch.bfloat16 if quantized else model.dtype
     return dtype
 
 
-def _allowed(engine: Engine, packed: Packed) -> Tensor:
+def _allowed(engine: TrainingEngine, packed: PackedTrees) -> Tensor:
     return _TOLERANCE[_dtype(engine)] * torch.tensor(packed.lengths, device=engine.device).sqrt()

@@ -27,7 +27,7 @@ _SET_DEATH_SIGNAL = 1
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainingRequest:
     """What is to be trained, and where the parent looks. ``scratch`` holds the checkpoints."""
 
     run: str
@@ -59,7 +59,7 @@ def main(request_file: Path) -> int:
     """Train; returns the exit code."""
     _end_with_parent()
     folder = request_file.parent
-    request = Request(**json.loads(request_file.read_text()))
+    request = TrainingRequest(**json.loads(request_file.read_text()))
     rank = int(os.environ["RANK"])
     import torch
 

@@ -65,7 +65,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Corrected:
+class CorrectedRate:
     """A judge's win rate ``rate`` over ``of`` decided questions, and what it is after the correction.
 
     ``drawn`` says whether the labelled questions are a random sample of those, ``informative`` whether anything is
@@ -118,7 +118,7 @@ def share(cases: float, of: float, confidence: float = 0.95) -> Share:
     return Share(cases / of, *wilson_interval(cases, of, confidence), of)
 
 
-def correct(counts: Confusion, rate: float, of: int, drawn: bool = False, confidence: float = 0.95) -> Corrected:
+def correct(counts: Confusion, rate: float, of: int, drawn: bool = False, confidence: float = 0.95) -> CorrectedRate:
     """The rate at which people would prefer A, from the judge's ``rate`` over ``of`` decided questions.
 
     Args:
@@ -145,7 +145,7 @@ def correct(counts: Confusion, rate: float, of: int, drawn: bool = False, confid
             judged, _jeffreys(counts.a_a, is_a, confidence), _jeffreys(counts.b_a, is_b, confidence)
         )
     informative = (low, high) != (0, 1)
-    return Corrected(
+    return CorrectedRate(
         share(counts.a_a, is_a, confidence),
         share(counts.b_b, is_b, confidence),
         rate,

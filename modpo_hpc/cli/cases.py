@@ -14,7 +14,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.run import Run
 
 if TYPE_CHECKING:
-    from modpo_hpc.report.cases import Case, Comparison
+    from modpo_hpc.report.cases import Case, MatrixCell
 
 KINDS = ("won", "lost", "tied", "closest", "flipped", "judges", "people")
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             stream.write(cases_page(opened, texts))
         print(json.dumps({"page": str(place)}) if arguments.json else f"{place}\nOpen it with a browser.")
         return 0
-    asked = cases.Comparison.of(opened, arguments.phase, arguments.criterion, arguments.pair)
+    asked = cases.MatrixCell.of(opened, arguments.phase, arguments.criterion, arguments.pair)
     found = cases.read_cases(opened, asked)
     if arguments.question is None:
         listed = cases.select(found, arguments.show)
@@ -76,7 +76,7 @@ def _brief(case: Case) -> dict[str, Any]:
     return {"question_id": case.question_id, **case.count, "margin": case.margin, "flip": case.flip}
 
 
-def _whole(opened: Run, asked: Comparison, case: Case, texts: bool) -> dict[str, Any]:
+def _whole(opened: Run, asked: MatrixCell, case: Case, texts: bool) -> dict[str, Any]:
     from modpo_hpc.report import cases
 
     groups, raw = cases.persona_groups(opened), cases.raw_answers(opened, case.votes)
@@ -94,7 +94,7 @@ def _whole(opened: Run, asked: Comparison, case: Case, texts: bool) -> dict[str,
     }
 
 
-def _print_list(opened: Run, asked: Comparison, kind: str, listed: list[Case], limit: int, texts: bool) -> None:
+def _print_list(opened: Run, asked: MatrixCell, kind: str, listed: list[Case], limit: int, texts: bool) -> None:
     from rich import box
     from rich.table import Table
 
@@ -128,7 +128,7 @@ def _print_list(opened: Run, asked: Comparison, kind: str, listed: list[Case], l
         )
 
 
-def _print_case(asked: Comparison, case: Case, told: dict[str, Any]) -> None:
+def _print_case(asked: MatrixCell, case: Case, told: dict[str, Any]) -> None:
     from rich import box
     from rich.panel import Panel
     from rich.table import Table

@@ -100,7 +100,7 @@ def render(findings: list[Finding]) -> None:
     signs = {"good": "[green]good[/]", "note": "[yellow]note[/]", "bad": "[red]bad [/]"}
     shown = console()
     for one in findings:
-        shown.print(f"{signs[one.verdict]}  {one.name:<26} {escape(one.words)}")
+        shown.print(f"{signs[one.verdict]}  {one.name:<26} {escape(one.message)}")
 
 
 def look_for_models(name: str, overrides: list[str], fetch: bool) -> int:

@@ -13,7 +13,7 @@ from modpo_hpc.checks import cautions, check_inputs, without_absent_inputs
 from modpo_hpc.cli.arguments import add_reuse, add_study
 from modpo_hpc.cli.consoles import console
 from modpo_hpc.cli.progress import duration
-from modpo_hpc.core.changes import FATES, Change, causes, changes, counted
+from modpo_hpc.core.changes import FATES, ShardChange, causes, changes, counted
 from modpo_hpc.core.reuse import check_reuse
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch.efficiency import proposed_pack
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def query(
-    study: Study, profile: Profile, counts: Counts, snapshot: Snapshot | None, found: Sequence[Change] = ()
+    study: Study, profile: Profile, counts: Counts, snapshot: Snapshot | None, found: Sequence[ShardChange] = ()
 ) -> list[StagePlan]:
     """The rows of the plan, less what the run of ``snapshot`` has or can take from elsewhere."""
     left = {stage.name: stage.shards(study) for stage in STAGES}
@@ -146,7 +146,7 @@ class Plan:
     assumed: list[str]
     cautions: list[str]
     accounts: list[str]
-    changes: Sequence[Change]
+    changes: Sequence[ShardChange]
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _packs(rows: list[StagePlan], profile: Profile) -> list[tuple[StagePlan, int
     return found
 
 
-def render_changes(the_run: Run, found: Sequence[Change]) -> None:
+def render_changes(the_run: Run, found: Sequence[ShardChange]) -> None:
     """Print what becomes of the results that the run has: how many shards stay, which are made again, and why."""
     count = counted(found)
     if not set(count) - {"new"}:

@@ -14,7 +14,7 @@ from modpo_hpc.cli.submit import print_plan, render_submission, told_what_is_hel
 from modpo_hpc.core.markers import IMPORTED, read_marker
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch.attempts import claim_attempt, recorded
-from modpo_hpc.launch.batch_scripts import Change
+from modpo_hpc.launch.batch_scripts import ResourceChange
 from modpo_hpc.launch.commands import require_slurm
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.launch.local import Capacity, LocalExecutor
@@ -180,7 +180,7 @@ def on_slurm(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> i
     return told_what_is_held_back(outcome, the_run.root)
 
 
-def _plan(snapshot: Snapshot, arguments: argparse.Namespace) -> tuple[Repair, dict[str, Change]]:
+def _plan(snapshot: Snapshot, arguments: argparse.Namespace) -> tuple[Repair, dict[str, ResourceChange]]:
     """What the command line asks for, from the queue as it is: what to hand in, and with which changes."""
     chosen = _choose(snapshot, arguments)
     for stage, shards in chosen.items():
@@ -214,7 +214,7 @@ def parse_change(text: str, field: str) -> tuple[float | None, float | None]:
     return (float(found[2]), None) if found[1] else (None, float(found[2]))
 
 
-def _change(snapshot: Snapshot, stage: str, shards: Sequence[str], arguments: argparse.Namespace) -> Change:
+def _change(snapshot: Snapshot, stage: str, shards: Sequence[str], arguments: argparse.Namespace) -> ResourceChange:
     """What the options ask, as absolute numbers: a factor counts from the largest that these shards had last."""
     last = [submission for shard, (submission, _) in snapshot.journal.latest(stage).items() if shard in shards]
     memory_gb = minutes = None
@@ -230,7 +230,7 @@ def _change(snapshot: Snapshot, stage: str, shards: Sequence[str], arguments: ar
             minutes = factor * max(one.minutes for one in last)
         hours = factor or 1.0
     exclude = tuple(suspects(snapshot, find_failures(snapshot))) if arguments.exclude_suspects else ()
-    return Change(memory, hours, memory_gb, round(minutes) if minutes else None, exclude)
+    return ResourceChange(memory, hours, memory_gb, round(minutes) if minutes else None, exclude)
 
 
 def _refuse_slurm_options(arguments: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modpo_hpc.checks import cautions, check_inputs
 from modpo_hpc.cli.arguments import add_reuse, add_study, quoted
-from modpo_hpc.launch.batch_scripts import Change, sbatch_header
+from modpo_hpc.launch.batch_scripts import ResourceChange, sbatch_header
 from modpo_hpc.launch.cluster import ask_facts
 from modpo_hpc.launch.commands import SlurmError, require_slurm
 from modpo_hpc.launch.following import follow_study
@@ -109,7 +109,7 @@ def dry_run(the_run: Run, profile: Profile, stages: Sequence[Stage]) -> int:
 
 
 def print_plan(
-    snapshot: Snapshot, profile: Profile, planned: Repair, changes: Mapping[str, Change] | None = None
+    snapshot: Snapshot, profile: Profile, planned: Repair, changes: Mapping[str, ResourceChange] | None = None
 ) -> None:
     """The sbatch files of what would be handed in, and the jobs that would then be taken out."""
     size = profile.limits.array_size

@@ -118,21 +118,23 @@ def say(found: Round) -> None:
 
 def words_of(the_run: Run, found: Round) -> str:
     """The state of the run in a sentence or two, for a mail."""
-    words = f"{the_run.root.name}: {found.state}, {found.done} of {found.total} shards done."
+    message = f"{the_run.root.name}: {found.state}, {found.done} of {found.total} shards done."
     for one in found.left[:5]:
-        words += f"\n{one.state.stage} {one.state.shard}: {one.cause}: {one.words}"
+        message += f"\n{one.state.stage} {one.state.shard}: {one.cause}: {one.message}"
     if found.held:
-        words += f"\nHeld, since nodes could not start them: {', '.join(found.held[:5])}. scontrol release JOB goes on"
+        message += (
+            f"\nHeld, since nodes could not start them: {', '.join(found.held[:5])}. scontrol release JOB goes on"
+        )
     if found.left:
-        words += f"\nWhy, and what to do: modpo triage {the_run.quoted}"
+        message += f"\nWhy, and what to do: modpo triage {the_run.quoted}"
     if found.state == "nothing asked for":
-        words = (
+        message = (
             f"{the_run.root.name}: nothing is asked for, since the run was cancelled as a whole. modpo submit goes on."
         )
-    return words + (f"\nmodpo results {the_run.quoted}" if found.state == "complete" else "")
+    return message + (f"\nmodpo results {the_run.quoted}" if found.state == "complete" else "")
 
 
-def tell(the_run: Run, state: str, words: str, address: str | None) -> None:
+def tell(the_run: Run, state: str, message: str, address: str | None) -> None:
     """Tell the user of ``state``, if it is another than the last one; what cannot be delivered stops nothing."""
     path = the_run.root / FOLDER / LAST_STATE
     try:
@@ -143,10 +145,10 @@ def tell(the_run: Run, state: str, words: str, address: str | None) -> None:
         return
     with atomic_file(path, "w") as stream:
         json.dump({"state": state, "at": time.time()}, stream)
-    print(f"{time.strftime('%H:%M:%S')} {words}", flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
     for problem in (
-        send_mail(address, f"modpo {the_run.root.name}: {state}", words) if address else None,
-        post(os.environ.get("MODPO_WEBHOOK"), {"run": str(the_run.root), "state": state, "text": words}),
+        send_mail(address, f"modpo {the_run.root.name}: {state}", message) if address else None,
+        post(os.environ.get("MODPO_WEBHOOK"), {"run": str(the_run.root), "state": state, "text": message}),
     ):
         if problem:
             print(problem, file=sys.stderr, flush=True)
@@ -174,10 +176,10 @@ def hand_in_itself(the_run: Run, profile: Profile, arguments: argparse.Namespace
             print(f"job {there[0].job} tends {the_run.root} already")
             return 0
         limit = cluster.partitions().get(profile.partition or "", 1440.0)
-        words = [profile.python or shlex.quote(sys.executable), "-m modpo_hpc tend", the_run.quoted]
-        words += ["--every", str(arguments.every), *(["--mail", quoted(arguments.mail)] if arguments.mail else [])]
+        command = [profile.python or shlex.quote(sys.executable), "-m modpo_hpc tend", the_run.quoted]
+        command += ["--every", str(arguments.every), *(["--mail", quoted(arguments.mail)] if arguments.mail else [])]
         modules = [f"module load {shlex.quote(one)}" for one in profile.modules]
-        script = "\n".join(["#!/bin/bash", *modules, *profile.setup, f"exec {' '.join(words)}"])
+        script = "\n".join(["#!/bin/bash", *modules, *profile.setup, f"exec {' '.join(command)}"])
         wanted = {
             "partition": profile.partition,
             "account": profile.account,

@@ -7,7 +7,7 @@ import json
 
 from modpo_hpc.cli.consoles import console
 from modpo_hpc.launch.state import take_snapshot
-from modpo_hpc.launch.triage import CAUSES, Group, find_failures, group, remedy, suspects
+from modpo_hpc.launch.triage import CAUSES, FailureGroup, find_failures, group, remedy, suspects
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
 
@@ -34,14 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if groups else 0
 
 
-def as_json(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> dict[str, object]:
+def as_json(the_run: Run, groups: list[FailureGroup], bad_nodes: list[str]) -> dict[str, object]:
     """The groups as plain data."""
     return {
         "run": str(the_run.root),
         "groups": [
             {
                 "class": one.cause,
-                "words": one.words,
+                "message": one.message,
                 "nodes": one.nodes,
                 "shards": [[failure.state.stage, failure.state.shard] for failure in one.failures],
                 "slurm": sorted({failure.state.slurm for failure in one.failures}),
@@ -54,7 +54,7 @@ def as_json(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> dict[str
     }
 
 
-def render(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> None:
+def render(the_run: Run, groups: list[FailureGroup], bad_nodes: list[str]) -> None:
     """Print each group: cause, words, where, and what to do."""
     from rich.markup import escape
 
@@ -64,11 +64,11 @@ def render(the_run: Run, groups: list[Group], bad_nodes: list[str]) -> None:
     for one in groups:
         names = [f"{failure.state.stage}/{failure.state.shard}" for failure in one.failures]
         more = f" and {len(names) - SHOWN_SHARDS} more" if len(names) > SHOWN_SHARDS else ""
-        words = sorted({failure.state.slurm for failure in one.failures} - {""})
-        said = f"({one.cause}; Slurm says {', '.join(words) or 'nothing'})"
+        states = sorted({failure.state.slurm for failure in one.failures} - {""})
+        said = f"({one.cause}; Slurm says {', '.join(states) or 'nothing'})"
         out.print(f"[bold red]{len(names)} x {CAUSES[one.cause]}[/] [dim]{said}[/]")
-        if one.words:
-            out.print(f"  {escape(one.words)}")
+        if one.message:
+            out.print(f"  {escape(one.message)}")
         out.print(f"  shards {', '.join(names[:SHOWN_SHARDS])}{more}")
         out.print(f"  nodes  {', '.join(f'{node} ({count})' for node, count in one.nodes.items())}")
         what, command = remedy(one, the_run.root)

@@ -29,7 +29,7 @@ SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Change:
+class ShardChange:
     """What becomes of one shard; ``why`` in words, most telling first (empty where it stays)."""
 
     stage: str
@@ -38,20 +38,20 @@ class Change:
     why: tuple[str, ...] = ()
 
 
-def changes(run: Run, others: Sequence[Path] = ()) -> list[Change]:
+def changes(run: Run, others: Sequence[Path] = ()) -> list[ShardChange]:
     """What becomes of every shard of ``run`` under the study that it is given (see ``Run.envisage``).
 
     A shard that reads one that is made again counts as made again; where that one comes out the same, it will stay.
     """
     shelves = Shelves(run, [*shelves_of(run).others, *others])
     inventory = run.inventory(shelves)
-    found: list[Change] = []
+    found: list[ShardChange] = []
     for stage in STAGES:
         wanted = run.shard_ids(stage.name)
         for shard in wanted:
             found.append(_change(inventory, shelves, stage.name, shard))
         known = set(wanted)
-        found += [Change(stage.name, shard, "gone") for shard in _finished(run, stage.name) if shard not in known]
+        found += [ShardChange(stage.name, shard, "gone") for shard in _finished(run, stage.name) if shard not in known]
     return found
 
 
@@ -60,15 +60,15 @@ def _finished(run: Run, stage: str) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
 
 
-def _change(inventory: Inventory, shelves: Shelves, stage: str, shard: str) -> Change:
+def _change(inventory: Inventory, shelves: Shelves, stage: str, shard: str) -> ShardChange:
     if inventory.fresh(stage, shard):
-        return Change(stage, shard, "kept")
+        return ShardChange(stage, shard, "kept")
     inputs = inventory.inputs(stage, shard)
     if inputs is not None and (found := shelves.look(stage, shard, inputs)) is not None:
-        return Change(stage, shard, "back" if found.run == inventory.run.root else "adopted", (str(found.run),))
+        return ShardChange(stage, shard, "back" if found.run == inventory.run.root else "adopted", (str(found.run),))
     if inventory.line(stage, shard) is None:
-        return Change(stage, shard, "new")
-    return Change(stage, shard, "again", tuple(why_stale(inventory, stage, shard)))
+        return ShardChange(stage, shard, "new")
+    return ShardChange(stage, shard, "again", tuple(why_stale(inventory, stage, shard)))
 
 
 def why_stale(inventory: Inventory, stage: str, shard: str) -> list[str]:
@@ -129,18 +129,18 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, tree
 
 
-def counted(found: Sequence[Change]) -> dict[Fate, int]:
+def counted(found: Sequence[ShardChange]) -> dict[Fate, int]:
     """How many shards share each fate; those of none are left out."""
     count = Counter(one.fate for one in found)
     return {fate: count[fate] for fate in FATES if count[fate]}
 
 
-def causes(found: Sequence[Change]) -> dict[str, list[Change]]:
+def causes(found: Sequence[ShardChange]) -> dict[str, list[ShardChange]]:
     """The first reason of what is made again -> those that are, in the order of the flow.
 
     A reason that is itself a consequence (a need that is made again) is left out where there is another.
     """
-    grouped: dict[str, list[Change]] = {}
+    grouped: dict[str, list[ShardChange]] = {}
     for one in found:
         if one.fate == "again":
             own = [why for why in one.why if not why.startswith("it read")]

@@ -53,7 +53,7 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Persona:
+class AuthorsPersona:
     """A persona's text, and what all_personas.json says of the person (empty where that file is not given)."""
 
     persona_id: str

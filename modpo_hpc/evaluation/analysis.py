@@ -10,12 +10,12 @@ import numpy as np
 from modpo_hpc.evaluation import inference, mcnemar, pareto, robustness, winrates
 from modpo_hpc.evaluation.ballots import Ballots
 from modpo_hpc.evaluation.completeness import STATES, completeness
-from modpo_hpc.evaluation.phase import Phase
+from modpo_hpc.evaluation.phase import JudgedPhase
 from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.study import Study
 
 
-def tables_of(phase: Phase) -> dict[str, Rows]:
+def tables_of(phase: JudgedPhase) -> dict[str, Rows]:
     """All tables of one phase."""
     of_personas, of_groups = robustness.persona_and_group_rows(phase)
     return {
@@ -74,13 +74,13 @@ def sizes_of(ballots: Ballots) -> dict[str, Any]:
     }
 
 
-def phase_summary(phase: Phase) -> dict[str, Any]:
+def phase_summary(phase: JudgedPhase) -> dict[str, Any]:
     """Sizes of a phase, and the share of the space of its criteria that its policies reach."""
     reach = pareto.hypervolume(phase.average().T, np.zeros(len(phase.ballots.criteria)))
     return {**sizes_of(phase.ballots), "hypervolume": reach}
 
 
-def win_rate_rows(phase: Phase) -> Rows:
+def win_rate_rows(phase: JudgedPhase) -> Rows:
     """Both win rates of every pair and their difference.
 
     ``separated`` pairs differ by an interval that holds for all pairs of a criterion at once.
@@ -117,7 +117,7 @@ def win_rate_rows(phase: Phase) -> Rows:
     ]
 
 
-def mcnemar_rows(phase: Phase) -> Rows:
+def mcnemar_rows(phase: JudgedPhase) -> Rows:
     """All pairs; the corrections are over the pairs of the phase under one criterion."""
     settings, rows = phase.settings, list[dict[str, Any]]()
     for c, criterion in enumerate(phase.ballots.criteria):
@@ -157,7 +157,7 @@ def mcnemar_rows(phase: Phase) -> Rows:
     return rows
 
 
-def ranking_rows(phase: Phase) -> Rows:
+def ranking_rows(phase: JudgedPhase) -> Rows:
     """Average win rate over the opponents, rank, and how sure the rank is.
 
     ``rank_low`` counts the policies whose average is higher for sure, ``rank_high`` those whose average is not lower
@@ -197,7 +197,7 @@ def ranking_rows(phase: Phase) -> Rows:
     ]
 
 
-def pareto_rows(phase: Phase) -> Rows:
+def pareto_rows(phase: JudgedPhase) -> Rows:
     """Which policies no other beats in every criterion at once, by average win rate, and how sure that is."""
     policies = phase.ballots.policies
     average = phase.average()

@@ -33,7 +33,7 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Rewards:
+class MeanRewards:
     """Mean rewards (policies x criteria), and drawn ones (draws x policies x criteria) with other questions."""
 
     policies: tuple[str, ...]
@@ -41,11 +41,11 @@ class Rewards:
     mean: Array
     drawn: Array
 
-    def of(self, policies: Sequence[str], criteria: Sequence[str]) -> Rewards:
+    def of(self, policies: Sequence[str], criteria: Sequence[str]) -> MeanRewards:
         """Of these policies and criteria alone."""
         rows, columns = ([all_.index(one) for one in some] for all_, some in
                          ((self.policies, policies), (self.criteria, criteria)))  # fmt: skip
-        return Rewards(
+        return MeanRewards(
             tuple(policies), tuple(criteria), self.mean[np.ix_(rows, columns)], self.drawn[:, rows][..., columns]
         )
 
@@ -79,7 +79,7 @@ def specialists_of(study: Study, criteria: Sequence[str]) -> dict[str, str]:
     return {criterion: alone[criterion] for criterion in criteria if criterion in alone}
 
 
-def reference_of(study: Study, rewards: Rewards, criteria: Sequence[str]) -> Array:
+def reference_of(study: Study, rewards: MeanRewards, criteria: Sequence[str]) -> Array:
     """The rewards that volumes are measured from: the study's, else those of the base policy, else zero."""
     base = next((name for name, one in study.alignment.policies.items() if one.is_baseline), None)
     own = dict(zip(rewards.criteria, rewards.of([base], rewards.criteria).mean[0], strict=True)) if base else {}
@@ -92,15 +92,15 @@ def rewards_of(
     questions: Sequence[str],
     draws: int,
     rng: np.random.Generator,
-) -> Rewards:
+) -> MeanRewards:
     """From (policy, criterion) -> question -> reward."""
     policies, criteria = (tuple(dict.fromkeys(key[place] for key in values)) for place in (0, 1))
     cube = np.array([[[values[one, of][q] for of in criteria] for q in questions] for one in policies])
     times = rng.multinomial(len(questions), np.full(len(questions), 1 / len(questions)), size=draws) / len(questions)
-    return Rewards(policies, criteria, cube.mean(axis=1), np.einsum("dq,pqc->dpc", times, cube, optimize=True))
+    return MeanRewards(policies, criteria, cube.mean(axis=1), np.einsum("dq,pqc->dpc", times, cube, optimize=True))
 
 
-def point_rows(family: Family, rewards: Rewards, reference: Array, confidence: float) -> Rows:
+def point_rows(family: Family, rewards: MeanRewards, reference: Array, confidence: float) -> Rows:
     """A row for each policy and criterion: weight asked, reward got, and the policy's part in the volume."""
     mine = rewards.of(family.policies, family.criteria)
     low, high = _ends(mine.drawn, confidence)
@@ -128,7 +128,9 @@ def point_rows(family: Family, rewards: Rewards, reference: Array, confidence: f
     ]
 
 
-def family_row(family: Family, first: Family, rewards: Rewards, reference: Array, confidence: float) -> dict[str, Any]:
+def family_row(
+    family: Family, first: Family, rewards: MeanRewards, reference: Array, confidence: float
+) -> dict[str, Any]:
     """Volume and sparsity of a family, and its volume beside that of the ``first`` one of the same criteria."""
     mine, other = (rewards.of(one.policies, family.criteria) for one in (family, first))
     volumes, others = (
@@ -156,7 +158,7 @@ def family_row(family: Family, first: Family, rewards: Rewards, reference: Array
     }
 
 
-def range_rows(family: Family, rewards: Rewards, specialists: Mapping[str, str], confidence: float) -> Rows:
+def range_rows(family: Family, rewards: MeanRewards, specialists: Mapping[str, str], confidence: float) -> Rows:
     """Of each criterion: how far the family reaches, as a share of its specialists, and whether weights are followed.
 
     Tau alone says nothing: a family that hardly moves can be in perfect order.

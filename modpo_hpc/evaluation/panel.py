@@ -6,17 +6,17 @@ from dataclasses import asdict
 from itertools import combinations
 
 from modpo_hpc.evaluation import winrates
-from modpo_hpc.evaluation.phase import Phase
+from modpo_hpc.evaluation.phase import JudgedPhase
 from modpo_hpc.evaluation.reliability import reliability
 from modpo_hpc.evaluation.tables import Rows
 
 
-def tables_of_panel(phase: Phase) -> dict[str, Rows]:
+def tables_of_panel(phase: JudgedPhase) -> dict[str, Rows]:
     """The tables of ``tables.PANEL_SCHEMAS``; empty for one judge."""
     return {"judge_agreement": agreement_rows(phase), "judge_rates": rate_rows(phase)} if phase.ballots.judges else {}
 
 
-def agreement_rows(phase: Phase) -> Rows:
+def agreement_rows(phase: JudgedPhase) -> Rows:
     """Agreement of each two judges, under each criterion: of single verdicts, and of majorities of the personas."""
     ballots = phase.ballots
     return [
@@ -26,7 +26,7 @@ def agreement_rows(phase: Phase) -> Rows:
     ]
 
 
-def rate_rows(phase: Phase) -> Rows:
+def rate_rows(phase: JudgedPhase) -> Rows:
     """Win rates by the votes of each judge alone."""
     rows = Rows()
     for judge in phase.ballots.judges:

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Phase:
+class JudgedPhase:
     """The ballots of a phase and what follows from them.
 
     ``votes`` and ``cast`` are criteria x pairs x questions x personas, ``outcomes`` (the majorities) without the
@@ -72,7 +72,7 @@ def prepare(
     seed: int,
     lengths: Array,
     demographics: Mapping[str, Mapping[str, Any]],
-) -> Phase:
+) -> JudgedPhase:
     """A phase from its ballots; ``lengths`` as :func:`answer_lengths` gives them."""
     votes = ballots.votes
     outcomes = winrates.majorities(votes)
@@ -81,7 +81,7 @@ def prepare(
     drawn = [inference.majority_errors(one, settings.draws, rng, judges, ballots.places) for one in votes]
     errors = np.stack(drawn, axis=2)
     wins = winrates.count_wins(outcomes)
-    return Phase(ballots, settings, seed, votes, ballots.cast, outcomes, wins, errors, lengths, demographics)
+    return JudgedPhase(ballots, settings, seed, votes, ballots.cast, outcomes, wins, errors, lengths, demographics)
 
 
 def answer_lengths(answers: pa.Table, policies: Sequence[str], questions: Sequence[str]) -> Array:

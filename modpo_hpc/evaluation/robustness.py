@@ -11,13 +11,13 @@ from scipy import stats
 from modpo_hpc.evaluation import bradley_terry, groups, inference, mcnemar, winrates
 from modpo_hpc.evaluation.crossed import components
 from modpo_hpc.evaluation.length_control import length_controlled
-from modpo_hpc.evaluation.phase import Phase
+from modpo_hpc.evaluation.phase import JudgedPhase
 from modpo_hpc.evaluation.position import position_bias
 from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.seeds import rng_of
 
 
-def ability_rows(phase: Phase) -> Rows:
+def ability_rows(phase: JudgedPhase) -> Rows:
     """Bradley-Terry abilities from the votes of the personas, best first."""
     ballots, rows = phase.ballots, Rows()
     clusters = min(len(ballots.questions), len(ballots.personas))
@@ -41,7 +41,7 @@ def ability_rows(phase: Phase) -> Rows:
     return rows
 
 
-def agreement_rows(phase: Phase) -> Rows:
+def agreement_rows(phase: JudgedPhase) -> Rows:
     """How far the votes of the personas on a question go together, and how many votes that leaves.
 
     With a panel of judges a persona's vote is the mean of what its judges said: they speak for one person.
@@ -66,7 +66,7 @@ def agreement_rows(phase: Phase) -> Rows:
     return rows
 
 
-def position_rows(phase: Phase) -> Rows:
+def position_rows(phase: JudgedPhase) -> Rows:
     """Position bias of each cell, and McNemar's test once more with both orders weighing the same."""
     settings, rows = phase.settings, Rows()
     for c, p, key in phase.cells():
@@ -99,7 +99,7 @@ def position_rows(phase: Phase) -> Rows:
     return rows
 
 
-def length_rows(phase: Phase) -> Rows:
+def length_rows(phase: JudgedPhase) -> Rows:
     """Win rates at equal length, ties as half a win; pairs in which an answer is missing are left out."""
     rows = Rows()
     for c, p, key in phase.cells():
@@ -126,7 +126,7 @@ def length_rows(phase: Phase) -> Rows:
     return rows
 
 
-def persona_and_group_rows(phase: Phase) -> tuple[Rows, Rows]:
+def persona_and_group_rows(phase: JudgedPhase) -> tuple[Rows, Rows]:
     """Shares of votes won with each persona, to whom the interval speaks, and in each demographic group."""
     ballots, settings = phase.ballots, phase.settings
     of_personas, of_groups = Rows(), Rows()
@@ -163,7 +163,7 @@ def persona_and_group_rows(phase: Phase) -> tuple[Rows, Rows]:
 
 
 def _group_rows(
-    phase: Phase,
+    phase: JudgedPhase,
     shares: groups.PersonaShares,
     members: Mapping[str, NDArray[np.bool_]],
     rng: np.random.Generator,

@@ -69,11 +69,11 @@ def drawn_personas(question_id: str, groups: Sequence[Sequence[str]], per_questi
         raise ValueError(f"{per_question} personas a question of {len(groups)} groups with {sizes.sum()} personas")
     rng = rng_of(seed, "drawn_personas", question_id)
     wanted = per_question * sizes / sizes.sum()
-    seats = np.clip(np.floor(wanted).astype(int), 1, sizes)
-    while seats.sum() != per_question:
-        add = seats.sum() < per_question
-        may = seats < sizes if add else seats > 1
-        lack = np.where(may, np.maximum((wanted - seats) * (1 if add else -1), 1e-9), 0.0)
-        seats[rng.choice(len(seats), p=lack / lack.sum())] += 1 if add else -1
-    chosen = (rng.choice(len(members), count, replace=False) for members, count in zip(groups, seats, strict=True))
+    counts = np.clip(np.floor(wanted).astype(int), 1, sizes)
+    while counts.sum() != per_question:
+        add = counts.sum() < per_question
+        may = counts < sizes if add else counts > 1
+        lack = np.where(may, np.maximum((wanted - counts) * (1 if add else -1), 1e-9), 0.0)
+        counts[rng.choice(len(counts), p=lack / lack.sum())] += 1 if add else -1
+    chosen = (rng.choice(len(members), count, replace=False) for members, count in zip(groups, counts, strict=True))
     return {members[place] for members, places in zip(groups, chosen, strict=True) for place in places}

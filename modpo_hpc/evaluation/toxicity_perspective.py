@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.evaluation.toxicity import Assessment, Item
-from modpo_hpc.llm.budget import Budget, Limits
+from modpo_hpc.llm.budget import Budget, RateLimits
 from modpo_hpc.llm.client import Client, Finished, PendingCall
 from modpo_hpc.llm.endpoints import FixedAddress, api_key
 from modpo_hpc.llm.ledger import Usage
@@ -76,7 +76,7 @@ class Perspective:
     """Asks for every attribute of every answer; all workers that share ``folder`` keep one rate."""
 
     def __init__(
-        self, settings: Endpoint, limits: Limits, folder: Path, threshold: float, check: Callable[[], None]
+        self, settings: Endpoint, limits: RateLimits, folder: Path, threshold: float, check: Callable[[], None]
     ) -> None:
         self._settings, self._limits, self._folder = settings, limits, folder
         self._threshold, self._check = threshold, check
@@ -97,7 +97,7 @@ class Perspective:
                 remedy=f"Set it in the environment: export {KEY_VARIABLE}=... (it is written nowhere).",
             )
         endpoint = Endpoint(base_url=settings.base_url, api_key_env=KEY_VARIABLE, timeout_seconds=30)
-        limits = Limits(60 * settings.requests_per_second, account=f"perspective {settings.base_url}")
+        limits = RateLimits(60 * settings.requests_per_second, account=f"perspective {settings.base_url}")
         return cls(endpoint, limits, folder / ".work" / "perspective", threshold, check)
 
     def assess(self, items: Sequence[Item]) -> list[Assessment]:
@@ -106,7 +106,7 @@ class Perspective:
         Raises:
             ModpoError: the API refuses the key, or does not answer.
         """
-        queue = _Queue(items, self._threshold)
+        queue = _CommentQueue(items, self._threshold)
         address = FixedAddress(self._settings.base_url)
         with closing(ThreadPool(address, self._settings.timeout_seconds)) as pool:
             with closing(Budget(self._folder, self._limits)) as budget:
@@ -114,7 +114,7 @@ class Perspective:
         return [queue.made[place] for place in range(len(items))]
 
 
-class _Queue:
+class _CommentQueue:
     """The answers to be assessed, and the assessments of those that are."""
 
     def __init__(self, items: Sequence[Item], threshold: float) -> None:

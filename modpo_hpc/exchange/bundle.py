@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modpo_hpc.data import authors
-from modpo_hpc.data.authors import Kind, Persona, Ranked, Response
+from modpo_hpc.data.authors import AuthorsPersona, Kind, Ranked, Response
 from modpo_hpc.errors import InputError
 from modpo_hpc.exchange.names import our_response_id, policy_named
 from modpo_hpc.study import Study
@@ -17,7 +17,7 @@ from modpo_hpc.study import Study
 class Bundle:
     """All that a set of files holds, in our ids. Empty parts were not given."""
 
-    personas: dict[str, list[Persona]] = field(default_factory=dict)
+    personas: dict[str, list[AuthorsPersona]] = field(default_factory=dict)
     questions: dict[str, dict[str, str]] = field(default_factory=lambda: {"train": {}, "test": {}})
     responses: dict[str, dict[str, Response]] = field(default_factory=dict)
     ranked: dict[str, dict[str, Ranked]] = field(default_factory=dict)
@@ -164,7 +164,7 @@ def _read_personas(bundle: Bundle, paths: Sequence[Path], details: Mapping[str, 
     shared = set.intersection(*(set(listed) for listed in texts.values())) if texts else set()
     bundle.personas = {
         split: [
-            Persona(f"{split}.{identity}" if shared else identity, text, details.get(text, {}))
+            AuthorsPersona(f"{split}.{identity}" if shared else identity, text, details.get(text, {}))
             for identity, text in texts[split].items()
         ]
         for split in ("train", "test")

@@ -267,10 +267,10 @@ def _write(path: Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str]
 
 def _yaml(path: Path, content: Mapping[str, Any]) -> None:
     with atomic_file(path, "w") as stream:
-        yaml.dump(dict(content), stream, _Plain, sort_keys=False, allow_unicode=True, width=110)
+        yaml.dump(dict(content), stream, _PlainDumper, sort_keys=False, allow_unicode=True, width=110)
 
 
-class _Plain(yaml.SafeDumper):
+class _PlainDumper(yaml.SafeDumper):
     """Writes what stands twice twice: anchors are hard to edit."""
 
     def ignore_aliases(self, data: Any) -> bool:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from modpo_hpc.core.markers import IMPORTED, Marker, Output, marker_path, write_marker
 from modpo_hpc.data import questions
-from modpo_hpc.data.authors import Persona, Ranked, Response
+from modpo_hpc.data.authors import AuthorsPersona, Ranked, Response
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.exchange.bundle import Bundle
@@ -141,7 +141,7 @@ def _persona_rows(bundle: Bundle, columns: Columns) -> list[dict[str, Any]]:
     return [_persona_row(one, split, columns) for split in SPLITS for one in bundle.personas[split]]
 
 
-def _persona_row(one: Persona, split: str, columns: Columns) -> dict[str, Any]:
+def _persona_row(one: AuthorsPersona, split: str, columns: Columns) -> dict[str, Any]:
     told: Mapping[str, Any] = one.details.get("demographics", {})
     names = rating_names()
     rated: Mapping[str, Any] = one.details.get(names.key) or one.details.get(OWN_RATINGS) or {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modpo_hpc.errors import InputError, ModpoError
-from modpo_hpc.generation.records import Completion, Request
+from modpo_hpc.generation.records import Completion, GenerationRequest
 from modpo_hpc.llm.budget import Budget, Unlimited, limits_of
 from modpo_hpc.llm.chat import ChatApi, ChatPayload
 from modpo_hpc.llm.claims import Claims
@@ -68,7 +68,7 @@ class ChatEngine:
 
     def complete(
         self,
-        requests: Sequence[Request],
+        requests: Sequence[GenerationRequest],
         on_done: Callable[[int], None] = lambda done: None,
         on_text: Callable[[Completion], None] = lambda text: None,
     ) -> list[Completion]:
@@ -101,7 +101,7 @@ class ChatEngine:
                     Client(queue, api, self.settings, pool, budget, self.check, store.renew).run()
         return [queue.completions[request.id] for request in requests]
 
-    def _payload(self, request: Request) -> ChatPayload:
+    def _payload(self, request: GenerationRequest) -> ChatPayload:
         messages = answering_messages(request.question, self.instruction, self.control)
         return ChatPayload(tuple(messages), None, {"seed": request.seed % 2**31} if self.send_seed else {})
 
@@ -111,8 +111,8 @@ class AnswerQueue:
 
     def __init__(
         self,
-        requests: Sequence[Request],
-        payload: Callable[[Request], ChatPayload],
+        requests: Sequence[GenerationRequest],
+        payload: Callable[[GenerationRequest], ChatPayload],
         api: ChatApi,
         store: Store | None,
         on_done: Callable[[int], None],
@@ -121,7 +121,7 @@ class AnswerQueue:
     ) -> None:
         self._api, self._store, self._on_done, self._on_text = api, store, on_done, on_text
         self.completions: dict[str, Completion] = {}
-        self._requests: dict[bytes, Request] = {}
+        self._requests: dict[bytes, GenerationRequest] = {}
         self._calls: dict[bytes, PendingCall] = {}
         for number, request in enumerate(requests):
             asked = payload(request)

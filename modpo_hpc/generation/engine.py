@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from modpo_hpc.generation.decode import Continuation, Prompt, decode
-from modpo_hpc.generation.records import Completion, Request
+from modpo_hpc.generation.records import Completion, GenerationRequest
 from modpo_hpc.prompts import INSTRUCTION, answering_prompt
 from modpo_hpc.study.generation import Sampling
 
@@ -33,7 +33,7 @@ class TransformersEngine:
 
     def complete(
         self,
-        requests: Sequence[Request],
+        requests: Sequence[GenerationRequest],
         on_done: Callable[[int], None] = lambda done: None,
         on_text: Callable[[Completion], None] = lambda text: None,
     ) -> list[Completion]:
@@ -66,7 +66,7 @@ class TransformersEngine:
             on_text(one)
         return texts
 
-    def _completion(self, request: Request, made: Continuation) -> Completion:
+    def _completion(self, request: GenerationRequest, made: Continuation) -> Completion:
         text = self.tokenizer.decode(made.tokens, skip_special_tokens=True).strip()
         return Completion(request.id, text, len(made.tokens), made.finish_reason)
 

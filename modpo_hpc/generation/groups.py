@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from modpo_hpc.generation.records import Completion, Request
+from modpo_hpc.generation.records import Completion, GenerationRequest
 from modpo_hpc.run import Shard
 
 
-class Engine(Protocol):
+class GenerationEngine(Protocol):
     """Makes a text for every request, in any order of work."""
 
     has_queue: bool
@@ -18,7 +18,10 @@ class Engine(Protocol):
     decoded together is a part of their bits."""
 
     def complete(
-        self, requests: Sequence[Request], on_done: Callable[[int], None], on_text: Callable[[Completion], None]
+        self,
+        requests: Sequence[GenerationRequest],
+        on_done: Callable[[int], None],
+        on_text: Callable[[Completion], None],
     ) -> list[Completion]:
         """Completions in the order of ``requests``; ``on_done`` hears how many are finished, ``on_text`` gets each."""
         ...
@@ -26,10 +29,10 @@ class Engine(Protocol):
 
 def complete_groups(
     shard: Shard,
-    groups: Sequence[Sequence[Request]],
-    open_engine: Callable[[], AbstractContextManager[Engine]],
+    groups: Sequence[Sequence[GenerationRequest]],
+    open_engine: Callable[[], AbstractContextManager[GenerationEngine]],
     kept_in: str = "completions.jsonl",
-) -> list[tuple[Request, Completion]]:
+) -> list[tuple[GenerationRequest, Completion]]:
     """Complete every group of this shard, saving each in the journal ``kept_in``; what is there is not made again.
 
     The engine is opened only when something is left to make. Returns pairs sorted by question and item.

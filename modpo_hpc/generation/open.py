@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from modpo_hpc.control_strings import control_strings_of
 from modpo_hpc.errors import IncompleteError
-from modpo_hpc.generation.groups import Engine
+from modpo_hpc.generation.groups import GenerationEngine
 from modpo_hpc.generation.policies import adapter_path, link_policy_as_model, load_policy, load_product, load_tokenizer
 from modpo_hpc.models import base_model_path
 from modpo_hpc.resident import kept, kept_open, resident_shards
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[Engine]:
+def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[GenerationEngine]:
     """An engine that answers as ``policy``, or as the base model if that is None."""
     run, generation = shard.run, shard.run.study.generation
     experts = {} if policy is None else run.study.alignment.policies[policy].experts
@@ -47,7 +47,7 @@ def policy_engine(shard: Shard, policy: str | None, sampling: Sampling) -> Itera
 
 
 @contextmanager
-def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[Engine]:
+def _served(shard: Shard, policy: str | None, sampling: Sampling) -> Iterator[GenerationEngine]:
     from modpo_hpc.generation.chat import LOCAL, ChatEngine
     from modpo_hpc.llm.endpoints import LocalServers
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from modpo_hpc.data.questions import Question
-from modpo_hpc.generation.records import Request
+from modpo_hpc.generation.records import GenerationRequest
 from modpo_hpc.prompts import correction
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import seed_of
@@ -20,10 +20,10 @@ ROUNDS = 4
 """Batches that one group is worth: enough for freed places to be refilled, few enough to redo after a kill."""
 
 
-def response_requests(run: Run, questions: Sequence[Question]) -> list[Request]:
+def response_requests(run: Run, questions: Sequence[Question]) -> list[GenerationRequest]:
     """The responses to be sampled for each training question: ``<question_id>.r0``, ``.r1``, ..."""
     return [
-        Request(identity, question.question_id, question.text, run.seed("responses", identity))
+        GenerationRequest(identity, question.question_id, question.text, run.seed("responses", identity))
         for question in questions
         for identity in (
             f"{question.question_id}.r{index}" for index in range(run.study.generation.responses_per_question)
@@ -31,11 +31,11 @@ def response_requests(run: Run, questions: Sequence[Question]) -> list[Request]:
     ]
 
 
-def answer_requests(run: Run, policy: str, questions: Sequence[Question]) -> list[Request]:
+def answer_requests(run: Run, policy: str, questions: Sequence[Question]) -> list[GenerationRequest]:
     """One answer of ``policy`` to each test question, or all those that it chooses among."""
     count = run.study.alignment.policies[policy].answers_a_question
     return [
-        Request(identity, one.question_id, one.text, run.seed("answers", _whose(run, policy), identity))
+        GenerationRequest(identity, one.question_id, one.text, run.seed("answers", _whose(run, policy), identity))
         for one in questions
         for identity in ([one.question_id] if count == 1 else [f"{one.question_id}.a{at}" for at in range(count)])
     ]
@@ -44,10 +44,10 @@ def answer_requests(run: Run, policy: str, questions: Sequence[Question]) -> lis
 def corrections_of(
     run: Run,
     policy: str,
-    drafts: Sequence[Sequence[Request]],
+    drafts: Sequence[Sequence[GenerationRequest]],
     texts: Mapping[str, str],
     criteria: Sequence[Criterion],
-) -> list[list[Request]]:
+) -> list[list[GenerationRequest]]:
     """The groups ``drafts`` with their texts (id -> text) in them, for ``policy`` to write better ones."""
     return [
         [
@@ -67,7 +67,7 @@ def _whose(run: Run, policy: str) -> str:
     return "every policy" if run.study.generation.common_random_numbers else policy
 
 
-def groups_of(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:
+def groups_of(requests: Sequence[GenerationRequest], batch_size: int) -> list[list[GenerationRequest]]:
     """Cut ``requests`` into groups of about ``ROUNDS * batch_size`` that are made together and saved together.
 
     Questions of one length stand together, and the responses to one question are never parted. What falls into a
@@ -76,7 +76,7 @@ def groups_of(requests: Sequence[Request], batch_size: int) -> list[list[Request
     drawn from their contents, so that every shard gets long and short ones.
     """
     ordered = sorted(requests, key=lambda one: (len(one.question), one.question_id, one.seed))
-    groups: list[list[Request]] = []
+    groups: list[list[GenerationRequest]] = []
     for _, same_question in groupby(ordered, key=lambda one: one.question_id):
         members = list(same_question)
         if not groups or len(groups[-1]) + len(members) > ROUNDS * batch_size:

@@ -18,7 +18,7 @@ _SOURCE = Path(__file__).resolve().parents[2]
 _SECONDS_TO_END = 30
 
 
-class Server:
+class ServerProcess:
     """One server process and what is known of its health. ``Servers`` moves it; others read it."""
 
     def __init__(self, number: int, devices: str | None, log_path: Path) -> None:

@@ -41,7 +41,7 @@ _LEAST_CHARACTERS, _LOOP_RATIO = 200, 0.25
 
 
 @dataclass(frozen=True)
-class Request:
+class GenerationRequest:
     """One text to be made: the item's id, the question it answers, and the seed that belongs to the item."""
 
     id: str
@@ -87,7 +87,7 @@ def count_flags(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
     return {flag: float(counts[flag]) for flag in (TRUNCATED, EMPTY, REPETITIVE, FILTERED)}
 
 
-def row_of(request: Request, completion: Completion) -> dict[str, Any]:
+def row_of(request: GenerationRequest, completion: Completion) -> dict[str, Any]:
     """The columns that ``RESPONSES`` and ``ANSWERS`` share."""
     return {
         "question_id": request.question_id,

@@ -20,7 +20,7 @@ import httpx
 
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.generation.machine import devices_of_job
-from modpo_hpc.generation.process import SERVER_PATH, Server
+from modpo_hpc.generation.process import SERVER_PATH, ServerProcess
 
 log = logging.getLogger(__name__)
 _POLL_SECONDS, _PROBE_SECONDS, _PROBE_STRIKES = 0.5, 5.0, 6
@@ -46,7 +46,7 @@ class Servers:
         self.command, self.health, self.ready_seconds = tuple(command), health, ready_seconds
         self.max_restarts, self.environment = max_restarts, dict(environment)
         logs.mkdir(parents=True, exist_ok=True)
-        self._servers = [Server(number, one, logs / f"server{number}.log") for number, one in enumerate(devices)]
+        self._servers = [ServerProcess(number, one, logs / f"server{number}.log") for number, one in enumerate(devices)]
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="server-watch", daemon=True)
@@ -81,7 +81,7 @@ class Servers:
                     f"({' '.join(self.command)}). Its log, {failed[0].log_path}, ends with:\n{failed[0].last_words()}"
                 )
 
-    def try_lease(self) -> Server | None:
+    def try_lease(self) -> ServerProcess | None:
         """The least busy server that is well, counted as in use until ``release``; None if there is none now.
 
         Raises:
@@ -96,7 +96,7 @@ class Servers:
             server.in_use += 1
             return server
 
-    def release(self, server: Server) -> None:
+    def release(self, server: ServerProcess) -> None:
         """Say that a request to ``server`` is over."""
         with self._changed:
             server.in_use -= 1
@@ -137,7 +137,7 @@ class Servers:
         for server in self._servers:
             server.end()
 
-    def _launch(self, server: Server) -> None:
+    def _launch(self, server: ServerProcess) -> None:
         server.launch(self.command, self.environment)
         server.give_up_at = time.monotonic() + self.ready_seconds
         self._move(server, "starting")
@@ -149,7 +149,7 @@ class Servers:
                     if server.state in ("starting", "well"):
                         self._look_at(server, client)
 
-    def _look_at(self, server: Server, client: httpx.Client) -> None:
+    def _look_at(self, server: ServerProcess, client: httpx.Client) -> None:
         assert server.process is not None
         now = time.monotonic()
         if server.process.poll() is not None:
@@ -171,7 +171,7 @@ class Servers:
             if server.strikes >= _PROBE_STRIKES:
                 self._replace(server, f"did not answer {server.strikes} times")
 
-    def _replace(self, server: Server, reason: str) -> None:
+    def _replace(self, server: ServerProcess, reason: str) -> None:
         assert server.process is not None
         never_well = server.state == "starting" and server.restarts == 0
         log.warning("server %d %s", server.number, reason)
@@ -184,7 +184,7 @@ class Servers:
         server.restarts += 1
         self._launch(server)
 
-    def _move(self, server: Server, state: str) -> None:
+    def _move(self, server: ServerProcess, state: str) -> None:
         with self._changed:
             server.state = state
             self._changed.notify_all()

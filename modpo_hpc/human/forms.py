@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.human.sample import Comparison, Sample
+from modpo_hpc.human.sample import PolicyPair, Sample
 from modpo_hpc.judging.tasks import Criterion
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.study.human import Human
@@ -47,7 +47,7 @@ class Key:
     can draw it again; and the stamp on the page, a hash of the key with its secret, gives no guess away as right.
     """
 
-    comparison: Comparison
+    comparison: PolicyPair
     criteria: tuple[str, ...]
     forms: tuple[Form, ...]
     failures_allowed: int
@@ -68,7 +68,7 @@ class Key:
         """The key in the JSON object ``raw``."""
         forms = tuple(Form(one["form_id"], tuple(KeyItem(**item) for item in one["key"])) for one in raw["forms"])
         return cls(
-            Comparison(**raw["comparison"]),
+            PolicyPair(**raw["comparison"]),
             tuple(raw["criteria"]),
             forms,
             raw["failures_allowed"],
@@ -126,7 +126,7 @@ def forms_for_many(
     return tuple(forms)
 
 
-def _form(form_id: str, questions: Sequence[str], comparison: Comparison, attention: int, secret: str) -> Form:
+def _form(form_id: str, questions: Sequence[str], comparison: PolicyPair, attention: int, secret: str) -> Form:
     rng = rng_of(secret, "human", "form", form_id)
     order = [questions[place] for place in rng.permutation(len(questions))]
     # either policy stands on the left as often as the other, for every rater
@@ -186,7 +186,7 @@ def render(
 
 
 def _shown(
-    item: KeyItem, comparison: Comparison, questions: Mapping[str, str], answers: Mapping[str, Mapping[str, str]]
+    item: KeyItem, comparison: PolicyPair, questions: Mapping[str, str], answers: Mapping[str, Mapping[str, str]]
 ) -> dict[str, str]:
     if item.question_id is None:
         assert item.expected is not None

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.human.answers import MISSING, TIE, WON_A, WON_B
 from modpo_hpc.human.measures import Rule, consensus
-from modpo_hpc.human.sample import Comparison, Sample, draw_next, llm_outcomes, llm_shares
+from modpo_hpc.human.sample import PolicyPair, Sample, draw_next, llm_outcomes, llm_shares
 from modpo_hpc.human.study import load_sample, rounds
 from modpo_hpc.run import Run
 
@@ -30,7 +30,7 @@ class HumanLabels:
     ``simulated`` if no people were asked.
     """
 
-    comparison: Comparison
+    comparison: PolicyPair
     labels: pd.DataFrame
     inclusion: Mapping[str, float]
     raters: int
@@ -76,7 +76,7 @@ def labels_of_run(run: Run, rule: Rule) -> HumanLabels:
     )
 
 
-def labels_of_file(path: Path, comparison: Comparison, questions: list[str], rule: Rule) -> HumanLabels:
+def labels_of_file(path: Path, comparison: PolicyPair, questions: list[str], rule: Rule) -> HumanLabels:
     """Labels from a CSV with the columns question_id, criterion, winner (A, B or tie) and, if several, rater.
 
     The questions labelled count as a random sample of ``questions``.

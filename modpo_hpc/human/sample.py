@@ -20,7 +20,7 @@ WORDS = {1: "A", 0: "tie", -1: "B"}
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PolicyPair:
     """What is compared: two policies of a phase. ``a`` is the one whose wins are counted as A."""
 
     phase: str
@@ -36,7 +36,7 @@ class Sample:
     question of the test set to be drawn, had none been labelled before; what is estimated is weighted by it.
     """
 
-    comparison: Comparison
+    comparison: PolicyPair
     questions: tuple[str, ...]
     strata: tuple[str, ...]
     profile: tuple[Mapping[str, object], ...]
@@ -48,7 +48,7 @@ class Sample:
         return asdict(self)
 
 
-def choose_comparison(study: Study, phase: str | None, policies: Sequence[str]) -> Comparison:
+def choose_comparison(study: Study, phase: str | None, policies: Sequence[str]) -> PolicyPair:
     """The comparison asked for; without one, the first two policies of the phase judged on overall preference.
 
     The base policy is B, as the one that the others are held against.
@@ -77,13 +77,13 @@ def choose_comparison(study: Study, phase: str | None, policies: Sequence[str]) 
             )
         if len(set(policies)) != 2:
             raise InputError("two policies are compared", field="--policies", remedy="Name two different ones.")
-        return Comparison(phase, *policies)
+        return PolicyPair(phase, *policies)
     base = next((name for name in known if study.alignment.policies[name].is_baseline), known[0])
     other = next(name for name in known if name != base)
-    return Comparison(phase, other, base)
+    return PolicyPair(phase, other, base)
 
 
-def llm_outcomes(run: Run, comparison: Comparison) -> pd.DataFrame:
+def llm_outcomes(run: Run, comparison: PolicyPair) -> pd.DataFrame:
     """Who won each test question by the majority of its personas: questions x criteria, 1 for A, -1 for B, 0 a tie.
 
     Raises: as :func:`llm_shares`.
@@ -92,7 +92,7 @@ def llm_outcomes(run: Run, comparison: Comparison) -> pd.DataFrame:
     return (shares > 0.5).astype(int) - (shares < 0.5).astype(int)
 
 
-def llm_shares(run: Run, comparison: Comparison) -> pd.DataFrame:
+def llm_shares(run: Run, comparison: PolicyPair) -> pd.DataFrame:
     """Share of the personas' votes that A has on each test question, ties as halves: questions x criteria.
 
     After a sequential stop the questions are those that were judged by every criterion.
@@ -124,7 +124,7 @@ def llm_shares(run: Run, comparison: Comparison) -> pd.DataFrame:
     return worth.groupby(keys).mean().fillna(0.5).unstack().dropna().round(12)
 
 
-def draw_sample(outcomes: pd.DataFrame, comparison: Comparison, size: int, seed: int) -> Sample:
+def draw_sample(outcomes: pd.DataFrame, comparison: PolicyPair, size: int, seed: int) -> Sample:
     """Draw ``size`` questions so that the outcomes of overall preference and safety keep their shares.
 
     Both criteria keep their rates of A, B and ties, and as far as whole numbers allow so does each combination.
@@ -182,7 +182,7 @@ def profile(outcomes: pd.DataFrame, picked: pd.DataFrame) -> tuple[Mapping[str, 
 
 
 def draw_next(
-    outcomes: pd.DataFrame, shares: pd.Series, labels: pd.Series, comparison: Comparison, size: int, seed: int
+    outcomes: pd.DataFrame, shares: pd.Series, labels: pd.Series, comparison: PolicyPair, size: int, seed: int
 ) -> tuple[Sample, float]:
     """A sample of the questions whose labels would narrow the interval most, and what it saves against a random one.
 

@@ -23,7 +23,7 @@ from modpo_hpc.human.analysis import Tables
 from modpo_hpc.human.answers import JUDGMENTS, MISSING
 from modpo_hpc.human.forms import PREFIX, Form, Key, render
 from modpo_hpc.human.measures import Labels
-from modpo_hpc.human.sample import Comparison, Sample
+from modpo_hpc.human.sample import PolicyPair, Sample
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.run import Run
 from modpo_hpc.study import Study
@@ -76,7 +76,7 @@ def load_sample(folder: Path) -> Sample:
     """
     raw = _load(folder / "sample.json", "modpo human sample")
     return Sample(
-        Comparison(**raw["comparison"]),
+        PolicyPair(**raw["comparison"]),
         tuple(raw["questions"]),
         tuple(raw["strata"]),
         tuple(raw["profile"]),
@@ -100,7 +100,7 @@ def criteria_of(study: Study, phase: str) -> tuple[str, ...]:
     return study.human.criteria or tuple(dict.fromkeys(listed))
 
 
-def texts_of(run: Run, comparison: Comparison) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+def texts_of(run: Run, comparison: PolicyPair) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """Posts by question, and the answers of both policies by question."""
     posts = {one.question_id: one.text for one in study_questions(run, "test")}
     answers = {

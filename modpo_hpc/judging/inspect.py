@@ -18,7 +18,7 @@ from modpo_hpc.judging.repair import problem_of
 from modpo_hpc.judging.requests import answers_of, judging_rounds, verdict_requests, verdict_shard
 from modpo_hpc.judging.settings import all_in_force
 from modpo_hpc.judging.tables import JUDGE
-from modpo_hpc.judging.tasks import Request, Unparsed
+from modpo_hpc.judging.tasks import JudgeRequest, Unparsed
 from modpo_hpc.llm.ledger import Entry, Ledger
 from modpo_hpc.llm.store import ledger_folder
 from modpo_hpc.run import Run
@@ -101,7 +101,7 @@ def _inspection(run: Run, shard: str, rows: list[dict[str, Any]], key: bytes) ->
     )
 
 
-def _requests(run: Run, shard: str, row: dict[str, Any]) -> list[Request]:
+def _requests(run: Run, shard: str, row: dict[str, Any]) -> list[JudgeRequest]:
     """What this persona was asked about this question, a request for each call."""
     study = run.study
     phase, policy_a, policy_b = verdict_shard(shard)

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.opinions import Judgment, Tally
-from modpo_hpc.judging.tasks import Request
+from modpo_hpc.judging.tasks import JudgeRequest
 from modpo_hpc.llm.store import Store
 from modpo_hpc.study.judging import Judge
 
@@ -26,7 +26,7 @@ class JudgingJob:
         check: raises when the work is to stop.
     """
 
-    requests: Sequence[Request]
+    requests: Sequence[JudgeRequest]
     settings: Judge
     keys: Keys
     store: Store

@@ -14,7 +14,7 @@ from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.kinds import judge_kind
 from modpo_hpc.judging.kinds.kind import Judgments, asking_name
 from modpo_hpc.judging.opinions import Judgment, Tally
-from modpo_hpc.judging.tasks import Request
+from modpo_hpc.judging.tasks import JudgeRequest
 from modpo_hpc.llm.ledger import Ledger
 from modpo_hpc.llm.store import Store, ledger_folder
 from modpo_hpc.run import Run, Shard
@@ -46,7 +46,7 @@ def keys_of(settings: Judge) -> Keys:
     return Keys(kind.identity(settings), settings.prompt_order, settings.scene, kind.control_strings(settings))
 
 
-def ask_judges(run: Run, shard: Shard, requests: Sequence[Request]) -> list[list[Judgment]]:
+def ask_judges(run: Run, shard: Shard, requests: Sequence[JudgeRequest]) -> list[list[Judgment]]:
     """The judgments on ``requests``, in order, of each judge of the study. What was answered before is not asked again.
 
     Raises: see ``_ask_all``.
@@ -56,7 +56,7 @@ def ask_judges(run: Run, shard: Shard, requests: Sequence[Request]) -> list[list
 
 
 def ask_judges_until_decided(
-    run: Run, shard: Shard, requests: Sequence[Request], stop: Stop, rounds: Sequence[int] = ()
+    run: Run, shard: Shard, requests: Sequence[JudgeRequest], stop: Stop, rounds: Sequence[int] = ()
 ) -> list[Judgments]:
     """The judgments of each judge on comparisons, None for those that ``stop`` does not need.
 
@@ -77,7 +77,7 @@ def ask_judges_until_decided(
 def _ask_all(
     run: Run,
     shard: Shard,
-    requests: Sequence[Request],
+    requests: Sequence[JudgeRequest],
     is_open: Callable[[int], bool],
     on_judgment: Callable[[int, Judgment], None],
     rounds: Sequence[int] = (),

@@ -9,7 +9,7 @@ from typing import Any
 
 from modpo_hpc import prompts
 from modpo_hpc.control_strings import broken
-from modpo_hpc.judging.tasks import Request, answer_schema
+from modpo_hpc.judging.tasks import JudgeRequest, answer_schema
 from modpo_hpc.llm.ledger import KEY_BYTES
 
 
@@ -35,7 +35,7 @@ class Keys:
         self._form: tuple[Any, str] | None = None
         self._prefix: tuple[str, str, Any] | None = None
 
-    def prompt(self, request: Request) -> str:
+    def prompt(self, request: JudgeRequest) -> str:
         """The text that the judge reads."""
         return "".join(self._parts(request))
 
@@ -43,7 +43,7 @@ class Keys:
         """``text`` of which the judge's tokenizer makes no control tokens."""
         return broken(text, self._control)
 
-    def key(self, request: Request) -> bytes:
+    def key(self, request: JudgeRequest) -> bytes:
         """The key of the answer to ``request``."""
         first, rest = self._parts(request)
         form = self._form_of(request)
@@ -61,7 +61,7 @@ class Keys:
         text = f"repair\x1f{first.hex()}\x1f{answer}\x1f{problem}"
         return hashlib.sha256(_bytes(text)).digest()[:KEY_BYTES]
 
-    def _parts(self, request: Request) -> tuple[str, str]:
+    def _parts(self, request: JudgeRequest) -> tuple[str, str]:
         return prompts.judging_prompt(
             request.task,
             self.harmless(request.persona.text),
@@ -72,7 +72,7 @@ class Keys:
             self._scene,
         )
 
-    def _form_of(self, request: Request) -> str:
+    def _form_of(self, request: JudgeRequest) -> str:
         form = (request.task, len(request.shown), request.criteria)
         if self._form is None or self._form[0] != form:
             self._form = (form, f"{self._identity}\x1f{json.dumps(answer_schema(request), sort_keys=True)}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from modpo_hpc.judging.tasks import Opinion, Request, Task, Unparsed, parse_answer
+from modpo_hpc.judging.tasks import JudgeRequest, Opinion, Task, Unparsed, parse_answer
 from modpo_hpc.llm.ledger import Entry
 
 
@@ -93,6 +93,6 @@ def opinions_of(entry: Entry) -> tuple[Opinion, ...]:
     return parse_answer(entry.answer, cast(Task, entry.task), entry.criteria, entry.shown, entry.finish)
 
 
-def form_of(request: Request) -> tuple[str, ...]:
+def form_of(request: JudgeRequest) -> tuple[str, ...]:
     """Names of the criteria of ``request``."""
     return tuple(criterion.name for criterion in request.criteria)

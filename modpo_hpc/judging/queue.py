@@ -14,7 +14,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.opinions import Judgment, Tally, form_of, judgment_of
 from modpo_hpc.judging.repair import messages_after, problem_of
-from modpo_hpc.judging.tasks import Request, Unparsed, answer_schema
+from modpo_hpc.judging.tasks import JudgeRequest, Unparsed, answer_schema
 from modpo_hpc.llm.chat import ChatPayload, first_messages
 from modpo_hpc.llm.client import Finished, PendingCall
 from modpo_hpc.llm.ledger import Entry, Usage
@@ -205,7 +205,7 @@ class JudgingQueue:
         self._job.on_judgment(number, judgment)
 
 
-def entry_of(one: PendingCall, outcome: Answered | Refused, request: Request, settings: Judge) -> Entry:
+def entry_of(one: PendingCall, outcome: Answered | Refused, request: JudgeRequest, settings: Judge) -> Entry:
     """What the ledger keeps of an answer or a refusal."""
     answered = outcome if isinstance(outcome, Answered) else None
     return Entry(

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from modpo_hpc.judging.requests import Panels, answers_of, verdict_requests
 from modpo_hpc.judging.tables import VerdictPlace
-from modpo_hpc.judging.tasks import Criterion, Request
+from modpo_hpc.judging.tasks import Criterion, JudgeRequest
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study.judging import Repeats
@@ -25,7 +25,7 @@ class Asking:
     sample: int
     swapped: bool
     places: Sequence[VerdictPlace]
-    requests: Sequence[Request]
+    requests: Sequence[JudgeRequest]
 
 
 def askings(

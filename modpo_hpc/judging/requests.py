@@ -13,7 +13,7 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.sequential_design import drawn_personas, groups_of_personas, question_order
 from modpo_hpc.judging.assignments import first_shown, response_order
 from modpo_hpc.judging.tables import RankingPlace, VerdictPlace
-from modpo_hpc.judging.tasks import Criterion, Persona, Request, Task
+from modpo_hpc.judging.tasks import Criterion, JudgeRequest, Persona, Task
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.stages.judgments import verdict_item
@@ -114,7 +114,7 @@ def ranking_requests(
     responses: Mapping[str, Sequence[tuple[str, str]]],
     calls: Sequence[tuple[Criterion, ...]],
     seed: int,
-) -> tuple[list[RankingPlace], list[Request]]:
+) -> tuple[list[RankingPlace], list[JudgeRequest]]:
     """The rankings of ``questions``, one persona after the other, so that servers reuse what they read of each.
 
     ``calls`` as in :func:`verdict_requests`.
@@ -134,7 +134,7 @@ def ranking_requests(
                 shown = [given[at] for at in response_order(identity, persona.persona_id, len(given), seed)]
                 ids, texts = tuple(one for one, _ in shown), tuple(text for _, text in shown)
                 places.append(RankingPlace(identity, persona.persona_id, ids, names))
-                requests.append(Request("rank", persona, criteria, identity, question.text, texts))
+                requests.append(JudgeRequest("rank", persona, criteria, identity, question.text, texts))
     return places, requests
 
 
@@ -146,7 +146,7 @@ def verdict_requests(
     calls: Sequence[tuple[Criterion, ...]],
     seed: int,
     forced_choice: bool = False,
-) -> tuple[list[VerdictPlace], list[Request]]:
+) -> tuple[list[VerdictPlace], list[JudgeRequest]]:
     """The comparisons of two policies on each question by the personas of its panel, one persona after the other.
 
     ``calls`` are the criteria of each call; one call on all comparisons comes after the other, in the same order of
@@ -176,7 +176,7 @@ def verdict_requests(
                     continue
                 shown = texts[identity] if a_is_first else texts[identity][::-1]
                 places.append(VerdictPlace(identity, persona_id, a_is_first, names))
-                requests.append(Request(task, persona, criteria, identity, question.text, shown))
+                requests.append(JudgeRequest(task, persona, criteria, identity, question.text, shown))
     return places, requests
 
 

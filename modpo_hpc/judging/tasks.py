@@ -38,7 +38,7 @@ class Persona:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class JudgeRequest:
     """One question to a judge: how would ``persona`` see the texts ``shown``, in this order, by each criterion.
 
     ``rank`` shows several responses, numbered from 1; ``judge`` and ``choose`` show two, called A and B. ``sample``
@@ -62,13 +62,13 @@ class Unparsed:
 
 
 Ranking = tuple[int, ...]
-"""Positions in ``Request.shown``, counted from 0, best first."""
+"""Positions in ``JudgeRequest.shown``, counted from 0, best first."""
 
 Opinion = Ranking | Side | Unparsed
 """What one answer says about one criterion: a ``Ranking`` for ``rank``, a ``Side`` otherwise."""
 
 
-def answer_schema(request: Request) -> dict[str, Any]:
+def answer_schema(request: JudgeRequest) -> dict[str, Any]:
     """JSON schema of the answer to ``request``: one field a criterion, nothing else.
 
     The subset that structured output allows cannot say "a permutation"; ``parse_answer`` checks that.

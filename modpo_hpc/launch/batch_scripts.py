@@ -26,7 +26,7 @@ DEAF_UNTIL_PYTHON_LISTENS = """bash -c 'trap "" USR1 USR2; exec "$@"' -"""
 
 
 @dataclass(frozen=True)
-class Change:
+class ResourceChange:
     """What a rerun asks of the jobs beyond the profile: more memory, more time, nodes to keep away from."""
 
     memory: float = 1.0
@@ -57,10 +57,12 @@ def with_learned(allocation: Allocation, learned: Learned | None, now: float) ->
     )
 
 
-def allocation_of(run: Run, profile: Profile, stage: str, change: Change | None, learned: Learned | None) -> Allocation:
+def allocation_of(
+    run: Run, profile: Profile, stage: str, change: ResourceChange | None, learned: Learned | None
+) -> Allocation:
     """What a job of ``stage`` gets: the profile, what was learned, and what this command asks."""
     allocation = with_learned(allocate(profile, run.study, stage_named(stage)), learned, time.time())
-    return (change or Change()).apply(allocation)
+    return (change or ResourceChange()).apply(allocation)
 
 
 def submission_of(
@@ -112,7 +114,7 @@ def sbatch_header(
     profile: Profile,
     work: Work,
     array_size: int,
-    change: Change | None = None,
+    change: ResourceChange | None = None,
     learned: Learned | None = None,
 ) -> list[str]:
     """The sbatch files that ``work`` would be handed in with, one a block; ids of jobs to come are named by stage."""

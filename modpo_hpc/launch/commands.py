@@ -92,16 +92,16 @@ def call(*command: str, timeout: float = 60, wait: float = 0.0, text_in: str | N
         except FileNotFoundError:
             raise SlurmError(f"{command[0]} is not on this machine") from None
         except subprocess.TimeoutExpired:
-            words = f"Socket timed out: no answer in {timeout:.0f} s"
+            message = f"Socket timed out: no answer in {timeout:.0f} s"
             waited += timeout
         else:
             if done.returncode == 0:
                 return done.stdout if text_in is None else done.stdout + done.stderr
-            words = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
-        last = [line for line in words.splitlines() if any(one.islower() for one in line)] or [words]
+            message = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
+        last = [line for line in message.splitlines() if any(one.islower() for one in line)] or [message]
         told = f"{command[0]}: {last[-1].removeprefix(f'{command[0]}: ')}"
-        if not is_passing(words):
-            raise SlurmError(told if command[0] != "sbatch" else f"{command[0]}: {words}")
+        if not is_passing(message):
+            raise SlurmError(told if command[0] != "sbatch" else f"{command[0]}: {message}")
         if waited >= wait:
             raise SlurmSilent(told)
         if pause == 4:
@@ -110,9 +110,9 @@ def call(*command: str, timeout: float = 60, wait: float = 0.0, text_in: str | N
         waited, pause = waited + pause, min(LONGEST_PAUSE, 2 * pause)
 
 
-def is_passing(words: str) -> bool:
+def is_passing(message: str) -> bool:
     """Whether what a Slurm command said is a hiccup, so that the same call may work in a moment."""
-    return any(one in words for one in PASSING)
+    return any(one in message for one in PASSING)
 
 
 def clean_environment(environment: os._Environ[str] | dict[str, str]) -> dict[str, str]:

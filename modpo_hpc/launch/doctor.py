@@ -42,7 +42,7 @@ class Finding:
 
     name: str
     verdict: Verdict
-    words: str
+    message: str
     speeds: Mapping[str, float] = field(default_factory=dict)
     """What was measured, by the names of the profile's ``speeds``."""
 
@@ -66,8 +66,8 @@ def examine_cluster(profile: Profile | None) -> list[Finding]:
         names = [profile.gpu_partition, *(one.partition for one in placements)]
         named = [part for name in names for part in (name or "").split(",") if part]
         absent = sorted(set(named) - set(known))
-        words = f"not here: {', '.join(absent)}" if absent else "all of the profile are here"
-        found.append(Finding("partitions of the profile", "bad" if absent else "good", words))
+        message = f"not here: {', '.join(absent)}" if absent else "all of the profile are here"
+        found.append(Finding("partitions of the profile", "bad" if absent else "good", message))
     size = int(settings.get("MaxArraySize", 1001))
     found.append(Finding("MaxArraySize", "good", f"{size}: larger stages are split"))
     requeue = settings.get("JobRequeue") == "1"
@@ -78,8 +78,8 @@ def examine_cluster(profile: Profile | None) -> list[Finding]:
     )
     mode = settings.get("PreemptMode", "OFF")
     warned = mode == "OFF" or "preempt_send_user_signal" in settings.get("SlurmctldParameters", "")
-    words = mode if warned else f"{mode}, told by SIGTERM alone, which does as well where there is a grace time"
-    found.append(Finding("PreemptMode", "good", words))
+    message = mode if warned else f"{mode}, told by SIGTERM alone, which does as well where there is a grace time"
+    found.append(Finding("PreemptMode", "good", message))
     gathers = settings.get("ProctrackType", "")
     note = "" if "cgroup" in gathers else "; a job over its memory ends as FAILED, triage tells by its words"
     found.append(Finding("ProctrackType", "good" if "cgroup" in gathers else "note", f"{gathers}{note}"))
@@ -139,9 +139,9 @@ def read_job_output(text: str) -> list[Finding]:
     found, rest = list[Finding](), list[str]()
     for line in text.splitlines():
         if line.startswith(SAID):
-            verdict, name, words = line.removeprefix(SAID).split(" ", 2)
+            verdict, name, message = line.removeprefix(SAID).split(" ", 2)
             last = f" ({rest.pop().strip()})" if rest else ""
-            found.append(Finding(f"in a job: {name}", "bad" if verdict == "bad" else "note", f"{words}{last}"))
+            found.append(Finding(f"in a job: {name}", "bad" if verdict == "bad" else "note", f"{message}{last}"))
         elif line.startswith("[{"):
             rows = json.loads(line)
             found += [Finding(**{**row, "name": f"in a job: {row['name']}"}) for row in rows]
@@ -163,8 +163,8 @@ def submit_limits(associations: str, qos: str) -> Finding:
         limits += [(int(one), f"qos {name}") for one in (most, of_account) if one.isdigit()]
     if not limits:
         return Finding("submit limits", "good", "none told by sacctmgr")
-    words = ", ".join(f"{count} jobs ({what})" for count, what in sorted(limits))
-    return Finding("submit limits", "note", f"{words}; array elements count. modpo tend hands in the rest later")
+    message = ", ".join(f"{count} jobs ({what})" for count, what in sorted(limits))
+    return Finding("submit limits", "note", f"{message}; array elements count. modpo tend hands in the rest later")
 
 
 def examine_training(study: str, overrides: Sequence[str] = (), profile: Profile | None = None) -> list[Finding]:
@@ -229,8 +229,8 @@ def _gpus() -> Finding:
     script = "import torch; print(torch.cuda.is_available(), torch.version.cuda)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180)
     usable = done.stdout.startswith("True")
-    words = f"{len(names)} x {names[0]}; torch {'sees it' if usable else 'does not see it'} ({done.stdout.strip()})"
-    return Finding("GPU", "good" if usable else "bad", words)
+    message = f"{len(names)} x {names[0]}; torch {'sees it' if usable else 'does not see it'} ({done.stdout.strip()})"
+    return Finding("GPU", "good" if usable else "bad", message)
 
 
 def _internet() -> Finding:
@@ -255,12 +255,12 @@ def _compiler() -> Finding:
     if importlib.util.find_spec("deepspeed") is None:
         return Finding("DeepSpeed", "note", "not installed; plain PyTorch trains the policies")
     found = bool(shutil.which("g++")) and bool(shutil.which("ninja"))
-    words = (
+    message = (
         "g++ and ninja are here"
         if found
         else "no g++ or ninja: fused optimizers cannot be built; load a compiler module"
     )
-    return Finding("DeepSpeed", "good" if found else "note", words)
+    return Finding("DeepSpeed", "good" if found else "note", message)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ START_UP_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Usage:
+class JobUsage:
     """What one life of a job took: memory in GB, seconds, CPU seconds, GPU utilization in per cent if it was kept."""
 
     job: str
@@ -64,7 +64,7 @@ class Efficiency:
     price: float
 
 
-def ask_usage(snapshot: Snapshot) -> list[Usage]:
+def ask_usage(snapshot: Snapshot) -> list[JobUsage]:
     """What sacct kept of the run's jobs; empty where no accounts are kept."""
     jobs = sorted({one.job for one in snapshot.journal.submissions if one.job not in snapshot.unseen}, key=int)
     if not jobs:
@@ -79,9 +79,9 @@ def ask_usage(snapshot: Snapshot) -> list[Usage]:
     return read_usage(text)
 
 
-def read_usage(text: str) -> list[Usage]:
+def read_usage(text: str) -> list[JobUsage]:
     """Lines of sacct with USAGE_FIELDS: a job, and below it its steps, of which the largest memory counts."""
-    found: list[Usage] = []
+    found: list[JobUsage] = []
     for line in text.splitlines():
         job, state, seconds, cpu, rss, asked, limit, submit, start, tres, used, _ = line.split("|", 11)
         if "." in job:
@@ -91,7 +91,7 @@ def read_usage(text: str) -> list[Usage]:
         if "[" in job:
             continue  # elements that have not begun
         begun, handed_in, megabytes = instant(start), instant(submit), megabytes_of(asked)
-        one = Usage(
+        one = JobUsage(
             job=job,
             state=state.split()[0],
             seconds=int(seconds or 0),
@@ -108,9 +108,9 @@ def read_usage(text: str) -> list[Usage]:
     return found
 
 
-def efficiencies(snapshot: Snapshot, usage: Sequence[Usage], gpu_hour: float) -> list[Efficiency]:
+def efficiencies(snapshot: Snapshot, usage: Sequence[JobUsage], gpu_hour: float) -> list[Efficiency]:
     """A row for each stage that had jobs. What sacct does not know is taken from the markers."""
-    by_job: dict[str, list[Usage]] = {}
+    by_job: dict[str, list[JobUsage]] = {}
     for one in usage:
         by_job.setdefault(one.job, []).append(one)
     rows = []
@@ -180,7 +180,7 @@ def totals(rows: Sequence[Efficiency]) -> Mapping[str, float]:
     return {name: sum(getattr(row, name) for row in rows) for name in names}
 
 
-def _with_step(one: Usage, megabytes: float | None, gpu: float | None) -> Usage:
+def _with_step(one: JobUsage, megabytes: float | None, gpu: float | None) -> JobUsage:
     from dataclasses import replace
 
     memory = max(filter(None, (one.memory_gb, megabytes / 1024 if megabytes else None)), default=None)

@@ -66,7 +66,7 @@ class Capacity:
 
 
 @dataclass(frozen=True)
-class _Group:
+class _ShardGroup:
     """Shards that read the same: all shards of the stages ``whole``, and ``single`` ones of others.
 
     Those of ``reads_too`` are waited for like ``whole`` ones; where they fail, the shards go on without them.
@@ -123,7 +123,7 @@ class LocalExecutor:
             raise
         return [task for task in self.tasks if task.state in ("failed", "blocked")]
 
-    def _groups(self, stages: Sequence[Stage], only: set[tuple[str, str]] | None) -> list[_Group]:
+    def _groups(self, stages: Sequence[Stage], only: set[tuple[str, str]] | None) -> list[_ShardGroup]:
         found: dict[tuple[str, str], list[str]] = {}
         for stage in stages:
             for shard in self._run.shard_ids(stage.name):
@@ -141,10 +141,10 @@ class LocalExecutor:
             ahead = max(behind[name], *(behind[name, shard] for shard in shards))
             for need in (*whole, *single, *stage.reads_too):
                 behind[need] = max(behind[need], ahead + 1)
-            groups.append(_Group(stage, tuple(shards), whole, single, stage.reads_too, ahead))
+            groups.append(_ShardGroup(stage, tuple(shards), whole, single, stage.reads_too, ahead))
         return groups[::-1]
 
-    def _advance(self, groups: list[_Group]) -> list[_Group]:
+    def _advance(self, groups: list[_ShardGroup]) -> list[_ShardGroup]:
         """Plan the groups of which everything is there, block those that never will be; returns the others."""
         moved = True
         while moved:
@@ -161,16 +161,16 @@ class LocalExecutor:
         self._waiting.sort(key=lambda task: -task.ahead)
         return groups
 
-    def _ready(self, group: _Group) -> bool:
+    def _ready(self, group: _ShardGroup) -> bool:
         hopeless = Counter(stage for stage, _ in self._broken)
         if any(self._open_in[stage] > hopeless[stage] for stage in group.reads_too):
             return False
         return not any(self._open_in[stage] for stage in group.whole) and self._open.isdisjoint(group.single)
 
-    def _reads_broken(self, group: _Group) -> bool:
+    def _reads_broken(self, group: _ShardGroup) -> bool:
         return any(stage in group.whole for stage, _ in self._broken) or not self._broken.isdisjoint(group.single)
 
-    def _plan(self, group: _Group) -> bool:
+    def _plan(self, group: _ShardGroup) -> bool:
         """Put what is missing of ``group`` on the list; returns whether something is there already."""
         name, finished = group.stage.name, False
         shelves = shelves_of(self._run)
@@ -190,7 +190,7 @@ class LocalExecutor:
                 self._tell(task)
         return finished
 
-    def _block(self, group: _Group) -> None:
+    def _block(self, group: _ShardGroup) -> None:
         for shard in group.shards:
             self._broken.add((group.stage.name, shard))
             self._tell(Task(group.stage.name, shard, group.stage.resources(self._run.study), state="blocked"))

@@ -19,11 +19,11 @@ class SubmitLimit(IncompleteError):
     """The cluster takes no more jobs of this user now."""
 
 
-def refusal(words: str, stage: str, allocation: Allocation) -> InputError | SubmitLimit:
-    """What Slurm's refusal of a job means, and what to do. ``words`` are sbatch's."""
-    limit = NAMED_LIMIT.search(words)
+def refusal(message: str, stage: str, allocation: Allocation) -> InputError | SubmitLimit:
+    """What Slurm's refusal of a job means, and what to do. ``message`` is sbatch's."""
+    limit = NAMED_LIMIT.search(message)
     name = limit[0] if limit else ""
-    if "Submit" in name or (ANY_LIMIT in words and not name):
+    if "Submit" in name or (ANY_LIMIT in message and not name):
         return SubmitLimit(f"the cluster takes no more jobs of yours now ({name or 'a limit'}); next is stage {stage}")
     size = f"{allocation.cpus} CPUs, {allocation.memory_gb:g} GB, {allocation.gpus} GPUs"
     if name:
@@ -34,8 +34,10 @@ def refusal(words: str, stage: str, allocation: Allocation) -> InputError | Subm
             value=f"{allocation.minutes} min, {size}",
             remedy=f"Ask for less in the profile. {YOURS},maxwall,maxtrespernode",
         )
-    reason = words.strip().splitlines()[-1].removeprefix("sbatch: ").removeprefix("error: ") if words.strip() else "?"
-    lower = words.lower()
+    reason = (
+        message.strip().splitlines()[-1].removeprefix("sbatch: ").removeprefix("error: ") if message.strip() else "?"
+    )
+    lower = message.lower()
     causes: tuple[tuple[str, str, object, str], ...] = (
         ("account", "account", allocation.account, f"Give an account of yours in the profile. {YOURS}"),
         ("qos", "qos", allocation.qos, f"Give a qos that your account may use. {YOURS}"),

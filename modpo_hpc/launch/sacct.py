@@ -50,7 +50,7 @@ class JobRecord:
 
 
 @dataclass(frozen=True)
-class Step:
+class JobStep:
     """A step of a job: where sacct keeps the memory and the cause of a kill."""
 
     job: str
@@ -70,7 +70,7 @@ def ask_accounting(jobs: Iterable[str], since: float) -> list[JobRecord] | None:
     return None if text is None else read_accounting(text)
 
 
-def ask_steps(jobs: Iterable[str], since: float) -> list[Step] | None:
+def ask_steps(jobs: Iterable[str], since: float) -> list[JobStep] | None:
     """The steps of ``jobs`` by sacct, or None if this cluster keeps no accounts."""
     wanted = sorted(set(jobs))
     if not wanted:
@@ -104,7 +104,7 @@ def read_accounting(text: str) -> list[JobRecord]:
     return records
 
 
-def read_steps(text: str) -> list[Step]:
+def read_steps(text: str) -> list[JobStep]:
     """Lines of sacct with STEP_FIELDS; the line of the job itself has an empty step."""
     steps = []
     requested: dict[str, float | None] = {}
@@ -113,7 +113,7 @@ def read_steps(text: str) -> list[Step]:
         job, _, step = job_id.partition(".")
         if wanted:
             requested[job] = megabytes_of(wanted)
-        steps.append(Step(job, step, state.split()[0], exit_code, megabytes_of(max_rss), requested.get(job)))
+        steps.append(JobStep(job, step, state.split()[0], exit_code, megabytes_of(max_rss), requested.get(job)))
     return steps
 
 

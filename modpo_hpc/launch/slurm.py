@@ -19,7 +19,14 @@ from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster, commands, squeue
 from modpo_hpc.launch.allocation import Allocation
-from modpo_hpc.launch.batch_scripts import Change, allocation_of, batch_script, job_folder, sbatch_header, submission_of
+from modpo_hpc.launch.batch_scripts import (
+    ResourceChange,
+    allocation_of,
+    batch_script,
+    job_folder,
+    sbatch_header,
+    submission_of,
+)
 from modpo_hpc.launch.graph import Work, dependency, share_throttle, split
 from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.refusals import NO_NODE, SubmitLimit, refusal
@@ -51,7 +58,7 @@ class Submitter:
         self._array_size = min(profile.limits.array_size, self._facts.max_array_size)
         self._learned = read_journal(run).learned
 
-    def allocation(self, stage: str, change: Change | None = None) -> Allocation:
+    def allocation(self, stage: str, change: ResourceChange | None = None) -> Allocation:
         """What a job of ``stage`` gets: the profile, what was learned, and what this command asks."""
         return allocation_of(self.run, self.profile, stage, change, self._learned.get(stage))
 
@@ -59,7 +66,7 @@ class Submitter:
         self,
         plan: Sequence[Work],
         sizes: Mapping[str, int],
-        changes: Mapping[str, Change] | None = None,
+        changes: Mapping[str, ResourceChange] | None = None,
         make_room: Callable[[], bool] = lambda: False,
     ) -> list[Submission]:
         """Hand in ``plan`` in its order.
@@ -81,7 +88,7 @@ class Submitter:
             waits = dependency([*work.after_jobs, *_jobs_of(work.after_shards, new)], known)
             if work.after_ended:
                 waits = ",".join(filter(None, (waits, dependency(work.after_ended, known, "afterany"))))
-            if change is not None and change != Change():
+            if change is not None and change != ResourceChange():
                 # Before the first job: a limit may leave the others to a later command, which must not ask less.
                 record_learned(self.run, work.stage, self._lesson(work.stage, change, allocation))
             blocks = split(work.shards, self._array_size * allocation.pack)
@@ -91,7 +98,7 @@ class Submitter:
                     new.setdefault(work.stage, []).append(part)
         return [one for submissions in new.values() for one in submissions]
 
-    def _lesson(self, stage: str, change: Change, allocation: Allocation) -> Learned:
+    def _lesson(self, stage: str, change: ResourceChange, allocation: Allocation) -> Learned:
         """What later jobs of ``stage`` are to get, too: what was asked now, else what was asked before."""
         before = self._learned.get(stage, Learned())
         more_memory = change.memory_gb or change.memory != 1.0
@@ -211,7 +218,7 @@ def throttle_of(work: Work, plan: Sequence[Work], allocation: Allocation) -> int
 
 
 def check_with_slurm(
-    run: Run, profile: Profile, plan: Sequence[Work], changes: Mapping[str, Change] | None = None
+    run: Run, profile: Profile, plan: Sequence[Work], changes: Mapping[str, ResourceChange] | None = None
 ) -> None:
     """Let Slurm judge every header before anything is queued.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from modpo_hpc.launch import cluster
-from modpo_hpc.launch.batch_scripts import Change
+from modpo_hpc.launch.batch_scripts import ResourceChange
 from modpo_hpc.launch.graph import unmet_needs
 from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.repair import Repair, doomed_submissions, needs_of, plan_repair
@@ -47,7 +47,7 @@ class Round:
 
     state: State
     outcome: Outcome = field(default_factory=Outcome)
-    remedies: dict[str, Change] = field(default_factory=dict)
+    remedies: dict[str, ResourceChange] = field(default_factory=dict)
     mended: list[Failure] = field(default_factory=list)
     left: list[Failure] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
@@ -123,9 +123,9 @@ def remedies_of(
     bad_nodes: Sequence[str],
     limits: Mapping[str, float],
     profile: Profile,
-) -> dict[str, Change]:
+) -> dict[str, ResourceChange]:
     """Stage -> what its jobs get from now on, so that ``failures`` do not come again."""
-    changes: dict[str, Change] = {}
+    changes: dict[str, ResourceChange] = {}
     for stage in dict.fromkeys(one.state.stage for one in failures):
         last = {shard: one for shard, (one, _) in snapshot.journal.latest(stage).items()}
         mine = [
@@ -135,7 +135,7 @@ def remedies_of(
         minutes = max((one.minutes for failure, one in mine if failure.cause == "time"), default=0)
         partition = (profile.stages[stage].partition if stage in profile.stages else None) or profile.partition or ""
         longest = max((limits.get(one, math.inf) for one in partition.split(",")), default=math.inf)
-        changes[stage] = Change(
+        changes[stage] = ResourceChange(
             memory_gb=memory * MORE_MEMORY or None,
             minutes=int(min(minutes * MORE_TIME, longest)) or None,
             exclude=tuple(bad_nodes),

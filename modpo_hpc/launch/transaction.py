@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modpo_hpc.launch import cluster, commands, repair, squeue
-from modpo_hpc.launch.batch_scripts import Change
+from modpo_hpc.launch.batch_scripts import ResourceChange
 from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.refusals import SubmitLimit
 from modpo_hpc.launch.slurm import Submitter, comment_prefix, withdraw
@@ -63,7 +63,7 @@ def apply(
     snapshot: Snapshot,
     profile: Profile,
     planned: repair.Repair,
-    changes: Mapping[str, Change] | None = None,
+    changes: Mapping[str, ResourceChange] | None = None,
     on_submit: Callable[[Submission], None] = lambda _: None,
     why: Mapping[str, str] | None = None,
 ) -> Outcome:

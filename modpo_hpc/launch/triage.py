@@ -28,7 +28,7 @@ from modpo_hpc.launch.patterns import (
     TIME,
     TROUBLE,
 )
-from modpo_hpc.launch.sacct import JobRecord, Step, ask_steps
+from modpo_hpc.launch.sacct import JobRecord, JobStep, ask_steps
 from modpo_hpc.launch.squeue import QueueLine
 from modpo_hpc.launch.state import ShardState, Snapshot
 
@@ -92,7 +92,7 @@ class Evidence:
 
     slurm: str
     attempt: Attempt | None
-    steps: tuple[Step, ...]
+    steps: tuple[JobStep, ...]
     slurm_log: str
     log: str
     exit_code: str = ""
@@ -104,16 +104,16 @@ class Failure:
 
     state: ShardState
     cause: Cause
-    words: str
+    message: str
     node: str
 
 
 @dataclass(frozen=True)
-class Group:
+class FailureGroup:
     """Failures with one cause and the same last words; numbers, paths and names are left out where they differ."""
 
     cause: Cause
-    words: str
+    message: str
     failures: tuple[Failure, ...]
 
     @property
@@ -133,7 +133,7 @@ def find_failures(snapshot: Snapshot, stage: str | None = None) -> list[Failure]
     ]
     jobs = [state.job for state in failed if state.job]
     steps = ask_steps(jobs, snapshot.journal.since) if jobs and snapshot.records is not None else None
-    by_job: dict[str, list[Step]] = {}
+    by_job: dict[str, list[JobStep]] = {}
     for step in steps or ():
         by_job.setdefault(step.job, []).append(step)
     folders = {one.job: Path(one.folder) for one in snapshot.journal.submissions}
@@ -185,24 +185,24 @@ def classify(evidence: Evidence) -> Cause:
     return "code" if evidence.slurm == "FAILED" else "lost"
 
 
-def group(failures: Iterable[Failure]) -> list[Group]:
+def group(failures: Iterable[Failure]) -> list[FailureGroup]:
     """Failures by cause and last words, the largest group first."""
     found: dict[tuple[Cause, str], list[Failure]] = {}
     for failure in failures:
-        found.setdefault((failure.cause, normalise(failure.words)), []).append(failure)
+        found.setdefault((failure.cause, normalise(failure.message)), []).append(failure)
     groups = []
     for (cause, alike), members in found.items():
-        spoken = {failure.words for failure in members}
-        groups.append(Group(cause, spoken.pop() if len(spoken) == 1 else alike, tuple(members)))
+        spoken = {failure.message for failure in members}
+        groups.append(FailureGroup(cause, spoken.pop() if len(spoken) == 1 else alike, tuple(members)))
     return sorted(groups, key=lambda one: -len(one.failures))
 
 
-def normalise(words: str) -> str:
-    """``words`` without what differs from shard to shard: numbers, addresses, paths and quoted names."""
-    words = re.sub(r"(?<![\w.])/[^\s'\",:)]+", "<path>", words)
-    words = re.sub(r"'[^']*'|\"[^\"]*\"", "<name>", words)
-    words = re.sub(r"0x[0-9a-fA-F]+", "<n>", words)
-    return re.sub(r"\d+(?:\.\d+)?", "<n>", words)
+def normalise(message: str) -> str:
+    """``message`` without what differs from shard to shard: numbers, addresses, paths and quoted names."""
+    message = re.sub(r"(?<![\w.])/[^\s'\",:)]+", "<path>", message)
+    message = re.sub(r"'[^']*'|\"[^\"]*\"", "<name>", message)
+    message = re.sub(r"0x[0-9a-fA-F]+", "<n>", message)
+    return re.sub(r"\d+(?:\.\d+)?", "<n>", message)
 
 
 def suspects(snapshot: Snapshot, failures: Sequence[Failure]) -> list[str]:
@@ -230,15 +230,15 @@ def suspects(snapshot: Snapshot, failures: Sequence[Failure]) -> list[str]:
     return sorted(black_holes | down)
 
 
-def remedy(group: Group, run: object) -> tuple[str, str]:
+def remedy(group: FailureGroup, run: object) -> tuple[str, str]:
     """What to do about ``group`` in one line, and the command that does it."""
-    words, command = REMEDIES[group.cause]
+    remedy, command = REMEDIES[group.cause]
     first = group.failures[0].state
     names = (shlex.quote(str(one)) for one in (run, first.stage, first.shard))
-    return words, command.format(**dict(zip(("run", "stage", "shard"), names, strict=True)))
+    return remedy, command.format(**dict(zip(("run", "stage", "shard"), names, strict=True)))
 
 
-def _failure(snapshot: Snapshot, state: ShardState, steps: Sequence[Step], folders: Mapping[str, Path]) -> Failure:
+def _failure(snapshot: Snapshot, state: ShardState, steps: Sequence[JobStep], folders: Mapping[str, Path]) -> Failure:
     attempts = attempts_at(snapshot.run.logs, state.stage, state.shard)
     of_this_job = [one for one in attempts if one.job == state.job]
     attempt = of_this_job[-1] if of_this_job else None
@@ -248,13 +248,13 @@ def _failure(snapshot: Snapshot, state: ShardState, steps: Sequence[Step], folde
     log = _end_of(log_of(snapshot.run.logs, attempt)) if attempt else ""
     exit_code = max((one.exit_code for one in (snapshot.records or {}).get(state.job or "", [])), default="")
     cause = classify(Evidence(state.slurm, attempt, tuple(steps), slurm_log, log, exit_code))
-    words = state.note or (attempt.error if attempt and attempt.error else "")
-    if not words and cause == "oom":
-        words = _last_line(HOST_MEMORY, slurm_log)
-    if not words and attempt is None:
-        words = _last_line(START_UP, slurm_log)
-    words = words or _last_line(TROUBLE, log, slurm_log) or state.slurm
-    return Failure(state, cause, words, state.node or (attempt.node if attempt else ""))
+    message = state.note or (attempt.error if attempt and attempt.error else "")
+    if not message and cause == "oom":
+        message = _last_line(HOST_MEMORY, slurm_log)
+    if not message and attempt is None:
+        message = _last_line(START_UP, slurm_log)
+    message = message or _last_line(TROUBLE, log, slurm_log) or state.slurm
+    return Failure(state, cause, message, state.node or (attempt.node if attempt else ""))
 
 
 def _last_line(pattern: re.Pattern[str], *texts: str) -> str:

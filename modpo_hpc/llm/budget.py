@@ -30,7 +30,7 @@ _HELD = "held:"
 
 
 @dataclass(frozen=True)
-class Limits:
+class RateLimits:
     """Requests and tokens a minute of ``account``, and dollars of the whole ledger; None means no limit."""
 
     requests_per_minute: float | None = None
@@ -39,10 +39,10 @@ class Limits:
     account: str = ""
 
 
-def limits_of(settings: Endpoint, model: str) -> Limits:
+def limits_of(settings: Endpoint, model: str) -> RateLimits:
     """The limits that ``settings`` state, which hold for one model at one endpoint."""
     account = f"{model} {settings.base_url}"
-    return Limits(settings.requests_per_minute, settings.tokens_per_minute, settings.max_usd, account)
+    return RateLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.max_usd, account)
 
 
 class SpendingLimit(ModpoError):
@@ -66,7 +66,7 @@ _NOT_REFUSED: tuple[float, float, Grant] = (float("-inf"), 0.0, Grant(False))
 class Budget:
     """One process's hold on the shared budget. Close it, so that what it took and did not use goes back."""
 
-    def __init__(self, folder: Path, limits: Limits, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, folder: Path, limits: RateLimits, clock: Callable[[], float] = time.time) -> None:
         self._path, self._limits, self._clock = folder / FILE, limits, clock
         self._owner = f"{os.uname().nodename}:{os.getpid()}:{time.monotonic_ns()}"
         self._usd = self._reserved = self._answered = self._unanswered = 0.0

@@ -98,7 +98,7 @@ class Ledger:
         for path in sorted(self._indexes):
             try:
                 self._find_in(path, asked, found)
-            except segments.Damaged:
+            except segments.DamagedSegment:
                 log.warning("%s is damaged: it is read anew, and what cannot be read is asked again", path)
                 self._indexes[path] = segments.remake_index(path)
                 self._find_in(path, asked, found)
@@ -118,7 +118,7 @@ class Ledger:
         for offset, row, key in sorted(places):
             lines = self._lines(path, offset)
             if row >= len(lines) or lines[row]["key"] != key.hex():
-                raise segments.Damaged(f"{path}: the index names a row that is not there")
+                raise segments.DamagedSegment(f"{path}: the index names a row that is not there")
             found[key] = _entry(lines[row])
 
     def append(self, entries: Sequence[Entry]) -> None:

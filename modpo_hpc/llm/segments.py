@@ -45,7 +45,7 @@ _CODEC = "zstd"
 log = logging.getLogger(__name__)
 
 
-class Damaged(Exception):
+class DamagedSegment(Exception):
     """These bytes are not what was written."""
 
 
@@ -241,7 +241,7 @@ def read_frame(segment: Path, frame: Frame | int) -> list[dict[str, Any]]:
         data = head + stream.read(min(size, segment.stat().st_size))
     found = _frame_at(data, 0) if len(head) == _HEADER.size else None
     if found is None:
-        raise Damaged(f"{segment}: no whole frame at byte {offset}")
+        raise DamagedSegment(f"{segment}: no whole frame at byte {offset}")
     return _rows(data, found)
 
 

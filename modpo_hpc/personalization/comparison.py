@@ -61,7 +61,7 @@ class Safety:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ArmComparison:
     """One arm: its own answers against those of others, of the population, and of a stranger (the control)."""
 
     other: Effect
@@ -84,7 +84,7 @@ def compare(
     confidence: float,
     draws: int,
     rng: np.random.Generator,
-) -> Comparison:
+) -> ArmComparison:
     """The answers of every persona's own weights against those of all others, by that persona's own rankings.
 
     The test deals the personas' weights out to the personas at random. Each persona keeps its judgments of all
@@ -105,7 +105,7 @@ def compare(
     differs = 1 - float(same.mean()) / (personas - 1)
     common = np.broadcast_to(choices(rewards, profiles.population[None])[0], chosen.shape)
     beyond = preferred(places, chosen, common)
-    return Comparison(
+    return ArmComparison(
         _effect(own, cast, confidence, p, differs),
         _effect(beyond, cast, confidence, math.nan, float((chosen != common).mean())),
         _effect(strange, cast, confidence, permutation_p(shares, trace, draws, rng), differs),

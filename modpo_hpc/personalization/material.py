@@ -22,7 +22,7 @@ from modpo_hpc.seeds import seed_of
 
 
 @dataclass(frozen=True)
-class Rewards:
+class CandidateRewards:
     """Calibrated out-of-fold rewards (questions, candidates, criteria) of ``responses`` of ``questions``."""
 
     questions: tuple[str, ...]
@@ -125,7 +125,7 @@ def ask(run: Run, shard: Shard, questions: Sequence[Question], calls: Sequence[t
     return rankings_table(places, heard)
 
 
-def rewards_of(run: Run, questions: Sequence[Question], criteria: Sequence[str]) -> Rewards:
+def rewards_of(run: Run, questions: Sequence[Question], criteria: Sequence[str]) -> CandidateRewards:
     """The rewards of the responses to ``questions`` by each of ``criteria``."""
     table = run.table("scores", ["question_id", "response_id", "criterion", "reward"]).to_pydict()
     column_of = {name: at for at, name in enumerate(criteria)}
@@ -137,10 +137,10 @@ def rewards_of(run: Run, questions: Sequence[Question], criteria: Sequence[str])
     listed = responses_by_question(run)
     ids = tuple(tuple(one for one, _ in listed[question.question_id]) for question in questions)
     values = [[[reward[response, at] for at in range(len(criteria))] for response in of] for of in ids]
-    return Rewards(tuple(one.question_id for one in questions), ids, np.array(values))
+    return CandidateRewards(tuple(one.question_id for one in questions), ids, np.array(values))
 
 
-def places_of(table: pa.Table, rewards: Rewards, personas: Sequence[Persona], criterion: str) -> Places:
+def places_of(table: pa.Table, rewards: CandidateRewards, personas: Sequence[Persona], criterion: str) -> Places:
     """The rankings of ``table`` by ``criterion``, in the order of ``rewards`` and ``personas``."""
     question_at = {one: at for at, one in enumerate(rewards.questions)}
     persona_at = {one.persona_id: at for at, one in enumerate(personas)}
@@ -172,7 +172,7 @@ def refuse_missing(cast: NDArray[np.bool_], criterion: str, most: float, where: 
         )
 
 
-def ordered(rewards: Rewards, places: Places) -> tuple[Array, Array]:
+def ordered(rewards: CandidateRewards, places: Places) -> tuple[Array, Array]:
     """Standardized rewards in the order of each ranking (personas, questions, candidates, criteria), and their units.
 
     Rewards are centred within a question, since only differences there count; the units are standard deviations.

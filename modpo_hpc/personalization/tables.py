@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from modpo_hpc.personalization.comparison import Comparison, Effect, Safety, is_finding
+from modpo_hpc.personalization.comparison import ArmComparison, Effect, Safety, is_finding
 from modpo_hpc.personalization.plackett_luce import Array, Shrunk
 from modpo_hpc.personalization.weights import Profiles
 
@@ -80,7 +80,9 @@ def spread_rows(shrunk: Shrunk, deviations: Array, criteria: Sequence[str]) -> R
     return [{"criterion": name, "population": float(mean), "deviation": float(sd)} for name, mean, sd in each]
 
 
-def effect_rows(made: Mapping[str, Comparison], p_adjusted: Mapping[str, float], alpha: float, smallest: float) -> Rows:
+def effect_rows(
+    made: Mapping[str, ArmComparison], p_adjusted: Mapping[str, float], alpha: float, smallest: float
+) -> Rows:
     """Three rows an arm."""
     rows = []
     for arm, one in made.items():
@@ -113,7 +115,7 @@ def safety_rows(made: Mapping[str, Safety], ids: Sequence[str], margin: float) -
     ]
 
 
-def persona_rows(made: Mapping[str, Comparison], safety: Mapping[str, Safety], ids: Sequence[str]) -> Rows:
+def persona_rows(made: Mapping[str, ArmComparison], safety: Mapping[str, Safety], ids: Sequence[str]) -> Rows:
     """A row an arm and persona."""
     return [
         {"arm": arm, "persona_id": persona, "effect": float(effect), "safety": float(safe)}

@@ -24,7 +24,7 @@ _WEIGHT_OF_CHOICE = 0.05
 
 
 @dataclass(frozen=True)
-class Allocation:
+class QuotaAllocation:
     """How many of each cell are taken, and in words every constraint that could not be met, with the reason."""
 
     counts: Mapping[Cell, int]
@@ -59,7 +59,7 @@ def allocate(
     minimum: Mapping[str, int],
     rng: np.random.Generator,
     last_choice: Mapping[Cell, float] | None = None,
-) -> Allocation:
+) -> QuotaAllocation:
     """How many of every cell of ``counts`` are taken.
 
     Args:
@@ -123,7 +123,9 @@ def allocate(
     if outcome.x is None:
         raise RuntimeError(f"the quota could not be allocated: {outcome.message}")
     taken = {cell: round(value) for cell, value in zip(cells, outcome.x[:size], strict=True)}
-    return Allocation(taken, tuple(_reason(one, taken, cells, counts) for one in soft if _missed(one, taken, cells)))
+    return QuotaAllocation(
+        taken, tuple(_reason(one, taken, cells, counts) for one in soft if _missed(one, taken, cells))
+    )
 
 
 @dataclass(frozen=True)

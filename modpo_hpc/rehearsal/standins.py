@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modpo_hpc.generation.records import Completion, Request
+from modpo_hpc.generation.records import Completion, GenerationRequest
 from modpo_hpc.resources import shipped
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.sandbox.compose import compose_reply
@@ -31,7 +31,10 @@ class ComposingEngine:
     has_queue = False
 
     def complete(
-        self, requests: Sequence[Request], on_done: Callable[[int], None], on_text: Callable[[Completion], None]
+        self,
+        requests: Sequence[GenerationRequest],
+        on_done: Callable[[int], None],
+        on_text: Callable[[Completion], None],
     ) -> list[Completion]:
         """One text for each request, drawn from its seed alone."""
         made = [_compose(one) for one in requests]
@@ -175,7 +178,7 @@ def write_folder(shard: Shard, what: str, **facts: Any) -> None:
         (Path(folder) / "summary.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
 
-def _compose(request: Request) -> Completion:
+def _compose(request: GenerationRequest) -> Completion:
     rng = rng_of("stand-in", request.seed)
     wanted = float(np.clip(rng.lognormal(np.log(MEAN_CHARACTERS) - 0.08, 0.4), 120, 2600))
     parts: list[str] = []

@@ -12,13 +12,13 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.report import formats
 from modpo_hpc.report.audit_figures import rates_figure
 from modpo_hpc.report.audit_tables import alpha, audit_tables, share
-from modpo_hpc.report.parts import Picture, Section
+from modpo_hpc.report.parts import ReportFigure, ReportSection
 from modpo_hpc.run import Run
 
 Document = dict[str, Any]
 
 
-def audit_section(run: Run) -> Section | None:
+def audit_section(run: Run) -> ReportSection | None:
     """Nothing after a sequential stop."""
     return None if run.study.judging.stop == "sequential" else section_of(read_audit(run))
 
@@ -34,9 +34,9 @@ def read_audit(run: Run) -> Document:
     return document
 
 
-def section_of(document: Document) -> Section:
+def section_of(document: Document) -> ReportSection:
     """The audit in sentences and tables: what is known, what is not, what to do next."""
-    return Section(
+    return ReportSection(
         "audit",
         "Would the conclusions survive their judge?",
         lead="Error of the judge against people, total error of the comparisons, and what would narrow it next.",
@@ -45,7 +45,7 @@ def section_of(document: Document) -> Section:
             *(f"Not known: {one}" for one in unknown(document)),
             *(f"Next: {one}" for one in next_steps(document)),
         ],
-        pictures=_pictures(document),
+        figures=_figures(document),
         tables=audit_tables(document),
     )
 
@@ -168,12 +168,12 @@ def _name(row: Document) -> str:
     return formats.title(row["criterion"]).capitalize()
 
 
-def _pictures(document: Document) -> list[Picture]:
+def _figures(document: Document) -> list[ReportFigure]:
     told = [row for row in _criteria(document) if row["prediction_powered"] and not row["raters"]["at_odds"]]
     if not told:
         return []
     return [
-        Picture(
+        ReportFigure(
             "audit_rates",
             "Win rates by the judge, by people's labels, and by both together. The prediction-powered interval assumes "
             "nothing of the judge; nor does the one of its errors, which is of majorities on decided questions.",

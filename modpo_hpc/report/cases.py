@@ -90,7 +90,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MatrixCell:
     """Which cell of a matrix is opened: row ``a`` against column ``b``."""
 
     phase: str
@@ -99,7 +99,7 @@ class Comparison:
     b: str
 
     @classmethod
-    def of(cls, run: Run, phase: str | None, criterion: str | None, pair: Sequence[str] | None) -> Comparison:
+    def of(cls, run: Run, phase: str | None, criterion: str | None, pair: Sequence[str] | None) -> MatrixCell:
         """The comparison asked for; what is not given is the first of the study.
 
         Raises:
@@ -116,7 +116,7 @@ class Comparison:
         return cls(phase, criterion, first, second)
 
 
-def read_cases(run: Run, asked: Comparison) -> list[Case]:
+def read_cases(run: Run, asked: MatrixCell) -> list[Case]:
     """The cases of one comparison that was judged, in the order of the test questions; A is the policy named first.
 
     Raises:
@@ -157,7 +157,7 @@ def select(cases: Sequence[Case], kind: str) -> list[Case]:
     return sorted(filter(wanted, cases), key=order)
 
 
-def people_votes(run: Run, asked: Comparison) -> dict[str, int]:
+def people_votes(run: Run, asked: MatrixCell) -> dict[str, int]:
     """Question -> votes of the raters for A less those for B, if people judged this pair under this criterion."""
     path = run.root / "human" / "analysis" / "judgments.parquet"
     summary = path.with_name("summary.json")
@@ -174,7 +174,7 @@ def people_votes(run: Run, asked: Comparison) -> dict[str, int]:
     return found
 
 
-def texts_of(run: Run, asked: Comparison, question_id: str) -> tuple[str, str, str]:
+def texts_of(run: Run, asked: MatrixCell, question_id: str) -> tuple[str, str, str]:
     """The question and the answers of A and of B."""
     questions = {one.question_id: one.text for one in study_questions(run, "test")}
     return questions[question_id], answers_of(run, asked.a)[question_id], answers_of(run, asked.b)[question_id]

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.evaluation import ballots
-from modpo_hpc.report.cases import KINDS, Comparison, people_votes, persona_groups
+from modpo_hpc.report.cases import KINDS, MatrixCell, people_votes, persona_groups
 from modpo_hpc.run import Run
 
 PAGE = "cases.html"
@@ -57,7 +57,7 @@ def cases_page(run: Run, texts: bool) -> str:
     return environment.get_template("cases.html.j2").render(head=document, packed=packed, title=run.study.name)
 
 
-def link_to(asked: Comparison) -> str:
+def link_to(asked: MatrixCell) -> str:
     """Where the report finds the cases of one cell in the page beside it."""
     return f"{PAGE}#phase={asked.phase}&criterion={asked.criterion}&a={asked.a}&b={asked.b}"
 
@@ -71,7 +71,7 @@ def _people(run: Run, one: ballots.Ballots) -> list[dict[str, Any]]:
     found = []
     for criterion in one.criteria:
         for a, b in one.pairs:
-            if votes := people_votes(run, Comparison(one.phase, criterion, a, b)):
+            if votes := people_votes(run, MatrixCell(one.phase, criterion, a, b)):
                 found.append({"criterion": criterion, "a": a, "b": b, "votes": votes})
     return found
 

@@ -16,7 +16,7 @@ from modpo_hpc.evaluation.ballots import Ballots, collect, columns_of
 from modpo_hpc.evaluation.reliability import reliability
 from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.report import formats, panel
-from modpo_hpc.report.parts import Section, Shown, number, table, text
+from modpo_hpc.report.parts import ReportSection, Shown, number, table, text
 from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.run import Run
 from modpo_hpc.study import differences
@@ -117,7 +117,7 @@ def judge_rows(runs: Mapping[str, Run]) -> Rows:
     return rows
 
 
-def sections_of(runs: Mapping[str, tuple[Run, Results]]) -> list[Section]:
+def sections_of(runs: Mapping[str, tuple[Run, Results]]) -> list[ReportSection]:
     """The comparison as sections of a report."""
     results = {name: one for name, (_, one) in runs.items()}
     ranked, pairs, judges = (
@@ -132,7 +132,7 @@ def sections_of(runs: Mapping[str, tuple[Run, Results]]) -> list[Section]:
         changed = differences(first.study, run.study)
         facts[name] = f"seed {run.study.seed}; " + ("the first run" if run is first else _changes(changed))
     sections = [
-        Section(
+        ReportSection(
             "compare",
             f"{len(names)} runs",
             "Standard deviations and intervals (Student) are between runs; 'within' is the standard error that one run "
@@ -232,8 +232,8 @@ def _points(share: float) -> str:
     return "" if np.isnan(share) else f"{100 * share:.1f}"
 
 
-def _judge_section(rows: Rows) -> Section:
-    return Section(
+def _judge_section(rows: Rows) -> ReportSection:
+    return ReportSection(
         "judges",
         "Reliability of the judge",
         "These runs judged the same answers by the same personas: another judge, or the same one once more.",

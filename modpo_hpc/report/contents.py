@@ -5,7 +5,7 @@ from __future__ import annotations
 from modpo_hpc.report.audit import audit_section
 from modpo_hpc.report.fronts import fronts_section
 from modpo_hpc.report.human import human_section
-from modpo_hpc.report.parts import Section
+from modpo_hpc.report.parts import ReportSection
 from modpo_hpc.report.people import people_section
 from modpo_hpc.report.personalization import personalization_section
 from modpo_hpc.report.phases import phase_section
@@ -20,7 +20,7 @@ from modpo_hpc.report.training import training_section
 from modpo_hpc.run import Run
 
 
-def sections_of(run: Run, results: Results) -> list[Section]:
+def sections_of(run: Run, results: Results) -> list[ReportSection]:
     """The sections in the order of reading."""
     sections = [
         summary_section(run, results),

@@ -13,19 +13,19 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from modpo_hpc.report import cases_page, latex, page, style
-from modpo_hpc.report.parts import Picture, Section, Shown
+from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown
 
 
 def files_of(
-    title: str, sections: Sequence[Section], mark: str | None, cases: str | None = None
+    title: str, sections: Sequence[ReportSection], mark: str | None, cases: str | None = None
 ) -> Iterator[tuple[str, bytes]]:
     """Every file of a report with these ``sections``, its name and its bytes; the page comes last.
 
     ``cases`` is the page of single cases, to which the matrices of ``sections`` link.
     """
-    pictures = [picture for section in sections for picture in section.pictures]
+    figures = [picture for section in sections for picture in section.figures]
     svgs = {}
-    for picture, files in zip(pictures, _rendered(pictures, mark), strict=True):
+    for picture, files in zip(figures, _rendered(figures, mark), strict=True):
         svgs[picture.name] = files["svg"]
         for form, content in files.items():
             yield f"figures/{picture.name}.{form}", content
@@ -40,7 +40,7 @@ def files_of(
 PAGE = "report.html"
 
 
-def drawn(picture: Picture, mark: str | None) -> Figure:
+def drawn(picture: ReportFigure, mark: str | None) -> Figure:
     """``picture`` with the ``mark``, laid out for all of its files."""
     with rc_context(style.STYLE):
         figure = picture.draw()
@@ -49,34 +49,34 @@ def drawn(picture: Picture, mark: str | None) -> Figure:
     return figure
 
 
-def _rendered(pictures: Sequence[Picture], mark: str | None) -> Iterator[dict[str, bytes]]:
+def _rendered(figures: Sequence[ReportFigure], mark: str | None) -> Iterator[dict[str, bytes]]:
     """Of each picture its format -> bytes, drawn by as many processes as this one may use cores.
 
     Processes and not threads, because matplotlib has global state; forked, because a picture is a closure.
     """
     context = multiprocessing.get_context("fork")
     pipes = []
-    for first in range(count := min(len(os.sched_getaffinity(0)), len(pictures))):
+    for first in range(count := min(len(os.sched_getaffinity(0)), len(figures))):
         ours, theirs = context.Pipe(duplex=False)
-        context.Process(target=_render, args=(pictures[first::count], mark, theirs), daemon=False).start()
+        context.Process(target=_render, args=(figures[first::count], mark, theirs), daemon=False).start()
         theirs.close()
         pipes.append(ours)
-    for place in range(len(pictures)):
+    for place in range(len(figures)):
         made = pipes[place % count].recv()
         if isinstance(made, Exception):
             raise made
         yield made
 
 
-def _render(pictures: Sequence[Picture], mark: str | None, pipe: Connection) -> None:
+def _render(figures: Sequence[ReportFigure], mark: str | None, pipe: Connection) -> None:
     try:
-        for picture in pictures:
+        for picture in figures:
             figure = drawn(picture, mark)
             pipe.send({form: style.render(figure, form) for form in style.FORMATS})
     except BrokenPipeError:
-        pass  # who waited for the pictures is gone; nobody is left to be told
+        pass  # who waited for the figures is gone; nobody is left to be told
     except Exception as error:
-        pipe.send(error)  # raised by the process that waits for the pictures
+        pipe.send(error)  # raised by the process that waits for the figures
 
 
 def as_csv(shown: Shown, mark: str | None) -> str:

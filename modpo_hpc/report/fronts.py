@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from modpo_hpc.evaluation.fronts import specialists_of
 from modpo_hpc.evaluation.tables import FRONT_SCHEMAS, Rows
 from modpo_hpc.report import formats, labels
-from modpo_hpc.report.parts import Picture, Section, Shown, numbers, text
+from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, numbers, text
 from modpo_hpc.report.style import canvas, look, quiet_grid
 from modpo_hpc.run import Run
 
@@ -29,19 +29,19 @@ def read_fronts(run: Run) -> dict[str, Rows]:
     return {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in FRONT_SCHEMAS}
 
 
-def fronts_section(run: Run) -> Section | None:
+def fronts_section(run: Run) -> ReportSection | None:
     """Nothing for a study without families."""
     tables = read_fronts(run)
     if not tables:
         return None
-    return Section(
+    return ReportSection(
         "fronts",
         "Fronts of the families",
         "Each family is one method at a grid of weights. Rewards are those of the answers to the test questions, by "
         "the final reward models; intervals are over other questions, with reward models and trainings as they are. "
         "The policies were trained towards such rewards: this shows what can be reached, not whom people prefer.",
         findings=[_finding(row, tables["ranges"]) for row in tables["families"]],
-        pictures=_pictures(run, tables),
+        figures=_figures(run, tables),
         tables=[_family_table(tables["families"]), _range_table(run, tables["ranges"]), _point_table(tables["fronts"])],
     )
 
@@ -171,10 +171,10 @@ def _point_table(rows: Rows) -> Shown:
     )
 
 
-def _pictures(run: Run, tables: dict[str, Rows]) -> list[Picture]:
+def _figures(run: Run, tables: dict[str, Rows]) -> list[ReportFigure]:
     planes = dict.fromkeys(pair for row in tables["families"] for pair in combinations(row["criteria"], 2))
     return [
-        Picture(
+        ReportFigure(
             f"fronts_{x}_{y}",
             f"Mean rewards of the families under {formats.title(x)} and {formats.title(y)}, each joined in the order "
             "of its weights, with intervals over questions. The cross is the reference point, filled points are on "

@@ -12,7 +12,7 @@ from modpo_hpc.human.sentences import of_rule, replacement
 from modpo_hpc.report import formats
 from modpo_hpc.report.audit_tables import share
 from modpo_hpc.report.panel import CRITERION
-from modpo_hpc.report.parts import Picture, Section, Shown, number, records, table, text
+from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, number, records, table, text
 from modpo_hpc.run import Run
 
 LABELS = {
@@ -22,7 +22,7 @@ LABELS = {
 }
 
 
-def human_section(run: Run) -> Section | None:
+def human_section(run: Run) -> ReportSection | None:
     """What people said, and how far the model's judgments agree; nothing before ``modpo human analyze``."""
     read = read_analysis(run)
     if read is None:
@@ -32,13 +32,13 @@ def human_section(run: Run) -> Section | None:
     summary, tables = read
     label, a, b = LABELS[summary["label"]], summary["a"], summary["b"]
     people = "simulated raters" if summary["mark"] == "sandbox: simulated raters" else "raters"
-    return Section(
+    return ReportSection(
         "human",
         "Judgments by people",
         lead=f"{len(summary['raters'])} {people} judged {summary['questions']} questions, {a} against {b}, blinded.",
         findings=_findings(tables, a, b),
-        pictures=[
-            Picture(
+        figures=[
+            ReportFigure(
                 "clinicians",
                 f"Outcomes by {label}; agreement of the model and of each rater left out, with "
                 "standard errors over raters and, dashed, the accuracy of always giving the same answer; accuracy by "

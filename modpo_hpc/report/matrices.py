@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from modpo_hpc.report import findings, formats
-from modpo_hpc.report.cases import Comparison
+from modpo_hpc.report.cases import MatrixCell
 from modpo_hpc.report.cases_page import link_to
 from modpo_hpc.report.parts import Matrix, Tile
 from modpo_hpc.report.results import Results
@@ -26,7 +26,7 @@ def win_rates(results: Results, phase: str, criterion: str) -> Matrix:
                 f"{row[first]} wins {formats.percent(rate)} of the questions against {row[second]} "
                 f"(interval {formats.interval(row[f'{side}_low'], row[f'{side}_high'])})"
             )
-            asked = Comparison(phase, criterion, row[first], row[second])
+            asked = MatrixCell(phase, criterion, row[first], row[second])
             background = to_hex(tuple(colormaps[RATES](rate)))
             tiles[row[first], row[second]] = Tile(f"{100 * rate:.0f}", background, told, link_to(asked))
     return Matrix(tuple(results.order(phase, criterion)), tiles)
@@ -45,6 +45,6 @@ def p_values(results: Results, phase: str, criterion: str) -> Matrix:
                 f"{row[first]} wins {row[won]} questions, {row[second]} {row[lost]}, {row['ties']} are ties; "
                 f"p {formats.p_value(row[column])} {findings.CORRECTION_NAMES[correction]}"
             )
-            asked = Comparison(phase, criterion, row[first], row[second])
+            asked = MatrixCell(phase, criterion, row[first], row[second])
             tiles[row[first], row[second]] = Tile(formats.p_value(row[column]), background, told, link_to(asked))
     return Matrix(tuple(results.order(phase, criterion)), tiles)

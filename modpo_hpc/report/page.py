@@ -9,10 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modpo_hpc.report import glossary
 from modpo_hpc.report.formats import numbers_in
-from modpo_hpc.report.parts import Section
+from modpo_hpc.report.parts import ReportSection
 
 
-def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], mark: str | None) -> str:
+def render(title: str, sections: Sequence[ReportSection], svgs: Mapping[str, bytes], mark: str | None) -> str:
     """The page as HTML. ``svgs`` holds the bytes of every picture of the sections; ``mark`` stays in view."""
     environment = Environment(
         loader=PackageLoader("modpo_hpc.report"),

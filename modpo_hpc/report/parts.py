@@ -1,4 +1,4 @@
-"""What a report is made of: sections with sentences, facts, pictures and tables."""
+"""What a report is made of: sections with sentences, facts, figures and tables."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportFigure:
     """A figure, the name of its files, and how it is drawn.
 
     A ``wide`` one takes the width of the page; ``folded`` ones are opened by a click, all of a section at once. One
@@ -87,7 +87,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A part of the report under a heading. ``paste`` holds texts that are to be copied as they are, by their name."""
 
     anchor: str
@@ -95,7 +95,7 @@ class Section:
     lead: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     findings: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
+    figures: Sequence[ReportFigure] = ()
     tables: Sequence[Shown] = ()
     paste: Mapping[str, str] = field(default_factory=dict)
 

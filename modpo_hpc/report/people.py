@@ -12,20 +12,20 @@ from matplotlib.figure import Figure
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.personas.balance import GROUPS, balance_tests, composition
 from modpo_hpc.report import formats
-from modpo_hpc.report.parts import Picture, Section, Shown, number, records, table, text
+from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, number, records, table, text
 from modpo_hpc.report.style import COLOURS, canvas, quiet_grid
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
 
 
-def people_section(run: Run) -> Section:
+def people_section(run: Run) -> ReportSection:
     """Demographics of the pool, the selection, the training and the test set; questions of training and test."""
     lengths = {split: [len(one.text) for one in study_questions(run, split)] for split in ("train", "test")}
     findings = [
         f"{len(lengths['train']):,} training questions of {np.mean(lengths['train']):.1f} characters on average, "
         f"{len(lengths['test']):,} test questions of {np.mean(lengths['test']):.1f}."
     ]
-    pictures = [Picture("question_lengths", "Length of the questions.", partial(length_figure, lengths))]
+    figures = [ReportFigure("question_lengths", "Length of the questions.", partial(length_figure, lengths))]
     tables = []
     pool = run.folder("personas") / "pool.parquet"
     if pool.exists():
@@ -34,9 +34,9 @@ def people_section(run: Run) -> Section:
         tests = balance_tests(people, rng_of(run.study.seed, "report", "balance"))
         findings.append(_sizes(people))
         findings.append(_balance_words(tests))
-        pictures.insert(
+        figures.insert(
             0,
-            Picture(
+            ReportFigure(
                 "demographics",
                 "Who the personas are: shares in the pool, the selection, training and test.",
                 partial(demographics_figure, counts),
@@ -44,7 +44,7 @@ def people_section(run: Run) -> Section:
             ),
         )
         tables = [_composition_table(counts), _balance_table(tests)]
-    return Section("people", "People and questions", findings=findings, pictures=pictures, tables=tables)
+    return ReportSection("people", "People and questions", findings=findings, figures=figures, tables=tables)
 
 
 def demographics_figure(counts: pd.DataFrame) -> Figure:

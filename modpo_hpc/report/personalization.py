@@ -9,7 +9,7 @@ from typing import Any
 
 from modpo_hpc.report import formats
 from modpo_hpc.report.panel import CRITERION
-from modpo_hpc.report.parts import Section, Shown, number, table, text
+from modpo_hpc.report.parts import ReportSection, Shown, number, table, text
 from modpo_hpc.run import Run
 
 ARMS = {"rankings": "shrunk rankings", "ratings": "stated ratings", "one_hot": "the highest rating alone"}
@@ -31,7 +31,7 @@ NEEDED = (
 )
 
 
-def personalization_section(run: Run) -> Section | None:
+def personalization_section(run: Run) -> ReportSection | None:
     """Nothing where the study does not ask for it, or it is not finished."""
     wanted = run.study.personalization
     if wanted is None or run.missing("profiles") or run.missing("personalization"):
@@ -59,7 +59,7 @@ def personalization_section(run: Run) -> Section | None:
         f"nobody's weights."
     )
     tables = [_effect_table(effects), _safety_table(safety), _gate_table(gate["criteria"])]
-    return Section("personalization", "Personal answers", lead, findings=findings, tables=tables)
+    return ReportSection("personalization", "Personal answers", lead, findings=findings, tables=tables)
 
 
 def _side_table(run: Run, name: str) -> list[dict[str, Any]]:

@@ -7,20 +7,20 @@ from itertools import combinations
 
 from modpo_hpc.report import figures, findings, formats, matrices, sequential
 from modpo_hpc.report.panel import COMPARISON, CRITERION
-from modpo_hpc.report.parts import Picture, Section, Shown, abreast, number, table, text
+from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, abreast, number, table, text
 from modpo_hpc.report.results import Results
 
 
-def phase_section(results: Results, phase: str) -> Section:
+def phase_section(results: Results, phase: str) -> ReportSection:
     """Results of one phase: what was found, the figures of the paper, and the tables behind them."""
     if results.is_sequential:
         return sequential.phase_section(results, phase, findings.phase_line(results, phase) + ".")
-    return Section(
+    return ReportSection(
         anchor=phase,
         heading=f"Results of {phase}",
         lead=findings.phase_line(results, phase) + ".",
         findings=findings.phase_findings(results, phase),
-        pictures=_pictures(results, phase),
+        figures=_figures(results, phase),
         tables=[
             _ranking_table(results, phase),
             _mcnemar_table(results, phase),
@@ -31,11 +31,11 @@ def phase_section(results: Results, phase: str) -> Section:
     )
 
 
-def _pictures(results: Results, phase: str) -> list[Picture]:
+def _figures(results: Results, phase: str) -> list[ReportFigure]:
     criteria = results.phases[phase]["criteria"]
     corrected = findings.CORRECTION_NAMES[results.summary["settings"]["correction"]]
-    pictures = [
-        Picture(
+    drawn = [
+        ReportFigure(
             f"{phase}_{x}_{y}",
             f"Average win rates under {formats.title(x)} and {formats.title(y)}, with intervals over questions and "
             "personas. The dashed line joins the Pareto front.",
@@ -43,8 +43,8 @@ def _pictures(results: Results, phase: str) -> list[Picture]:
         )
         for x, y in combinations(criteria, 2)
     ]
-    pictures.append(
-        Picture(
+    drawn.append(
+        ReportFigure(
             f"{phase}_ranking",
             f"Ranking of the policies by average win rate over {findings.opponents(results, phase)}.",
             partial(figures.ranking, results, phase),
@@ -52,15 +52,15 @@ def _pictures(results: Results, phase: str) -> list[Picture]:
     )
     for criterion in criteria:
         name = formats.title(criterion)
-        pictures += [
-            Picture(
+        drawn += [
+            ReportFigure(
                 f"{phase}_{criterion}_head_to_head",
                 f"Head to head under {name}: share of the questions (%) that the row wins against the column, best "
                 "policy first. A cell opens the cases behind it.",
                 partial(figures.head_to_head, results, phase, criterion),
                 matrix=matrices.win_rates(results, phase, criterion),
             ),
-            Picture(
+            ReportFigure(
                 f"{phase}_{criterion}_significance",
                 f"p-values under {name}: {findings.test_note(results)}, {corrected}. Orange: the row wins; blue: the "
                 "column wins; grey: no difference is shown. A cell opens the cases behind it.",
@@ -68,7 +68,7 @@ def _pictures(results: Results, phase: str) -> list[Picture]:
                 matrix=matrices.p_values(results, phase, criterion),
             ),
         ]
-    return pictures
+    return drawn
 
 
 def _ranking_table(results: Results, phase: str) -> Shown:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from modpo_hpc.evaluation.tables import REPEATS_SCHEMAS, Rows
 from modpo_hpc.report import formats
 from modpo_hpc.report.panel import CELL, CRITERION, PHASE
-from modpo_hpc.report.parts import Section, is_number, number, table, text
+from modpo_hpc.report.parts import ReportSection, is_number, number, table, text
 from modpo_hpc.run import Run
 
 
@@ -49,7 +49,7 @@ def read_repeats(run: Run) -> dict[str, Rows]:
     return {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in REPEATS_SCHEMAS}
 
 
-def repeats_section(run: Run) -> Section | None:
+def repeats_section(run: Run) -> ReportSection | None:
     """Nothing for a study without repeats."""
     tables, wanted = read_repeats(run), run.study.judging.repeats
     if not tables or wanted is None:
@@ -57,7 +57,7 @@ def repeats_section(run: Run) -> Section | None:
     rows = tables["self_agreement"]
     who = [text("Judge", "judge")] if run.study.panel else []
     orders = ", and once in the other order of showing" if wanted.swapped else ""
-    return Section(
+    return ReportSection(
         "repeats",
         "The judge asked again",
         f"Of each pair of policies, {wanted.comparisons} comparisons were drawn from those that were judged, and asked "

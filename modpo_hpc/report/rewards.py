@@ -11,7 +11,7 @@ import pandas as pd
 
 from modpo_hpc.intervals import wilson_interval
 from modpo_hpc.report import formats, reward_tables
-from modpo_hpc.report.parts import Picture, Section
+from modpo_hpc.report.parts import ReportFigure, ReportSection
 from modpo_hpc.report.reward_figures import correlation_figure, margin_figure, reliability_figure, trials_figure
 from modpo_hpc.report.search_figures import BY_PARAMETER, history_figure, optuna_study, says_something_of_parameters
 from modpo_hpc.rewards.accuracy import pair_quality
@@ -29,7 +29,7 @@ from modpo_hpc.run import Run
 from modpo_hpc.study.rewards import RewardSearch
 
 
-def rewards_section(run: Run) -> Section | None:
+def rewards_section(run: Run) -> ReportSection | None:
     """Diagnostics of every criterion's reward model; nothing where none is finished."""
     if not run.made("rewards") or run.missing("reward_trials"):
         return None
@@ -49,26 +49,26 @@ def rewards_section(run: Run) -> Section | None:
     ]
     if run.made("answer_scores"):
         tables.append(reward_tables.answers_table(run.table("answer_scores").to_pandas(), run.study.rewards.scale))
-    return Section(
+    return ReportSection(
         "rewards",
         "Reward models",
         "Accuracy is the share of preference pairs in which the model prefers the response that the personas chose.",
         findings=_findings(diagnostics, margins, compared),
-        pictures=[
-            Picture(
+        figures=[
+            ReportFigure(
                 "reward_reliability",
                 "How often the reward model is right against how sure it is, on questions that it did not see. "
                 "On the diagonal it is calibrated.",
                 partial(reliability_figure, diagnostics),
                 wide=True,
             ),
-            Picture(
+            ReportFigure(
                 "reward_accuracy",
                 "Accuracy on unseen questions by the margin of the votes, from close to clear.",
                 partial(margin_figure, diagnostics),
                 wide=True,
             ),
-            *(_search_pictures(trials, run.study.rewards.search) if len(trials) else ()),
+            *(_search_figures(trials, run.study.rewards.search) if len(trials) else ()),
             *_correlation(run),
         ],
         tables=tables,
@@ -116,16 +116,16 @@ def criterion_correlation(scores: pd.DataFrame) -> pd.DataFrame:
     ].corr()
 
 
-def _search_pictures(trials: pd.DataFrame, search: RewardSearch) -> list[Picture]:
+def _search_figures(trials: pd.DataFrame, search: RewardSearch) -> list[ReportFigure]:
     """Every search together, and what each says of its settings, where it has trials enough to say anything."""
-    pictures = [
-        Picture(
+    figures = [
+        ReportFigure(
             "reward_trials",
             "Held-out accuracy of every trial of the search; open circles were pruned.",
             partial(trials_figure, trials),
             wide=True,
         ),
-        Picture(
+        ReportFigure(
             "reward_search",
             "The course of each search: the held-out accuracy of its trials, and the best so far as a line.",
             partial(history_figure, trials, search),
@@ -135,8 +135,8 @@ def _search_pictures(trials: pd.DataFrame, search: RewardSearch) -> list[Picture
     for criterion in dict.fromkeys(trials["criterion"]):
         study = optuna_study(trials, criterion, search)
         if says_something_of_parameters(study):
-            pictures += [
-                Picture(
+            figures += [
+                ReportFigure(
                     f"reward_search_{criterion}_{name}",
                     f"The search of {formats.title(criterion)}: {what}.",
                     partial(draw, study),
@@ -144,15 +144,15 @@ def _search_pictures(trials: pd.DataFrame, search: RewardSearch) -> list[Picture
                 )
                 for name, (what, draw) in BY_PARAMETER.items()
             ]
-    return pictures
+    return figures
 
 
-def _correlation(run: Run) -> list[Picture]:
+def _correlation(run: Run) -> list[ReportFigure]:
     if not run.made("scores"):
         return []
     correlation = criterion_correlation(run.table("scores", ["response_id", "criterion", "reward"]).to_pandas())
     return [
-        Picture(
+        ReportFigure(
             "reward_correlation",
             "Correlation of the rewards of the same responses under two criteria.",
             partial(correlation_figure, correlation),

@@ -7,13 +7,13 @@ from statistics import fmean, median
 
 from modpo_hpc.report import formats, robustness_figures
 from modpo_hpc.report.panel import CELL, CRITERION, PHASE, panel_tables
-from modpo_hpc.report.parts import Picture, Section, Shown, is_number, number, table, text
+from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, is_number, number, table, text
 from modpo_hpc.report.results import Results, Rows
 
 GROUPS_TOLD = 5
 
 
-def certainty_section(results: Results) -> Section:
+def certainty_section(results: Results) -> ReportSection:
     """How far the verdicts can be trusted: what is missing, how much the personas agree, what the order does."""
     total = {
         name: sum(one[name] for one in results.phases.values()) for name in ("asked", "unparsed", "missing", "decided")
@@ -24,7 +24,7 @@ def certainty_section(results: Results) -> Section:
     )
     heading = "How sure the votes are"
     if results.is_sequential:
-        return Section("certainty", heading, findings=[lost], tables=[_completeness_table(results)])
+        return ReportSection("certainty", heading, findings=[lost], tables=[_completeness_table(results)])
     agreement, position = results.tables["persona_agreement"], results.tables["position_bias"]
     findings = [
         lost,
@@ -37,12 +37,12 @@ def certainty_section(results: Results) -> Section:
             f"The exact stop left {total['decided']:,} verdicts unasked because they could change no winner. Winners "
             "are those of all votes; margins and correlations rest on the votes that were cast."
         )
-    return Section(
+    return ReportSection(
         "certainty",
         heading,
         findings=findings,
-        pictures=[
-            Picture(
+        figures=[
+            ReportFigure(
                 "position_bias",
                 "Share of decided votes won by the answer that was shown first, for every pair; half is no bias.",
                 partial(robustness_figures.position_figure, results),
@@ -58,14 +58,14 @@ def certainty_section(results: Results) -> Section:
     )
 
 
-def length_section(results: Results) -> Section | None:
+def length_section(results: Results) -> ReportSection | None:
     """Win rates with the difference in length taken out; nothing where there are no win rates."""
     if results.is_sequential:
         return None
     rows = results.tables["length_control"]
     turned = [row for row in rows if (row["win_rate"] - 0.5) * (row["controlled"] - 0.5) < 0]
     clear = [row for row in turned if row["low"] > 0.5 or row["high"] < 0.5]
-    return Section(
+    return ReportSection(
         "length",
         "Is it the length?",
         "A logistic regression on the difference in length gives the win rate of A that answers of equal length would "
@@ -74,8 +74,8 @@ def length_section(results: Results) -> Section | None:
             f"At equal length, the winner of {len(turned)} of {len(rows)} comparisons would be the other policy; for "
             f"{len(clear)} of them the interval leaves no doubt."
         ],
-        pictures=[
-            Picture(
+        figures=[
+            ReportFigure(
                 "length_control",
                 "Win rate of A as it is and at equal length, one point a comparison. Far from the diagonal, length "
                 "matters.",
@@ -102,19 +102,19 @@ def length_section(results: Results) -> Section | None:
     )
 
 
-def groups_section(results: Results) -> Section | None:
+def groups_section(results: Results) -> ReportSection | None:
     """Who prefers what; nothing where personas have no demographics that differ."""
     rows = results.tables.get("groups")
     if not rows:
         return None
-    return Section(
+    return ReportSection(
         "groups",
         "Who prefers what",
         "Share of the votes that each policy wins, by group of personas. Intervals take questions and personas as "
         "samples, so that of a group of two they say little.",
         findings=_group_words(rows),
-        pictures=[
-            Picture(
+        figures=[
+            ReportFigure(
                 f"{phase}_groups",
                 f"{phase}: the favourite of all personas in each group, and the best other policy there. Filled "
                 "circle: favourite, with interval; open square: the other.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.report import formats
 from modpo_hpc.report.panel import COMPARISON
-from modpo_hpc.report.parts import Section, Shown, abreast, number, table, text
+from modpo_hpc.report.parts import ReportSection, Shown, abreast, number, table, text
 
 if TYPE_CHECKING:
     from modpo_hpc.report.results import Results
@@ -35,9 +35,9 @@ def phase_findings(results: Results, phase: str) -> list[str]:
     ]
 
 
-def phase_section(results: Results, phase: str, line: str) -> Section:
+def phase_section(results: Results, phase: str, line: str) -> ReportSection:
     """Results of one phase; ``line`` says its size."""
-    return Section(
+    return ReportSection(
         anchor=phase,
         heading=f"Results of {phase}",
         lead=line,

@@ -15,7 +15,7 @@ from modpo_hpc.judging.settings import models_asked
 from modpo_hpc.methods import Method, Trained
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.report import findings, formats
-from modpo_hpc.report.parts import Section, Shown, numbers, text
+from modpo_hpc.report.parts import ReportSection, Shown, numbers, text
 from modpo_hpc.report.results import Results
 from modpo_hpc.report.summary import methods_paragraph
 from modpo_hpc.run import Run
@@ -31,7 +31,7 @@ COUNTED = ("seconds", "cpu_hours", "gpu_hours", "again", *SPENT)
 """Columns of :func:`costs` that are added up over the stages."""
 
 
-def study_section(run: Run, results: Results) -> Section:
+def study_section(run: Run, results: Results) -> ReportSection:
     """What was done, in sentences and facts."""
     study = run.study
     policies = study.alignment.policies
@@ -49,7 +49,7 @@ def study_section(run: Run, results: Results) -> Section:
         sentences.insert(0, _simulation_words(results.mark))
     rows = [[name, policy.described, _made_of(policy)] for name, policy in policies.items()]
     columns = [text("Policy"), text("Method"), text("Criteria and weights (anchor first), or sources")]
-    return Section(
+    return ReportSection(
         "study",
         "How it was done",
         facts=_facts(study, results),
@@ -59,7 +59,7 @@ def study_section(run: Run, results: Results) -> Section:
     )
 
 
-def cost_section(run: Run) -> Section:
+def cost_section(run: Run) -> ReportSection:
     """Time, machines and money by stage."""
     stages = costs(run)
     total = {name: sum(one[name] for one in stages) for name in COUNTED}
@@ -86,7 +86,7 @@ def cost_section(run: Run) -> Section:
         )
     headings = ("shards", "rows", "work", "longest shard", "CPU hours", "GPU hours", "after a first failure")
     caption = "Work of the finished shards; attempts that died are not in it"
-    return Section(
+    return ReportSection(
         "cost", "Cost", findings=findings, tables=[Shown(caption, [text("Stage"), *numbers(*headings)], rows, "cost")]
     )
 
@@ -116,7 +116,7 @@ def costs(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def provenance_section(run: Run) -> Section:
+def provenance_section(run: Run) -> ReportSection:
     """Where the numbers come from: versions, hosts, and a hash of what every stage made."""
     provenance = run.provenance
     markers = {stage.name: _markers(run, stage.name) for stage in STAGES if stage.name != "report"}
@@ -139,7 +139,7 @@ def provenance_section(run: Run) -> Section:
         [name, str(len(of_stage)), digest(of_stage.values())[:16]] for name, of_stage in markers.items() if of_stage
     ]
     columns = [text("Stage"), *numbers("shards"), text("SHA-256 of the outputs, first 16 digits")]
-    return Section(
+    return ReportSection(
         "provenance",
         "Provenance",
         "The frozen study file is study.yaml in the run directory.",

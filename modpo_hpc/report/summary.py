@@ -7,7 +7,7 @@ from typing import Any
 from modpo_hpc import __version__
 from modpo_hpc.judging.settings import models_asked
 from modpo_hpc.report import findings, formats, sequential
-from modpo_hpc.report.parts import Section
+from modpo_hpc.report.parts import ReportSection
 from modpo_hpc.report.results import Results
 from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import SANDBOX_MARK
@@ -19,7 +19,7 @@ def title_of(run: Run) -> str:
     return f"{formats.title(run.study.name)}: {len(policies)} policies compared"
 
 
-def summary_section(run: Run, results: Results) -> Section:
+def summary_section(run: Run, results: Results) -> ReportSection:
     """The question, the findings of the first phase in plain words, and their limits."""
     phase = next(iter(results.phases))
     size = results.phases[phase]
@@ -43,7 +43,7 @@ def summary_section(run: Run, results: Results) -> Section:
         ]
     )
     limits = f"What this does not show. {' '.join(_limits(run, results))}"
-    return Section("summary", "What was asked, and what was found", lead, findings=[*filter(None, found), limits])
+    return ReportSection("summary", "What was asked, and what was found", lead, findings=[*filter(None, found), limits])
 
 
 def methods_paragraph(run: Run, results: Results) -> str:

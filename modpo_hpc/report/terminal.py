@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modpo_hpc.report import findings, formats
-from modpo_hpc.report.parts import Section, Shown
+from modpo_hpc.report.parts import ReportSection, Shown
 from modpo_hpc.report.results import Results, Rows
 from modpo_hpc.report.sequential import ranking_table
 
@@ -55,7 +55,7 @@ def show_incomplete(cells: Rows, console: Console) -> None:
     console.print(table)
 
 
-def show_sections(sections: Sequence[Section], mark: str | None, console: Console) -> None:
+def show_sections(sections: Sequence[ReportSection], mark: str | None, console: Console) -> None:
     """Print ``sections`` of a report: their words and their tables."""
     if mark:
         console.print(Text(mark, style="bold yellow"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from modpo_hpc.evaluation.toxicity_tables import OVERALL, by_pair, by_policy
 from modpo_hpc.report import formats
-from modpo_hpc.report.parts import Section, number, records, table, text
+from modpo_hpc.report.parts import ReportSection, number, records, table, text
 from modpo_hpc.run import Run
 
 
-def toxicity_section(run: Run) -> Section | None:
+def toxicity_section(run: Run) -> ReportSection | None:
     """Counts, shares and paired tests; nothing where toxicity was not measured."""
     if not run.shard_ids("toxicity") or run.missing("toxicity"):
         return None
@@ -25,7 +25,7 @@ def toxicity_section(run: Run) -> Section | None:
         if most["toxic"]
         else "No answer was found to be toxic."
     )
-    return Section(
+    return ReportSection(
         "toxicity",
         "Toxicity",
         findings=[f"{found} {clear} of {len(pairs)} pairs differ at {settings.alpha:g} after Holm (exact McNemar)."],

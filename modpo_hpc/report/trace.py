@@ -15,7 +15,7 @@ from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import InputError
 from modpo_hpc.report import formats
 from modpo_hpc.report.contents import sections_of
-from modpo_hpc.report.parts import Section, Shown
+from modpo_hpc.report.parts import ReportSection, Shown
 from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.report.trace_code import code_for
 from modpo_hpc.report.trace_recipes import lines_for
@@ -56,7 +56,7 @@ class Place:
     """Where an id stands: its text, its section, and for a cell its table, row and column."""
 
     text: str
-    section: Section
+    section: ReportSection
     shown: Shown | None = None
     row: int = 0
     column: int = 0
@@ -159,7 +159,7 @@ def _rest_of(code: str) -> Rest:
     return next((one for one in parts if f"{one}/" in code), "files")
 
 
-def _everything(sections: Sequence[Section]) -> Iterator[tuple[str, Place]]:
+def _everything(sections: Sequence[ReportSection]) -> Iterator[tuple[str, Place]]:
     for section in sections:
         for number, sentence in enumerate([section.lead, *section.findings]):
             if formats.numbers_in(sentence):
@@ -172,13 +172,13 @@ def _everything(sections: Sequence[Section]) -> Iterator[tuple[str, Place]]:
                         yield f"{shown.file}.{up + 1}.{across + 1}", Place(cell, section, shown, up, across)
 
 
-def _settings(section: Section) -> Iterator[tuple[str, Place]]:
+def _settings(section: ReportSection) -> Iterator[tuple[str, Place]]:
     """The facts, captions and paragraphs of ``section`` that print numbers; versions of software are none."""
     told = {f"{section.anchor}.paste{at}": _CITED.sub("", one) for at, one in enumerate(section.paste.values(), 1)}
     if section.anchor != "provenance":
         told |= {f"{section.anchor}.fact{at}": one for at, one in enumerate(section.facts.values(), 1)}
     told |= {f"{one.file}.caption": one.caption for one in section.tables}
-    told |= {f"{one.name}.caption": one.caption for one in section.pictures}
+    told |= {f"{one.name}.caption": one.caption for one in section.figures}
     yield from ((identity, Place(one, section)) for identity, one in told.items() if formats.numbers_in(one))
 
 
@@ -189,7 +189,7 @@ def _statistics_in(results: Results, shown: Shown) -> tuple[str | None, str | No
     return table if table in results.tables else None, phase
 
 
-def _files(run: Run, section: Section, origins: Sequence[Origin]) -> tuple[tuple[str, str, str, str], ...]:
+def _files(run: Run, section: ReportSection, origins: Sequence[Origin]) -> tuple[tuple[str, str, str, str], ...]:
     stages = {
         "people": ("questions", "personas"),
         "training": ("policies", "conditioned"),

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from modpo_hpc.methods import Trained
 from modpo_hpc.report import formats
-from modpo_hpc.report.parts import Picture, Section, Shown, is_number, numbers, text
+from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, is_number, numbers, text
 from modpo_hpc.report.style import line, panels, quiet_grid
 from modpo_hpc.run import Run
 
@@ -40,16 +40,16 @@ class Log:
         return [step for step, _ in found], [value for _, value in found]
 
 
-def training_section(run: Run) -> Section | None:
+def training_section(run: Run) -> ReportSection | None:
     """Curves and figures of every trained policy; nothing where none was trained."""
     logs = read_logs(run)
     if not logs:
         return None
     policies = run.study.alignment.trained
     own = {name: policies[name].figures(log.summary) for name, log in logs.items()}
-    own_columns = tuple(dict.fromkeys(column for figures in own.values() for column in figures))
+    own_columns = tuple(dict.fromkeys(column for measured in own.values() for column in measured))
     rows = [[*_row(name, log), *(own[name].get(column, "") for column in own_columns)] for name, log in logs.items()]
-    notes = dict.fromkeys(policies[name].figures_note for name, figures in own.items() if figures)
+    notes = dict.fromkeys(policies[name].figures_note for name, measured in own.items() if measured)
     headings = (
         "pairs",
         "held out",
@@ -60,12 +60,14 @@ def training_section(run: Run) -> Section | None:
         "held-out accuracy",
         *own_columns,
     )
-    return Section(
+    return ReportSection(
         "training",
         "Training of the policies",
         findings=_warnings(logs, policies),
-        pictures=[
-            Picture("training", "Training of every policy, step by step.", partial(training_figure, logs), wide=True)
+        figures=[
+            ReportFigure(
+                "training", "Training of every policy, step by step.", partial(training_figure, logs), wide=True
+            )
         ],
         tables=[
             Shown(

@@ -19,13 +19,13 @@ from modpo_hpc.rewards.splits import first_share
 from modpo_hpc.rewards.training import train
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.rewards import LOSSES, RewardSettings
-from modpo_hpc.training import Row, Workplace
+from modpo_hpc.training import Row, TrainingContext
 
 SETTINGS_FILE, LOG_FILE = "settings.json", "log.jsonl"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FitSettings:
     """With what a model is trained, and for how many of ``settings.epochs``."""
 
     settings: RewardSettings
@@ -33,15 +33,15 @@ class Recipe:
     trial: int | None
 
 
-def recipe_of(run: Run, criterion: str) -> Recipe:
+def recipe_of(run: Run, criterion: str) -> FitSettings:
     """The best trial's settings, up to its best epoch; the study's own settings where nothing was searched."""
     rewards = run.study.rewards
     if rewards.search.trials == 0:
-        return Recipe(rewards.settings, rewards.settings.epochs, None)
+        return FitSettings(rewards.settings, rewards.settings.epochs, None)
     shards = [f"{criterion}.{number}" for number in range(rewards.search.trials)]
     best: dict[str, Any] = best_trial(run.table("reward_trials", shard_ids=shards), criterion)
     settings = RewardSettings.model_validate({name: best[name] for name in RewardSettings.model_fields})
-    return Recipe(settings, best["best_epoch"], best["trial"])
+    return FitSettings(settings, best["best_epoch"], best["trial"])
 
 
 def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
         precision=options.precision,
         gradient_checkpointing=options.gradient_checkpointing,
     )
-    place = Workplace(shard.scratch, shard.check, shard.progress)
+    context = TrainingContext(shard.scratch, shard.check, shard.progress)
     log = train(
         model,
         training,
@@ -70,7 +70,7 @@ def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
         recipe.settings,
         options,
         seed,
-        place,
+        context,
         epochs=recipe.epochs,
         after_epoch=lambda epoch: {"training_loss": epoch.loss},
     )
@@ -136,7 +136,7 @@ def _predictions(
     ]
 
 
-def _keep(shard: Shard, model: RewardModel, tokenizer: Any, recipe: Recipe, part: str, log: Sequence[Row]) -> None:
+def _keep(shard: Shard, model: RewardModel, tokenizer: Any, recipe: FitSettings, part: str, log: Sequence[Row]) -> None:
     """Write the model's folder: settings and log, and of a model that will score, weights and tokenizer."""
     with shard.directory(shard.id) as folder, quiet_transformers():
         if part.startswith("fold") or part == "final":

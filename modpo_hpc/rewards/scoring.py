@@ -15,14 +15,14 @@ from modpo_hpc.run import Run, Shard
 
 
 @dataclass(frozen=True)
-class Batch:
+class ScoringBatch:
     """Texts of like length that the same model of each criterion scores: that of a fold, or the final one."""
 
     part: str
     texts: tuple[str, ...]
 
 
-def plan_batches(encoded: Mapping[str, Encoded], part_of: Mapping[str, str], tokens: int) -> list[Batch]:
+def plan_batches(encoded: Mapping[str, Encoded], part_of: Mapping[str, str], tokens: int) -> list[ScoringBatch]:
     """All batches of a run, by model, then by length: the same ones however they are dealt out to shards.
 
     Args:
@@ -32,7 +32,7 @@ def plan_batches(encoded: Mapping[str, Encoded], part_of: Mapping[str, str], tok
     for part in sorted(set(part_of.values())):
         ids = [one for one in encoded if part_of[one] == part]
         lengths = [len(encoded[one].ids) for one in ids]
-        batches += [Batch(part, tuple(ids[at] for at in some)) for some in batches_by_length(lengths, tokens)]
+        batches += [ScoringBatch(part, tuple(ids[at] for at in some)) for some in batches_by_length(lengths, tokens)]
     return batches
 
 
@@ -82,7 +82,7 @@ def score_block(
 
 
 def score_batches(
-    folder: Path, batches: Sequence[Batch], encoded: Mapping[str, Encoded], pad_id: int, precision: str
+    folder: Path, batches: Sequence[ScoringBatch], encoded: Mapping[str, Encoded], pad_id: int, precision: str
 ) -> Iterator[list[float]]:
     """Raw rewards of each batch, in the order of its texts, by the model in ``folder``."""
     if not batches:

@@ -18,7 +18,7 @@ from modpo_hpc.rewards.model import RewardModel
 from modpo_hpc.rewards.records import Comparison
 from modpo_hpc.seeds import rng_of, seed_of
 from modpo_hpc.study.rewards import Rewards, RewardSettings
-from modpo_hpc.training import Layout, OnEvaluation, Row, Workplace, nothing
+from modpo_hpc.training import Layout, OnEvaluation, Row, TrainingContext, nothing
 from modpo_hpc.training import train as run_steps
 
 _STATE = "state.pt"
@@ -135,7 +135,7 @@ def train(
     settings: RewardSettings,
     options: Rewards,
     seed: int,
-    place: Workplace,
+    context: TrainingContext,
     *,
     epochs: int | None = None,
     after_epoch: Callable[[Epoch], Row] = lambda _: {},
@@ -156,8 +156,8 @@ def train(
         learner,
         learner.per_epoch * min(epochs or settings.epochs, settings.epochs),
         learner.digest(),
-        place.scratch / "checkpoints",
-        place,
+        context.scratch / "checkpoints",
+        context,
         checkpoint_seconds=options.checkpoint_seconds,
         patience=patience,
         on_evaluation=on_evaluation,

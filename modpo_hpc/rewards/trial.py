@@ -13,9 +13,9 @@ from modpo_hpc.rewards.model import load_reward_model, predict
 from modpo_hpc.rewards.records import Comparison
 from modpo_hpc.rewards.training import Epoch, train
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.search import Attempt, Objective, Trial, folder_of_trial
+from modpo_hpc.search import Objective, RunningTrial, Trial, folder_of_trial
 from modpo_hpc.study.rewards import Rewards, RewardSettings
-from modpo_hpc.training import Row, Workplace
+from modpo_hpc.training import Row, TrainingContext
 
 STAGE = "reward_trials"
 
@@ -40,24 +40,24 @@ def objective(run: Run, shard: Shard, criterion: str, load: Callable[[], TrialDa
     """What a trial is: a model trained on all but the held-out questions; its value is the held-out accuracy."""
     loaded: list[TrialData] = []
 
-    def compute(attempt: Attempt) -> float:
+    def compute(trial: RunningTrial) -> float:
         if not loaded:
             loaded.append(load())
-        with folder_of_trial(run, shard, attempt.number) as folder:
-            place = Workplace(folder, shard.check, shard.progress)
-            seed = trial_seed(run, criterion, attempt.number)
-            return train_trial(loaded[0], run.study.rewards, attempt, seed, place)
+        with folder_of_trial(run, shard, trial.number) as folder:
+            context = TrainingContext(folder, shard.check, shard.progress)
+            seed = trial_seed(run, criterion, trial.number)
+            return train_trial(loaded[0], run.study.rewards, trial, seed, context)
 
     return compute
 
 
-def train_trial(data: TrialData, options: Rewards, attempt: Attempt, seed: int, place: Workplace) -> float:
-    """Train with ``attempt.params``, report each epoch's held-out accuracy, and return the best.
+def train_trial(data: TrialData, options: Rewards, trial: RunningTrial, seed: int, context: TrainingContext) -> float:
+    """Train with ``trial.params``, report each epoch's held-out accuracy, and return the best.
 
     Raises:
         optuna.TrialPruned: the search stops this trial.
     """
-    settings = RewardSettings.model_validate(attempt.params)
+    settings = RewardSettings.model_validate(trial.params)
     model = load_reward_model(
         data.model,
         data.pad_id,
@@ -77,11 +77,11 @@ def train_trial(data: TrialData, options: Rewards, attempt: Attempt, seed: int, 
 
     def report(epochs: list[Row], ended: bool) -> None:
         results = [row["result"] for row in epochs]
-        attempt.facts.update(_facts(results))
-        attempt.follow([one["accuracy"] for one in results], ended)
+        trial.facts.update(_facts(results))
+        trial.follow([one["accuracy"] for one in results], ended)
 
-    attempt.facts.update(pairs=len(data.held_out), seed=seed)
-    attempt.facts["cut_responses"] = count_longer(data.encoded.values(), settings.max_length)
+    trial.facts.update(pairs=len(data.held_out), seed=seed)
+    trial.facts["cut_responses"] = count_longer(data.encoded.values(), settings.max_length)
     epochs = train(
         model,
         data.training,
@@ -89,7 +89,7 @@ def train_trial(data: TrialData, options: Rewards, attempt: Attempt, seed: int, 
         settings,
         options,
         seed,
-        place,
+        context,
         after_epoch=after_epoch,
         patience=options.patience,
         on_evaluation=report,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -15,6 +15,7 @@ from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.sandbox.compose import compose_reply
 from modpo_hpc.sandbox.vocabulary import byte_pairs, reading_matter
 from modpo_hpc.seeds import rng_of
+from modpo_hpc.training import TrainingContext
 
 WIDTH, LAYERS, HEADS, KEY_HEADS, INNER, POSITIONS = 96, 3, 4, 2, 256, 1024
 VOCABULARY = 1500
@@ -32,18 +33,8 @@ CHAT_TEMPLATE = (
 )
 
 
-class Attempt(Protocol):
-    """What teaching needs of the shard that it runs in."""
-
-    scratch: Path
-
-    def progress(self, done: int, total: int, unit: str, **metrics: float) -> None: ...
-
-    def check(self) -> None: ...
-
-
 def teach_language_model(
-    folder: Path, posts: Sequence[str], instruction: str, steps: int, seed: int, attempt: Attempt
+    folder: Path, posts: Sequence[str], instruction: str, steps: int, seed: int, context: TrainingContext
 ) -> None:
     """Write a Mistral and its tokenizer to ``folder``, taught for ``steps`` batches of invented replies to ``posts``.
 
@@ -57,7 +48,7 @@ def teach_language_model(
     scorer = ResponseScorer(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    checkpoint = attempt.scratch / "teaching.pt"
+    checkpoint = context.scratch / "teaching.pt"
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
@@ -75,10 +66,10 @@ def teach_language_model(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        attempt.progress(step + 1, steps, "steps", loss=loss.item())
+        context.progress(step + 1, steps, "steps", loss=loss.item())
         if (step + 1) % STEPS_BETWEEN_CHECKPOINTS == 0:
             _save(checkpoint, model, optimizer, schedule, step + 1)
-            attempt.check()
+            context.check()
     model.eval()
     model.set_attn_implementation("sdpa")
     model.save_pretrained(folder)

@@ -68,7 +68,7 @@ class Trial:
 
 
 @dataclass
-class Attempt:
+class RunningTrial:
     """A trial that is being computed, as the objective sees it."""
 
     number: int
@@ -93,7 +93,7 @@ class Attempt:
                 self.report(self.reported - 1, curve[self.reported - 1])
 
 
-Objective = Callable[[Attempt], float]
+Objective = Callable[[RunningTrial], float]
 
 
 def as_optuna(trial: Trial, space: Mapping[str, BaseDistribution]) -> FrozenTrial:

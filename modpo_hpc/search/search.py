@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.liveness import is_dead, this_process
 from modpo_hpc.search.journal import JournalBackend
-from modpo_hpc.search.plan import Attempt, Objective, SearchPlan, Trial, as_optuna
+from modpo_hpc.search.plan import Objective, RunningTrial, SearchPlan, Trial, as_optuna
 from modpo_hpc.seeds import seed_of
 
 OWNER, ATTEMPTS, BEAT, SEEN = "owner", "attempts", "beat", "learned_from"
@@ -63,8 +63,8 @@ class Search:
     def run(self, number: int, objective: Objective) -> Trial:
         """Trial ``number``, computed by ``objective`` unless it is finished already.
 
-        The objective gets one ``Attempt`` and returns the value of the trial. It may be called for trials of earlier
-        waves first. It must depend on ``attempt.number`` and ``attempt.params`` only.
+        The objective gets one ``RunningTrial`` and returns the value of the trial. It may be called for trials of
+        earlier waves first. It must depend on ``trial.number`` and ``trial.params`` only.
 
         Raises:
             ModpoError: an earlier trial failed too often.
@@ -142,7 +142,7 @@ class Search:
             if asked.should_prune():
                 raise optuna.TrialPruned()
 
-        attempt = Attempt(number, dict(asked.params), report)
+        attempt = RunningTrial(number, dict(asked.params), report)
         try:
             with self._beating(frozen):
                 value, state = objective(attempt), TrialState.COMPLETE
@@ -155,7 +155,7 @@ class Search:
         self._write(lambda: self._conclude(frozen, attempt, seen, state, value))
 
     def _conclude(
-        self, frozen: FrozenTrial, attempt: Attempt, seen: Sequence[Trial], state: TrialState, value: float
+        self, frozen: FrozenTrial, attempt: RunningTrial, seen: Sequence[Trial], state: TrialState, value: float
     ) -> None:
         for name, fact in {**attempt.facts, SEEN: len(seen)}.items():
             self._set(frozen, name, fact)

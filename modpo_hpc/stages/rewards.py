@@ -8,7 +8,7 @@ from modpo_hpc.stages import workload
 from modpo_hpc.stages.rewarded import FINAL_REWARDS, final_models, scoring_models
 from modpo_hpc.stages.stage import Growth, Stage, before_dot, fields
 from modpo_hpc.stages.texts import REWARD, answers_of_policy
-from modpo_hpc.stages.workload import Counts, Speeds, Workload
+from modpo_hpc.stages.workload import Counts, WorkerSpeeds, Workload
 from modpo_hpc.study.rewards import LOSSES
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def trials_of(stage: Stage, study: Study, item: str) -> tuple[str, ...]:
     return tuple(shard for shard in stage.shards(study) if before_dot(shard) == item)
 
 
-def _work_of_reward_trials(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def _work_of_reward_trials(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     return workload.reward_models(study, counts, speeds, len(_reward_trials(study)), 0)
 
 
@@ -69,7 +69,7 @@ def _reward_models(study: Study) -> tuple[str, ...]:
     return tuple(f"{criterion}.{part}" for criterion in study.criteria.rank for part in reward_parts(study))
 
 
-def _work_of_rewards(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def _work_of_rewards(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     ranked = len(study.criteria.rank)
     models = ranked * len(reward_parts(study))
     return workload.reward_models(study, counts, speeds, models, ranked * (study.rewards.folds + 1))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modpo_hpc.stages.workload import Counts, Speeds, Workload, no_work
+from modpo_hpc.stages.workload import Counts, WorkerSpeeds, Workload, no_work
 from modpo_hpc.study.evaluation import Resources
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Stage:
     on_ray: bool = False
     uses_models: bool = False
     placed_like: str | None = None
-    workload: Callable[[Study, Counts, Speeds], Workload] = no_work
+    workload: Callable[[Study, Counts, WorkerSpeeds], Workload] = no_work
     growth: Growth = Growth()
     rehearsal_gb: float = 1.0
     version: int = 1

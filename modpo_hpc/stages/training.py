@@ -13,7 +13,7 @@ from modpo_hpc.stages.definitions import definitions
 from modpo_hpc.stages.rewards import TRAINING_TEXTS, scores_of, trials_of
 from modpo_hpc.stages.stage import Growth, Needs, Shards, Stage, before_dot, fields
 from modpo_hpc.stages.texts import BASE
-from modpo_hpc.stages.workload import Counts, Speeds, Workload
+from modpo_hpc.stages.workload import Counts, WorkerSpeeds, Workload
 
 if TYPE_CHECKING:
     from modpo_hpc.study import Study
@@ -94,14 +94,14 @@ def _reads_of_policy(policy: str) -> tuple[str, ...]:
     )
 
 
-def _work_of_policy_trials(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def _work_of_policy_trials(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     names = [before_dot(trial) for trial in _policy_trials(study)]
     epochs = statistics.mean(study.alignment.search.epochs) * sum(_trainings(study, name) for name in names)
     return workload.policies(study, counts, speeds, len(names), epochs, kept=False)
 
 
-def _work_of_policies(stage: str) -> Callable[[Study, Counts, Speeds], Workload]:
-    def work(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def _work_of_policies(stage: str) -> Callable[[Study, Counts, WorkerSpeeds], Workload]:
+    def work(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
         names = policies_made_by(stage)(study)
         epochs = sum(study.alignment.training_of(name).epochs * _trainings(study, name) for name in names)
         return workload.policies(study, counts, speeds, len(names), epochs)

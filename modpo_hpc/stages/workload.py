@@ -43,7 +43,7 @@ class Workload:
     bytes: float = 0.0
 
 
-class Speeds(Protocol):
+class WorkerSpeeds(Protocol):
     """What one worker does in a second; a profile says it."""
 
     @property
@@ -56,7 +56,7 @@ class Speeds(Protocol):
     def calls_per_second(self) -> float: ...
 
 
-def no_work(_: Study, __: Counts, ___: Speeds) -> Workload:
+def no_work(_: Study, __: Counts, ___: WorkerSpeeds) -> Workload:
     """Of a stage that takes seconds whatever the study."""
     return Workload()
 
@@ -71,11 +71,11 @@ def answer_tokens(study: Study) -> float:
     return USED_SHARE_OF_MAX_TOKENS * study.generation.answers.max_tokens
 
 
-def responses(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def responses(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     return _written(counts.train * study.generation.responses_per_question, response_tokens(study), speeds)
 
 
-def answers(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def answers(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     here = [policy for policy in study.alignment.policies.values() if not policy.is_remote]
     texts = _written(counts.test * sum(one.answers_a_question for one in here), answer_tokens(study), speeds)
     # of a product of experts every one writes every token, and before a correction its draft is written
@@ -86,17 +86,17 @@ def answers(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     return replace(texts, seconds=_written(written, answer_tokens(study), speeds).seconds)
 
 
-def rankings(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def rankings(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     calls = counts.train * study.ranking.personas_per_question
     asked = criteria_of_calls(study.criteria.rank, study.ranking.calls)
     return _added(_judging(study, speeds, calls, criteria, "rank") for criteria in asked)
 
 
-def verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def verdicts(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     return _comparisons(study, speeds, counts.test * study.judging.personas_per_question)
 
 
-def repeats(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def repeats(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     """A sample of the comparisons of each pair is asked again."""
     wanted = study.judging.repeats
     if wanted is None:
@@ -105,7 +105,7 @@ def repeats(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     return _comparisons(study, speeds, per_pair)
 
 
-def preferences(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def preferences(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     """Test personas rank the responses to the questions that teach their weights."""
     wanted = study.personalization
     if wanted is None:
@@ -114,7 +114,7 @@ def preferences(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     return _judging(study, speeds, calls, (wanted.preference,), "rank")
 
 
-def personal_verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def personal_verdicts(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     """Test personas rank the responses among which answers are chosen, by preference and by safety."""
     wanted = study.personalization
     if wanted is None:
@@ -123,7 +123,7 @@ def personal_verdicts(study: Study, counts: Counts, speeds: Speeds) -> Workload:
     return _added(_judging(study, speeds, calls, criteria, "rank") for criteria in wanted.criteria_of_calls)
 
 
-def reward_models(study: Study, counts: Counts, speeds: Speeds, models: int, kept: int) -> Workload:
+def reward_models(study: Study, counts: Counts, speeds: WorkerSpeeds, models: int, kept: int) -> Workload:
     """``models`` trainings of the encoder, of which ``kept`` are written down."""
     epochs = statistics.mean(study.rewards.search.epochs)
     tokens = models * epochs * counts.train * 2 * (QUESTION_TOKENS + response_tokens(study))
@@ -131,7 +131,7 @@ def reward_models(study: Study, counts: Counts, speeds: Speeds, models: int, kep
     return Workload(models, "models", tokens, 0, 0, seconds, kept * REWARD_MODEL_BYTES * _size_of_weights(study))
 
 
-def scored(study: Study, texts: int, tokens_of_text: float, speeds: Speeds) -> Workload:
+def scored(study: Study, texts: int, tokens_of_text: float, speeds: WorkerSpeeds) -> Workload:
     """Every criterion's reward of each of ``texts``."""
     ranked = len(study.criteria.rank)
     tokens = texts * ranked * (QUESTION_TOKENS + tokens_of_text)
@@ -139,14 +139,16 @@ def scored(study: Study, texts: int, tokens_of_text: float, speeds: Speeds) -> W
     return Workload(texts * ranked, "scores", tokens, 0, 0, seconds, texts * ranked * ROW_BYTES)
 
 
-def policies(study: Study, counts: Counts, speeds: Speeds, models: int, epochs: float, kept: bool = True) -> Workload:
+def policies(
+    study: Study, counts: Counts, speeds: WorkerSpeeds, models: int, epochs: float, kept: bool = True
+) -> Workload:
     """``models`` trainings of an adapter, of ``epochs`` in all."""
     tokens = epochs * counts.train * 2 * (QUESTION_TOKENS + response_tokens(study))
     disk = models * ADAPTER_BYTES * _size_of_weights(study) if kept else 0.0
     return Workload(models, "policies", tokens, 0, 0, tokens / speeds.training_tokens_per_second, disk)
 
 
-def toxicity(study: Study, counts: Counts, speeds: Speeds) -> Workload:
+def toxicity(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     readers = sum(one.kind == "citizen" for one in study.toxicity.backends.values())
     texts = readers * counts.test * len(study.alignment.policies)
     tokens = texts * (QUESTION_TOKENS + answer_tokens(study))
@@ -158,7 +160,7 @@ def written_by(judge: Judge, calls: float, criteria: float) -> float:
     return calls * (criteria * VERDICT_TOKENS + judge.price.thinking)
 
 
-def _written(texts: int, tokens_of_text: float, speeds: Speeds) -> Workload:
+def _written(texts: int, tokens_of_text: float, speeds: WorkerSpeeds) -> Workload:
     written = texts * tokens_of_text
     seconds = written / speeds.tokens_per_second
     return Workload(texts, "texts", texts * QUESTION_TOKENS, written, 0, seconds, written * BYTES_PER_TOKEN)
@@ -187,7 +189,7 @@ def prompt_tokens(study: Study, names: Sequence[str], task: Task) -> float:
     return len("".join(judging_prompt(task, "", criteria, "", shown, scene=scene))) / BYTES_PER_TOKEN
 
 
-def _comparisons(study: Study, speeds: Speeds, per_pair: int) -> Workload:
+def _comparisons(study: Study, speeds: WorkerSpeeds, per_pair: int) -> Workload:
     return _added(
         _judging(study, speeds, len(phase.pairs) * per_pair, criteria, "judge")
         for phase in study.judging.phases.values()
@@ -195,7 +197,7 @@ def _comparisons(study: Study, speeds: Speeds, per_pair: int) -> Workload:
     )
 
 
-def _judging(study: Study, speeds: Speeds, calls: int, names: Sequence[str], task: Task) -> Workload:
+def _judging(study: Study, speeds: WorkerSpeeds, calls: int, names: Sequence[str], task: Task) -> Workload:
     judges, criteria = study.judges, len(names)
     replies = (
         study.generation.responses_per_question * response_tokens(study) if task == "rank" else 2 * answer_tokens(study)

@@ -24,7 +24,7 @@ JudgeKindName = Annotated[
 """A kind of judge, or the file that brings one."""
 
 
-class ServedJudge(Serving):
+class JudgeServer(Serving):
     """The server that the judge ``server`` runs on, one on each GPU, for as long as a shard runs.
 
     In ``command``, ``{model}`` is ``judge.model``, ``{dtype}`` the study's ``models.dtype``.
@@ -70,7 +70,7 @@ class Judge(Endpoint):
     structured: Literal["json_schema", "json_object", "none"] = Field(
         "json_schema", description="form of the answer to ask the endpoint for; weaker ones are fallen back to"
     )
-    server: ServedJudge = ServedJudge()
+    server: JudgeServer = JudgeServer()
     executor: Literal["inline", "ray"] = Field("inline", description="calls from this process, or from Ray actors")
     actors: int = Field(2, ge=1, description="Ray actors that send calls")
 

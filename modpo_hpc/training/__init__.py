@@ -1,7 +1,17 @@
 """One way to train: the loop, its checkpoints, its guard against NaN and its early stop, for policies and rewards."""
 
 from modpo_hpc.training.checkpoint import Layout, Position
-from modpo_hpc.training.loop import Learner, NotANumber, OnEvaluation, OnRow, Row, Watch, Workplace, nothing, train
+from modpo_hpc.training.loop import (
+    Learner,
+    NotANumber,
+    OnEvaluation,
+    OnRow,
+    Row,
+    TrainingContext,
+    Watch,
+    nothing,
+    train,
+)
 
 __all__ = [
     "Layout",
@@ -11,8 +21,8 @@ __all__ = [
     "OnRow",
     "Position",
     "Row",
+    "TrainingContext",
     "Watch",
-    "Workplace",
     "nothing",
     "train",
 ]

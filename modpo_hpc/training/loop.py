@@ -40,7 +40,7 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True)
-class Workplace:
+class TrainingContext:
     """Where a training keeps what its successor resumes from, and whom it tells how far it is: a watch, too."""
 
     scratch: Path

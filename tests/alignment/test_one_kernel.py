@@ -99,7 +99,7 @@ def test_the_check_before_a_first_gpu_hour_says_which_is_taken(
     monkeypatch.setattr("modpo_hpc.alignment.engine.one_kernel_is_wanted", lambda: True)
     found = {one["name"]: one for one in examine_gpu(study(model_folder), torch.device("cpu"))}
     assert found["attention"]["verdict"] == "good"
-    assert found["attention"]["words"].startswith("one kernel a pass")
+    assert found["attention"]["message"].startswith("one kernel a pass")
     assert found["longest pass"]["verdict"] == "good"
     assert len(calls) > 2 * 4
 

@@ -14,7 +14,7 @@ from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.passes import DoesNotFit, pass_gradients
 from modpo_hpc.alignment.training import step_gradients
-from modpo_hpc.alignment.trees import Packed, Tree
+from modpo_hpc.alignment.trees import PackedTrees, Tree
 from modpo_hpc.methods import Trained
 from modpo_hpc.methods.dpo import DPO
 from modpo_hpc.methods.joint_dpo import JointDPO
@@ -36,7 +36,7 @@ class SmallCard(PlainEngine):
         super().__init__(model, SETTINGS, torch.device("cpu"))
         self.holds, self.late, self.asked = holds, late, list[int]()
 
-    def logps(self, packed: Packed, as_sequences: bool = False) -> Tensor:
+    def logps(self, packed: PackedTrees, as_sequences: bool = False) -> Tensor:
         tokens = packed.tokens.shape[1]
         self.asked.append(tokens)
         if tokens <= self.holds:

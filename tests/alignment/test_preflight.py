@@ -23,8 +23,8 @@ def study(model_folder: Path, *more: str) -> Study:
 def test_it_scores_the_studys_own_model_both_ways_and_trains_its_longest_pass(model_folder: Path) -> None:
     found = {one["name"]: one for one in examine_gpu(study(model_folder), torch.device("cpu"))}
     assert found["scoring along a tree"]["verdict"] == "good"
-    assert found["longest pass"]["words"].startswith("164 tokens (2 pairs of 48)"), "12 + 2 * 35 for each"
-    assert "speeds.training_tokens_per_second" in found["speed"]["words"]
+    assert found["longest pass"]["message"].startswith("164 tokens (2 pairs of 48)"), "12 + 2 * 35 for each"
+    assert "speeds.training_tokens_per_second" in found["speed"]["message"]
 
 
 def test_a_pass_that_does_not_fit_is_told_with_the_number_to_set(
@@ -42,14 +42,14 @@ def test_a_pass_that_does_not_fit_is_told_with_the_number_to_set(
     monkeypatch.setattr(passes, "_whole", small_card)
     found = {one["name"]: one for one in examine_gpu(study(model_folder), torch.device("cpu"))}
     assert found["longest pass"]["verdict"] == "note"
-    assert "pass_tokens to 82" in found["longest pass"]["words"]
+    assert "pass_tokens to 82" in found["longest pass"]["message"]
 
 
 def test_a_model_that_is_not_here_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     found = list(examine_gpu(load_study(DEMO, ["models.base=nobody/nothing"]), torch.device("cpu")))
     assert found[-1]["verdict"] == "bad"
-    assert "modpo doctor --fetch" in found[-1]["words"]
+    assert "modpo doctor --fetch" in found[-1]["message"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is seen here")
@@ -63,5 +63,5 @@ def test_doctor_says_that_no_gpu_is_seen(tmp_path: Path, model_folder: Path) -> 
     )
     found = {one.name: one for one in examine_training(str(file))}
     assert found["GPU"].verdict == "bad"
-    assert "none is seen: torch" in found["GPU"].words
+    assert "none is seen: torch" in found["GPU"].message
     assert found["longest pass"].verdict == "good"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from modpo_hpc.alignment.adapter import load_adapter_weights, read_adapter, save_adapter
-from modpo_hpc.alignment.engine import Engine
+from modpo_hpc.alignment.engine import TrainingEngine
 from modpo_hpc.alignment.evaluation import evaluate
 from modpo_hpc.alignment.loading import make_engine
 from modpo_hpc.alignment.material import gather_material
@@ -92,7 +92,7 @@ def test_an_empty_response_is_left_out_counted_and_listed(tmp_path: Path, model_
     assert summary["examples"]["dropped"] == 1
 
 
-def engine_of(run: Run, **settings: Any) -> Engine:
+def engine_of(run: Run, **settings: Any) -> TrainingEngine:
     small = Training(**{"lora_rank": 4, "lora_targets": ("q_proj", "v_proj"), **settings})
     return make_engine(run, run.study.alignment.trained_policy("DPO"), small, 0, ALONE, CPU)
 

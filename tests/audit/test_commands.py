@@ -85,7 +85,7 @@ def test_a_run_before_and_after_people_were_asked(made_run: Path, tmp_path: Path
     assert json.loads(kept.read_text()) == document
     assert kept.stat().st_mode & 0o077 == 0
     section = audit_section(Run.open(run))
-    assert section.pictures[0].draw().axes
+    assert section.figures[0].draw().axes
     assert {table.file for table in section.tables} >= {"audit_prediction_powered", "audit_corrected", "audit_design"}
     # the same labels from a file: every one of its questions counts as drawn at random
     judged = pd.read_parquet(run / "human" / "analysis" / "judgments.parquet")

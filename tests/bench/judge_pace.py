@@ -27,7 +27,7 @@ import httpx
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.judges import keys_of
 from modpo_hpc.judging.kinds.chat import ask_over_http, chat_api
-from modpo_hpc.judging.tasks import Request, answer_schema
+from modpo_hpc.judging.tasks import JudgeRequest, answer_schema
 from modpo_hpc.llm.chat import ChatPayload, first_messages
 from modpo_hpc.llm.claims import Claims
 from modpo_hpc.llm.endpoints import FixedAddress
@@ -51,7 +51,7 @@ def main() -> None:
     measured: dict[str, list[Pace]] = {}
     with latency_server(LATENCY, AT_ONCE) as url:
         judge = Judge(kind="openai", model="m", base_url=url, max_tokens=32, window=AT_ONCE)
-        ways: dict[str, tuple[Callable[[Judge, list[Request]], Pace], int]] = {
+        ways: dict[str, tuple[Callable[[Judge, list[JudgeRequest]], Pace], int]] = {
             "inline": (ours, arguments.calls),
             "limited": (limited, arguments.calls),
             "one_at_a_time": (one_at_a_time, 50),
@@ -110,7 +110,7 @@ class Pace:
     cpu_ms: float = 0.0
 
 
-def ours(judge: Judge, requests: list[Request]) -> Pace:
+def ours(judge: Judge, requests: list[JudgeRequest]) -> Pace:
     """Ours, with a ledger, claims and a budget on disk."""
     heard: list[float] = []
     start, cpu = time.monotonic(), time.process_time()
@@ -125,7 +125,7 @@ def ours(judge: Judge, requests: list[Request]) -> Pace:
     return Pace((end - begin) / (heard[end] - heard[begin]), count / whole, heard[0] - start, cpu_ms)
 
 
-def limited(judge: Judge, requests: list[Request]) -> Pace:
+def limited(judge: Judge, requests: list[JudgeRequest]) -> Pace:
     """Ours with every limit on, none of which binds."""
     limits = {
         "max_usd": 1e6,
@@ -136,7 +136,7 @@ def limited(judge: Judge, requests: list[Request]) -> Pace:
     return ours(judge.model_copy(update=limits), requests)
 
 
-def over_ray(judge: Judge, requests: list[Request]) -> Pace:
+def over_ray(judge: Judge, requests: list[JudgeRequest]) -> Pace:
     return ours(judge.model_copy(update={"executor": "ray", "actors": 2}), requests)
 
 
@@ -148,13 +148,13 @@ def warm_up_ray() -> None:
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, num_cpus=4)
 
 
-def bodies(judge: Judge, requests: list[Request]) -> list[dict[str, Any]]:
+def bodies(judge: Judge, requests: list[JudgeRequest]) -> list[dict[str, Any]]:
     keys, api = keys_of(judge), chat_api(judge, "m")
     payloads = [ChatPayload(first_messages(keys.prompt(one)), answer_schema(one)) for one in requests]
     return [api.request(api.call(number, b"", payload)) for number, payload in enumerate(payloads)]
 
 
-def one_at_a_time(judge: Judge, requests: list[Request]) -> Pace:
+def one_at_a_time(judge: Judge, requests: list[JudgeRequest]) -> Pace:
     """The obvious loop."""
     start = time.monotonic()
     with httpx.Client(trust_env=False, timeout=60) as client:
@@ -164,7 +164,7 @@ def one_at_a_time(judge: Judge, requests: list[Request]) -> Pace:
     return Pace(rate, rate)
 
 
-def ray_data_http(judge: Judge, requests: list[Request]) -> Pace:
+def ray_data_http(judge: Judge, requests: list[JudgeRequest]) -> Pace:
     """Ray Data's processor for HTTP endpoints, as its documentation shows it."""
     import ray
     from ray.data.llm import HttpRequestProcessorConfig, build_processor

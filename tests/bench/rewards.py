@@ -29,7 +29,7 @@ from modpo_hpc.rewards.records import Comparison
 from modpo_hpc.rewards.training import comparison_loss, train
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.study.rewards import Rewards, RewardSettings
-from modpo_hpc.training import Workplace
+from modpo_hpc.training import TrainingContext
 from tests.bench import reward_scoring
 
 PAIRS, BATCH, THREADS, ROUNDS = 32, 4, 1, 3
@@ -92,7 +92,7 @@ def train_ours(folder: Path, comparisons: list[Comparison], encoded: dict[str, E
     model = load_reward_model(folder / "model", PAD, dropout=0.1, device=torch.device("cpu"))
     settings = RewardSettings(learning_rate=1e-5, batch_size=BATCH, max_length=LONGEST, epochs=1, dropout=0.1)
     with tempfile.TemporaryDirectory() as place:
-        train(model, comparisons, encoded, settings, Rewards(), 0, Workplace(Path(place)))
+        train(model, comparisons, encoded, settings, Rewards(), 0, TrainingContext(Path(place)))
 
 
 def trl_trainer(

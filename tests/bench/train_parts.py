@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from modpo_hpc.alignment.adapter import adapter_weights, attach_adapter, load_adapter_weights
-from modpo_hpc.alignment.batches import Step
+from modpo_hpc.alignment.batches import OptimizerStep
 from modpo_hpc.alignment.engine import PlainEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.training import step_gradients
@@ -144,16 +144,23 @@ def adapted_model(shape: Shape, settings: Training, dtype: torch.dtype = torch.f
     return attach_adapter(make_model(shape, dtype, device), settings, "random", seed=0)
 
 
-def steps_in_order(count: int, batch: int, micro_batch: int) -> list[Step]:
+def steps_in_order(count: int, batch: int, micro_batch: int) -> list[OptimizerStep]:
     """Whole batches, in the order of the examples."""
     return [
-        Step(0, (tuple(tuple(range(at, at + micro_batch)) for at in range(start, start + batch, micro_batch)),))
+        OptimizerStep(
+            0, (tuple(tuple(range(at, at + micro_batch)) for at in range(start, start + batch, micro_batch)),)
+        )
         for start in range(0, count - batch + 1, batch)
     ]
 
 
 def train_step(
-    engine: PlainEngine, policy: Trained, settings: Training, examples: Sequence[Example], step: Step, rate: float
+    engine: PlainEngine,
+    policy: Trained,
+    settings: Training,
+    examples: Sequence[Example],
+    step: OptimizerStep,
+    rate: float,
 ) -> dict[str, float]:
     """One optimizer step; returns its loss and metrics."""
     means = step_gradients(engine, policy, settings, examples, step)

@@ -56,7 +56,7 @@ def test_tau_is_that_of_scipy_ties_included() -> None:
         assert fronts.kendall_tau(one, others) == pytest.approx(np.array(wanted))
 
 
-def plane(means: dict[str, tuple[float, float]], noise: float = 0.3, questions: int = 200) -> fronts.Rewards:
+def plane(means: dict[str, tuple[float, float]], noise: float = 0.3, questions: int = 200) -> fronts.MeanRewards:
     rng = np.random.default_rng(3)
     values = {
         (policy, criterion): {f"q{k}": mean + noise * float(rng.normal()) for k in range(questions)}
@@ -169,7 +169,7 @@ def test_results_and_report_show_the_families(finished: Run, modpo: Callable[...
     section = fronts_section(finished)
     assert section is not None
     assert {table.file for table in section.tables} == {"fronts_families", "fronts_ranges", "fronts_policies"}
-    for picture in section.pictures:
+    for picture in section.figures:
         assert picture.draw().get_axes()[0].get_legend_handles_labels()[1] == ["Soup", "MODPO"]
 
 

@@ -14,10 +14,9 @@ import pytest
 
 from modpo_hpc.cli.main import main
 from modpo_hpc.evaluation.sequential_design import drawn_personas, question_order
-from modpo_hpc.human.sample import Comparison, llm_shares
+from modpo_hpc.human.sample import PolicyPair, llm_shares
 from modpo_hpc.launch.entry import run_shard
-from modpo_hpc.report.cases import Comparison as Cell
-from modpo_hpc.report.cases import read_cases
+from modpo_hpc.report.cases import MatrixCell, read_cases
 from modpo_hpc.report.results import read_results
 from modpo_hpc.run import Run
 from tests.synthetic_verdicts import STRENGTH, judged, judged_run, persona_rows, small_run, small_study
@@ -144,13 +143,13 @@ def test_results_and_report_say_what_is_estimated_and_what_is_not_made(run: Run,
 
 def test_no_case_is_a_question_that_was_not_judged(run: Run) -> None:
     pair = run.study.judging.phases["phase1"].policies[0], run.study.judging.phases["phase1"].policies[2]
-    cases = read_cases(run, Cell("phase1", "empathy", *pair))
+    cases = read_cases(run, MatrixCell("phase1", "empathy", *pair))
     assert len(cases) == asked_of(1)
     assert all(case.count["not_asked"] == 0 for case in cases)
 
 
 def test_people_are_asked_about_questions_that_were_judged(run: Run) -> None:
-    shares = llm_shares(run, Comparison("phase1", "Base", "DPO_Empathy"))
+    shares = llm_shares(run, PolicyPair("phase1", "Base", "DPO_Empathy"))
     assert len(shares) == asked_of(1)
     assert shares.notna().all(axis=None)
 

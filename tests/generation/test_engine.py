@@ -16,7 +16,7 @@ from modpo_hpc.errors import ModpoError
 from modpo_hpc.generation.chat import ChatEngine, completion_of, remote_engine
 from modpo_hpc.generation.engine import TransformersEngine
 from modpo_hpc.generation.groups import complete_groups
-from modpo_hpc.generation.records import Request, flags_of
+from modpo_hpc.generation.records import GenerationRequest, flags_of
 from modpo_hpc.llm.budget import SpendingLimit
 from modpo_hpc.llm.endpoints import FixedAddress
 from modpo_hpc.llm.ledger import Usage
@@ -29,7 +29,9 @@ from modpo_hpc.study.generation import RemoteModel, Sampling
 from tests.conftest import REPOSITORY
 from tests.waiting import PATIENCE
 
-REQUESTS = [Request(f"q{number}", f"q{number}", f"question {number}" * (number + 1), number) for number in range(9)]
+REQUESTS = [
+    GenerationRequest(f"q{number}", f"q{number}", f"question {number}" * (number + 1), number) for number in range(9)
+]
 
 
 class SmallDevice(torch.nn.Module):

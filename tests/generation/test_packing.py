@@ -10,7 +10,7 @@ import pytest
 
 from modpo_hpc.cli.main import main
 from modpo_hpc.launch.entry import run_shard
-from modpo_hpc.packing import Damaged, pack, verify_pack
+from modpo_hpc.packing import DamagedPack, pack, verify_pack
 from modpo_hpc.run import Run
 from tests.generation.runs import started_run, study_of, write_posts
 
@@ -57,7 +57,7 @@ def test_the_same_run_gives_the_same_bytes(run, tmp_path):
 def test_a_changed_output_is_not_packed(run, tmp_path):
     path = run.table_path("questions", "all")
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    with pytest.raises(Damaged, match="not what its shard made"):
+    with pytest.raises(DamagedPack, match="not what its shard made"):
         pack(run, tmp_path / "x.tar", partial=True)
     assert not (tmp_path / "x.tar").exists()
 

@@ -15,7 +15,7 @@ from modpo_hpc.cli.main import main
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.generation.chat import ChatEngine, remote_engine
 from modpo_hpc.generation.policies import link_policy_as_model, load_policy, load_tokenizer
-from modpo_hpc.generation.records import Request
+from modpo_hpc.generation.records import GenerationRequest
 from modpo_hpc.generation.server import Servers, serve
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.llm.endpoints import LocalServers
@@ -31,7 +31,9 @@ pytest.importorskip("uvicorn")
 
 SERVE = Path(sys.executable).with_name("transformers")
 COMMAND = [str(SERVE), "serve", "--host", "{host}", "--port", "{port}", "--device", "cpu"]
-QUESTIONS = [Request(f"q{number}", f"q{number}", f"I feel {number} times as tired", number) for number in range(12)]
+QUESTIONS = [
+    GenerationRequest(f"q{number}", f"q{number}", f"I feel {number} times as tired", number) for number in range(12)
+]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from modpo_hpc.cli.main import main
 from modpo_hpc.human.answers import TIE, WON_A, ratings_of, read_answers
 from modpo_hpc.human.forms import Key, forms_for_everyone, forms_for_many, render
-from modpo_hpc.human.sample import Comparison, Sample
+from modpo_hpc.human.sample import PolicyPair, Sample
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.study.human import Human
 from modpo_hpc.study.judging import Criteria
@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 QUESTIONS = tuple(f"q{place}" for place in range(3))
-SAMPLE = Sample(Comparison("phase2", "Ours", "Base"), QUESTIONS, ("overall",), (), 42, {})
+SAMPLE = Sample(PolicyPair("phase2", "Ours", "Base"), QUESTIONS, ("overall",), (), 42, {})
 POSTS = {name: f"Post {name}: I feel <b>sad</b> & tired." for name in QUESTIONS}
 ANSWERS = {policy: {name: f"{policy[::-1]} about {name}" for name in QUESTIONS} for policy in ("Ours", "Base")}
 OURS = "sruO"

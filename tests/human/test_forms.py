@@ -20,7 +20,7 @@ from modpo_hpc.human.active import design, draw
 from modpo_hpc.human.answers import TIE, WON_A, WON_B, judgments, ratings_of, read_answers
 from modpo_hpc.human.forms import Form, Key, forms_for_everyone, forms_for_many, new_secret, render
 from modpo_hpc.human.labels import labels_of_run
-from modpo_hpc.human.sample import Comparison, Sample, draw_sample
+from modpo_hpc.human.sample import PolicyPair, Sample, draw_sample
 from modpo_hpc.human.simulate import fill_in
 from modpo_hpc.human.study import criteria_of, load_sample
 from modpo_hpc.judging.criteria import load_criteria
@@ -32,7 +32,7 @@ from modpo_hpc.study.judging import Criteria
 from tests.human.conftest import CRITERIA
 
 Command = Callable[..., CompletedProcess[str]]
-PAIR = Comparison("phase2", "Ours", "Base")
+PAIR = PolicyPair("phase2", "Ours", "Base")
 
 
 def outcomes(questions: int = 600, seed: int = 0) -> pd.DataFrame:
@@ -311,7 +311,7 @@ def test_a_crowd_by_commands(made_run: Path, tmp_path: Path, command: Command) -
     section = human_section(Run.open(run))
     assert section is not None
     assert {row[-2] for row in section.tables[0].rows} == {""}
-    assert section.pictures[0].draw().axes
+    assert section.figures[0].draw().axes
 
 
 def test_the_call_in_the_docs_with_files_after_the_folder(made_run: Path, tmp_path: Path, command: Command) -> None:

@@ -24,7 +24,7 @@ from modpo_hpc.judging.judges import keys_of
 from modpo_hpc.judging.kinds.chat import chat_api
 from modpo_hpc.judging.opinions import Judgment, Tally
 from modpo_hpc.judging.rounds import Rounds
-from modpo_hpc.judging.tasks import Request, parse_answer
+from modpo_hpc.judging.tasks import JudgeRequest, parse_answer
 from modpo_hpc.llm.budget import Budget, SpendingLimit, limits_of
 from modpo_hpc.llm.chat import ChatPayload
 from modpo_hpc.llm.claims import Claims
@@ -140,7 +140,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[StandIn, str]]:
 
 
 def ask(
-    folder: Path, requests: list[Request], settings: Judge, check: Any = lambda: None, name: str = "s"
+    folder: Path, requests: list[JudgeRequest], settings: Judge, check: Any = lambda: None, name: str = "s"
 ) -> tuple[list[Judgment | None], Tally]:
     ledger = folder / "ledger"
     claims = Claims(ledger, lasting=name, until=time.time() + 3600)
@@ -155,11 +155,11 @@ def ask(
         return rounds.run(), rounds.tally
 
 
-def many(count: int) -> list[Request]:
+def many(count: int) -> list[JudgeRequest]:
     return [request(texts=(f"Reply {number}.", "x")) for number in range(count)]
 
 
-def check_answers(judgments: list[Judgment | None], requests: list[Request], settings: Judge) -> None:
+def check_answers(judgments: list[Judgment | None], requests: list[JudgeRequest], settings: Judge) -> None:
     keys = keys_of(settings)
     for judgment, one in zip(judgments, requests, strict=True):
         assert judgment is not None

@@ -13,7 +13,7 @@ from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.judges import keys_of
 from modpo_hpc.judging.kinds.chat import ask_over_http
 from modpo_hpc.judging.opinions import Judgment, Tally
-from modpo_hpc.judging.tasks import Request, Unparsed, parse_answer
+from modpo_hpc.judging.tasks import JudgeRequest, Unparsed, parse_answer
 from modpo_hpc.llm.budget import SpendingLimit
 from modpo_hpc.llm.claims import Claims
 from modpo_hpc.llm.client import EndpointFailed
@@ -29,17 +29,17 @@ def settings(url: str, **more: Any) -> Judge:
     return Judge(kind="openai", model="m", base_url=url, max_tokens=32, **more)
 
 
-def ask(folder: Path, requests: list[Request], judge: Judge, **more: Any) -> tuple[list[Judgment | None], Tally]:
+def ask(folder: Path, requests: list[JudgeRequest], judge: Judge, **more: Any) -> tuple[list[Judgment | None], Tally]:
     with Store(Ledger(folder / "ledger"), Claims(folder / "ledger")) as store:
         job = JudgingJob(requests, judge, keys_of(judge), store, **more)
         return ask_over_http(job, lambda: FixedAddress(judge.base_url), judge.model)
 
 
-def many(count: int, text: str = "Two.") -> list[Request]:
+def many(count: int, text: str = "Two.") -> list[JudgeRequest]:
     return [request(texts=(f"Reply {number}.", text)) for number in range(count)]
 
 
-def expected(one: Request, judge: Judge) -> tuple[object, ...]:
+def expected(one: JudgeRequest, judge: Judge) -> tuple[object, ...]:
     return parse_answer(oracle(keys_of(judge).prompt(one)), "judge", ("empathy", "safety"), 2)
 
 

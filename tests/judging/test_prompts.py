@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from modpo_hpc.judging.judges import keys_of
 from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.repair import messages_after
-from modpo_hpc.judging.tasks import Request
+from modpo_hpc.judging.tasks import JudgeRequest
 from modpo_hpc.llm.chat import first_messages
 from modpo_hpc.llm.ledger import Entry
 from modpo_hpc.prompts import judging_prompt, quoted
@@ -102,7 +102,7 @@ def test_a_served_tokenizer_reads_no_control_token_out_of_a_text(
     keys, plain = keys_of(judge), request()
     control = {number for number, one in tokenizer.added_tokens_decoder.items() if one.content not in ("covid", "    ")}
 
-    def control_tokens(asked: Request, said: str) -> list[int]:
+    def control_tokens(asked: JudgeRequest, said: str) -> list[int]:
         entry = Entry(b"k" * 16, said, "judge", ("empathy",), 2, "m")
         messages = messages_after(first_messages(keys.prompt(asked)), [entry], keys.harmless)
         text = tokenizer.apply_chat_template([*messages], tokenize=False)

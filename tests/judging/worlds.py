@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from modpo_hpc.core.markers import IMPORTED, Marker, write_marker
 from modpo_hpc.data import questions
-from modpo_hpc.judging.tasks import Criterion, Persona, Request
+from modpo_hpc.judging.tasks import Criterion, JudgeRequest, Persona
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.sandbox.questions import invented_posts
@@ -142,10 +142,10 @@ def reply(question_id: str, place: int) -> str:
     return " ".join(MOVES[(shift + place * (step + 1)) % len(MOVES)] for step in range(2)) + " " * (place % 2)
 
 
-def request(task: str = "judge", texts: tuple[str, ...] = ("One.", "Two."), persona: str = "p0") -> Request:
+def request(task: str = "judge", texts: tuple[str, ...] = ("One.", "Two."), persona: str = "p0") -> JudgeRequest:
     """One request."""
     who = Persona(persona, f"A person called {persona}.", {"empathy": 4})
-    return Request(task, who, CRITERIA, "q0", "I feel low.", texts)  # type: ignore[arg-type]
+    return JudgeRequest(task, who, CRITERIA, "q0", "I feel low.", texts)  # type: ignore[arg-type]
 
 
 def _made_from(run: Run, stage: str, shard: str) -> str:

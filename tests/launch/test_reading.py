@@ -110,8 +110,8 @@ def test_partitions_and_a_profile_are_drafted_from_sinfo() -> None:
     ("proof", "cause"),
     [
         (evidence("OUT_OF_MEMORY"), "oom"),
-        (evidence(steps=(sacct.Step("5", "0", "OUT_OF_MEMORY", "0:125", None, 300),)), "oom"),
-        (evidence(steps=(sacct.Step("5", "0", "FAILED", "0:9", 900, 300),)), "oom"),
+        (evidence(steps=(sacct.JobStep("5", "0", "OUT_OF_MEMORY", "0:125", None, 300),)), "oom"),
+        (evidence(steps=(sacct.JobStep("5", "0", "FAILED", "0:9", 900, 300),)), "oom"),
         (evidence(slurm_log="slurmstepd: error: Step 5.0 exceeded memory limit (320 > 300), being killed"), "oom"),
         (evidence(error="MemoryError"), "oom"),
         (evidence(error="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"), "oom-gpu"),
@@ -258,14 +258,14 @@ def test_what_a_job_of_doctor_says_of_modules_and_setup() -> None:
     text = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
     found = {one.name: one for one in doctor.read_job_output(text)}
     assert {one.verdict for one in found.values()} == {"bad"}
-    assert "cuda/99" in found["in a job: modules"].words
-    assert "of: false" in found["in a job: setup"].words
-    assert "/nowhere/python" in found["in a job: python"].words
+    assert "cuda/99" in found["in a job: modules"].message
+    assert "of: false" in found["in a job: setup"].message
+    assert "/nowhere/python" in found["in a job: python"].message
 
 
 def test_limits_of_submission_are_read() -> None:
     found = doctor.submit_limits("lab|me|10|\nlab|||500\n", "normal||200\n")
-    assert found.words.startswith("10 jobs (your lab), 200 jobs (qos normal), 500 jobs (group lab)")
+    assert found.message.startswith("10 jobs (your lab), 200 jobs (qos normal), 500 jobs (group lab)")
 
 
 def test_the_same_error_of_two_shards_is_one_group() -> None:

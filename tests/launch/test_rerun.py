@@ -177,10 +177,10 @@ def test_doctor_without_slurm_names_it_and_ends_badly(
     assert main(["doctor", "--folder", str(tmp_path), "--json"]) == 1
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
     assert found["Slurm"]["verdict"] == "bad"
-    assert "no Slurm on this machine" in found["Slurm"]["words"]
+    assert "no Slurm on this machine" in found["Slurm"]["message"]
     assert found["filesystem"]["verdict"] == "good"
     assert found["internet"]["verdict"] == "note"
-    assert "modpo doctor --fetch" in found["internet"]["words"]
+    assert "modpo doctor --fetch" in found["internet"]["message"]
 
 
 def test_fetching_without_network_names_the_model_and_what_to_do(

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.llm.budget import Budget, Limits
+from modpo_hpc.llm.budget import Budget, RateLimits
 from modpo_hpc.llm.ledger import Entry, Ledger, Usage
 from tests.conftest import REPOSITORY
 
 
 def test_two_at_once_share_the_rate(tmp_path: Path) -> None:
     clock = [1000.0]
-    limits = Limits(requests_per_minute=600)
+    limits = RateLimits(requests_per_minute=600)
     one, other = (Budget(tmp_path, limits, lambda: clock[0]) for _ in range(2))
     granted = 0
     for tick in range(600):
@@ -30,7 +30,7 @@ def test_two_at_once_share_the_rate(tmp_path: Path) -> None:
 
 def test_a_call_larger_than_the_burst_goes_into_debt_and_no_further(tmp_path: Path) -> None:
     clock = [1000.0]
-    budget = Budget(tmp_path, Limits(tokens_per_minute=600), lambda: clock[0])
+    budget = Budget(tmp_path, RateLimits(tokens_per_minute=600), lambda: clock[0])
     granted = 0
     for _ in range(1200):
         clock[0] += 0.5
@@ -40,7 +40,7 @@ def test_a_call_larger_than_the_burst_goes_into_debt_and_no_further(tmp_path: Pa
 
 
 def test_what_is_not_used_goes_back_and_what_a_dead_process_had_out_is_spent(tmp_path: Path) -> None:
-    limits = Limits(max_usd=1.0)
+    limits = RateLimits(max_usd=1.0)
     budget = Budget(tmp_path, limits)
     assert budget.reserve(100, 0.6).granted
     assert not budget.reserve(100, 0.6).granted
@@ -66,13 +66,13 @@ def test_what_is_not_used_goes_back_and_what_a_dead_process_had_out_is_spent(tmp
 def test_money_of_calls_without_an_answer_is_remembered_and_that_of_runs_without_a_limit_is_counted(
     tmp_path: Path,
 ) -> None:
-    free = Budget(tmp_path, Limits())
+    free = Budget(tmp_path, RateLimits())
     free.reserve(1, 0.3)
     free.settle(1, 0.3, 1, 0.3, answered=False)  # a timeout: it may have been charged
     with Ledger(tmp_path) as ledger:
         ledger.append([Entry(b"k" * 16, "{}", "judge", (), 2, "m", usage=Usage(1, 1, 0, 0.4))])
     free.close()
-    limited = Budget(tmp_path, Limits(max_usd=1.0))
+    limited = Budget(tmp_path, RateLimits(max_usd=1.0))
     assert limited.spent == pytest.approx(0.7)
     assert not limited.reserve(1, 0.31).granted
     assert limited.reserve(1, 0.29).granted
@@ -82,7 +82,7 @@ def test_money_of_calls_without_an_answer_is_remembered_and_that_of_runs_without
 @pytest.mark.parametrize("seed", range(5))
 def test_whatever_several_do_the_limit_is_reached_and_not_passed(tmp_path: Path, seed: int) -> None:
     """Processes in any order reserve, settle, report and leave; what all reserve at once never passes the limit."""
-    rng, limits, clock = random.Random(seed), Limits(max_usd=10.0), [0.0]
+    rng, limits, clock = random.Random(seed), RateLimits(max_usd=10.0), [0.0]
     budgets = [Budget(tmp_path, limits, lambda: clock[0]) for _ in range(4)]
     out: list[tuple[Budget, float]] = []
     spent, ended = 0.0, 0
@@ -106,7 +106,7 @@ def test_whatever_several_do_the_limit_is_reached_and_not_passed(tmp_path: Path,
 
 
 def test_what_is_held_for_a_batch_outlives_its_process(tmp_path: Path) -> None:
-    limits = Limits(max_usd=1.0)
+    limits = RateLimits(max_usd=1.0)
     one = Budget(tmp_path, limits)
     assert one.hold("batch", 0.7) == pytest.approx(0.3)
     one.close()
@@ -119,8 +119,8 @@ def test_what_is_held_for_a_batch_outlives_its_process(tmp_path: Path) -> None:
 
 
 def test_a_pause_is_everybodys(tmp_path: Path) -> None:
-    one, other = Budget(tmp_path, Limits(account="a")), Budget(tmp_path, Limits(account="a"))
-    elsewhere = Budget(tmp_path, Limits(account="b"))
+    one, other = Budget(tmp_path, RateLimits(account="a")), Budget(tmp_path, RateLimits(account="a"))
+    elsewhere = Budget(tmp_path, RateLimits(account="b"))
     one.pause(2e9)
     for budget in (other, elsewhere):
         budget.sync(force=True)
@@ -142,7 +142,7 @@ def state_with_money_that_only_the_file_knows(folder: Path) -> Path:
     return folder / "budget.json"
 
 
-LIMITS = Limits(max_usd=1.0)
+LIMITS = RateLimits(max_usd=1.0)
 
 
 def still_right(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modpo_hpc.judging.judges import keys_of
-from modpo_hpc.llm.budget import Budget, Limits, SpendingLimit
+from modpo_hpc.llm.budget import Budget, RateLimits, SpendingLimit
 from modpo_hpc.llm.ledger import entries
 from modpo_hpc.study.judging import Judge
 from tests.judging.test_flow import ask, expected, many
@@ -41,7 +41,7 @@ def judged(folder: Path, endpoint: Endpoint, **settings: Any) -> tuple[int, floa
     assert not tally.unparsed
     kept = list(entries(folder / "ledger"))
     assert len({entry.key for entry in kept}) == len(kept) == COUNT
-    budget = Budget(folder / "ledger", Limits())
+    budget = Budget(folder / "ledger", RateLimits())
     spent = budget.spent
     budget.close()
     longest = max(len(keys_of(judge).prompt(one)) for one in requests)
@@ -112,7 +112,7 @@ def test_the_bill_comes_within_a_hundredth_of_the_limit_whatever_usage_is_told(t
         )
         with pytest.raises(SpendingLimit, match=r"spending limit of \$10.00"):
             ask(tmp_path, many(400), judge)
-    budget = Budget(tmp_path / "ledger", Limits())
+    budget = Budget(tmp_path / "ledger", RateLimits())
     assert 9.9 <= budget.spent <= 10.0
     budget.close()
     assert endpoint.calls == endpoint.answered == len(list(entries(tmp_path / "ledger")))

@@ -31,7 +31,7 @@ from modpo_hpc.rehearsal.study import rehearsed
 from modpo_hpc.rewards.calibration import scales
 from modpo_hpc.rewards.encoding import encode_responses
 from modpo_hpc.rewards.model import load_tokenizer as reward_tokenizer
-from modpo_hpc.rewards.scoring import Batch, score_batches
+from modpo_hpc.rewards.scoring import ScoringBatch, score_batches
 from modpo_hpc.run import Run
 from modpo_hpc.stages.training import policies_made_by
 from modpo_hpc.stages.workload import Counts
@@ -156,7 +156,9 @@ def test_rerank_gives_the_candidate_that_the_weighted_rewards_like_best(finished
         question_of = {one.id: one.question_id for one in requests}
         encoded = encode_responses(tokenizer, {one.question_id: one.text for one in questions}, texts, question_of)
         for one in texts:
-            ((raw,),) = score_batches(folder, [Batch("final", (one,))], encoded, tokenizer.pad_token_id, "float32")
+            ((raw,),) = score_batches(
+                folder, [ScoringBatch("final", (one,))], encoded, tokenizer.pad_token_id, "float32"
+            )
             sums[one] += weight * scale[criterion, "final"].apply(raw)
     answers = {row["question_id"]: row["text"] for row in finished.table("answers", None, ["rerank.0"]).to_pylist()}
     for question in questions:

@@ -19,7 +19,7 @@ from matplotlib.colors import to_hex
 
 from modpo_hpc.llm.ledger import Entry, Ledger
 from modpo_hpc.report import matrices, style
-from modpo_hpc.report.cases import Comparison, Vote, raw_answers, read_cases, select
+from modpo_hpc.report.cases import MatrixCell, Vote, raw_answers, read_cases, select
 from modpo_hpc.report.results import read_results
 from modpo_hpc.run import Run
 from tests.machine import CHROMIUM
@@ -44,7 +44,7 @@ def margins(run: Run, phase: str, criterion: str, a: str, b: str) -> pd.DataFram
 @pytest.mark.parametrize("pair", [("Base", "DPO_Empathy"), ("DPO_Empathy", "Base"), ("MODPO_Empathy", "SFT_Empathy")])
 def test_cases_of_every_kind_are_those_of_pandas(reported: Run, pair: tuple[str, str]) -> None:
     theirs = margins(reported, "phase1", "safety", *pair)
-    cases = read_cases(reported, Comparison("phase1", "safety", *pair))
+    cases = read_cases(reported, MatrixCell("phase1", "safety", *pair))
     assert {case.question_id: case.margin for case in cases} == theirs["all"].to_dict()
     expected = {
         "won": theirs["all"] > 0,

@@ -85,9 +85,9 @@ def test_the_page_needs_nothing_beside_itself_and_says_what_was_found(reported: 
 
 def test_no_text_of_a_figure_is_cut_off_or_covers_another(reported: Run) -> None:
     """As drawn for paper and screen, whatever the resolution. Slanted labels are left out: their boxes overlap."""
-    pictures = [one for section in sections_of(reported, read_results(reported)) for one in section.pictures]
-    assert len(pictures) > 15
-    for picture in pictures:
+    figures = [one for section in sections_of(reported, read_results(reported)) for one in section.figures]
+    assert len(figures) > 15
+    for picture in figures:
         figure = files.drawn(picture, SANDBOX_MARK)
         for dots in (72, style.DOTS_PER_INCH):
             with rc_context(style.STYLE):
@@ -162,15 +162,15 @@ def test_a_study_of_real_models_with_an_invented_survey_says_so(tmp_path: Path) 
     assert {row["note"] for row in rows} == {results.mark}
     section = study_section(run, results)
     assert "invented personas" in section.findings[0]
-    page = dict(files_of("study", [replace(section, pictures=())], results.mark))["report.html"].decode()
+    page = dict(files_of("study", [replace(section, figures=())], results.mark))["report.html"].decode()
     assert page.count(results.mark) >= 2
 
 
 def test_markup_in_a_name_stays_text() -> None:
     from modpo_hpc.report.page import render
-    from modpo_hpc.report.parts import Section
+    from modpo_hpc.report.parts import ReportSection
 
-    page = render("<b>&study</b>", [Section("a", "A", findings=["<script>alert(1)</script>"])], {}, None)
+    page = render("<b>&study</b>", [ReportSection("a", "A", findings=["<script>alert(1)</script>"])], {}, None)
     assert "<script>" not in page
     assert "&lt;b&gt;&amp;study" in page
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from modpo_hpc.errors import Interrupted, ModpoError
-from modpo_hpc.search import Attempt, Search, SearchPlan, Trial
+from modpo_hpc.search import RunningTrial, Search, SearchPlan, Trial
 from modpo_hpc.search import search as search_module
 from tests.waiting import PATIENCE, wait_until
 
@@ -26,7 +26,7 @@ SPACE = {
 PLAN = SearchPlan("valley", SPACE, trials=9, seed=7, startup=3, wave=3)
 
 
-def height(attempt: Attempt) -> float:
+def height(attempt: RunningTrial) -> float:
     """A smooth hill with its top inside the space; reports each epoch on the way up."""
     top = -(abs(attempt.params["rate"] - 0.01) * 30) - abs(attempt.params["width"] - 16) / 8
     for epoch in range(attempt.params["epochs"]):
@@ -63,14 +63,14 @@ def test_pruning_and_learning_happen_and_see_earlier_waves_only(tmp_path: Path) 
 def test_a_finished_search_is_never_searched_again(tmp_path: Path) -> None:
     expected = undisturbed(tmp_path)
 
-    def never(attempt: Attempt) -> float:
+    def never(attempt: RunningTrial) -> float:
         raise AssertionError("searched again")
 
     assert [Search(tmp_path / "undisturbed.journal", PLAN).run(n, never) for n in range(PLAN.trials)] == expected
 
 
 def _work(journal: Path, numbers: list[int], computed: Path) -> None:
-    def objective(attempt: Attempt) -> float:
+    def objective(attempt: RunningTrial) -> float:
         with open(computed, "a") as stream:
             stream.write(f"{attempt.number}\n")
         time.sleep(0.05)
@@ -96,7 +96,7 @@ def test_many_workers_compute_each_trial_once(tmp_path: Path) -> None:
 
 
 def _hang(journal: Path, number: int, begun: Path) -> None:
-    def objective(attempt: Attempt) -> float:
+    def objective(attempt: RunningTrial) -> float:
         begun.touch()
         time.sleep(600)
         return 0.0
@@ -133,7 +133,7 @@ def test_others_take_up_a_dying_trial_a_bounded_number_of_times(tmp_path: Path) 
 
 
 def test_an_error_passes_through_and_is_told_to_those_who_wait_for_the_trial(tmp_path: Path) -> None:
-    def out_of_memory(attempt: Attempt) -> float:
+    def out_of_memory(attempt: RunningTrial) -> float:
         raise MemoryError("39 GiB wanted")
 
     for _ in range(PLAN.retries + 1):
@@ -144,7 +144,7 @@ def test_an_error_passes_through_and_is_told_to_those_who_wait_for_the_trial(tmp
 
 
 def test_interruptions_are_no_failures(tmp_path: Path) -> None:
-    def preempted(attempt: Attempt) -> float:
+    def preempted(attempt: RunningTrial) -> float:
         raise Interrupted("asked to stop")
 
     for _ in range(5):

@@ -25,8 +25,8 @@ from modpo_hpc.rewards.model import load_reward_model, load_tokenizer, predict
 from modpo_hpc.rewards.records import read_texts
 from modpo_hpc.rewards.trial import train_trial
 from modpo_hpc.run import Run
-from modpo_hpc.search import Attempt
-from modpo_hpc.training import NotANumber, Workplace
+from modpo_hpc.search import RunningTrial
+from modpo_hpc.training import NotANumber, TrainingContext
 from tests.rewards.world import attempt, make_stages, make_world, write
 
 
@@ -189,9 +189,9 @@ def test_the_best_trial_is_reproducible_from_its_record(done: Run, tmp_path: Pat
     best = trials[trials["trial"] == recipe_of(done, "safety").trial].iloc[0]
     names = ("learning_rate", "weight_decay", "dropout", "batch_size", "max_length", "epochs")
     reported: dict[int, float] = {}
-    again = Attempt(int(best["trial"]), {name: best[name].item() for name in names}, reported.__setitem__)
+    again = RunningTrial(int(best["trial"]), {name: best[name].item() for name in names}, reported.__setitem__)
     accuracy = train_trial(
-        load_trial_data(done, "safety"), done.study.rewards, again, int(best["seed"]), Workplace(tmp_path)
+        load_trial_data(done, "safety"), done.study.rewards, again, int(best["seed"]), TrainingContext(tmp_path)
     )
     assert accuracy == best["accuracy"]
     assert list(reported.values()) == list(best["accuracies"])

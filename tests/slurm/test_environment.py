@@ -48,7 +48,7 @@ def test_a_job_that_cannot_begin_is_the_environments_fault_which_doctor_and_logs
         assert code == 0, output
         cluster.wait_for_slurm(lambda: cluster.status()["questions"]["failed"])
         (found,) = json.loads(cluster("triage", cluster.run_dir, "--json")[1])["groups"]
-        assert (found["class"], word in found["words"]) == ("environment", True), found
+        assert (found["class"], word in found["message"]) == ("environment", True), found
         assert word in cluster("logs", cluster.run_dir, "questions", "all")[1]
     assert "questions all: FAILED on n" in cluster("status", cluster.run_dir)[1]
 
@@ -65,7 +65,7 @@ def test_a_job_that_cannot_begin_is_the_environments_fault_which_doctor_and_logs
     code, output = cluster("doctor", "--gpu", cluster.study, "--profile", profile, "--write", "--json")
     found = {one["name"]: one for one in json.loads(output.strip().splitlines()[-1])}
     assert code == 1
-    assert "none is seen: torch" in found["in a job: GPU"]["words"], found
+    assert "none is seen: torch" in found["in a job: GPU"]["message"], found
     assert found["profile"]["verdict"] == "note"
     assert "training_tokens" not in profile.read_text()
 

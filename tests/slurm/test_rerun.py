@@ -116,11 +116,11 @@ def test_doctor_looks_around_from_here_and_from_a_job(cluster: Cluster) -> None:
     code, output = cluster("doctor", "--profile", "testbed", "--folder", cluster.folder, "--json")
     found = {one["name"]: one for one in json.loads(output)}
     assert code == 0, output
-    assert "cpu" in found["partitions"]["words"]
-    assert found["partitions of the profile"]["words"] == "all of the profile are here"
-    assert found["MaxArraySize"]["words"].startswith("1001")
-    assert found["JobRequeue"]["words"] == "on"
-    assert found["PreemptMode"]["words"] == "REQUEUE"
+    assert "cpu" in found["partitions"]["message"]
+    assert found["partitions of the profile"]["message"] == "all of the profile are here"
+    assert found["MaxArraySize"]["message"].startswith("1001")
+    assert found["JobRequeue"]["message"] == "on"
+    assert found["PreemptMode"]["message"] == "REQUEUE"
     assert found["sacct"]["verdict"] == "good"
     for where in ("", "in a job: "):
         assert found[f"{where}filesystem"]["verdict"] == "good"

@@ -11,8 +11,8 @@ from modpo_hpc.rewards.loading import load_trial_data
 from modpo_hpc.rewards.records import best_trial
 from modpo_hpc.rewards.trial import train_trial
 from modpo_hpc.run import Run
-from modpo_hpc.search import Attempt
-from modpo_hpc.training import Workplace
+from modpo_hpc.search import RunningTrial
+from modpo_hpc.training import TrainingContext
 from tests.conftest import REPOSITORY
 from tests.rewards.world import WORDS, make_world
 from tests.slurm.conftest import Cluster
@@ -64,8 +64,8 @@ def check_search(run: Run, folder: Path) -> None:
     for criterion in WORDS:
         best = best_trial(trials, criterion)
         names = ("learning_rate", "weight_decay", "dropout", "batch_size", "max_length", "epochs")
-        again = Attempt(best["trial"], {name: best[name] for name in names}, lambda *_: None)
-        place = Workplace(folder / f"again-{criterion}")
+        again = RunningTrial(best["trial"], {name: best[name] for name in names}, lambda *_: None)
+        place = TrainingContext(folder / f"again-{criterion}")
         place.scratch.mkdir()
         data = load_trial_data(run, criterion)
         assert train_trial(data, run.study.rewards, again, best["seed"], place) == best["accuracy"]

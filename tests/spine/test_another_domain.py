@@ -11,7 +11,7 @@ import pytest
 from modpo_hpc.judging.criteria import load_criteria
 from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.requests import study_personas
-from modpo_hpc.judging.tasks import Request
+from modpo_hpc.judging.tasks import JudgeRequest
 from modpo_hpc.run import Run
 from tests.conftest import REPOSITORY
 from tests.judging.servers import counting_server
@@ -51,7 +51,7 @@ def test_a_study_of_tutoring_runs_to_its_report(tmp_path: Path, modpo) -> None:
     judge = run.study.judges[0]
     criteria = load_criteria(run.study.criteria.files, run.study.criteria.rank)
     for persona in study_personas(run, "test"):
-        request = Request("judge", persona, criteria, "q", "How?", ("a", "b"))
+        request = JudgeRequest("judge", persona, criteria, "q", "How?", ("a", "b"))
         prompt = Keys({}, judge.prompt_order, judge.scene).prompt(request)
         assert "tutor" in prompt
         assert not OF_CARE.search(prompt)

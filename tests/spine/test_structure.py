@@ -67,3 +67,12 @@ def test_every_room_imports_only_from_rooms_below_it() -> None:
     assert not [(one, other) for one, other in arrows if height[one] <= height[other]]
     late = {(room_of(one), room_of(other)) for one, to in imports(late=True).items() for other in to if "." in other}
     assert {one for one, other in late if other == "cli"} <= {"cli", "__main__"}
+
+
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(module)
+    assert not {name: found for name, found in places.items() if len(found) > 1}

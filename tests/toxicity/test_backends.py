@@ -17,7 +17,7 @@ from modpo_hpc.evaluation.toxicity import Item
 from modpo_hpc.evaluation.toxicity_models import Citizen, Classifier, read_verdict, toxic_labels
 from modpo_hpc.evaluation.toxicity_perspective import ATTRIBUTES, KEY_VARIABLE, Perspective, read_answer
 from modpo_hpc.evaluation.toxicity_words import Words
-from modpo_hpc.llm.budget import Limits
+from modpo_hpc.llm.budget import RateLimits
 from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.toxicity import ToxicityBackend
 
@@ -114,7 +114,9 @@ def test_perspective_gives_up_with_words_and_never_with_a_score(
     api: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = perspective(api, tmp_path, monkeypatch)
-    impatient = Perspective(Endpoint(base_url=api.address, outage_minutes=0.02), Limits(), tmp_path, 0.5, lambda: None)
+    impatient = Perspective(
+        Endpoint(base_url=api.address, outage_minutes=0.02), RateLimits(), tmp_path, 0.5, lambda: None
+    )
     api.script = [503] * 1000
     with pytest.raises(ModpoError, match=r"no answer for 0\.02 minutes"):
         impatient.assess(items("It is hard."))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.opinions import Judgment, Tally, form_of, judgment_of
-from modpo_hpc.judging.tasks import Request
+from modpo_hpc.judging.tasks import JudgeRequest
 from modpo_hpc.llm.claims import Claims
 from modpo_hpc.llm.ledger import Entry
 from modpo_hpc.study.judging import Judge
@@ -86,7 +86,7 @@ class LocalJudge(JudgeKind):
         return {"judge": self.name, "source": self.source_sha256, **settings.extra}
 
     @abstractmethod
-    def answer(self, requests: Sequence[Request], settings: Judge) -> list[str]:
+    def answer(self, requests: Sequence[JudgeRequest], settings: Judge) -> list[str]:
         """One raw answer for each request, in order: a JSON object as text, as ``tasks.answer_schema`` has it."""
 
     def ask(self, job: JudgingJob, run: Run, shard: Shard) -> tuple[Judgments, Tally]:

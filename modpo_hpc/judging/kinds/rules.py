@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modpo_hpc.judging.kinds.kind import LocalJudge
-from modpo_hpc.judging.tasks import Request
+from modpo_hpc.judging.tasks import JudgeRequest
 from modpo_hpc.sandbox import judge as sandbox
 from modpo_hpc.study.judging import Judge
 
@@ -25,7 +25,7 @@ class RuleJudge(LocalJudge):
     def identity(self, settings: Judge) -> Mapping[str, Any]:
         return {"judge": "rules", "rules": sandbox.rules_fingerprint()}
 
-    def answer(self, requests: Sequence[Request], settings: Judge) -> list[str]:
+    def answer(self, requests: Sequence[JudgeRequest], settings: Judge) -> list[str]:
         """One raw answer for each request, in order."""
         groups: dict[tuple[Any, ...], list[int]] = {}
         for number, request in enumerate(requests):
@@ -38,7 +38,7 @@ class RuleJudge(LocalJudge):
         return answers
 
 
-def _answer_group(requests: Sequence[Request]) -> list[str]:
+def _answer_group(requests: Sequence[JudgeRequest]) -> list[str]:
     first = requests[0]
     texts = sorted(set(first.shown))
     place = {text: position for position, text in enumerate(texts)}
