@@ -4,11 +4,12 @@ Random weights in bf16, LoRA r=64 on all linear layers, real prompts, responses 
 TRL twice: with its defaults, and at its best (reference computed beforehand, no recomputation of activations, pairs of
 like length together, Liger's kernels where they are installed; no reference is timed, TRL's or ours). For six criteria
 TRL trains a row for each criterion's pair, which is the arithmetic of a joint loss there. MODPO (two criteria and six)
-stands beside TRL's DPO on the same pairs: TRL has no margins of several rewards. Published figures for LoRA on one H100
-are printed with it; they are of SFT on packed sequences, not of pairs. Figures: seconds a question, tokens a second (of
-the shared trees, and as if each pair were read alone), FLOP needed by the model's own arithmetic and by the convention
-of 4N a token, peak memory. ``--tiny`` runs the same code on a CPU with a small model, to see that it works; its figures
-mean nothing.
+stands beside TRL's DPO on the same pairs: TRL has no margins of several rewards. With ``--llama-factory PYTHON`` so
+does LLaMA-Factory, with its defaults, and without recomputation; it passes the reference in each step. Published
+figures for LoRA on one H100 are printed with it; they are of SFT on packed sequences, not of pairs. Figures: seconds a
+question, tokens a second (of the shared trees, and as if each pair were read alone), FLOP needed by the model's own
+arithmetic and by the convention of 4N a token, peak memory. ``--tiny`` runs the same code on a CPU with a small model,
+to see that it works; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from modpo_hpc.methods.joint_dpo import JointDPO
 from modpo_hpc.methods.modpo import MODPO
 from modpo_hpc.study.alignment import Training
 from tests.bench import train_parts as parts
+from tests.bench.llama_factory import run_llama_factory, version_of
 
 CRITERIA, LENGTHS = 6, (100, 300, 500)
 METHODS: dict[str, Trained] = {
@@ -181,6 +184,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--tokens", type=int, nargs="+", default=LENGTHS, help="mean lengths of a response")
+    parser.add_argument("--llama-factory", type=Path, metavar="PYTHON", help="a Python that has LLaMA-Factory")
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations in our engine, too")
     arguments = parser.parse_args()
     if not arguments.tiny and not torch.cuda.is_available():
@@ -193,19 +197,30 @@ def main() -> None:
     settings = Training(lora_rank=64, lora_alpha=128, learning_rate=RATE)
     liger = importlib.util.find_spec("liger_kernel") is not None and not arguments.tiny
     best = {"precompute_ref_log_probs": True, "gradient_checkpointing": False, "use_liger_kernel": liger}
+    peers: dict[str, Callable[[Sequence[Example]], dict[str, float]]] = {
+        "trl_defaults": lambda examples: run_trl(shape, settings, examples, arguments),
+        "trl_at_its_best": lambda examples: run_trl(shape, settings, examples, arguments, **best),
+    }
+    versions = {"trl": version("trl")}
+    if python := arguments.llama_factory:
+        versions["llama_factory"] = version_of(python)
+        without = {"disable_gradient_checkpointing": True, "enable_liger_kernel": liger}
+        peers["llama_factory_defaults"] = lambda examples: run_llama_factory(
+            python, shape, settings, examples, arguments
+        )
+        peers["llama_factory_at_its_best"] = lambda examples: run_llama_factory(
+            python, shape, settings, examples, arguments, **without
+        )
     measured: dict[str, dict[str, dict[str, float]]] = {}
-    trl_of_pairs: dict[int, dict[str, dict[str, float]]] = {}
+    of_pairs: dict[int, dict[str, dict[str, float]]] = {}
     for tokens in arguments.tokens:
         drawn = parts.make_examples(arguments.batch * 4, CRITERIA, tokens=tokens)
         for name, policy in METHODS.items():
             examples = sorted((_view(policy, one) for one in drawn), key=_tokens_of_pairs)
-            with_margins = policy.margin_criteria and tokens in trl_of_pairs
-            found = {"ours": run_ours(policy, shape, settings, examples, arguments)}
-            found |= trl_of_pairs[tokens] if with_margins else {
-                "trl_defaults": run_trl(shape, settings, examples, arguments),
-                "trl_at_its_best": run_trl(shape, settings, examples, arguments, **best),
-            }  # fmt: skip
-            trl_of_pairs.setdefault(tokens, {name: one for name, one in found.items() if name != "ours"})
+            with_margins = policy.margin_criteria and tokens in of_pairs
+            beside = of_pairs[tokens] if with_margins else {peer: run(examples) for peer, run in peers.items()}
+            of_pairs.setdefault(tokens, beside)
+            found = {"ours": run_ours(policy, shape, settings, examples, arguments), **beside}
             measured[f"{name}, {tokens} tokens"] = found
             print(json.dumps({f"{name}, {tokens} tokens": found}), flush=True)
     result = {
@@ -213,11 +228,12 @@ def main() -> None:
         "ratios": {
             f"{case}, against {peer}": found[peer]["seconds_a_question"] / found["ours"]["seconds_a_question"]
             for case, found in measured.items()
-            for peer in ("trl_defaults", "trl_at_its_best")
+            for peer in peers
         },
         **measured,
         "published": PUBLISHED,
         "liger": liger,
+        "versions": versions,
         "tiny": arguments.tiny,
         "machine": parts.machine(),
     }
