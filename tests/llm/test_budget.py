@@ -49,8 +49,8 @@ def test_what_is_not_used_goes_back_and_what_a_dead_process_had_out_is_spent(tmp
     budget.settle(100, 0.6, 0, 0.0)
     budget.close()
     program = (
-        "import os, sys; from pathlib import Path; from modpo_hpc.llm.budget import Budget, Limits\n"
-        "budget = Budget(Path(sys.argv[1]), Limits(max_usd=1.0)); assert budget.reserve(1, 0.25).granted\n"
+        "import os, sys; from pathlib import Path; from modpo_hpc.llm.budget import Budget, RateLimits\n"
+        "budget = Budget(Path(sys.argv[1]), RateLimits(max_usd=1.0)); assert budget.reserve(1, 0.25).granted\n"
         "budget.sync(force=True); os._exit(9)"
     )
     with Ledger(tmp_path) as ledger:  # what was answered is told by the ledger
