@@ -1,14 +1,13 @@
 """An adapter whose update depends on the weights of the criteria.
 
 For weights w (shares of one) the update of a layer is ``B C(w) A``, where A (rank, in) and B (out, rank) hold the
-factors of all sources and the core is a form in the weights::
+factors of all sources and the core is a form of second degree in the weights::
 
-    C(w) = sum_k w_k C_k + sum_{k<l} m_kl D_kl,    m_kl = w_k w_l
+    C(w) = sum_k w_k C_k + sum_{k<l} w_k w_l D_kl
 
 C_k begins as the scale of source k on its own block and zero elsewhere, D_kl as zero: the adapter begins as the exact
 soup of its sources, whatever the weights. At w = 0 the model is the base model. Where the corners are kept, all of that
-stays as it begins but D_kl, which gets factors of its own, and ``m_kl = 4 (w_k w_l)^2``: what is learnt vanishes where
-one criterion has all weight, and is little near it, so that policies there stay in the order of their weights.
+stays as it begins but D_kl, which gets factors of its own: what is learnt vanishes where one criterion has all weight.
 """
 
 from __future__ import annotations
@@ -45,17 +44,14 @@ _PARTS = ("A", "B", "C", "D")
 _PREFIX = "base_model.model."
 _APART = 1e-3
 _LEVEL = 4.0
-"""By which m_kl comes to one where both weights are a half."""
-_KEPT = 2
-"""The power of ``w_k w_l`` where the corners are kept."""
+"""By which products of two weights come to one where both are a half."""
 
 
 @dataclass(frozen=True)
 class Factors:
     """Of one layer: A (rank, in), B (out, rank), C (K, rank, rank), D (K(K-1)/2, rank, rank), in fp32.
 
-    The first ``fixed`` rows of A and columns of B are not trained, nor is C where there are any. ``power`` is that of
-    ``w_k w_l`` in m_kl.
+    The first ``fixed`` rows of A and columns of B are not trained, nor is C where there are any.
     """
 
     A: Tensor
@@ -63,7 +59,6 @@ class Factors:
     C: Tensor
     D: Tensor
     fixed: int = 0
-    power: int = 1
 
 
 def start_from(sources: Sequence[Source]) -> dict[str, Factors]:
@@ -121,14 +116,14 @@ def with_corners_kept(factors: Mapping[str, Factors], rank: int, scale: float, s
         linear, mixed = (nn.functional.pad(core, (0, rank, 0, rank)) for core in (of_layer.C, of_layer.D))
         mixed.diagonal(dim1=1, dim2=2)[:, held:] = _LEVEL
         b = nn.functional.pad(of_layer.B, (0, rank))
-        found[layer] = Factors(torch.cat([of_layer.A, a]), b, linear, mixed, held, _KEPT)
+        found[layer] = Factors(torch.cat([of_layer.A, a]), b, linear, mixed, held)
     return found
 
 
-def core_at(linear: Tensor, mixed: Tensor, weights: Tensor, power: int) -> Tensor:
+def core_at(linear: Tensor, mixed: Tensor, weights: Tensor) -> Tensor:
     """``C(w)``, (rank, rank), from C, D and the weights (K,)."""
     pairs = list(combinations(range(len(weights)), 2))
-    products = torch.stack([(_LEVEL * weights[k] * weights[other]) ** power / _LEVEL for k, other in pairs])
+    products = torch.stack([weights[k] * weights[other] for k, other in pairs])
     return torch.einsum("k,kij->ij", weights, linear) + torch.einsum("p,pij->ij", products, mixed)
 
 
@@ -143,7 +138,6 @@ class ConditionedLinear(nn.Module):
         self.base_layer = base
         device = next(base.parameters()).device
         self._fixed = held = factors.fixed
-        self._power = factors.power
         self.register_buffer("held_A", factors.A[:held].to(device), persistent=False)
         self.register_buffer("held_B", factors.B[:, :held].to(device), persistent=False)
         self.A, self.B = nn.Parameter(factors.A[held:].to(device)), nn.Parameter(factors.B[:, held:].to(device))
@@ -169,7 +163,7 @@ class ConditionedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.base_layer(x)
-        core = core_at(self.C, self.D, self._weights[0].to(x.device), self._power)
+        core = core_at(self.C, self.D, self._weights[0].to(x.device))
         inner = x if torch.is_autocast_enabled(x.device.type) else x.to(self.A.dtype)
         whole = self.whole()
         down = dropped_linear(inner, whole["A"], self.dropout if self.training else 0.0)
@@ -185,9 +179,8 @@ class ConditionedModel(OwnAdapter):
 
     def __init__(self, model: nn.Module, factors: Mapping[str, Factors], config: Mapping[str, Any], dropout: float):
         super().__init__()
-        first = next(iter(factors.values()))
-        self.config = {**config, "power": first.power}
-        self.weights = torch.zeros(first.C.shape[0])
+        self.config = dict(config)
+        self.weights = torch.zeros(next(iter(factors.values())).C.shape[0])
         model.requires_grad_(False)
         self._layers: dict[str, ConditionedLinear] = {}
         for layer, of_layer in factors.items():
@@ -259,10 +252,10 @@ def at_weights(weights: Mapping[str, Tensor], config: Mapping[str, Any], asked: 
     layers = sorted(name.removesuffix(".A") for name in weights if name.endswith(".A"))
     for layer in layers:
         a, b, linear, mixed = (weights[f"{layer}.{part}"] for part in _PARTS)
-        core = core_at(linear.double(), mixed.double(), shares, config.get("power", 1))
+        core = core_at(linear.double(), mixed.double(), shares)
         plain[f"{layer}.lora_A.weight"] = a.clone()
         plain[f"{layer}.lora_B.weight"] = (b.double() @ core).float().contiguous()
     rank = weights[f"{layers[0]}.A"].shape[0]
-    kept = {name: value for name, value in config.items() if name not in ("criteria", "power")}
+    kept = {name: value for name, value in config.items() if name != "criteria"}
     as_lora = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "use_rslora": False, "lora_dropout": 0.0}
     return plain, {**kept, **as_lora}

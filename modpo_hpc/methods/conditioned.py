@@ -25,7 +25,7 @@ T = TypeVar("T", bound=Method)
 
 
 class Conditioned(OnAllCriteria):
-    """One adapter for every weight: its update is a form in the weights of the criteria.
+    """One adapter for every weight: its update is a form of second degree in the weights of the criteria.
 
     It starts as the exact soup of the adapters of ``start`` and is trained over weights drawn anew for each step (the
     idea of a bilinear adapter: PARM, arXiv 2505.06274; of training over random weights: COS-DPO, arXiv 2410.08316). As

@@ -89,7 +89,7 @@ def test_kept_corners_stay_the_sources_whatever_is_learnt(ranks: tuple[int, ...]
     whole = ConditionedModel(layers, with_corners_kept(start_from(mine), 3, 2.0, 1), mine[0].config, 0.0)
     config = conditioned_config(whole.config, names)
 
-    def distance(asked: Any, config: Any = config) -> float:
+    def distance(asked: Any) -> float:
         plain, _ = at_weights(whole.adapter_weights(), config, dict(zip(names, asked, strict=True)))
         soup = merge(mine, tuple(asked), "exact")
         return max(float((update(plain, one) - update(soup.weights, one)).abs().max()) for one in mine[0].factors)
@@ -102,12 +102,6 @@ def test_kept_corners_stay_the_sources_whatever_is_learnt(ranks: tuple[int, ...]
             one.normal_(generator=torch.Generator().manual_seed(one.numel()))
     assert max(distance(one) for one in corners) < 1e-5
     assert distance(between) > 0.1
-    halves, near = ([one, 1 - one, *[0.0] * (count - 2)] for one in (0.5, 0.875))
-    assert distance(near) == pytest.approx(distance(halves) * (4 * 0.875 * 0.125) ** 2, rel=1e-4), (
-        "little near a corner"
-    )
-    before = {name: value for name, value in config.items() if name != "power"}
-    assert distance(near, before) == pytest.approx(distance(halves) * 4 * 0.875 * 0.125, rel=1e-4), "adapters of before"
     saved = whole.adapter_weights()
     with torch.no_grad():
         for one in learnt:
