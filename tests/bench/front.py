@@ -1,15 +1,15 @@
 """One adapter for every weight beside the exact soup and beside a training for each weight, in the sandbox.
 
-    python tests/bench/front.py [--seeds 41 42 43 44 45] [--criteria two|six] [--size full|small] [--each]
+    python tests/bench/front.py [--seeds 61 62 63 64 65] [--criteria two|six] [--size full|small] [--each]
                                 [--specialist-epochs N] [--runs DIR]
 
 Each seed is a run of a study that is made here from configs/demo.yaml: DPO on each criterion, then families at the
 same weights, ends included (nine of two criteria, 21 of six): the exact soup of the specialists, the conditioned
-adapter that begins as that soup and keeps its corners, and with --each MODPO trained for each weight in between. All
-policies draw their answers with common random numbers, so that the same adapter has the same reward twice. Seeds and
-settings stand here, before anything was run with them: the settings were chosen on seed 21, after seeds 1 to 5 with
-free corners; seeds 31 to 35 were run with random numbers of each policy's own. --specialist-epochs is the control: is
-the gain over the soup more than that of training longer? Each seed is printed as it comes out; runs are kept in DIR,
+adapter that begins as that soup and is trained mostly near the ends, and with --each MODPO trained for each weight in
+between. All policies draw their answers with common random numbers, so that the same adapter has the same reward twice.
+Seeds and settings stand here, before anything was run with them: the settings were chosen on seeds 42, 45 and 51;
+docs/fronts.md has every set of seeds that was run, with which settings. --specialist-epochs is the control: is the gain
+over the soup more than that of training longer? Each seed is printed as it comes out; runs are kept in DIR,
 where the same command goes on. What is measured: hypervolume of the rewards of the answers above the base model's,
 each family's range as a share of the specialists', Kendall's tau, CPU seconds of training, bytes on
 disk and the most memory that a training took. The last line is one JSON object. A claim that does not hold is no error.
@@ -35,14 +35,14 @@ from modpo_hpc.core.markers import read_marker  # noqa: E402
 from modpo_hpc.report.fronts import read_fronts  # noqa: E402
 from modpo_hpc.run import Run  # noqa: E402
 
-SEEDS = (41, 42, 43, 44, 45)
+SEEDS = (61, 62, 63, 64, 65)
 CRITERIA = {
     "two": ("empathy", "safety"),
     "six": ("empathy", "active_listening", "self_motivated_change", "trust_rapport", "patient_autonomy", "safety"),
 }
 WEIGHTS = {"two": 9, "six": 21}
 WANTED_VOLUME, WANTED_RANGE = 1.05, 0.95
-CONDITIONED = {"corners": "kept", "training": {"epochs": 8}}
+CONDITIONED = {"concentration": 0.1, "training": {"epochs": 8}}
 QUESTIONS = {"two": 1200, "six": 400}
 """For the test: neighbours of nine weights are told apart by many answers; of six criteria there are 42 policies."""
 SIZES: dict[str, dict[str, Any]] = {
