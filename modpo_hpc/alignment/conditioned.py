@@ -6,8 +6,7 @@ factors of all sources and the core is a form of second degree in the weights::
     C(w) = sum_k w_k C_k + sum_{k<l} w_k w_l D_kl
 
 C_k begins as the scale of source k on its own block and zero elsewhere, D_kl as zero: the adapter begins as the exact
-soup of its sources, whatever the weights. At w = 0 the model is the base model. Where the corners are kept, all of that
-stays as it begins but D_kl, which gets factors of its own: what is learnt vanishes where one criterion has all weight.
+soup of its sources, whatever the weights. At w = 0 the model is the base model.
 """
 
 from __future__ import annotations
@@ -43,22 +42,16 @@ _KIND = "CONDITIONED"
 _PARTS = ("A", "B", "C", "D")
 _PREFIX = "base_model.model."
 _APART = 1e-3
-_LEVEL = 4.0
-"""By which products of two weights come to one where both are a half."""
 
 
 @dataclass(frozen=True)
 class Factors:
-    """Of one layer: A (rank, in), B (out, rank), C (K, rank, rank), D (K(K-1)/2, rank, rank), in fp32.
-
-    The first ``fixed`` rows of A and columns of B are not trained, nor is C where there are any.
-    """
+    """Of one layer: A (rank, in), B (out, rank), C (K, rank, rank), D (K(K-1)/2, rank, rank), in fp32."""
 
     A: Tensor
     B: Tensor
     C: Tensor
     D: Tensor
-    fixed: int = 0
 
 
 def start_from(sources: Sequence[Source]) -> dict[str, Factors]:
@@ -102,24 +95,6 @@ def fresh_factors(
     return start_from(sources), sources[0].config
 
 
-def with_corners_kept(factors: Mapping[str, Factors], rank: int, scale: float, seed: int) -> dict[str, Factors]:
-    """``factors`` held as they are, and ``rank`` more that all D_kl share, whose update is zero as yet.
-
-    The new factors begin as those of a LoRA of this ``scale`` do, A drawn and B zero; their core is one where two
-    criteria have half the weight each.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    found = {}
-    for layer, of_layer in sorted(factors.items()):
-        held, bound = of_layer.A.shape[0], math.sqrt(scale / of_layer.A.shape[1])
-        a = (torch.rand(rank, of_layer.A.shape[1], generator=draw) * 2 - 1) * bound
-        linear, mixed = (nn.functional.pad(core, (0, rank, 0, rank)) for core in (of_layer.C, of_layer.D))
-        mixed.diagonal(dim1=1, dim2=2)[:, held:] = _LEVEL
-        b = nn.functional.pad(of_layer.B, (0, rank))
-        found[layer] = Factors(torch.cat([of_layer.A, a]), b, linear, mixed, held)
-    return found
-
-
 def core_at(linear: Tensor, mixed: Tensor, weights: Tensor) -> Tensor:
     """``C(w)``, (rank, rank), from C, D and the weights (K,)."""
     pairs = list(combinations(range(len(weights)), 2))
@@ -130,44 +105,22 @@ def core_at(linear: Tensor, mixed: Tensor, weights: Tensor) -> Tensor:
 class ConditionedLinear(nn.Module):
     """A linear layer of the base model with its conditioned update; weights are set for all layers at once."""
 
-    held_A: Tensor
-    held_B: Tensor
-
     def __init__(self, base: nn.Module, factors: Factors, weights: Tensor, dropout: float) -> None:
         super().__init__()
         self.base_layer = base
         device = next(base.parameters()).device
-        self._fixed = held = factors.fixed
-        self.register_buffer("held_A", factors.A[:held].to(device), persistent=False)
-        self.register_buffer("held_B", factors.B[:, :held].to(device), persistent=False)
-        self.A, self.B = nn.Parameter(factors.A[held:].to(device)), nn.Parameter(factors.B[:, held:].to(device))
-        self.C = nn.Parameter(factors.C.to(device), requires_grad=not held)
-        self.D = nn.Parameter(factors.D.to(device))
+        self.A, self.B, self.C, self.D = (
+            nn.Parameter(one.to(device)) for one in (factors.A, factors.B, factors.C, factors.D)
+        )
         self.dropout = dropout
         self._weights = [weights]  # one tensor for all layers, and no buffer of this one
-
-    def whole(self) -> dict[str, Tensor]:
-        """A, B, C and D, what is held and what is trained."""
-        a: Tensor = self.A
-        b: Tensor = self.B
-        if self._fixed:
-            a, b = torch.cat([self.held_A, a]), torch.cat([self.held_B, b], dim=1)
-        return {"A": a, "B": b, "C": self.C, "D": self.D}
-
-    def take(self, a: Tensor, b: Tensor, linear: Tensor, mixed: Tensor) -> None:
-        """Put back what ``whole`` gave."""
-        held = self._fixed
-        given = (a[:held], b[:, :held], a[held:], b[:, held:], linear, mixed)
-        for mine, value in zip((self.held_A, self.held_B, self.A, self.B, self.C, self.D), given, strict=True):
-            mine.copy_(value)
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.base_layer(x)
         core = core_at(self.C, self.D, self._weights[0].to(x.device))
         inner = x if torch.is_autocast_enabled(x.device.type) else x.to(self.A.dtype)
-        whole = self.whole()
-        down = dropped_linear(inner, whole["A"], self.dropout if self.training else 0.0)
-        update = nn.functional.linear(down, whole["B"] @ core)
+        down = dropped_linear(inner, self.A, self.dropout if self.training else 0.0)
+        update = nn.functional.linear(down, self.B @ core)
         return result + update.to(result.dtype)
 
 
@@ -200,15 +153,16 @@ class ConditionedModel(OwnAdapter):
 
     def adapter_weights(self) -> dict[str, Tensor]:
         return {
-            f"{layer}.{part}": tensor.detach().cpu().contiguous().clone()
+            f"{layer}.{part}": getattr(adapted, part).detach().cpu().contiguous().clone()
             for layer, adapted in self._layers.items()
-            for part, tensor in adapted.whole().items()
+            for part in _PARTS
         }
 
     def load_adapter_weights(self, weights: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for layer, adapted in self._layers.items():
-                adapted.take(*(weights[f"{layer}.{part}"] for part in _PARTS))
+                for part in _PARTS:
+                    getattr(adapted, part).copy_(weights[f"{layer}.{part}"])
 
 
 def conditioned_config(config: Mapping[str, Any], criteria: Sequence[str]) -> dict[str, Any]:

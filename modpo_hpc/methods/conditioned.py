@@ -43,11 +43,7 @@ class Conditioned(OnAllCriteria):
         "weighted_dpo", description="loss at the weights of a step: the criteria's DPO losses, or as these methods"
     )
     concentration: float = Field(
-        1.0, gt=0, description="of the Dirichlet distribution of the weights; 1: all alike, less: more near the ends"
-    )
-
-    corners: Literal["free", "kept"] = Field(
-        "free", description="kept: where one criterion has all the weight it stays the policy that it begins as"
+        0.1, gt=0, description="of the Dirichlet distribution of the weights; 1: all alike, less: more near the ends"
     )
 
     @model_validator(mode="after")
@@ -91,18 +87,14 @@ class Conditioned(OnAllCriteria):
         return self.model_copy(update={"criteria": dict(zip(self.criteria, map(float, drawn), strict=True))})
 
     def attach(self, run: Run, model: Any, settings: Training, seed: int) -> Any:
-        from modpo_hpc.alignment.conditioned import ConditionedModel, start_from, with_corners_kept
+        from modpo_hpc.alignment.conditioned import ConditionedModel, start_from
         from modpo_hpc.alignment.soup import read_source
 
         sources = [
             read_source(one, run.folder("policies") / one / "adapter")
             for one in (self.start[criterion] for criterion in self.criteria)
         ]
-        factors = start_from(sources)
-        if self.corners == "kept":
-            scale = settings.lora_alpha / settings.lora_rank
-            factors = with_corners_kept(factors, settings.lora_rank, scale, seed)
-        return ConditionedModel(model, factors, sources[0].config, settings.lora_dropout)
+        return ConditionedModel(model, start_from(sources), sources[0].config, settings.lora_dropout)
 
     def set_up(self, adapted: Any) -> None:
         adapted.set_weights(self.shares)
