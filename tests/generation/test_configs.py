@@ -8,7 +8,7 @@ from modpo_hpc.pipeline import phase_pairs, stage_named
 from modpo_hpc.resources import resource
 from modpo_hpc.study import load_study
 
-STUDIES = ("paper", "paper-better", "paper-qwen", "open-small")
+STUDIES = ("paper", "paper-better", "paper-qwen", "paper-sweep", "open-small")
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -29,6 +29,17 @@ def test_the_papers_counts():
     assert study.rewards.search.trials == 20
     assert len(stage_named("reward_trials").shards(study)) == 200
     assert (study.generation.responses.temperature, study.generation.responses.max_tokens) == (0.8, 512)
+
+
+def test_the_sweep_is_the_paper_and_ten_weights_twice():
+    paper, sweep = (load_study(resource(f"configs/{name}.yaml")) for name in ("paper", "paper-sweep"))
+    added = [name for name in sweep.alignment.policies if name not in paper.alignment.policies]
+    assert [sum(name.startswith(family) for name in added) for family in ("MODPO_", "Conditioned_")] == [10, 10]
+    assert len(phase_pairs(sweep, "fronts")) == 1 + 2 * 20
+    for phase in paper.judging.phases:
+        assert phase_pairs(sweep, phase) == phase_pairs(paper, phase)
+    trials = [len(stage_named("policy_trials").shards(study)) for study in (paper, sweep)]
+    assert trials[1] - trials[0] == 10 * paper.alignment.search.trials
 
 
 def test_another_family_differs_in_the_model_and_what_it_needs():
