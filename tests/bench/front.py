@@ -3,16 +3,16 @@
     python tests/bench/front.py [--seeds 61 62 63 64 65] [--criteria two|six] [--size full|small] [--each]
                                 [--specialist-epochs N] [--runs DIR]
 
-Each seed is a run of a study that is made here from configs/demo.yaml: DPO on each criterion, then families at the
-same weights, ends included (nine of two criteria, 21 of six): the exact soup of the specialists, the conditioned
-adapter that begins as that soup and is trained mostly near the ends, and with --each MODPO trained for each weight in
-between. All policies draw their answers with common random numbers, so that the same adapter has the same reward twice.
-Seeds and settings stand here, before anything was run with them: the settings were chosen on seeds 42, 45 and 51;
+Each seed is a run of a study that is made here from configs/demo.yaml: DPO on each criterion, then families at the same
+weights, ends included (nine of two criteria, 21 of six): the exact soup of the specialists, the conditioned adapter
+that begins as that soup and is trained mostly near the ends, and with --each MODPO trained for each weight in between.
+All policies draw their answers with common random numbers, so that the same adapter has the same reward twice. Seeds
+and settings stand here, before anything was run with them: the settings were chosen on seeds 42, 45 and 51;
 docs/fronts.md has every set of seeds that was run, with which settings. --specialist-epochs is the control: is the gain
-over the soup more than that of training longer? Each seed is printed as it comes out; runs are kept in DIR,
-where the same command goes on. What is measured: hypervolume of the rewards of the answers above the base model's,
-each family's range as a share of the specialists', Kendall's tau, CPU seconds of training, bytes on
-disk and the most memory that a training took. The last line is one JSON object. A claim that does not hold is no error.
+over the soup more than that of training longer? Each seed is printed as it comes out; runs are kept in DIR, where the
+same command goes on. What is measured: hypervolume of the rewards of the answers above the base model's, each family's
+range as a share of the specialists', Kendall's tau, CPU seconds of training, bytes on disk and the most memory that a
+training took. The last line is one JSON object. A claim that does not hold is no error.
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ def main() -> int:
         folder = arguments.runs or Path(temporary)
         found = []
         for seed in arguments.seeds:
-            epochs = arguments.specialist_epochs
-            settings = settings_of(arguments.size, seed, arguments.criteria, arguments.each, epochs)
+            settings = settings_of(
+                arguments.size, seed, arguments.criteria, arguments.each, arguments.specialist_epochs
+            )
             run = carry_out(folder / f"{arguments.criteria}-{arguments.size}-{seed}", settings)
             found.append(measured(run))
             print(_line(seed, found[-1]), flush=True)
