@@ -1,16 +1,21 @@
 """One attention kernel a pass: on a CPU, its log-probs and gradients are those of the loop over branches.
 
 FlexAttention itself refuses gradients on a CPU because none of its compiled kernels has them; its reference
-implementation does, and is what is asked here. What was compiled for a card is not tested by this.
+implementation does, and is what most tests ask here. What a card gets is compiled as well: the graph that is traced
+for it, with gradients, and the kernel that is generated for a CPU, without. Code made for a card is not tested by this.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.nn.attention import flex_attention
 
 from modpo_hpc.alignment import one_kernel
@@ -102,6 +107,49 @@ def test_the_check_before_a_first_gpu_hour_says_which_is_taken(
     assert found["attention"]["message"].startswith("one kernel a pass")
     assert found["longest pass"]["verdict"] == "good"
     assert len(calls) > 2 * 4
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """What a card would be given is asked here, too; yields how many graphs were compiled, and the like."""
+    kernel = one_kernel._kernel
+    monkeypatch.setattr(one_kernel, "_kernel", lambda _: kernel("cuda"))
+    kernel.cache_clear()
+    torch.compiler.reset()
+    counters.clear()
+    yield counters["stats"]
+    kernel.cache_clear()
+    torch.compiler.reset()
+
+
+# two layers, as many passes: other trees of other lengths, which are filled up to one length
+PASSES = [TREES, [Tree((7, 8, 9), ((6, 4, 5), (7, 8, 3, 3))), Tree(tuple(range(5, 25)), ((6, 4) * 5, (3,)))]]
+
+
+@pytest.mark.parametrize(("family", "graphs"), [("Llama", 1), ("Gemma 2", 2)])
+def test_one_graph_serves_every_layer_and_every_pass_of_a_length(
+    family: str, graphs: int, compiled: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole call is traced, with its gradients; a window more is a graph more, other trees are none."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    one, loop = (ResponseScorer(with_adapter(tiny(FAMILIES[family]))) for _ in range(2))
+    one.one_kernel = True
+    for packed in map(pack, PASSES):
+        slope = torch.linspace(-1, 1, len(packed.lengths))
+        (one(packed) @ slope).backward()
+        (loop(packed) @ slope).backward()
+        assert compiled["unique_graphs"] == graphs
+    assert float((gradient(one) - gradient(loop)).norm() / gradient(loop).norm()) < 1e-5
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler")
+def test_a_compiled_kernel_scores_as_the_loop_does(compiled: dict[str, int]) -> None:
+    one, loop = (ResponseScorer(with_adapter(tiny(FAMILIES["Llama"]))) for _ in range(2))
+    one.one_kernel = True
+    with torch.no_grad():
+        for packed in map(pack, PASSES):
+            torch.testing.assert_close(one(packed), loop(packed), rtol=1e-5, atol=1e-4)
+    assert compiled["unique_graphs"] == 1
 
 
 def deaf(*_: Any, **options: Any) -> Any:
