@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from modpo_hpc.core import studies
 from modpo_hpc.core.atomic import atomic_file, atomic_folder
-from modpo_hpc.core.identity import Elsewhere, Inventory, MadeFrom, inputs_of
+from modpo_hpc.core.identity import Inventory, MadeFrom, inputs_of
 from modpo_hpc.core.journal import Journal
 from modpo_hpc.core.marker_index import read_lines
 from modpo_hpc.core.markers import (
@@ -33,6 +33,8 @@ from modpo_hpc.study.evaluation import sandbox_mark
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from modpo_hpc.core.reuse import Shelves
 
 IMPORTABLE_PARTS = {"posts": "questions", "personas": "personas"}
 T = TypeVar("T")
@@ -141,7 +143,7 @@ class Run:
             self._shard_ids[stage] = stage_named(stage).shards(self.full_study)
         return self._shard_ids[stage]
 
-    def inventory(self, elsewhere: Elsewhere | None = None) -> Inventory:
+    def inventory(self, elsewhere: Shelves | None = None) -> Inventory:
         """The results of this run as they are now; see :class:`modpo_hpc.core.identity.Inventory`."""
         return Inventory(self, elsewhere)
 

@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from modpo_hpc.errors import InputError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -36,6 +38,12 @@ def atomic_file(path: Path, mode: str = "wb", durable: bool = True) -> Iterator[
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Make ``text`` the whole of the file ``path``, as :func:`atomic_file` does."""
+    with atomic_file(path, "w", durable) as stream:
+        stream.write(text)
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder that becomes ``path`` when the block ends well; an older one at that place is replaced."""
@@ -44,36 +52,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in (one for one in temporary.rglob("*") if one.is_file()):
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with open(file, "rb") as stream:
+                os.fsync(stream.fileno())
+        old = _temporary(path)
         if path.exists():
-            old = _temporary(path)
             os.replace(path, old)
-            os.replace(temporary, path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
+        os.replace(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read_document(path: Path, remedy: str) -> dict[str, Any]:
-    """The mapping in the JSON file ``path``; empty if there is none.
+def read_document(path: Path, remedy: str, absent: T) -> T:
+    """The content of the JSON file ``path``; ``absent`` if there is none.
 
     Raises:
         InputError: the file is damaged; ``remedy`` says what to do.
     """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return absent
     except ValueError as error:
         raise InputError(f"this file is damaged: {error}", file=path, remedy=remedy) from None
-    return found
 
 
 def _temporary(path: Path) -> Path:

@@ -46,18 +46,12 @@ def changes(run: Run, others: Sequence[Path] = ()) -> list[ShardChange]:
     shelves = Shelves(run, [*shelves_of(run).others, *others])
     inventory = run.inventory(shelves)
     found: list[ShardChange] = []
-    for stage in STAGES:
-        wanted = run.shard_ids(stage.name)
-        for shard in wanted:
-            found.append(_change(inventory, shelves, stage.name, shard))
-        known = set(wanted)
-        found += [ShardChange(stage.name, shard, "gone") for shard in _finished(run, stage.name) if shard not in known]
+    for stage in (one.name for one in STAGES):
+        wanted = run.shard_ids(stage)
+        finished = {path.stem for path in (run.folder(stage) / MARKERS).glob("*.json")}
+        found += [_change(inventory, shelves, stage, shard) for shard in wanted]
+        found += [ShardChange(stage, shard, "gone") for shard in sorted(finished.difference(wanted))]
     return found
-
-
-def _finished(run: Run, stage: str) -> list[str]:
-    folder = run.folder(stage) / MARKERS
-    return sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
 
 
 def _change(inventory: Inventory, shelves: Shelves, stage: str, shard: str) -> ShardChange:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.errors import InputError
 from modpo_hpc.resources import shipped
 
@@ -46,12 +46,9 @@ def folder_hash(path: str | Path) -> str:
     root = Path(path)
     if not root.is_dir():
         return "absent"
-    files = sorted(one for one in root.rglob("*") if one.is_file() and not _hidden(one.relative_to(root)))
-    return hash_of({str(one.relative_to(root)): file_hash(one) for one in files})
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    files = {one.relative_to(root): one for one in root.rglob("*") if one.is_file()}
+    shown = {name: one for name, one in files.items() if not any(part.startswith(".") for part in name.parts)}
+    return hash_of({str(name): file_hash(one) for name, one in shown.items()})
 
 
 @lru_cache(maxsize=4096)
@@ -67,15 +64,13 @@ def _hash_of_file(path: str, signature: tuple[int, int, int]) -> str:
     result = total.hexdigest()[:16]
     if large:
         with suppress(OSError):  # a home that cannot be written costs time, nothing else
-            with atomic_file(_memory(), "w", durable=False) as stream:
-                json.dump({**_remembered(), key: result}, stream)
+            write_text(_memory(), json.dumps({**_remembered(), key: result}), durable=False)
     return result
 
 
 def _remembered() -> Mapping[str, str]:
     with suppress(OSError, ValueError):
-        found: dict[str, str] = json.loads(_memory().read_text())
-        return found
+        return json.loads(_memory().read_text())
     return {}
 
 

@@ -26,6 +26,7 @@ from modpo_hpc.pipeline import Stage, stage_named
 from modpo_hpc.study import Study
 
 if TYPE_CHECKING:
+    from modpo_hpc.core.reuse import Shelves
     from modpo_hpc.run import Run
 
 NOT_IDENTITY: Mapping[str, str] = {
@@ -123,9 +124,12 @@ def recipe_of_lab(stage: Stage) -> Path | None:
 
 
 class Inventory:
-    """The results of a run at one instant: each marker is read once, when it is first asked for."""
+    """The results of a run at one instant: each marker is read once, when it is first asked for.
 
-    def __init__(self, run: Run, elsewhere: Elsewhere | None = None) -> None:
+    ``elsewhere`` is where a result may be that the run does not have in its place.
+    """
+
+    def __init__(self, run: Run, elsewhere: Shelves | None = None) -> None:
         self.run, self.study = run, run.full_study
         self._elsewhere = elsewhere
         self._lines: dict[str, dict[str, MarkerLine]] = {}
@@ -166,15 +170,12 @@ class Inventory:
         """What stands for the bytes of ``shard``: of its result, or of one that would be taken from elsewhere."""
         key = stage, shard
         if key not in self._digests:
-            line = self.line(stage, shard)
-            inputs = self.inputs(stage, shard)
-            if line is not None and self._fits(stage, shard, line):
-                self._digests[key] = line.digest
-            elif self._elsewhere is not None and inputs is not None:
-                found = self._elsewhere.find(stage, shard, inputs)
-                self._digests[key] = None if found is None else found.digest
-            else:
-                self._digests[key] = None
+            line, inputs = self.line(stage, shard), self.inputs(stage, shard)
+            if line is not None and not self._fits(stage, shard, line):
+                line = None
+            if line is None and self._elsewhere is not None and inputs is not None:
+                line = self._elsewhere.find(stage, shard, inputs)
+            self._digests[key] = None if line is None else line.digest
         return self._digests[key]
 
     def made_from(self, stage: str, shard: str) -> MadeFrom:
@@ -241,19 +242,10 @@ def read_made_from(root: Path, name: str) -> dict[str, Any]:
     Raises:
         InputError: it is damaged.
     """
-    return read_document(
-        made_from_path(root, name), "Remove it: it explains results, and is written again when they are made."
-    )
+    remedy = "Remove it: it explains results, and is written again when they are made."
+    return read_document(made_from_path(root, name), remedy, {})
 
 
 def inputs_of(made_from: str, shard: str) -> str:
     """The hash of what ``shard`` is made from: that of its item, and its own name."""
     return hashlib.sha256(f"{made_from} {shard}".encode()).hexdigest()[:16]
-
-
-class Elsewhere:
-    """Where a result may be that this run does not have in its place: see ``modpo_hpc.core.reuse``."""
-
-    def find(self, stage: str, shard: str, inputs: str) -> MarkerLine | None:
-        """The line of a result made from ``inputs``; None if there is none."""
-        raise NotImplementedError

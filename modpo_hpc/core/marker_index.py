@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.core.markers import IMPORTED, MARKERS, Marker, digest, read_marker
 from modpo_hpc.core.scratch import SCRATCH
 
@@ -42,7 +42,7 @@ class MarkerLine(NamedTuple):
 
     def fits(self, inputs: str | None) -> bool:
         """Whether the shard is done: made from these ``inputs``, or imported."""
-        return self.inputs == IMPORTED or self.inputs == inputs
+        return self.inputs in (inputs, IMPORTED)
 
 
 Signature = tuple[int, int, int]
@@ -101,8 +101,7 @@ def read_lines(stage_folder: Path, shard_ids: Collection[str]) -> dict[str, Mark
     still = _was_still(stage_folder, before, clock)
     if new >= KEPT_FROM or (still and len(lines) >= KEPT_FROM and kept_state != before):
         _keep(stage_folder, before if still else None, lines)
-    wanted = shard_ids if isinstance(shard_ids, (set, frozenset, dict)) else list(shard_ids)
-    return {one: lines[one][1] for one in wanted if one in lines}
+    return {one: lines[one][1] for one in shard_ids if one in lines}
 
 
 def _kept(stage_folder: Path) -> tuple[Signature | None, dict[str, tuple[Signature, MarkerLine]]]:
@@ -116,10 +115,8 @@ def _kept(stage_folder: Path) -> tuple[Signature | None, dict[str, tuple[Signatu
 
 def _keep(stage_folder: Path, state: Signature | None, lines: dict[str, tuple[Signature, MarkerLine]]) -> None:
     with suppress(OSError):  # one who may only look at a run looks at every marker
-        path = stage_folder / SCRATCH / FILE
-        path.parent.mkdir(exist_ok=True)
-        with atomic_file(path, "w", durable=False) as stream:
-            json.dump({"folder": state, "lines": {name: [*one[0], *one[1]] for name, one in lines.items()}}, stream)
+        content = {"folder": state, "lines": {name: [*one[0], *one[1]] for name, one in lines.items()}}
+        write_text(stage_folder / SCRATCH / FILE, json.dumps(content), durable=False)
 
 
 def _state_of(folder: Path) -> Signature | None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,10 +58,6 @@ class Marker:
     code: dict[str, str] = field(default_factory=dict)
     source: str = ""
     snapshots: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def fits(self, inputs: str) -> bool:
-        """Whether the shard is done: made from these ``inputs``, or imported."""
-        return self.inputs in (inputs, IMPORTED)
 
     @property
     def rows(self) -> int:
@@ -108,9 +104,7 @@ def write_marker(stage_folder: Path, marker: Marker) -> None:
 
 def write_marker_file(path: Path, marker: Marker) -> None:
     """Write ``marker`` atomically to the file ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path, "w") as stream:
-        json.dump(asdict(marker), stream, indent=1, sort_keys=True)
+    write_text(path, json.dumps(asdict(marker), indent=1, sort_keys=True))
 
 
 def digest(markers: Iterable[Marker]) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modpo_hpc.core.atomic import atomic_file
-from modpo_hpc.core.identity import Elsewhere, Inventory, MadeFrom, made_from_path
+from modpo_hpc.core.atomic import write_text
+from modpo_hpc.core.identity import Inventory, MadeFrom, made_from_path
 from modpo_hpc.core.marker_index import MarkerLine, line_of
 from modpo_hpc.core.markers import (
     Marker,
@@ -50,7 +50,7 @@ class Found:
     aside: bool
 
 
-class Shelves(Elsewhere):
+class Shelves:
     """Where results can be taken from: what ``run`` has set aside, and ``others``: runs by their folder."""
 
     def __init__(self, run: Run, others: Sequence[Path] = ()) -> None:
@@ -58,24 +58,23 @@ class Shelves(Elsewhere):
         self.others = tuple(dict.fromkeys(one for one in others if one != run.root))
 
     def find(self, stage: str, shard: str, inputs: str) -> MarkerLine | None:
+        """The line of what :meth:`look` finds."""
         found = self.look(stage, shard, inputs)
         return None if found is None else line_of(found.marker)
 
     def look(self, stage: str, shard: str, inputs: str) -> Found | None:
         """The result of ``shard`` made from ``inputs``, set aside here or anywhere in another run."""
         for root in (self._root, *self.others):
-            for folder, marker, aside in self._places(root, stage, shard, inputs):
-                if marker is not None and marker.inputs == inputs and marker.shard == shard:
-                    return Found(marker, folder, root, aside)
+            aside = root / ASIDE / stage / inputs
+            places = {aside: aside / MARKER}
+            if root != self._root:
+                places[root / stage] = marker_path(root / stage, shard)
+            for folder, path in places.items():
+                with suppress(InputError):
+                    marker = read_marker_file(path)
+                    if marker is not None and marker.inputs == inputs and marker.shard == shard:
+                        return Found(marker, folder, root, folder == aside)
         return None
-
-    def _places(self, root: Path, stage: str, shard: str, inputs: str) -> Iterator[tuple[Path, Marker | None, bool]]:
-        aside = root / ASIDE / stage / inputs
-        with suppress(InputError):
-            yield aside, read_marker_file(aside / MARKER), True
-        if root != self._root:
-            with suppress(InputError):
-                yield root / stage, read_marker(root / stage, shard), False
 
 
 def shelves_of(run: Run) -> Shelves:
@@ -172,8 +171,7 @@ def keep_made_from(root: Path, made_from: MadeFrom) -> None:
     path = made_from_path(root, made_from.hash)
     if not path.exists():
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        with atomic_file(path, "w") as stream:
-            json.dump(made_from.document, stream, indent=1, sort_keys=True, ensure_ascii=False)
+        write_text(path, json.dumps(made_from.document, indent=1, sort_keys=True, ensure_ascii=False))
 
 
 def _is(path: Path, output: Output) -> bool:

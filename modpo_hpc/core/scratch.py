@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 
 SCRATCH = ".work"
 
@@ -36,8 +36,7 @@ def scratch_folder(stage_folder: Path, shard: str, inputs: str) -> Iterator[Path
         if folder.exists() and not (origin.exists() and origin.read_text() == inputs):
             shutil.rmtree(folder)
         folder.mkdir(exist_ok=True)
-        with atomic_file(origin, "w") as stream:
-            stream.write(inputs)
+        write_text(origin, inputs)
         yield folder
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from modpo_hpc.core.atomic import atomic_file, read_document
+from modpo_hpc.core.atomic import read_document, write_text
 from modpo_hpc.errors import InputError
 from modpo_hpc.study import Study, differences, load_frozen_study
 
@@ -23,8 +23,7 @@ HISTORY, REUSE_FILE, LOCK = "studies", "reuse.json", ".at_work"
 
 def study_text(study: Study) -> str:
     """``study`` as the YAML file that a run keeps."""
-    text: str = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def holds_others(root: Path) -> bool:
@@ -36,14 +35,12 @@ def holds_others(root: Path) -> bool:
 def begin(root: Path, study: Study, provenance: Mapping[str, Any]) -> bool:
     """Make ``root`` a run of ``study``; False if somebody else has just begun one there."""
     mine = root / f".{STUDY_FILE}.{os.getpid()}.{time.monotonic_ns()}"
-    with atomic_file(mine, "w") as stream:
-        stream.write(study_text(study))
+    write_text(mine, study_text(study))
     try:
         with _lock(root, fcntl.LOCK_EX):
             if (root / STUDY_FILE).exists():
                 return False
-            with atomic_file(root / PROVENANCE_FILE, "w") as stream:
-                json.dump(provenance, stream, indent=1)
+            write_text(root / PROVENANCE_FILE, json.dumps(provenance, indent=1))
             os.replace(mine, root / STUDY_FILE)
         return True
     finally:
@@ -56,11 +53,11 @@ def read_provenance(root: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is damaged.
     """
-    return read_document(root / PROVENANCE_FILE, "Remove it; it says only where the run comes from.")
+    return read_document(root / PROVENANCE_FILE, "Remove it; it says only where the run comes from.", {})
 
 
 def follow(root: Path, study: Study) -> None:
-    """Have the run follow ``study``; the one before goes to ``DIR/studies``.
+    """Have the run follow ``study``; the one before goes to ``DIR/studies/NNNN.yaml``, if it is not the last one there.
 
     Raises:
         InputError: a command makes results of the present study right now.
@@ -69,23 +66,11 @@ def follow(root: Path, study: Study) -> None:
         before = load_frozen_study(root / STUDY_FILE)
         if not differences(before, study):
             return
-        keep_in_history(root)
-        with atomic_file(root / STUDY_FILE, "w") as stream:
-            stream.write(study_text(study))
-
-
-def keep_in_history(root: Path) -> Path:
-    """Copy the present study to ``DIR/studies/NNNN.yaml``, unless it is the last one there."""
-    folder = root / HISTORY
-    folder.mkdir(exist_ok=True, mode=0o700)
-    text = (root / STUDY_FILE).read_text(encoding="utf-8")
-    known = history(root)
-    if known and known[-1].read_text(encoding="utf-8") == text:
-        return known[-1]
-    path = folder / f"{len(known) + 1:04d}.yaml"
-    with atomic_file(path, "w") as stream:
-        stream.write(text)
-    return path
+        (root / HISTORY).mkdir(exist_ok=True, mode=0o700)
+        text, known = (root / STUDY_FILE).read_text(encoding="utf-8"), history(root)
+        if not known or known[-1].read_text(encoding="utf-8") != text:
+            write_text(root / HISTORY / f"{len(known) + 1:04d}.yaml", text)
+        write_text(root / STUDY_FILE, study_text(study))
 
 
 def history(root: Path) -> list[Path]:
@@ -121,21 +106,12 @@ def alone(root: Path, why: str) -> Iterator[None]:
 def remember_reuse(root: Path, places: Sequence[str]) -> None:
     """Write down that the run takes results from ``places``, too (absolute paths)."""
     if places:
-        with atomic_file(root / REUSE_FILE, "w") as stream:
-            json.dump(list(dict.fromkeys([*reused(root), *places])), stream, indent=1)
+        write_text(root / REUSE_FILE, json.dumps(list(dict.fromkeys([*reused(root), *places])), indent=1))
 
 
 def reused(root: Path) -> tuple[str, ...]:
     """What :func:`remember_reuse` wrote down."""
-    path = root / REUSE_FILE
-    try:
-        return tuple(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return ()
-    except ValueError as error:
-        raise InputError(
-            f"this file is damaged: {error}", file=path, remedy="Remove it, and give --reuse again."
-        ) from None
+    return tuple(read_document(root / REUSE_FILE, "Remove it, and give --reuse again.", []))
 
 
 @contextmanager
