@@ -8,43 +8,33 @@ from modpo_hpc.models import locate_model, source_file
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.sandbox.language_model import teach_language_model
-from modpo_hpc.stages.texts import BASE, REWARD, SANDBOX
+from modpo_hpc.stages.texts import BASE, REWARD, SANDBOX, model_of
 from modpo_hpc.training import TrainingContext
 
 
 def teach(run: Run, shard: Shard) -> None:
     """Make DIR/models/base or DIR/models/reward (sandbox), or fetch the model named, once for all tasks."""
-    role, models = shard.id, run.study.models
-    if role == BASE:
-        source = _base(run, shard) if models.base == SANDBOX else locate_model(models.base, models.base_revision)
-    elif role == REWARD:
-        source = (
-            _reward(run, shard) if models.reward == SANDBOX else locate_model(models.reward, models.reward_revision)
-        )
+    role = shard.id
+    name, revision = model_of(run.study, role)
+    if name == SANDBOX and role in (BASE, REWARD):
+        _make(run, shard)
+        source = {"sandbox": role}
     else:
-        backend = run.study.toxicity.backends[role.partition(".")[2]]
-        source = locate_model(backend.model_name, backend.revision)
+        source = locate_model(name, revision)
     with shard.file(source_file(role)) as stream:
         json.dump(source, stream, indent=1)
 
 
-def _base(run: Run, shard: Shard) -> dict[str, str]:
-    with shard.directory(BASE) as folder:
-        instruction, steps = run.study.generation.instruction, run.study.models.teach_steps
-        context = TrainingContext(shard.scratch, shard.check, shard.progress)
-        teach_language_model(folder, _posts(run), instruction, steps, run.seed("models", BASE), context)
-    return {"sandbox": BASE}
-
-
-def _reward(run: Run, shard: Shard) -> dict[str, str]:
-    with shard.directory(REWARD) as folder:
-        make_encoder(folder, _posts(run), run.seed("models", REWARD))
-    return {"sandbox": REWARD}
-
-
-def _posts(run: Run) -> list[str]:
-    table = run.table("questions", ["text", "split"]).to_pylist()
-    return [post["text"] for post in table if post["split"] == "train"]
+def _make(run: Run, shard: Shard) -> None:
+    table, seed = run.table("questions", ["text", "split"]).to_pylist(), run.seed("models", shard.id)
+    posts = [post["text"] for post in table if post["split"] == "train"]
+    with shard.directory(shard.id) as folder:
+        if shard.id == REWARD:
+            make_encoder(folder, posts, seed)
+        else:
+            instruction, steps = run.study.generation.instruction, run.study.models.teach_steps
+            context = TrainingContext(shard.scratch, shard.check, shard.progress)
+            teach_language_model(folder, posts, instruction, steps, seed, context)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import httpx
 
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.run import Run
-from modpo_hpc.stages.texts import BASE, REWARD, SANDBOX
+from modpo_hpc.stages.texts import BASE, MODELS, REWARD, SANDBOX, model_of
 from modpo_hpc.study import Study
 
 _TEXT_FILES = ("*.json", "*.model", "*.txt", "*.jinja")
@@ -56,9 +56,7 @@ def hub_models(study: Study) -> list[tuple[str, str | None]]:
     """Every model that ``study`` takes from the hub: (name, revision). Folders, the sandbox's and APIs' are not."""
     from modpo_hpc.judging.kinds import judge_kind
 
-    models = study.models
-    named = [(models.base, models.base_revision), (models.reward, models.reward_revision)]
-    named += [(one.model_name, one.revision) for one in study.toxicity.backends.values() if one.has_model]
+    named = [model_of(study, role) for role in MODELS.shards(study)]
     named += [(judge.model, None) for judge in study.judges if judge_kind(judge.kind).serves]
     return list(dict.fromkeys(one for one in named if one[0] != SANDBOX and not Path(one[0]).expanduser().is_dir()))
 

@@ -1,4 +1,4 @@
-"""The words of criteria, as a part of what results are made from."""
+"""What judging rests on, as a part of what results are made from: fields, and the words of criteria."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from modpo_hpc.core.contents import hash_of
 
 if TYPE_CHECKING:
     from modpo_hpc.study import Study
+
+ASKING = ("panel", "-criteria.files", "-judge", "-models.dtype")
+"""Fields that every stage reads that asks judges."""
 
 
 def definitions(study: Study, names: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.stages import workload
-from modpo_hpc.stages.definitions import definitions
+from modpo_hpc.stages.definitions import ASKING, definitions
 from modpo_hpc.stages.stage import ALL, Growth, Needs, Stage, before_dot, blocks_of, fields, whole
 from modpo_hpc.stages.texts import REWARD, TOXICITY_MODEL, answers_of_policy
 
@@ -28,11 +28,8 @@ RANKINGS = Stage(
         "data.use_train",
         "criteria.rank",
         "ranking.personas_per_question",
-        "panel",
-        "-criteria.files",
-        "-judge",
-        "-models.dtype",
         "-ranking.calls",
+        *ASKING,
     ),
     contents=_contents_of_rankings,
     asks_judges=True,
@@ -74,13 +71,8 @@ def phase_pairs(study: Study, phase: str) -> tuple[tuple[str, str], ...]:
 
 
 def _verdicts(study: Study) -> tuple[str, ...]:
-    blocks = range(VERDICTS.blocks(study))
-    return tuple(
-        f"{phase}.{a}.{b}.{block}"
-        for phase in study.judging.phases
-        for a, b in phase_pairs(study, phase)
-        for block in blocks
-    )
+    pairs = (f"{phase}.{a}.{b}" for phase in study.judging.phases for a, b in phase_pairs(study, phase))
+    return VERDICTS.blocks_of_items(study, *pairs)
 
 
 def verdict_item(item: str) -> tuple[str, str, str]:
@@ -123,10 +115,7 @@ VERDICTS = Stage(
         "-judging.sequential",
         "-statistics.alpha",
         "judging.forced_choice",
-        "panel",
-        "-criteria.files",
-        "-judge",
-        "-models.dtype",
+        *ASKING,
     ),
     needs_of=_needs_of_verdicts,
     contents=_contents_of_verdicts,
@@ -154,8 +143,7 @@ REPEATS = Stage(
     lambda study: ALL if study.judging.repeats else (),
     reads=fields(
         "seed", "data.use_test", "judging.phases", "judging.personas_per_question", "judging.stop",
-        "judging.forced_choice", "panel", "statistics.confidence", "-judging.repeats", "-judging.sequential",
-        "-criteria.files", "-judge", "-models.dtype",
+        "judging.forced_choice", "statistics.confidence", "-judging.repeats", "-judging.sequential", *ASKING,
     ),
     contents=_contents_of_repeats,
     asks_judges=True,
@@ -228,12 +216,13 @@ PERSONAL = ("preferences", "profiles", "personal_verdicts", "personalization")
 
 def _needs_of_report(study: Study, _: str) -> Needs:
     """What a study does not ask for is no part of its report's identity."""
-    personal = PERSONAL if study.personalization is not None else ()
-    families = ("fronts",) if study.alignment.sweep else ()
-    conditioned = any(policy.stage == "conditioned" for policy in study.alignment.policies.values())
-    trained = ("conditioned",) if conditioned else ()
-    again = ("repeats",) if study.judging.repeats else ()
-    return dict.fromkeys(("statistics", "toxicity", "answer_scores", *personal, *families, *trained, *again))
+    asked = {
+        **dict.fromkeys(PERSONAL, study.personalization is not None),
+        "fronts": study.alignment.sweep,
+        "conditioned": any(policy.stage == "conditioned" for policy in study.alignment.policies.values()),
+        "repeats": study.judging.repeats,
+    }
+    return {need: None for need in REPORT.needs if asked.get(need, True)}
 
 
 REPORT = Stage(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.stages import workload
-from modpo_hpc.stages.judgments import definitions
-from modpo_hpc.stages.rewards import scores_of
+from modpo_hpc.stages.definitions import ASKING, definitions
 from modpo_hpc.stages.stage import Growth, Shards, Stage, blocks_of, fields, whole
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ASKED = (
     "seed", "data.use_train", "personalization.preference", "personalization.dial", "judging.personas_per_question",
-    "panel", "-criteria.files", "-judge", "-models.dtype",
+    *ASKING,
 )  # fmt: skip
 """What every ranking of a test persona rests on."""
 
@@ -23,18 +23,9 @@ def _where_wanted(shards: Shards) -> Shards:
     return lambda study: shards(study) if study.personalization is not None else ()
 
 
-def _preference(study: Study, _: str) -> dict[str, Any]:
-    wanted = study.personalization
-    return definitions(study, (wanted.preference,)) if wanted else {}
-
-
-def _preference_and_safety(study: Study, _: str) -> dict[str, Any]:
-    wanted = study.personalization
-    return definitions(study, (wanted.preference, wanted.safety)) if wanted else {}
-
-
-def _all_scores(study: Study) -> tuple[str, ...]:
-    return tuple(shard for criterion in study.criteria.rank for shard in scores_of(study, criterion))
+def _words_of(*criteria: str) -> Callable[[Study, str], dict[str, Any]]:
+    """The words of the criteria that these fields of the section name."""
+    return lambda study, _: definitions(study, [getattr(study.personalization, name) for name in criteria])
 
 
 PREFERENCES = Stage(
@@ -43,7 +34,7 @@ PREFERENCES = Stage(
     ("questions", "personas", "responses"),
     _where_wanted(blocks_of("preferences", 1)),
     reads=fields(*ASKED, "personalization.teach_questions"),
-    contents=_preference,
+    contents=_words_of("preference"),
     asks_judges=True,
     in_blocks=True,
     default_blocks=1,
@@ -65,9 +56,6 @@ PROFILES = Stage(
         "personalization.safety_floor",
         "personalization.permutations", "personalization.dial", "statistics.alpha", "simulated",
     ),
-    needs_of=lambda study, _: {
-        "questions": None, "personas": None, "responses": None, "scores": _all_scores(study), "preferences": None
-    },
     growth=Growth(personas=1),
 )  # fmt: skip
 
@@ -76,10 +64,8 @@ PERSONAL_VERDICTS = Stage(
     "judge_personal",
     ("questions", "personas", "responses"),
     _where_wanted(blocks_of("personal_verdicts", 1)),
-    reads=fields(
-        *ASKED, "personalization.test_questions", "personalization.safety", "personalization.calls"
-    ),
-    contents=_preference_and_safety,
+    reads=fields(*ASKED, "personalization.test_questions", "personalization.safety", "personalization.calls"),
+    contents=_words_of("preference", "safety"),
     asks_judges=True,
     in_blocks=True,
     default_blocks=1,
@@ -88,7 +74,7 @@ PERSONAL_VERDICTS = Stage(
     workload=workload.personal_verdicts,
     growth=Growth(personas=1),
     rehearsal_gb=2.0,
-)  # fmt: skip
+)
 
 PERSONALIZATION = Stage(
     "personalization",
@@ -101,10 +87,6 @@ PERSONALIZATION = Stage(
         "personalization.margin", "personalization.smallest", "personalization.permutations", "statistics.alpha",
         "statistics.confidence", "statistics.correction", "statistics.max_missing",
     ),
-    needs_of=lambda study, _: {
-        "questions": None, "personas": None, "responses": None, "scores": _all_scores(study), "preferences": None,
-        "profiles": None, "personal_verdicts": None,
-    },
     growth=Growth(personas=2),
     rehearsal_gb=2.0,
 )  # fmt: skip

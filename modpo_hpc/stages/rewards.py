@@ -97,13 +97,12 @@ REWARDS = Stage(
 
 
 def _scores(study: Study) -> tuple[str, ...]:
-    blocks = range(SCORES.blocks(study))
-    return tuple(f"{criterion}.{block}" for criterion in study.criteria.rank for block in blocks)
+    return scores_of(study, *study.criteria.rank)
 
 
-def scores_of(study: Study, criterion: str) -> tuple[str, ...]:
-    """The shards of the stage ``scores`` that hold the rewards by ``criterion``."""
-    return tuple(f"{criterion}.{block}" for block in range(SCORES.blocks(study)))
+def scores_of(study: Study, *criteria: str) -> tuple[str, ...]:
+    """The shards of the stage ``scores`` that hold the rewards by ``criteria``."""
+    return SCORES.blocks_of_items(study, *criteria)
 
 
 SCORES = Stage(
@@ -130,10 +129,8 @@ SCORES = Stage(
 
 
 def _answer_scores(study: Study) -> tuple[str, ...]:
-    if not (study.rewards.score_answers or study.alignment.sweep):
-        return ()
-    blocks = ANSWER_SCORES.blocks(study)
-    return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in range(blocks))
+    wanted = study.rewards.score_answers or study.alignment.sweep
+    return ANSWER_SCORES.blocks_of_items(study, *study.alignment.policies) if wanted else ()
 
 
 ANSWER_SCORES = Stage(

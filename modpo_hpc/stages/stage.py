@@ -19,21 +19,9 @@ Needs = Mapping[str, "tuple[str, ...] | None"]
 Shards = Callable[["Study"], "tuple[str, ...]"]
 
 
-def no_contents(_: Study, __: str) -> dict[str, Any]:
-    return {}
-
-
-def no_item(_: str) -> str:
-    return ""
-
-
 def before_dot(shard: str) -> str:
     """The item of a shard whose id ends in a block or a number: ``DPO.3`` -> ``DPO``."""
     return shard.rpartition(".")[0]
-
-
-def never(_: Study) -> bool:
-    return False
 
 
 @dataclass(frozen=True)
@@ -87,12 +75,12 @@ class Stage:
     needs: tuple[str, ...]
     shards: Shards
     reads: Callable[[str], tuple[str, ...]]
-    item: Callable[[str], str] = no_item
+    item: Callable[[str], str] = lambda _: ""
     needs_of: Callable[[Study, str], Needs] | None = None
-    contents: Callable[[Study, str], dict[str, Any]] = no_contents
+    contents: Callable[[Study, str], dict[str, Any]] = lambda _, __: {}
     reads_too: tuple[str, ...] = ()
     asks_judges: bool = False
-    judges_may_differ: Callable[[Study], bool] = never
+    judges_may_differ: Callable[[Study], bool] = lambda _: False
     in_blocks: bool = False
     default: Resources = Resources()
     default_blocks: int = 4
@@ -115,6 +103,10 @@ class Stage:
         """Number of blocks that the questions are cut into."""
         return study.shards.get(self.name, self.default_blocks)
 
+    def blocks_of_items(self, study: Study, *items: str) -> tuple[str, ...]:
+        """The shards of ``items``: each is cut into blocks of questions."""
+        return tuple(f"{item}.{block}" for item in items for block in range(self.blocks(study)))
+
     def needs_of_item(self, study: Study, item: str) -> dict[str, tuple[str, ...] | None]:
         """Of each stage that a shard of ``item`` reads: its shards, or None for all."""
         needs = dict.fromkeys(self.needs) if self.needs_of is None else dict(self.needs_of(study, item))
@@ -132,8 +124,8 @@ class Stage:
 
 
 def fields(*names: str) -> Callable[[str], tuple[str, ...]]:
-    """``reads`` of a stage whose shards all read the same; ``{item}`` in a name is the item."""
-    return lambda item: tuple(name.replace("{item}", item) for name in names)
+    """``reads`` of a stage whose shards all read the same."""
+    return lambda _: names
 
 
 def blocks_of(name: str, default: int = 4) -> Shards:

@@ -97,19 +97,22 @@ def _fields_of_model(role: str) -> tuple[str, ...]:
     return (f"toxicity.backends.{role.partition('.')[2]}",)
 
 
-def model_name(study: Study, role: str) -> str:
-    """The name on the hub, folder or ``sandbox`` that plays ``role``."""
-    if role in (BASE, REWARD):
-        return study.models.base if role == BASE else study.models.reward
-    return study.toxicity.backends[role.partition(".")[2]].model_name
+def model_of(study: Study, role: str) -> tuple[str, str | None]:
+    """The name on the hub, folder or ``sandbox`` that plays ``role``, and its revision."""
+    if role == BASE:
+        return study.models.base, study.models.base_revision
+    if role == REWARD:
+        return study.models.reward, study.models.reward_revision
+    backend = study.toxicity.backends[role.partition(".")[2]]
+    return backend.model_name, backend.revision
 
 
 def _needs_of_model(study: Study, role: str) -> Needs:
-    return {"questions": None} if model_name(study, role) == SANDBOX else {}
+    return {"questions": None} if model_of(study, role)[0] == SANDBOX else {}
 
 
 def _folder_of_model(study: Study, role: str) -> dict[str, Any]:
-    found = folder_hash(model_name(study, role))
+    found = folder_hash(model_of(study, role)[0])
     return {} if found == "absent" else {f"folder of {role}": found}
 
 
@@ -140,13 +143,12 @@ RESPONSES = Stage(
 
 
 def _answers(study: Study) -> tuple[str, ...]:
-    blocks = range(ANSWERS.blocks(study))
-    return tuple(f"{policy}.{block}" for policy in study.alignment.policies for block in blocks)
+    return ANSWERS.blocks_of_items(study, *study.alignment.policies)
 
 
 def answers_of_policy(study: Study, policy: str) -> tuple[str, ...]:
     """The shards of the stage ``answers`` that hold what ``policy`` says."""
-    return tuple(f"{policy}.{block}" for block in range(ANSWERS.blocks(study)))
+    return ANSWERS.blocks_of_items(study, policy)
 
 
 def _needs_of_answers(study: Study, policy: str) -> Needs:
@@ -184,12 +186,7 @@ def _answered_how(study: Study, policy: str) -> dict[str, Any]:
             how["drafts from"] = study.generation.remote[one.drafts_of].model_dump(mode="json")
     if study.generation.common_random_numbers:
         how["random numbers"] = "common to all policies"
-    rewards = {name: _json(attrgetter(name)(study)) for name in FINAL_REWARDS} if one.chosen_by else {}
-    return {**how, **rewards}
-
-
-def _json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return how | {name: attrgetter(name)(study) for name in FINAL_REWARDS if one.chosen_by}
 
 
 ANSWERS = Stage(

@@ -11,7 +11,7 @@ from modpo_hpc.core.contents import configuration_hash, file_hash, folder_hash
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.definitions import definitions
 from modpo_hpc.stages.rewards import TRAINING_TEXTS, scores_of, trials_of
-from modpo_hpc.stages.stage import Growth, Needs, Shards, Stage, before_dot, fields
+from modpo_hpc.stages.stage import Growth, Needs, Shards, Stage, before_dot
 from modpo_hpc.stages.texts import BASE
 from modpo_hpc.stages.workload import Counts, WorkerSpeeds, Workload
 
@@ -32,7 +32,7 @@ def _policy_trials(study: Study) -> tuple[str, ...]:
 
 def _material_of(study: Study, policy: str) -> dict[str, tuple[str, ...] | None]:
     one = study.alignment.trained_policy(policy)
-    scores = tuple(shard for criterion in one.margin_criteria for shard in scores_of(study, criterion))
+    scores = scores_of(study, *one.margin_criteria)
     return {
         "questions": None, "models": (BASE,), "responses": None,
         "pairs": tuple(dict.fromkeys((*one.criteria, *one.vote_criteria))),
@@ -42,25 +42,15 @@ def _material_of(study: Study, policy: str) -> dict[str, tuple[str, ...] | None]
 
 
 def _settings_of(study: Study, policy: str) -> dict[str, Any]:
-    settings = study.alignment.training_of(policy)
-    configuration = {"DeepSpeed configuration": configuration_hash(settings.deepspeed)} if settings.deepspeed else {}
-    one = study.alignment.trained_policy(policy)
-    return {
-        "settings": settings.model_dump(mode="json"),
-        **configuration,
-        **(definitions(study, tuple(one.criteria)) if one.corrects else {}),
-        **_ballots_of(study, policy),
-        **_method_from_outside(study, policy),
-    }
-
-
-def _ballots_of(study: Study, policy: str) -> dict[str, Any]:
-    """What votes are counted by, for a method whose loss takes them."""
-    ranking = study.ranking
-    one = study.alignment.trained_policy(policy)
-    if not one.vote_criteria and one.group_attribute is None:
-        return {}
-    return {"ballots": [*ranking.weights, ranking.personas_per_question, len(study.panel)]}
+    settings, one, ranking = study.alignment.training_of(policy), study.alignment.trained_policy(policy), study.ranking
+    found = {"settings": settings.model_dump(mode="json"), **_method_from_outside(study, policy)}
+    if settings.deepspeed:
+        found["DeepSpeed configuration"] = configuration_hash(settings.deepspeed)
+    if one.corrects:
+        found |= definitions(study, tuple(one.criteria))
+    if one.vote_criteria or one.group_attribute is not None:  # the loss takes votes: what they are counted by
+        found["ballots"] = [*ranking.weights, ranking.personas_per_question, len(study.panel)]
+    return found
 
 
 def _method_from_outside(study: Study, policy: str) -> dict[str, Any]:
@@ -96,21 +86,18 @@ def _reads_of_policy(policy: str) -> tuple[str, ...]:
 
 def _work_of_policy_trials(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
     names = [before_dot(trial) for trial in _policy_trials(study)]
-    epochs = statistics.mean(study.alignment.search.epochs) * sum(_trainings(study, name) for name in names)
+    trainings = sum(study.alignment.trained_policy(name).trainings for name in names)
+    epochs = statistics.mean(study.alignment.search.epochs) * trainings
     return workload.policies(study, counts, speeds, len(names), epochs, kept=False)
 
 
 def _work_of_policies(stage: str) -> Callable[[Study, Counts, WorkerSpeeds], Workload]:
     def work(study: Study, counts: Counts, speeds: WorkerSpeeds) -> Workload:
-        names = policies_made_by(stage)(study)
-        epochs = sum(study.alignment.training_of(name).epochs * _trainings(study, name) for name in names)
+        names, alignment = policies_made_by(stage)(study), study.alignment
+        epochs = sum(alignment.training_of(one).epochs * alignment.trained_policy(one).trainings for one in names)
         return workload.policies(study, counts, speeds, len(names), epochs)
 
     return work
-
-
-def _trainings(study: Study, policy: str) -> int:
-    return study.alignment.trained_policy(policy).trainings
 
 
 POLICY_TRIALS = Stage(
@@ -190,7 +177,7 @@ SOUPS = Stage(
     ("policies", "conditioned"),
     policies_made_by("soups"),
     item=lambda shard: shard,
-    reads=fields("alignment.policies.{item}", "simulated"),
+    reads=lambda policy: (f"alignment.policies.{policy}", "simulated"),
     needs_of=_sources_of_soup,
     contents=_method_from_outside,
     uses_models=True,

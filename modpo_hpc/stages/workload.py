@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from modpo_hpc.prompts import judging_prompt
@@ -168,16 +168,8 @@ def _written(texts: int, tokens_of_text: float, speeds: WorkerSpeeds) -> Workloa
 
 def _added(works: Iterable[Workload]) -> Workload:
     """All of ``works``, which count the same unit."""
-    parts = list(works)
-    return Workload(
-        sum(one.items for one in parts),
-        parts[0].unit,
-        sum(one.tokens_read for one in parts),
-        sum(one.tokens_written for one in parts),
-        sum(one.calls for one in parts),
-        sum(one.seconds for one in parts),
-        sum(one.bytes for one in parts),
-    )
+    items, units, *amounts = zip(*(astuple(one) for one in works), strict=True)
+    return Workload(sum(items), units[0], *map(sum, amounts))
 
 
 def prompt_tokens(study: Study, names: Sequence[str], task: Task) -> float:
