@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 
@@ -26,25 +27,14 @@ class InputError(ModpoError):
         value: object = None,
     ) -> None:
         self.problem, self.remedy, self.file, self.field, self.value = problem, remedy, file, field, value
-        where = ", ".join(
-            part
-            for part in (
-                str(file) if file else "",
-                f"field {field!r}" if field else "",
-                f"value {value!r}" if value is not None else "",
-            )
-            if part
-        )
-        super().__init__(f"{where + ': ' if where else ''}{problem.rstrip('.')}. {remedy}")
+        where = [str(file)] if file else []
+        where += [f"field {field!r}"] if field else []
+        where += [f"value {value!r}"] if value is not None else []
+        super().__init__(f"{', '.join(where) + ': ' if where else ''}{problem.rstrip('.')}. {remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_input_error, (self.problem, self.remedy, self.file, self.field, self.value))
-
-
-def _rebuild_input_error(
-    problem: str, remedy: str, file: str | Path | None, field: str | None, value: object
-) -> InputError:
-    return InputError(problem, remedy=remedy, file=file, field=field, value=value)
+        again = partial(InputError, remedy=self.remedy, file=self.file, field=self.field, value=self.value)
+        return again, (self.problem,)
 
 
 class IncompleteError(ModpoError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,25 +67,25 @@ def cached_model(name: str, revision: str | None) -> Path | None:
 
     The same files are asked for as are fetched: the client refuses a snapshot that lacks any that it was asked for.
     """
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     for weights in _WEIGHTS:
-        try:
-            folder = Path(
-                snapshot_download(
-                    name,
-                    revision=revision,
-                    allow_patterns=[*_TEXT_FILES, weights],
-                    ignore_patterns=list(_DUPLICATE_WEIGHTS),
-                    local_files_only=True,
-                )
-            )
-        except LocalEntryNotFoundError:
-            continue
-        if any(folder.glob(weights)):
-            return folder
+        with suppress(LocalEntryNotFoundError):
+            folder = _snapshot(name, revision, weights, local_files_only=True)
+            if any(folder.glob(weights)):
+                return folder
     return None
+
+
+def _snapshot(name: str, revision: str | None, weights: str, local_files_only: bool = False) -> Path:
+    """Folder of the hub's ``name`` in the cache: its small files, and its ``weights`` of one format."""
+    from huggingface_hub import snapshot_download
+
+    wanted, doubled = [*_TEXT_FILES, weights], list(_DUPLICATE_WEIGHTS)
+    found = snapshot_download(
+        name, revision=revision, allow_patterns=wanted, ignore_patterns=doubled, local_files_only=local_files_only
+    )
+    return Path(found)
 
 
 def source_file(role: str) -> str:
@@ -107,7 +108,13 @@ def _model_path(run: Run, role: str) -> str:
                 remedy="Put the folder back where the run was started with it.",
             )
         return str(source["folder"])
-    return _cached_snapshot(source["hub"], source["commit"])
+    name, commit = source["hub"], source["commit"]
+    if (path := cached_model(name, commit)) is None:
+        raise IncompleteError(
+            f"commit {commit} of {name} is not in the model cache of this machine. Set HF_HOME to a folder that all "
+            f"nodes share, and fetch it with: hf download {name} --revision {commit}"
+        )
+    return str(path)
 
 
 def fetch_model(name: str, revision: str | None) -> Path:
@@ -119,18 +126,13 @@ def fetch_model(name: str, revision: str | None) -> Path:
     Raises:
         InputError: there is no such name, or neither the hub nor the cache has it.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         found = HfApi().model_info(name, revision=revision)
         weights = _WEIGHTS[0] if any(_is_weight(one.rfilename) for one in found.siblings or ()) else _WEIGHTS[1]
-        path = snapshot_download(
-            name,
-            revision=revision,  # by its name, under which offline nodes look it up in the cache
-            allow_patterns=[*_TEXT_FILES, weights],
-            ignore_patterns=list(_DUPLICATE_WEIGHTS),
-        )
+        return _snapshot(name, revision, weights)  # by its name, under which offline nodes look it up in the cache
     except (HfHubHTTPError, HFValidationError) as error:
         raise _no_such_model(name, error) from error
     except (OSError, httpx.TransportError) as error:
@@ -138,7 +140,6 @@ def fetch_model(name: str, revision: str | None) -> Path:
         if found_before is None:
             raise _no_such_model(name, error) from error
         return found_before
-    return Path(path)
 
 
 def _no_such_model(name: str, error: Exception) -> InputError:
@@ -152,15 +153,6 @@ def _no_such_model(name: str, error: Exception) -> InputError:
 
 def _is_weight(file: str) -> bool:
     return file.endswith(".safetensors") and not file.startswith(("consolidated", "original/", "onnx/"))
-
-
-def _cached_snapshot(name: str, commit: str) -> str:
-    if (path := cached_model(name, commit)) is None:
-        raise IncompleteError(
-            f"commit {commit} of {name} is not in the model cache of this machine. Set HF_HOME to a folder that all "
-            f"nodes share, and fetch it with: hf download {name} --revision {commit}"
-        )
-    return str(path)
 
 
 def _fingerprint(folder: Path) -> str:

@@ -44,8 +44,7 @@ def answering_prompt(tokenizer: Any, question: str, instruction: str = INSTRUCTI
     """Token ids of the prompt for ``question``, from the tokenizer's chat template, with one BOS at most."""
     messages = answering_messages(question, instruction, control_strings_in(tokenizer))
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def correction(question: str, draft: str, criteria: Sequence[Criterion]) -> str:
@@ -110,8 +109,7 @@ def harm_prompt(tokenizer: Any, question: str, answer: str) -> list[int]:
     messages = [{"role": "user", "content": text}]
     if tokenizer.chat_template is not None:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    ids: list[int] = tokenizer(text, add_special_tokens=tokenizer.chat_template is None)["input_ids"]
-    return ids
+    return tokenizer(text, add_special_tokens=tokenizer.chat_template is None)["input_ids"]
 
 
 def repair_messages(first: Sequence[dict[str, str]], answer: str, problem: str) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -128,11 +129,6 @@ class Run:
         """Folder of the logs of this run: ``<logs>/<stage>/<shard>/attempt_<n>.out``."""
         return Path(self.provenance.get("logs", self.root / "logs"))
 
-    @property
-    def reuse(self) -> tuple[str, ...]:
-        """Runs, and folders of runs, that this one takes results from."""
-        return studies.reused(self.root)
-
     def folder(self, stage: str) -> Path:
         """Folder of what ``stage`` makes."""
         return self.root / stage_named(stage).name
@@ -164,9 +160,8 @@ class Run:
             IncompleteError: names it, and the command that makes it.
         """
         for need, absent in made_from.lacking.items():
-            self._refuse(
-                f"{stage} {shard} needs {need}, of which {len(absent)} shards are missing or stale", need, absent
-            )
+            problem = f"{stage} {shard} needs {need}, of which {len(absent)} shards are missing or stale"
+            self._refuse(problem, need, absent)
 
     def digest(self, stage: str) -> str:
         """Hash of what ``stage`` made, over its finished shards, fresh or not."""
@@ -176,9 +171,8 @@ class Run:
     def done(self, stage: str) -> dict[str, Marker]:
         """The finished shards of ``stage``: those whose marker was written from the present inputs."""
         inventory, folder = self.inventory(), self.folder(stage)
-        fresh = [shard for shard in self.shard_ids(stage) if inventory.fresh(stage, shard)]
-        found = {shard: read_marker(folder, shard) for shard in fresh}
-        return {shard: marker for shard, marker in found.items() if marker is not None}
+        fresh = (shard for shard in self.shard_ids(stage) if inventory.fresh(stage, shard))
+        return {shard: marker for shard in fresh if (marker := read_marker(folder, shard))}
 
     def imported(self, stage: str) -> bool:
         """Whether something of ``stage`` was brought in, not made here; what an import leaves empty does not count."""
@@ -213,10 +207,7 @@ class Run:
         return self.folder(stage) / f"{stage if (shard,) == ALL else shard}.parquet"
 
     def table(
-        self,
-        stage: str,
-        columns: Sequence[str] | None = None,
-        shard_ids: Sequence[str] | None = None,
+        self, stage: str, columns: Sequence[str] | None = None, shard_ids: Sequence[str] | None = None
     ) -> pa.Table:
         """The table that ``stage`` made: its shards (all of them, or ``shard_ids``) in canonical order.
 
@@ -232,8 +223,7 @@ class Run:
         return pa.concat_tables([self._verified(stage, shard, columns) for shard in wanted])
 
     def _verified(self, stage: str, shard: str, columns: Sequence[str] | None) -> pa.Table:
-        path, folder = self.table_path(stage, shard), self.folder(stage)
-        marker = read_marker(folder, shard)
+        path, marker = self.table_path(stage, shard), read_marker(self.folder(stage), shard)
         output = marker.outputs.get(path.name) if marker is not None else None
         return read_verified(path, output, columns, f"modpo rerun {self.quoted} {stage} {shard}")
 
@@ -258,24 +248,20 @@ class Run:
         return seed_of(self.study.seed, stage, *item)
 
 
+@dataclass(eq=False)
 class Shard:
     """One attempt at one shard, as its recipe sees it: outputs, scratch, progress, the wish to stop."""
 
-    def __init__(
-        self,
-        run: Run,
-        stage: Stage,
-        shard: str,
-        scratch: Path,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
-        made_from: str = "",
-    ) -> None:
-        self.run, self.stage, self.id, self.scratch, self.made_from = run, stage, shard, scratch, made_from
-        self.outputs: dict[str, Output] = {}
-        self.metrics: dict[str, float] = {}
-        self.snapshots: dict[str, dict[str, int]] = {}
-        self._should_stop, self._on_progress = should_stop, on_progress
+    run: Run
+    stage: Stage
+    id: str
+    scratch: Path
+    should_stop: Callable[[], bool] = lambda: False
+    on_progress: Callable[[dict[str, Any]], None] = lambda _: None
+    made_from: str = ""
+    outputs: dict[str, Output] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    snapshots: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -328,7 +314,7 @@ class Shard:
 
     def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
         """Say how far this shard is; ``metrics`` (loss, accuracy, ...) are shown beside it."""
-        self._on_progress({"done": done, "total": total, "unit": unit, **metrics})
+        self.on_progress({"done": done, "total": total, "unit": unit, **metrics})
 
     def check(self) -> None:
         """Call between batches, with the state on disk.
@@ -336,7 +322,7 @@ class Shard:
         Raises:
             Interrupted: this attempt was asked to stop; the next one resumes here.
         """
-        if self._should_stop():
+        if self.should_stop():
             raise Interrupted(f"{self.stage.name} {self.id}: asked to stop; the next attempt goes on from here")
 
     def _register(self, path: Path, rows: int | None = None) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modpo_hpc.core import studies
 from modpo_hpc.core.atomic import write_text
 from modpo_hpc.core.identity import Inventory, MadeFrom, made_from_path
 from modpo_hpc.core.marker_index import MarkerLine, line_of
@@ -79,7 +80,7 @@ class Shelves:
 
 def shelves_of(run: Run) -> Shelves:
     """Where ``run`` may take results from: the runs that it was told of, and those of MODPO_REUSE."""
-    told = [Path(one) for one in run.reuse]
+    told = [Path(one) for one in studies.reused(run.root)]
     told += [Path(one).expanduser().resolve() for one in os.environ.get(VARIABLE, "").split(os.pathsep) if one]
     return Shelves(run, list(dict.fromkeys(one for place in told for one in runs_in(place))))
 

@@ -136,35 +136,30 @@ def read_questions(path: Path) -> dict[str, str]:
 def read_responses(path: Path) -> list[Response]:
     """The responses of a CSV with response_id, or the answers of one with model_name."""
     answers = kind_of(path) == "answers"
-    extra = ("model_name",) if answers else ("response_id",)
-    seen: set[tuple[str, str]] = set()
-    found = []
-    for line, row in _rows(
-        path, ("question_id", "question_text", "response_text", *extra), may_be_empty="response_text"
-    ):
-        key = (row["question_id"], row[extra[0]])
-        if key in seen:
+    extra = "model_name" if answers else "response_id"
+    needed = ("question_id", "question_text", "response_text", extra)
+    found: dict[tuple[str, str], Response] = {}
+    for line, row in _rows(path, needed, may_be_empty="response_text"):
+        key = row["question_id"], row[extra]
+        if key in found:
             raise InputError(
-                f"line {line}: {extra[0]} {key[1]!r} occurs twice for this question",
+                f"line {line}: {extra} {key[1]!r} occurs twice for this question",
                 file=path,
                 field="question_id",
                 value=key[0],
                 remedy="Keep one of them.",
             )
-        seen.add(key)
-        found.append(
-            Response(
-                question_id=row["question_id"],
-                question=row["question_text"],
-                text=row["response_text"],
-                response_id=row.get("response_id", "") if not answers else "",
-                model=row.get("model_name", "") if answers else "",
-                tokens=_number(row, "tokens", path, line),
-                finish_reason=row.get("finish_reason") or None,
-                seed=_number(row, "seed", path, line),
-            )
+        found[key] = Response(
+            question_id=row["question_id"],
+            question=row["question_text"],
+            text=row["response_text"],
+            response_id="" if answers else row[extra],
+            model=row[extra] if answers else "",
+            tokens=_number(row, "tokens", path, line),
+            finish_reason=row.get("finish_reason") or None,
+            seed=_number(row, "seed", path, line),
         )
-    return found
+    return [*found.values()]
 
 
 def read_ranked(path: Path) -> list[Ranked]:
@@ -235,10 +230,8 @@ def _part(entry: Any, name: str, kinds: tuple[type, ...], path: Path, where: str
 
 def _number(row: Mapping[str, str], name: str, path: Path, line: int) -> int | None:
     text = (row.get(name) or "").strip()
-    if not text:
-        return None
     try:
-        return int(text)
+        return int(text) if text else None
     except ValueError:
         raise InputError(
             f"line {line}: this is no whole number", file=path, field=name, value=text[:20], remedy="Correct it."

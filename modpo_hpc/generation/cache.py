@@ -37,13 +37,13 @@ class RoomyLayer(DynamicLayer):
         assert self._buffers is not None
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:end] = states
-        self._show(0, end)
+        self._show(end)
         return self.keys, self.values
 
     def take(self, rows: torch.Tensor, first_column: int) -> None:
         """Keep ``rows``, in that order (repeats allowed), and the columns from ``first_column`` on."""
         self._buffers = (self.keys[rows, :, first_column:], self.values[rows, :, first_column:])
-        self._show(0, self._buffers[0].shape[-2])
+        self._show(self._buffers[0].shape[-2])
 
     def join(self, other: RoomyLayer) -> None:
         """Add the rows of ``other``; the shorter of the two is filled with zeros on the left."""
@@ -58,7 +58,7 @@ class RoomyLayer(DynamicLayer):
                 part[:, :, columns - states.shape[2] : columns] = states
             joined.append(buffer)
         self._buffers = (joined[0], joined[1])
-        self._show(0, columns)
+        self._show(columns)
 
     def _grow(self, key_states: torch.Tensor, value_states: torch.Tensor, used: int, columns: int) -> None:
         grown = []
@@ -69,9 +69,9 @@ class RoomyLayer(DynamicLayer):
             grown.append(buffer)
         self._buffers = (grown[0], grown[1])
 
-    def _show(self, start: int, end: int) -> None:
+    def _show(self, columns: int) -> None:
         assert self._buffers is not None
-        self.keys, self.values = (buffer[:, :, start:end] for buffer in self._buffers)
+        self.keys, self.values = (buffer[:, :, :columns] for buffer in self._buffers)
 
 
 class RowCache(Cache):

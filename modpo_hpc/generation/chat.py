@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.generation.records import Completion, GenerationRequest
@@ -21,7 +21,7 @@ from modpo_hpc.llm.endpoints import Address, FixedAddress, check_connection
 from modpo_hpc.llm.ledger import KEY_BYTES, Entry, Ledger, Usage
 from modpo_hpc.llm.outcomes import Answered, Refused
 from modpo_hpc.llm.pool import ThreadPool
-from modpo_hpc.llm.store import Store
+from modpo_hpc.llm.store import Known, Store
 from modpo_hpc.prompts import INSTRUCTION, answering_messages
 from modpo_hpc.study.endpoint import Endpoint
 from modpo_hpc.study.generation import RemoteModel, Sampling
@@ -30,6 +30,7 @@ LOCAL = Endpoint(timeout_seconds=600, api_key_env="")
 """How a server of our own is asked."""
 
 
+@dataclass(eq=False)
 class ChatEngine:
     """Texts from a chat endpoint, ``settings.window`` requests at once, each retried on its own.
 
@@ -49,22 +50,16 @@ class ChatEngine:
 
     has_queue = True
 
-    def __init__(
-        self,
-        address: Address,
-        model: str,
-        sampling: Sampling,
-        settings: Endpoint = LOCAL,
-        folder: Path | None = None,
-        length_parameter: str = "max_tokens",
-        send_seed: bool = True,
-        instruction: str = INSTRUCTION,
-        check: Callable[[], None] = lambda: None,
-        control: tuple[str, ...] = (),
-    ) -> None:
-        self.address, self.model, self.sampling, self.settings = address, model, sampling, settings
-        self.folder, self.length_parameter, self.send_seed = folder, length_parameter, send_seed
-        self.instruction, self.check, self.control = instruction, check, control
+    address: Address
+    model: str
+    sampling: Sampling
+    settings: Endpoint = LOCAL
+    folder: Path | None = None
+    length_parameter: str = "max_tokens"
+    send_seed: bool = True
+    instruction: str = INSTRUCTION
+    check: Callable[[], None] = lambda: None
+    control: tuple[str, ...] = ()
 
     def complete(
         self,
@@ -128,12 +123,11 @@ class AnswerQueue:
             key = _key(api, place, request.id, asked)
             self._requests[key] = request
             self._calls[key] = PendingCall(api.call(number, key, asked))
-        known = store.look_up(list(self._calls)) if store else None
-        for key, entry in known.entries.items() if known else ():
+        known = store.look_up(list(self._calls)) if store else Known({}, {*self._calls})
+        for key, entry in known.entries.items():
             self._known(key, entry)
-        ours = known.ours if known else set(self._calls)
-        self._ready = [one for key, one in reversed(self._calls.items()) if key in ours]
-        self._elsewhere = {key for key in self._calls if key not in ours} - set(known.entries if known else ())
+        self._ready = [one for key, one in reversed(self._calls.items()) if key in known.ours]
+        self._elsewhere = {*self._calls} - {*known.ours, *known.entries}
 
     @property
     def left(self) -> int:
@@ -141,14 +135,12 @@ class AnswerQueue:
 
     def next(self) -> PendingCall | None:
         """The next call; None if there is none now."""
-        if not self._ready and self._elsewhere and self._store:
-            known = self._store.look_again(list(self._elsewhere))
-            for key, entry in known.entries.items() if known else ():
+        wanting = not self._ready and self._elsewhere
+        if wanting and self._store and (known := self._store.look_again(list(self._elsewhere))):
+            for key, entry in known.entries.items():
                 self._known(key, entry)
-                self._elsewhere.discard(key)
-            for key in known.ours if known else ():
-                self._ready.append(self._calls[key])
-                self._elsewhere.discard(key)
+            self._ready += [self._calls[key] for key in known.ours]
+            self._elsewhere -= {*known.entries, *known.ours}
         return self._ready.pop() if self._ready else None
 
     def is_finished(self) -> bool:
@@ -173,8 +165,7 @@ class AnswerQueue:
         raise ModpoError(f"no text for {name}: {reason}")
 
     def _known(self, key: bytes, entry: Entry) -> None:
-        usage = entry.usage
-        answer = Answered(entry.answer or "", entry.finish, usage, entry.judge)
+        answer = Answered(entry.answer or "", entry.finish, entry.usage, entry.judge)
         self._made(self._completion(key, answer))
 
     def _made(self, completion: Completion) -> None:
@@ -237,7 +228,7 @@ def remote_engine(
 
 
 def _key(api: ChatApi, place: str, request_id: str, asked: ChatPayload) -> bytes:
-    identity: Mapping[str, Any] = {
+    identity = {
         "answer": [api.model, place, api.max_tokens, dict(api.sampling), dict(asked.more), list(asked.messages)],
         "id": request_id,
     }

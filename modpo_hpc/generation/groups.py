@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Protocol
 
 from modpo_hpc.generation.records import Completion, GenerationRequest
@@ -53,7 +54,7 @@ def complete_groups(
                     made[text.id], number = text, group_of[text.id]
                     missing[number] -= 1
                     if not missing[number]:
-                        saved[number] = [made[one.id].as_row() for one in groups[number]]
+                        saved[number] = [asdict(made[one.id]) for one in groups[number]]
                         journal.append([{"group": number, "completions": saved[number]}])
 
                 for part in [left] if engine.has_queue else [[number] for number in left]:

@@ -40,8 +40,7 @@ def free_port() -> int:
     """A port that nothing listens on at this moment."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
-        port: int = listener.getsockname()[1]
-        return port
+        return listener.getsockname()[1]
 
 
 def is_free(port: int) -> bool:

@@ -22,12 +22,11 @@ ROUNDS = 4
 
 def response_requests(run: Run, questions: Sequence[Question]) -> list[GenerationRequest]:
     """The responses to be sampled for each training question: ``<question_id>.r0``, ``.r1``, ..."""
+    numbers = range(run.study.generation.responses_per_question)
     return [
-        GenerationRequest(identity, question.question_id, question.text, run.seed("responses", identity))
-        for question in questions
-        for identity in (
-            f"{question.question_id}.r{index}" for index in range(run.study.generation.responses_per_question)
-        )
+        GenerationRequest(identity, one.question_id, one.text, run.seed("responses", identity))
+        for one in questions
+        for identity in [f"{one.question_id}.r{number}" for number in numbers]
     ]
 
 
@@ -49,17 +48,13 @@ def corrections_of(
     criteria: Sequence[Criterion],
 ) -> list[list[GenerationRequest]]:
     """The groups ``drafts`` with their texts (id -> text) in them, for ``policy`` to write better ones."""
-    return [
-        [
-            replace(
-                one,
-                question=correction(one.question, texts[one.id], criteria),
-                seed=run.seed("answers", _whose(run, policy), one.id),
-            )
-            for one in group
-        ]
-        for group in drafts
-    ]
+    whose = _whose(run, policy)
+
+    def better(draft: GenerationRequest) -> GenerationRequest:
+        asked = correction(draft.question, texts[draft.id], criteria)
+        return replace(draft, question=asked, seed=run.seed("answers", whose, draft.id))
+
+    return [[better(one) for one in group] for group in drafts]
 
 
 def _whose(run: Run, policy: str) -> str:

@@ -95,15 +95,13 @@ def load_product(run: Run, experts: Mapping[str, float]) -> Product:
     from peft import PeftModel
 
     powers = {name: power for name, power in experts.items() if power}
-    adapted: Any = None
-    for name in powers:
-        adapter = str(adapter_path(run, name))
-        if adapted is None:
-            adapted = PeftModel.from_pretrained(
-                _load_base(run), adapter, adapter_name=name, autocast_adapter_dtype=False
-            )
-        else:
-            adapted.load_adapter(adapter, adapter_name=name, autocast_adapter_dtype=False)
+    adapters = {name: str(adapter_path(run, name)) for name in powers}
+    first, *others = adapters
+    adapted = PeftModel.from_pretrained(
+        _load_base(run), adapters[first], adapter_name=first, autocast_adapter_dtype=False
+    )
+    for name in others:
+        adapted.load_adapter(adapters[name], adapter_name=name, autocast_adapter_dtype=False)
     adapted.eval()
     left = 1 - sum(powers.values())
     members = [(WithAdapter(adapted, name), power) for name, power in powers.items()]

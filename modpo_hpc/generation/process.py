@@ -25,7 +25,7 @@ class ServerProcess:
         self.number, self.devices, self.log_path = number, devices, log_path
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
-        self.state: str = "new"
+        self.state = "new"
         self.restarts = 0
         self.in_use = 0
         self.strikes = 0

@@ -41,8 +41,7 @@ class Product:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.experts[0][0].device
-        return device
+        return self.experts[0][0].device
 
     @property
     def generation_config(self) -> Any:
@@ -70,8 +69,7 @@ class WithAdapter:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.adapted.device
-        return device
+        return self.adapted.device
 
     @property
     def generation_config(self) -> Any:

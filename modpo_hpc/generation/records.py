@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -13,28 +13,15 @@ import pyarrow as pa
 FinishReason = Literal["stop", "length", "content_filter"]
 """``content_filter`` is an endpoint's word for a text that it held back; models of our own have no such end."""
 
-RESPONSES = pa.schema(
-    [
-        ("question_id", pa.string()),
-        ("response_id", pa.string()),
-        ("text", pa.string()),
-        ("tokens", pa.int32()),
-        ("finish_reason", pa.string()),
-        ("seed", pa.int64()),
-        ("flags", pa.list_(pa.string())),
-    ]
-)
-ANSWERS = pa.schema(
-    [
-        ("policy", pa.string()),
-        ("question_id", pa.string()),
-        ("text", pa.string()),
-        ("tokens", pa.int32()),
-        ("finish_reason", pa.string()),
-        ("seed", pa.int64()),
-        ("flags", pa.list_(pa.string())),
-    ]
-)
+_TEXT = {
+    "text": pa.string(),
+    "tokens": pa.int32(),
+    "finish_reason": pa.string(),
+    "seed": pa.int64(),
+    "flags": pa.list_(pa.string()),
+}
+RESPONSES = pa.schema({"question_id": pa.string(), "response_id": pa.string(), **_TEXT})
+ANSWERS = pa.schema({"policy": pa.string(), "question_id": pa.string(), **_TEXT})
 
 TRUNCATED, EMPTY, REPETITIVE, FILTERED = "truncated", "empty", "repetitive", "filtered"
 _LEAST_CHARACTERS, _LOOP_RATIO = 200, 0.25
@@ -58,10 +45,6 @@ class Completion:
     text: str
     tokens: int
     finish_reason: FinishReason
-
-    def as_row(self) -> dict[str, Any]:
-        """The completion as a JSON object."""
-        return asdict(self)
 
 
 def flags_of(text: str, finish_reason: str) -> list[str]:

@@ -64,11 +64,11 @@ def value_of(study: Study, field: str) -> Any:
 
 def drift(study: Study, table: list[Statement]) -> list[str]:
     """One line for each field of ``study`` that is not what ``table`` says."""
-    found = []
-    for one in table:
-        if one.field and not _same(value := value_of(study, one.field), one.expected):
-            found.append(f"{one.field}: {value!r}, and the table says {one.expected!r} ({one.statement})")
-    return found
+    return [
+        f"{one.field}: {value!r}, and the table says {one.expected!r} ({one.statement})"
+        for one in table
+        if one.field and not _same(value := value_of(study, one.field), one.expected)
+    ]
 
 
 def page(table: list[Statement]) -> str:
@@ -80,11 +80,9 @@ def page(table: list[Statement]) -> str:
     }
     lines = [HEAD]
     for had, heading in parts.items():
-        rows = [one for one in table if one.had == had]
+        rows = [_line(one) for one in table if one.had == had]
         lines += [f"{heading}\n", f"{len(rows)} of {len(table)} statements.\n"]
-        lines += ["| statement | where | theirs | field | ours |", "| --- | --- | --- | --- | --- |"]
-        lines += [_line(one) for one in rows]
-        lines.append("")
+        lines += ["| statement | where | theirs | field | ours |", "| --- | --- | --- | --- | --- |", *rows, ""]
     return "\n".join(lines)
 
 
@@ -103,13 +101,8 @@ def _shown(value: Any) -> str:
 
 
 def _same(value: Any, expected: Any) -> bool:
-    if isinstance(expected, Mapping):
-        return (
-            isinstance(value, Mapping)
-            and list(value) == list(expected)
-            and list(value.values()) == list(expected.values())
-        )
-    return bool(value == expected)
+    """Whether two values are equal; mappings in their order, too."""
+    return bool(value == expected) and (not isinstance(expected, Mapping) or list(value) == list(expected))
 
 
 if __name__ == "__main__":

@@ -131,16 +131,14 @@ def _read(path: Path) -> dict[str, Any]:
 def _with_bases(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Each file and what it says: ``path``, the study that it extends, and so on."""
     files: list[tuple[Path, dict[str, Any]]] = []
-    seen: set[Path] = set()
     while True:
         raw = _read(path)
         base = raw.pop("extends", None)
         files.append((path, raw))
-        seen.add(path.resolve())
         if base is None:
             return files
         parent = from_file(str(base), path.parent)
-        if parent.resolve() in seen:
+        if parent.resolve() in [one.resolve() for one, _ in files]:
             raise InputError(
                 "this study extends itself", file=path, field="extends", value=base, remedy="Remove the field."
             )
@@ -187,8 +185,6 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     place: Any = raw
     for key in keys[:-1]:
         place = place.setdefault(key, {}) if isinstance(place, dict) else None
-        if place is None:
-            break
     if not isinstance(place, dict):
         raise InputError(
             "this override goes through a field that has no fields of its own",

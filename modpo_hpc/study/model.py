@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -105,8 +105,7 @@ class Study(Section):
         known = {stage.name: stage for stage in STAGES}
         for section in ("shards", "resources"):
             for name in getattr(self, section):
-                if name not in known:
-                    raise ValueError(f"{section} names {name!r}, which is no stage ({', '.join(known)})")
+                _check_known(section, name, known, "which is no stage")
         for name, blocks in self.shards.items():
             if not known[name].in_blocks:
                 cut = ", ".join(one.name for one in STAGES if one.in_blocks)
@@ -122,25 +121,16 @@ class Study(Section):
         policies = self.alignment.policies
         for name, policy in policies.items():
             policy.check(name, self)
-        for phase, settings in self.judging.phases.items():
-            for policy_name in settings.policies:
-                if policy_name not in policies:
-                    raise ValueError(
-                        f"judging.phases.{phase}.policies names {policy_name!r}, which is not in alignment.policies "
-                        f"({', '.join(policies)})"
-                    )
-        judged = {criterion for settings in self.judging.phases.values() for criterion in settings.criteria}
+        phases = self.judging.phases
+        for phase, settings in phases.items():
+            for name in settings.policies:
+                _check_known(f"judging.phases.{phase}.policies", name, policies, "which is not in alignment.policies")
+        judged = {criterion for settings in phases.values() for criterion in settings.criteria}
         for criterion in self.statistics.non_inferiority:
-            if criterion not in judged:
-                raise ValueError(
-                    f"statistics.non_inferiority names {criterion!r}, which no phase judges ({', '.join(judged)})"
-                )
-        compared = {name for settings in self.judging.phases.values() for name in settings.policies}
-        if self.statistics.reference and self.statistics.reference not in compared:
-            raise ValueError(
-                f"statistics.reference names {self.statistics.reference!r}, which no phase judges "
-                f"({', '.join(sorted(compared))})"
-            )
+            _check_known("statistics.non_inferiority", criterion, judged, "which no phase judges")
+        compared = {name for settings in phases.values() for name in settings.policies}
+        if self.statistics.reference:
+            _check_known("statistics.reference", self.statistics.reference, sorted(compared), "which no phase judges")
         served = self.generation.server.command if self.generation.engine == "server" else ("bitsandbytes",)
         if self.models.quantization and not any("bitsandbytes" in word for word in served):
             raise ValueError(
@@ -183,11 +173,8 @@ class Study(Section):
             return self
         if wanted.preference == wanted.safety:
             raise ValueError("personalization.preference and personalization.safety name the same criterion")
-        if wanted.safety not in self.criteria.rank:
-            raise ValueError(
-                f"personalization.safety names {wanted.safety!r}, for which there is no reward: it is not in "
-                f"criteria.rank ({', '.join(self.criteria.rank)})"
-            )
+        why = "for which there is no reward: it is not in criteria.rank"
+        _check_known("personalization.safety", wanted.safety, self.criteria.rank, why)
         if len(self.criteria.rank) < 2:
             raise ValueError("personalization weighs rewards by several criteria, and criteria.rank has one")
         if self.rewards.scale not in ("calibrated", "vote") or self.rewards.score_with != "folds":
@@ -202,6 +189,11 @@ class Study(Section):
                 "personalization.dial stretches what the sandbox's rule judge weighs; no other judge can be dialled"
             )
         return self
+
+
+def _check_known(field: str, name: str, known: Collection[str], why: str) -> None:
+    if name not in known:
+        raise ValueError(f"{field} names {name!r}, {why} ({', '.join(known)})")
 
 
 def _check_names(judges: Sequence[Judge]) -> None:

@@ -41,7 +41,7 @@ class ToxicityBackend(Section):
 
     @model_validator(mode="after")
     def _fitting(self) -> ToxicityBackend:
-        if self.model and self.kind not in DEFAULT_MODEL:
+        if self.model and not self.has_model:
             raise ValueError(f"kind {self.kind} takes no model")
         return self
 
