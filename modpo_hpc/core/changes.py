@@ -100,11 +100,8 @@ def differences_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterato
 
 
 def _called(section: str, name: str) -> str:
-    if section == "contents":
-        return f"the content of {name}"
-    if section == "judges":
-        return f"the judge that is asked, {name}"
-    return name or section
+    called = {"contents": f"the content of {name}", "judges": f"the judge that is asked, {name}"}
+    return called.get(section, name or section)
 
 
 def _some(names: Sequence[str]) -> str:

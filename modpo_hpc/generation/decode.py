@@ -101,16 +101,16 @@ def decode(
     slack = max(1, rows_at_once // _COMPACT)
     rows: _Rows | None = None
     while rows is not None or queue:
-        dead = 0 if rows is None else int((~rows.alive).sum())
-        if rows is not None and dead == len(rows.index):
-            rows = None
-            continue
-        if rows is not None and dead * _COMPACT >= len(rows.index):
-            rows.keep_alive()
-        in_progress = 0 if rows is None else len(rows.index)
-        if queue and (rows is None or rows_at_once - in_progress >= slack):
-            admitted, queue = queue[: rows_at_once - in_progress], queue[rows_at_once - in_progress :]
-            new = _read(model, prompts, admitted)
+        if rows is not None:
+            dead = int((~rows.alive).sum())
+            if dead == len(rows.index):
+                rows = None
+                continue
+            if dead * _COMPACT >= len(rows.index):
+                rows.keep_alive()
+        free = rows_at_once - (0 if rows is None else len(rows.index))
+        if queue and (rows is None or free >= slack):
+            new, queue = _read(model, prompts, queue[:free]), queue[free:]
             if rows is None:
                 rows = new
             else:
@@ -150,14 +150,7 @@ def _read(model: Any, prompts: Sequence[Prompt], admitted: Sequence[int]) -> _Ro
         mask[row, columns - len(prompt) :] = 1
     ids, mask = ids.to(device), mask.to(device)
     cache = model.new_cache() if isinstance(model, Product) else RowCache()
-    logits = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
+    logits = _next_logits(model, ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
     place = {prompt: row for row, prompt in enumerate(distinct)}
     rows = torch.as_tensor([place[prompts[one].tokens] for one in admitted], device=device)
     cache.take(rows)
@@ -173,12 +166,18 @@ def _read(model: Any, prompts: Sequence[Prompt], admitted: Sequence[int]) -> _Ro
 
 def _advance(model: Any, rows: _Rows, drawn: torch.Tensor) -> None:
     rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(drawn), 1)], dim=1)
-    rows.logits = model(
-        input_ids=drawn[:, None],
-        attention_mask=rows.mask,
-        position_ids=rows.position[:, None],
-        past_key_values=rows.cache,
+    rows.logits = _next_logits(model, drawn[:, None], rows.mask, rows.position[:, None], rows.cache)
+    rows.position = rows.position + 1
+
+
+def _next_logits(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any
+) -> torch.Tensor:
+    return model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
-    rows.position = rows.position + 1

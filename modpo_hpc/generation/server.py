@@ -105,13 +105,8 @@ class Servers:
     def drain(self, timeout: float) -> bool:
         """Give out no more leases and wait until the last is back. Returns whether all came back in time."""
         self._stopping.set()
-        deadline = time.monotonic() + timeout
         with self._changed:
-            while any(one.in_use for one in self._servers):
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
-                    break
-            return not any(one.in_use for one in self._servers)
+            return self._changed.wait_for(lambda: not any(one.in_use for one in self._servers), timeout)
 
     def start(self) -> None:
         """Start all servers and wait until each is well.

@@ -96,10 +96,6 @@ REWARDS = Stage(
 )  # fmt: skip
 
 
-def _scores(study: Study) -> tuple[str, ...]:
-    return scores_of(study, *study.criteria.rank)
-
-
 def scores_of(study: Study, *criteria: str) -> tuple[str, ...]:
     """The shards of the stage ``scores`` that hold the rewards by ``criteria``."""
     return SCORES.blocks_of_items(study, *criteria)
@@ -109,7 +105,7 @@ SCORES = Stage(
     "scores",
     "score",
     ("questions", "responses", "rewards"),
-    _scores,
+    lambda study: scores_of(study, *study.criteria.rank),
     item=before_dot,
     reads=fields(
         *TRAINING_TEXTS, "rewards.scale", "rewards.score_with", "rewards.folds", "rewards.precision",
