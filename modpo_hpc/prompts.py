@@ -137,20 +137,20 @@ def _judging_criteria(task: Task, criteria: tuple[Criterion, ...], shown: int, s
         for one in criteria
     )
     if task == "rank":
-        numbers = ", ".join(f"n{place}" for place in range(1, shown + 1))
-        form = ", ".join(f'"{one.name}": [{numbers}]' for one in criteria)
+        form = f"[{', '.join(f'n{place}' for place in range(1, shown + 1))}]"
         how = f"list the numbers of all {shown} replies from best to worst, each number exactly once"
     elif task == "choose":
-        form = ", ".join(f'"{one.name}": "A" or "B"' for one in criteria)
+        form = '"A" or "B"'
         how = 'say which reply is better, "A" or "B", however close they are'
     else:
-        form = ", ".join(f'"{one.name}": "A" or "B" or "tie"' for one in criteria)
+        form = '"A" or "B" or "tie"'
         how = 'say which reply is better, "A" or "B", or "tie" if this person would see no difference'
+    answer = ", ".join(f'"{one.name}": {form}' for one in criteria)
     return (
         f"{scene} The person above reads the message and the "
         f"replies as if the message were their own. For each criterion, taken by itself, {how}.\n\n"
         f"Criteria:\n{described}\n\n"
-        f"Answer with one JSON object of this form and nothing else:\n{{{form}}}"
+        f"Answer with one JSON object of this form and nothing else:\n{{{answer}}}"
     )
 
 

@@ -153,7 +153,7 @@ def split(posts: pd.DataFrame, test_size: int, seed: int, source: str) -> pd.Dat
         )
     strata = _quartiles_of_length(posts["text"].str.len())
     _, test = train_test_split(posts.index, test_size=test_size, random_state=seed, stratify=strata)
-    return posts.assign(split=["test" if index in set(test) else "train" for index in posts.index])
+    return posts.assign(split=["test" if held_back else "train" for held_back in posts.index.isin(test)])
 
 
 def _quartiles_of_length(lengths: pd.Series) -> pd.Series | None:

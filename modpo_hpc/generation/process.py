@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,11 +47,11 @@ class ServerProcess:
         """Whether the log says that something else listens on the port."""
         return "address already in use" in self.last_words().lower()
 
-    def launch(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start ``command`` on a free port, the last one if it is free, with ``environment`` over this process's."""
+    def launch(self, command: Sequence[str]) -> None:
+        """Start ``command`` on a free port, the last one if it is free."""
         self.port = self.port if self.port and is_free(self.port) else free_port()
         filled = [part.replace("{port}", str(self.port)).replace("{host}", HOST) for part in command]
-        variables = {**os.environ, **environment}
+        variables = dict(os.environ)
         variables["PYTHONPATH"] = os.pathsep.join([str(_SOURCE), *filter(None, [variables.get("PYTHONPATH")])])
         if self.devices is not None:
             variables["CUDA_VISIBLE_DEVICES"] = self.devices

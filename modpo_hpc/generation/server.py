@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,10 +41,9 @@ class Servers:
         health: str,
         ready_seconds: float,
         max_restarts: int,
-        environment: Mapping[str, str],
     ) -> None:
         self.command, self.health, self.ready_seconds = tuple(command), health, ready_seconds
-        self.max_restarts, self.environment = max_restarts, dict(environment)
+        self.max_restarts = max_restarts
         logs.mkdir(parents=True, exist_ok=True)
         self._servers = [ServerProcess(number, one, logs / f"server{number}.log") for number, one in enumerate(devices)]
         self._changed = threading.Condition()
@@ -133,7 +132,7 @@ class Servers:
             server.end()
 
     def _launch(self, server: ServerProcess) -> None:
-        server.launch(self.command, self.environment)
+        server.launch(self.command)
         server.give_up_at = time.monotonic() + self.ready_seconds
         self._move(server, "starting")
 
@@ -195,7 +194,6 @@ def serve(
     ready_seconds: float = 1200,
     max_restarts: int = 3,
     drain_seconds: float = 60,
-    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Servers]:
     """Run ``command`` once per entry of ``devices`` for as long as the block runs.
 
@@ -230,7 +228,6 @@ def serve(
         health,
         ready_seconds,
         max_restarts,
-        environment or {},
     )
     try:
         servers.start()

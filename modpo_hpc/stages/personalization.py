@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.definitions import ASKING, definitions
-from modpo_hpc.stages.stage import Growth, Shards, Stage, blocks_of, fields, whole
+from modpo_hpc.stages.stage import Growth, Shards, Stage, below, blocks_of, fields, whole
 
 if TYPE_CHECKING:
     from modpo_hpc.study import Study
@@ -51,10 +51,9 @@ PROFILES = Stage(
     ("questions", "personas", "responses", "scores", "preferences"),
     _where_wanted(whole),
     reads=fields(
-        "seed", "data.use_train", "criteria.rank", "judging.personas_per_question", "personalization.arms",
-        "personalization.teach_questions", "personalization.preference", "personalization.safety",
-        "personalization.safety_floor",
-        "personalization.permutations", "personalization.dial", "statistics.alpha", "simulated",
+        "seed", "data.use_train", "criteria.rank", "judging.personas_per_question",
+        *below("personalization", "arms", "teach_questions", "preference", "safety", "safety_floor", "permutations"),
+        "personalization.dial", "statistics.alpha", "simulated",
     ),
     growth=Growth(personas=1),
 )  # fmt: skip
@@ -82,10 +81,9 @@ PERSONALIZATION = Stage(
     ("questions", "personas", "responses", "scores", "preferences", "profiles", "personal_verdicts"),
     _where_wanted(whole),
     reads=fields(
-        "seed", "data.use_train", "criteria.rank", "judging.personas_per_question", "personalization.arms",
-        "personalization.test_questions", "personalization.preference", "personalization.safety",
-        "personalization.margin", "personalization.smallest", "personalization.permutations", "statistics.alpha",
-        "statistics.confidence", "statistics.correction", "statistics.max_missing",
+        "seed", "data.use_train", "criteria.rank", "judging.personas_per_question",
+        *below("personalization", "arms", "test_questions", "preference", "safety", "margin", "smallest"),
+        "personalization.permutations", *below("statistics", "alpha", "confidence", "correction", "max_missing"),
     ),
     growth=Growth(personas=2),
     rehearsal_gb=2.0,

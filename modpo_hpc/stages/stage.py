@@ -128,6 +128,11 @@ def fields(*names: str) -> Callable[[str], tuple[str, ...]]:
     return lambda _: names
 
 
+def below(section: str, *names: str) -> tuple[str, ...]:
+    """The fields ``names`` of a section of the study, dotted."""
+    return tuple(f"{section}.{name}" for name in names)
+
+
 def blocks_of(name: str, default: int = 4) -> Shards:
     """``shards`` of the stage ``name`` whose shards are blocks of questions and nothing else."""
     return lambda study: tuple(str(block) for block in range(study.shards.get(name, default)))

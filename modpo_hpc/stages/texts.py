@@ -9,7 +9,7 @@ from modpo_hpc.core.contents import file_hash, folder_hash
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.definitions import definitions
 from modpo_hpc.stages.rewarded import FINAL_REWARDS, final_models
-from modpo_hpc.stages.stage import Growth, Needs, Stage, before_dot, blocks_of, fields, whole
+from modpo_hpc.stages.stage import Growth, Needs, Stage, before_dot, below, blocks_of, fields, whole
 
 if TYPE_CHECKING:
     from modpo_hpc.study import Study
@@ -42,14 +42,8 @@ QUESTIONS = Stage(
     whole,
     reads=fields(
         "seed",
-        "data.id_column",
-        "data.text_column",
-        "data.min_characters",
-        "data.max_characters",
-        "data.min_words",
-        "data.test_size",
-        "data.sandbox_train",
-        "data.sandbox_test",
+        *below("data", "id_column", "text_column", "min_characters", "max_characters", "min_words", "test_size"),
+        *below("data", "sandbox_train", "sandbox_test"),
         "-data",
     ),
     contents=_posts,
@@ -70,12 +64,7 @@ PERSONAS = Stage(
     whole,
     reads=fields(
         "seed",
-        "personas.quality_floor",
-        "personas.select",
-        "personas.quota",
-        "personas.train",
-        "personas.test",
-        "personas.rarest_in_test",
+        *below("personas", "quality_floor", "select", "quota", "train", "test", "rarest_in_test"),
         "-personas",
     ),
     contents=_surveys,

@@ -11,7 +11,7 @@ from modpo_hpc.core.contents import configuration_hash, file_hash, folder_hash
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.definitions import definitions
 from modpo_hpc.stages.rewards import TRAINING_TEXTS, scores_of, trials_of
-from modpo_hpc.stages.stage import Growth, Needs, Shards, Stage, before_dot
+from modpo_hpc.stages.stage import Growth, Needs, Shards, Stage, before_dot, below
 from modpo_hpc.stages.texts import BASE
 from modpo_hpc.stages.workload import Counts, WorkerSpeeds, Workload
 
@@ -108,12 +108,9 @@ POLICY_TRIALS = Stage(
     item=before_dot,
     reads=lambda policy: (
         *_reads_of_policy(policy),
-        *(
-            f"alignment.search.{name}"
-            for name in (
-                "startup", "wave", "prune_after", "learning_rate", "beta", "lora_rank", "lora_alpha", "lora_dropout",
-                "micro_batch_size", "gradient_accumulation", "epochs",
-            )
+        *below(
+            "alignment.search", "startup", "wave", "prune_after", "learning_rate", "beta", "lora_rank", "lora_alpha",
+            "lora_dropout", "micro_batch_size", "gradient_accumulation", "epochs",
         ),
     ),
     needs_of=_material_of,

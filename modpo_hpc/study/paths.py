@@ -57,13 +57,12 @@ def path_fields_from_outside(raw: Mapping[str, Any]) -> dict[Field, OnDisk]:
         return {}
     found: dict[Field, OnDisk] = {}
     policies, sweeps = alignment.get("policies"), alignment.get("sweep")
-    named = [((name,), one) for name, one in policies.items()] if isinstance(policies, Mapping) else []
-    families = [(("*",), one) for one in sweeps] if isinstance(sweeps, (list, tuple)) else []
-    for section, those in (("policies", named), ("sweep", families)):
-        for at, policy in those:
-            word = policy.get("method") if isinstance(policy, Mapping) else None
-            if isinstance(word, str) and word in known and word not in METHODS:
-                found |= dict(_on_disk(known[word], (), ("alignment", section, *at)))
+    named = [(("policies", name), one) for name, one in policies.items()] if isinstance(policies, Mapping) else []
+    families = [(("sweep", "*"), one) for one in sweeps] if isinstance(sweeps, (list, tuple)) else []
+    for at, policy in (*named, *families):
+        word = policy.get("method") if isinstance(policy, Mapping) else None
+        if isinstance(word, str) and word in known and word not in METHODS:
+            found |= dict(_on_disk(known[word], (), ("alignment", *at)))
     return found
 
 
