@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.definitions import ASKING, definitions
-from modpo_hpc.stages.stage import ALL, Growth, Needs, Stage, before_dot, blocks_of, fields, whole
+from modpo_hpc.stages.stage import ALL, Growth, Needs, Stage, before_dot, below, blocks_of, fields, whole
 from modpo_hpc.stages.texts import REWARD, TOXICITY_MODEL, answers_of_policy
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ PAIRS = Stage(
         "seed",
         "data.use_train",
         "ranking.weights",
-        "rewards.loss",
-        "rewards.compare_losses",
-        "rewards.overlong",
-        "rewards.search.trials",
-        "rewards.search.max_length",
+        *below("rewards", "loss", "compare_losses", "overlong", "search.trials", "search.max_length"),
         "rewards.settings.max_length",
         "-rewards",
     ),
@@ -107,8 +103,7 @@ VERDICTS = Stage(
     reads=lambda item: (
         "seed",
         "data.use_test",
-        f"judging.phases.{verdict_item(item)[0]}.criteria",
-        f"judging.phases.{verdict_item(item)[0]}.calls",
+        *below(f"judging.phases.{verdict_item(item)[0]}", "criteria", "calls"),
         f"-judging.phases.{verdict_item(item)[0]}",
         "judging.personas_per_question",
         "judging.stop",

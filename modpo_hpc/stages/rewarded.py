@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from modpo_hpc.stages.stage import below
+
 if TYPE_CHECKING:
     from modpo_hpc.study import Study
 
-FINAL_REWARDS = (
-    "rewards.scale",
-    "rewards.folds",
-    "rewards.precision",
-    "rewards.score_tokens",
-    "rewards.score_with",
-    "ranking.weights",
-    "ranking.personas_per_question",
+SCORED = (
+    *below("rewards", "scale", "folds", "precision", "score_tokens", "score_with"),
+    *below("ranking", "weights", "personas_per_question"),
 )
-"""Fields of the study that the rewards of texts outside the training questions rest on."""
+"""What every reward of a text rests on, besides the models that score it."""
 
 
 def scoring_models(study: Study, criterion: str) -> tuple[str, ...]:

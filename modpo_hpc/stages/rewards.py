@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modpo_hpc.stages import workload
-from modpo_hpc.stages.rewarded import FINAL_REWARDS, final_models, scoring_models
-from modpo_hpc.stages.stage import Growth, Stage, before_dot, fields
+from modpo_hpc.stages.rewarded import SCORED, final_models, scoring_models
+from modpo_hpc.stages.stage import Growth, Stage, before_dot, below, fields
 from modpo_hpc.stages.texts import REWARD, answers_of_policy
 from modpo_hpc.stages.workload import Counts, WorkerSpeeds, Workload
 from modpo_hpc.study.rewards import LOSSES
@@ -40,11 +40,10 @@ REWARD_TRIALS = Stage(
     item=before_dot,
     # the number of trials is no part of a trial: what trial 7 draws follows from its number and the waves before it
     reads=fields(
-        *TRAINING_TEXTS, "rewards.loss", "rewards.patience", "rewards.warmup", "rewards.max_grad_norm",
-        "rewards.held_out", "rewards.overlong", "rewards.precision", "rewards.score_tokens", "rewards.search.startup",
-        "rewards.search.wave", "rewards.search.prune_after", "rewards.search.learning_rate",
-        "rewards.search.weight_decay", "rewards.search.dropout", "rewards.search.batch_size",
-        "rewards.search.max_length", "rewards.search.epochs", "-rewards",
+        *TRAINING_TEXTS,
+        *below("rewards", "loss", "patience", "warmup", "max_grad_norm", "held_out", "overlong", "precision"),
+        *below("rewards.search", "startup", "wave", "prune_after", "learning_rate", "weight_decay", "dropout"),
+        *below("rewards.search", "batch_size", "max_length", "epochs"), "rewards.score_tokens", "-rewards",
     ),
     needs_of=lambda study, criterion: {
         "questions": None, "models": (REWARD,), "responses": None, "pairs": (criterion,)
@@ -82,9 +81,9 @@ REWARDS = Stage(
     _reward_models,
     item=before_dot,
     reads=fields(
-        *TRAINING_TEXTS, "rewards.loss", "rewards.settings", "rewards.warmup", "rewards.max_grad_norm",
-        "rewards.folds", "rewards.overlong", "rewards.precision", "rewards.score_tokens", "rewards.search.trials",
-        "-rewards",
+        *TRAINING_TEXTS, "-rewards", "rewards.search.trials",
+        *below("rewards", "loss", "settings", "warmup", "max_grad_norm", "folds", "overlong", "precision"),
+        "rewards.score_tokens",
     ),
     needs_of=lambda study, criterion: {
         "questions": None, "models": (REWARD,), "responses": None, "pairs": (criterion,),
@@ -107,10 +106,7 @@ SCORES = Stage(
     ("questions", "responses", "rewards"),
     lambda study: scores_of(study, *study.criteria.rank),
     item=before_dot,
-    reads=fields(
-        *TRAINING_TEXTS, "rewards.scale", "rewards.score_with", "rewards.folds", "rewards.precision",
-        "rewards.score_tokens", "ranking.weights", "ranking.personas_per_question", "-rewards",
-    ),
+    reads=fields(*TRAINING_TEXTS, *SCORED, "-rewards"),
     needs_of=lambda study, criterion: {
         "questions": None, "responses": None, "rewards": scoring_models(study, criterion)
     },
@@ -135,7 +131,7 @@ ANSWER_SCORES = Stage(
     ("questions", "answers", "rewards"),
     _answer_scores,
     item=before_dot,
-    reads=fields("seed", "data.use_test", "criteria.rank", *FINAL_REWARDS, "-rewards"),
+    reads=fields("seed", "data.use_test", "criteria.rank", *SCORED, "-rewards"),
     needs_of=lambda study, policy: {
         "questions": None,
         "answers": answers_of_policy(study, policy),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modpo_hpc.core.contents import file_hash, folder_hash
 from modpo_hpc.stages import workload
 from modpo_hpc.stages.definitions import definitions
-from modpo_hpc.stages.rewarded import FINAL_REWARDS, final_models
+from modpo_hpc.stages.rewarded import SCORED, final_models
 from modpo_hpc.stages.stage import Growth, Needs, Stage, before_dot, below, blocks_of, fields, whole
 
 if TYPE_CHECKING:
@@ -18,10 +18,7 @@ BASE, REWARD, TOXICITY_MODEL = "base", "reward", "toxicity"
 SANDBOX = "sandbox"
 SAMPLED = (
     "seed",
-    "generation.instruction",
-    "generation.engine",
-    "generation.server.command",
-    "generation.server.adapter_arguments",
+    *below("generation", "instruction", "engine", "server.command", "server.adapter_arguments"),
     "-generation.server",
     "models.dtype",
     "models.quantization",
@@ -175,7 +172,7 @@ def _answered_how(study: Study, policy: str) -> dict[str, Any]:
             how["drafts from"] = study.generation.remote[one.drafts_of].model_dump(mode="json")
     if study.generation.common_random_numbers:
         how["random numbers"] = "common to all policies"
-    return how | {name: attrgetter(name)(study) for name in FINAL_REWARDS if one.chosen_by}
+    return how | {name: attrgetter(name)(study) for name in SCORED if one.chosen_by}
 
 
 ANSWERS = Stage(
