@@ -25,6 +25,15 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of the content of a file, in hexadecimal digits."""
+    total = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
 def file_hash(path: str | Path) -> str:
     """16 hexadecimal digits of the content of a file; ``absent`` if there is none."""
     try:
@@ -57,11 +66,7 @@ def _hash_of_file(path: str, signature: tuple[int, int, int]) -> str:
     key = hash_of([os.path.realpath(path), *signature])
     if large and (known := _remembered().get(key)):
         return str(known)
-    total = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            total.update(block)
-    result = total.hexdigest()[:16]
+    result = sha256_of(path)[:16]
     if large:
         with suppress(OSError):  # a home that cannot be written costs time, nothing else
             write_text(_memory(), json.dumps({**_remembered(), key: result}), durable=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modpo_hpc.core.atomic import write_text
+from modpo_hpc.core.contents import sha256_of
 from modpo_hpc.errors import InputError
 
 if TYPE_CHECKING:
@@ -118,11 +119,7 @@ def digest(markers: Iterable[Marker]) -> str:
 
 def describe_output(path: Path, rows: int | None = None) -> Output:
     """Size and hash of the file ``path``."""
-    total = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            total.update(block)
-    return Output(path.stat().st_size, total.hexdigest(), rows)
+    return Output(path.stat().st_size, sha256_of(path), rows)
 
 
 _verified: dict[Path, tuple[int, int, int]] = {}

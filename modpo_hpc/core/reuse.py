@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 from modpo_hpc.core import studies
 from modpo_hpc.core.atomic import write_text
+from modpo_hpc.core.contents import sha256_of
 from modpo_hpc.core.identity import Inventory, MadeFrom, made_from_path
 from modpo_hpc.core.marker_index import MarkerLine, line_of
 from modpo_hpc.core.markers import (
     Marker,
     Output,
-    describe_output,
     marker_path,
     read_marker,
     read_marker_file,
@@ -177,7 +177,7 @@ def keep_made_from(root: Path, made_from: MadeFrom) -> None:
 
 def _is(path: Path, output: Output) -> bool:
     try:
-        return describe_output(path).sha256 == output.sha256
+        return sha256_of(path) == output.sha256
     except OSError:
         return False
 
