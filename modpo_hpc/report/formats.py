@@ -77,6 +77,11 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
+def signed_bounds(low: float, high: float) -> str:
+    """``-0.12 to +0.40``."""
+    return f"{signed(low)} to {signed(high)}"
+
+
 def signed_percent(share: float) -> str:
     return "" if math.isnan(share) else signed(100 * share, 1)
 

@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from modpo_hpc.evaluation.fronts import specialists_of
 from modpo_hpc.evaluation.tables import FRONT_SCHEMAS, Rows
 from modpo_hpc.report import formats, labels
-from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, numbers, text
+from modpo_hpc.report.panel import CRITERION
+from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, number, table, text
 from modpo_hpc.report.style import canvas, look, quiet_grid
 from modpo_hpc.run import Run
 
+FAMILY = text("Family", "family")
 _FEW = 14
 """Policies of all families together that are labelled one by one."""
 
@@ -72,61 +74,50 @@ def _reached(row: dict[str, Any]) -> str:
 
 
 def _family_table(rows: Rows) -> Shown:
-    best = {(max(range(len(rows)), key=lambda place: rows[place]["hypervolume"]), 2)} if len(rows) > 1 else set()
-    cells = [
-        [
-            row["family"],
-            f"{row['on_front']} of {row['policies']}",
-            f"{row['hypervolume']:.3f}",
-            f"{row['low']:.3f} to {row['high']:.3f}",
-            "" if row["beside"] == row["family"] else f"{row['ratio']:.2f} × {row['beside']}",
-            "" if row["beside"] == row["family"] else f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}",
-            formats.decimals(row["sparsity"]),
-        ]
-        for row in rows
-    ]
-    return Shown(
+    best = {(max(range(len(rows)), key=lambda place: rows[place]["hypervolume"]), 2)} if len(rows) > 1 else ()
+    beside_itself = dict.fromkeys(("ratio", "ratio_low", "ratio_high"))
+    return table(
         "Hypervolume of each family above the reference point: what is better than that by every criterion at once. "
         "Beside the first family of the same criteria, on the same questions. Sparsity: mean squared gap between "
         "neighbours on the front",
         [
-            text("Family"),
-            *numbers("on its front", "hypervolume", "interval", "beside", "interval", "sparsity"),
+            FAMILY,
+            number("on its front", "{} of {}".format, "on_front", "policies"),
+            number("hypervolume", "{:.3f}".format, "hypervolume"),
+            number("interval", "{:.3f} to {:.3f}".format, "low", "high"),
+            number("beside", lambda ratio, first: "" if ratio is None else f"{ratio:.2f} × {first}", "ratio", "beside"),
+            number("interval", _ratios, "ratio_low", "ratio_high"),
+            number("sparsity", formats.decimals, "sparsity"),
         ],
-        cells,
+        (row | beside_itself if row["beside"] == row["family"] else row for row in rows),
         "fronts_families",
-        frozenset(best),
+        strong=best,
     )
+
+
+def _ratios(low: float | None, high: float | None) -> str:
+    return "" if low is None else f"{low:.2f} to {high:.2f}"
 
 
 def _range_table(run: Run, rows: Rows) -> Shown:
     cosines = {family: _gradient_cosines(run, family) for family in dict.fromkeys(row["family"] for row in rows)}
     shown = any(cosines.values())
-    cells = [
-        [
-            row["family"],
-            formats.title(row["criterion"]),
-            f"{row['range']:.2f}",
-            formats.decimals(row["specialists_range"], 2),
-            formats.percent(row["share"], 0),
-            formats.interval(row["share_low"], row["share_high"]),
-            formats.signed(row["tau"]),
-            f"{formats.signed(row['tau_low'])} to {formats.signed(row['tau_high'])}",
-            *([cosines[row["family"]]] if shown else []),
-        ]
-        for row in rows
-    ]
-    return Shown(
+    return table(
         "From the lowest to the highest mean reward of a family, beside that of the policies trained for one of its "
         "criteria alone; and Kendall's tau between weights asked and rewards got, which says nothing where the range "
         "is small" + (". Cosines between the criteria's gradients at the end of training, mean of the family" * shown),
         [
-            text("Family"),
-            text("Criterion"),
-            *numbers("range", "specialists'", "share", "interval", "tau", "interval"),
-            *([text("Gradient cosines")] if shown else []),
+            FAMILY,
+            CRITERION,
+            number("range", "{:.2f}".format, "range"),
+            number("specialists'", partial(formats.decimals, digits=2), "specialists_range"),
+            number("share", partial(formats.percent, digits=0), "share"),
+            number("interval", formats.interval, "share_low", "share_high"),
+            number("tau", formats.signed, "tau"),
+            number("interval", formats.signed_bounds, "tau_low", "tau_high"),
+            *([text("Gradient cosines", "family", cosines.__getitem__)] if shown else []),
         ],
-        cells,
+        rows,
         "fronts_ranges",
     )
 
@@ -145,27 +136,22 @@ def _gradient_cosines(run: Run, family: str) -> str:
 
 
 def _point_table(rows: Rows) -> Shown:
-    cells = [
-        [
-            row["family"],
-            row["policy"],
-            formats.title(row["criterion"]),
-            f"{row['weight']:.3g}",
-            formats.signed(row["reward"]),
-            f"{formats.signed(row['low'])} to {formats.signed(row['high'])}",
-            "yes" if row["on_front"] else "",
-            formats.percent(row["front_probability"], 0),
-            f"{row['contribution']:.3f}",
-            f"{row['contribution_low']:.3f} to {row['contribution_high']:.3f}",
-        ]
-        for row in rows
-    ]
-    headings = ("weight", "reward", "interval", "on front", "of draws", "part of volume", "interval")
-    return Shown(
+    return table(
         "Every policy of the families: mean reward, whether another of its family is better by every criterion, and by "
         "how much the family's hypervolume would shrink without it",
-        [text("Family"), text("Policy"), text("Criterion"), *numbers(*headings)],
-        cells,
+        [
+            FAMILY,
+            text("Policy", "policy"),
+            CRITERION,
+            number("weight", "{:.3g}".format, "weight"),
+            number("reward", formats.signed, "reward"),
+            number("interval", formats.signed_bounds, "low", "high"),
+            number("on front", lambda on_front: "yes" if on_front else "", "on_front"),
+            number("of draws", partial(formats.percent, digits=0), "front_probability"),
+            number("part of volume", "{:.3f}".format, "contribution"),
+            number("interval", "{:.3f} to {:.3f}".format, "contribution_low", "contribution_high"),
+        ],
+        rows,
         "fronts_policies",
         folded=True,
     )

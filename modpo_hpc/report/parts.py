@@ -115,9 +115,17 @@ def numbers(*headings: str) -> list[Column]:
     return [Column(heading) for heading in headings]
 
 
-def table(caption: str, columns: Sequence[Column], records: Iterable[Record], file: str, folded: bool = False) -> Shown:
+def table(
+    caption: str,
+    columns: Sequence[Column],
+    records: Iterable[Record],
+    file: str,
+    strong: Iterable[tuple[int, int]] = (),
+    folded: bool = False,
+) -> Shown:
     """A table with a row for each of ``records``."""
-    return Shown(caption, columns, [[one.cell(record) for one in columns] for record in records], file, folded=folded)
+    rows = [[one.cell(record) for one in columns] for record in records]
+    return Shown(caption, columns, rows, file, frozenset(strong), folded)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from typing import Any
 
 from modpo_hpc.report import formats
@@ -112,7 +111,7 @@ def _dial_words(dial: float) -> str:
 
 
 def _effect_table(rows: list[dict[str, Any]]) -> Shown:
-    shown = table(
+    return table(
         "How often a persona prefers its own answer",
         [
             WEIGHTS,
@@ -125,8 +124,8 @@ def _effect_table(rows: list[dict[str, Any]]) -> Shown:
         ],
         rows,
         "personal_effects",
+        strong=((at, 2) for at, row in enumerate(rows) if row["found"]),
     )
-    return replace(shown, strong=frozenset((at, 2) for at, row in enumerate(rows) if row["found"]))
 
 
 def _safety_table(rows: list[dict[str, Any]]) -> Shown:

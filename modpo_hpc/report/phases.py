@@ -148,7 +148,7 @@ def _ability_table(results: Results, phase: str) -> Shown:
             CRITERION,
             text("Policy", "policy"),
             number("ability", formats.signed, "ability"),
-            number("interval", lambda low, high: f"{formats.signed(low)} to {formats.signed(high)}", "low", "high"),
+            number("interval", formats.signed_bounds, "low", "high"),
         ],
         results.rows("bradley_terry", phase=phase),
         f"{phase}_bradley_terry",

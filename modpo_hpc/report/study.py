@@ -15,7 +15,7 @@ from modpo_hpc.judging.settings import models_asked
 from modpo_hpc.methods import Method, Trained
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.report import findings, formats
-from modpo_hpc.report.parts import ReportSection, Shown, numbers, text
+from modpo_hpc.report.parts import ReportSection, Shown, number, table, text
 from modpo_hpc.report.results import Results
 from modpo_hpc.report.summary import methods_paragraph
 from modpo_hpc.run import Run
@@ -63,20 +63,6 @@ def cost_section(run: Run) -> ReportSection:
     """Time, machines and money by stage."""
     stages = costs(run)
     total = {name: sum(one[name] for one in stages) for name in COUNTED}
-    sums = {"stage": "all", "longest": math.nan, **total}
-    rows = [
-        [
-            one["stage"],
-            f"{one['shards']}" if "shards" in one else "",
-            f"{one['rows']:,}" if "rows" in one else "",
-            _duration(one["seconds"]),
-            _duration(one["longest"]),
-            f"{one['cpu_hours']:.2f}",
-            f"{one['gpu_hours']:.2f}",
-            str(one["again"]),
-        ]
-        for one in [*stages, sums]
-    ]
     findings = [
         f"{total['cpu_hours']:.2f} CPU hours and {total['gpu_hours']:.2f} GPU hours for what is in this report."
     ]
@@ -84,11 +70,19 @@ def cost_section(run: Run) -> ReportSection:
         findings.append(
             "Judging took " + formats.listed([f"{_amount(name, total[name])}" for name in SPENT if total[name]]) + "."
         )
-    headings = ("shards", "rows", "work", "longest shard", "CPU hours", "GPU hours", "after a first failure")
+    columns = [
+        text("Stage", "stage"),
+        number("shards", str, "shards"),
+        number("rows", lambda rows: f"{rows:,}" if rows != "" else "", "rows"),
+        number("work", _duration, "seconds"),
+        number("longest shard", _duration, "longest"),
+        number("CPU hours", "{:.2f}".format, "cpu_hours"),
+        number("GPU hours", "{:.2f}".format, "gpu_hours"),
+        number("after a first failure", str, "again"),
+    ]
+    rows = [*stages, {"stage": "all", "shards": "", "rows": "", "longest": math.nan, **total}]
     caption = "Work of the finished shards; attempts that died are not in it"
-    return ReportSection(
-        "cost", "Cost", findings=findings, tables=[Shown(caption, [text("Stage"), *numbers(*headings)], rows, "cost")]
-    )
+    return ReportSection("cost", "Cost", findings=findings, tables=[table(caption, columns, rows, "cost")])
 
 
 def costs(run: Run) -> list[dict[str, Any]]:
@@ -135,17 +129,23 @@ def provenance_section(run: Run) -> ReportSection:
         "Different code": "; ".join(stages_of_different_code(run)) or "no stage mixes results of different code",
         "Packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    rows = [
-        [name, str(len(of_stage)), digest(of_stage.values())[:16]] for name, of_stage in markers.items() if of_stage
+    columns = [
+        text("Stage", "stage"),
+        number("shards", str, "shards"),
+        text("SHA-256 of the outputs, first 16 digits", "digest"),
     ]
-    columns = [text("Stage"), *numbers("shards"), text("SHA-256 of the outputs, first 16 digits")]
+    rows = [
+        {"stage": name, "shards": len(of_stage), "digest": digest(of_stage.values())[:16]}
+        for name, of_stage in markers.items()
+        if of_stage
+    ]
     return ReportSection(
         "provenance",
         "Provenance",
         "The frozen study file is study.yaml in the run directory.",
         facts=facts,
         findings=drift_of_judges(run),
-        tables=[Shown("What every stage made", columns, rows, "provenance", folded=True)],
+        tables=[table("What every stage made", columns, rows, "provenance", folded=True)],
     )
 
 

@@ -237,9 +237,9 @@ s = x / x.sum()
 """Table of the report -> its lines; ``%(name)r`` are the names of a row, as :func:`plain_lines` finds them."""
 
 
-def plain_lines(run: Run, shown: Shown, row: int, place: int) -> tuple[str, ...]:
-    """The lines for each number of the cell in column of numbers ``place``; empty ones where there are none."""
-    plain = PLAIN.get(shown.file)
+def plain_lines(run: Run, shown: Shown, row: int, column: int) -> tuple[str, ...]:
+    """The lines for each number of a cell; empty ones where there are none."""
+    plain, place = PLAIN.get(shown.file), sum(one.number for one in shown.columns[:column])
     if plain is None or place >= len(plain.values):
         return ()
     names = _names(run, shown, row)
