@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
 from modpo_hpc.report import formats
-from modpo_hpc.report.panel import CRITERION, PHASE
-from modpo_hpc.report.parts import Shown, number, table, text
+from modpo_hpc.report.columns import CRITERION, JUDGE, PHASE
+from modpo_hpc.report.parts import Shown, filled, number, table, text
 
 Document = dict[str, Any]
 SOURCES = ("questions", "answers", "personas", "votes", "judges", "wording", "judge sampling", "seed")
@@ -20,10 +19,9 @@ def audit_tables(document: Document) -> list[Shown]:
     return [
         *(_people_tables(document["people"]) if document["people"] else []),
         _component_table(document),
-        *_purchase_tables(document),
+        *filled(_purchase_table(document)),
         _judge_table(document),
-        *_family_tables(document),
-        *_ability_tables(document),
+        *filled(_family_table(document), _ability_table(document)),
     ]
 
 
@@ -69,27 +67,32 @@ def _component_table(document: Document) -> Shown:
         [
             PHASE,
             CRITERION,
-            number("if independent", _points, "naive"),
-            *(number(source, lambda found, source=source: _points(found.get(source)), "sources") for source in SOURCES),
-            number("total", _points, "total"),
+            number("if independent", formats.points, "naive"),
+            *(
+                number(source, lambda found, source=source: formats.points(found.get(source)), "sources")
+                for source in SOURCES
+            ),
+            number("total", formats.points, "total"),
         ],
         document["components"],
         "audit_components",
     )
 
 
-def _purchase_tables(document: Document) -> list[Shown]:
-    rows = [row | one for row in document["components"] for one in row["purchases"]]
-    columns = [
-        PHASE,
-        CRITERION,
-        number("more calls", "{:,}".format, "calls"),
-        replace(number("Spent on", "{:,} {}".format, "levels", "factor"), number=False),
-        number("now", _points, "total"),
-        number("then", _points, "error"),
-    ]
-    caption = "What more calls would make of the standard error, in points"
-    return [table(caption, columns, rows, "audit_design")] if rows else []
+def _purchase_table(document: Document) -> Shown:
+    return table(
+        "What more calls would make of the standard error, in points",
+        [
+            PHASE,
+            CRITERION,
+            number("more calls", "{:,}".format, "calls"),
+            replace(number("Spent on", "{:,} {}".format, "levels", "factor"), number=False),
+            number("now", formats.points, "total"),
+            number("then", formats.points, "error"),
+        ],
+        [row | one for row in document["components"] for one in row["purchases"]],
+        "audit_design",
+    )
 
 
 def _judge_table(document: Document) -> Shown:
@@ -99,7 +102,7 @@ def _judge_table(document: Document) -> Shown:
         [
             PHASE,
             CRITERION,
-            text("Judge", "judge"),
+            JUDGE,
             number("shown first", share, "first_share", "first_low", "first_high"),
             number("length", _bounded, "length_slope", "length_low", "length_high"),
         ],
@@ -109,47 +112,39 @@ def _judge_table(document: Document) -> Shown:
     )
 
 
-def _family_tables(document: Document) -> list[Shown]:
-    if not document["families"]:
-        return []
-    return [
-        table(
-            "Favour of a judge for its own family of models: share of its votes for policies of that family, less that "
-            "of judges of neither family over the same questions and personas",
-            [
-                PHASE,
-                CRITERION,
-                text("Judge", "judge"),
-                text("Its family", "family"),
-                text("Beside", "others", lambda others: ", ".join(others) or "nobody"),
-                number("favour, points", _favour, "favour", "low", "high"),
-            ],
-            [row | {"family": f"{row['family']}: {', '.join(row['policies'])}"} for row in document["families"]],
-            "audit_families",
-            folded=True,
-        )
-    ]
+def _family_table(document: Document) -> Shown:
+    return table(
+        "Favour of a judge for its own family of models: share of its votes for policies of that family, less that "
+        "of judges of neither family over the same questions and personas",
+        [
+            PHASE,
+            CRITERION,
+            JUDGE,
+            text("Its family", "family"),
+            text("Beside", "others", lambda others: ", ".join(others) or "nobody"),
+            number("favour, points", _favour, "favour", "low", "high"),
+        ],
+        [row | {"family": f"{row['family']}: {', '.join(row['policies'])}"} for row in document["families"]],
+        "audit_families",
+        folded=True,
+    )
 
 
-def _ability_tables(document: Document) -> list[Shown]:
-    if not document["abilities"]:
-        return []
-    return [
-        table(
-            "Judge-aware Bradley-Terry: abilities of the policies (log-odds) with each judge weighted by how sharply "
-            "it tells them apart (discrimination, 1 on average)",
-            [
-                PHASE,
-                CRITERION,
-                text("What", "kind"),
-                text("Name", "name"),
-                number("ability or discrimination", _bounded, "value", "low", "high"),
-            ],
-            document["abilities"],
-            "audit_judge_aware",
-            folded=True,
-        )
-    ]
+def _ability_table(document: Document) -> Shown:
+    return table(
+        "Judge-aware Bradley-Terry: abilities of the policies (log-odds) with each judge weighted by how sharply "
+        "it tells them apart (discrimination, 1 on average)",
+        [
+            PHASE,
+            CRITERION,
+            text("What", "kind"),
+            text("Name", "name"),
+            number("ability or discrimination", _bounded, "value", "low", "high"),
+        ],
+        document["abilities"],
+        "audit_judge_aware",
+        folded=True,
+    )
 
 
 def share(value: float | None, low: float, high: float) -> str:
@@ -177,11 +172,7 @@ def _corrected(informative: bool, estimate: float | None, low: float, high: floa
 
 
 def _favour(favour: float | None, low: float, high: float) -> str:
-    return "" if favour is None else f"{_points(favour)} ({_points(low)} to {_points(high)})"
-
-
-def _points(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+    return "" if favour is None else f"{formats.points(favour)} ({formats.points(low)} to {formats.points(high)})"
 
 
 def _bounded(value: float | None, low: float | None, high: float | None) -> str:

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
@@ -17,6 +16,7 @@ from modpo_hpc.judging.requests import answers_of
 from modpo_hpc.llm.ledger import Ledger
 from modpo_hpc.llm.store import ledger_folder
 from modpo_hpc.pipeline import phase_pairs
+from modpo_hpc.report.results import rows_of
 from modpo_hpc.run import Run
 
 KINDS = {
@@ -81,8 +81,8 @@ class Case:
 
     @property
     def judges_apart(self) -> bool:
-        signs = {np.sign(self.margin_where(judge=name)) for name in {vote.judge for vote in self.votes}}
-        return len(signs) > 1
+        judges = {vote.judge for vote in self.votes}
+        return len({np.sign(self.margin_where(judge=name)) for name in judges}) > 1
 
     @property
     def people_apart(self) -> bool:
@@ -150,11 +150,8 @@ def select(cases: Sequence[Case], kind: str) -> list[Case]:
         "judges": lambda case: case.judges_apart,
         "people": lambda case: case.people_apart,
     }[kind]
-    order = {
-        "closest": lambda case: abs(case.margin),
-        "flipped": lambda case: -case.flip,
-    }.get(kind, lambda case: -abs(case.margin))
-    return sorted(filter(wanted, cases), key=order)
+    order = {"closest": lambda case: abs(case.margin), "flipped": lambda case: -case.flip}
+    return sorted(filter(wanted, cases), key=order.get(kind, lambda case: -abs(case.margin)))
 
 
 def people_votes(run: Run, asked: MatrixCell) -> dict[str, int]:
@@ -168,7 +165,7 @@ def people_votes(run: Run, asked: MatrixCell) -> dict[str, int]:
         return {}
     side = 1 if told["a"] == asked.a else -1
     found: dict[str, int] = {}
-    for row in pq.read_table(path, partitioning=None).to_pylist():
+    for row in rows_of(path):
         if row["criterion"] == asked.criterion:
             found[row["question_id"]] = found.get(row["question_id"], 0) + side * _SIGN.get(row["winner"], 0)
     return found

@@ -8,11 +8,11 @@ import json
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.evaluation import ballots
 from modpo_hpc.report.cases import KINDS, MatrixCell, people_votes, persona_groups
+from modpo_hpc.report.page import template
 from modpo_hpc.run import Run
 
 PAGE = "cases.html"
@@ -50,11 +50,8 @@ def cases_page(run: Run, texts: bool) -> str:
     packed = {f"phase-{number}": _packed(_bytes_of(one)) for number, one in enumerate(phases)}
     if texts:
         packed["texts"] = _packed(json.dumps(_texts(run), ensure_ascii=False).encode())
-    environment = Environment(
-        loader=PackageLoader("modpo_hpc.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     document = json.dumps(head, ensure_ascii=False).replace("<", "\\u003c")
-    return environment.get_template("cases.html.j2").render(head=document, packed=packed, title=run.study.name)
+    return template("cases.html.j2").render(head=document, packed=packed, title=run.study.name)
 
 
 def link_to(asked: MatrixCell) -> str:
@@ -68,12 +65,12 @@ def _bytes_of(one: ballots.Ballots) -> bytes:
 
 
 def _people(run: Run, one: ballots.Ballots) -> list[dict[str, Any]]:
-    found = []
-    for criterion in one.criteria:
-        for a, b in one.pairs:
-            if votes := people_votes(run, MatrixCell(one.phase, criterion, a, b)):
-                found.append({"criterion": criterion, "a": a, "b": b, "votes": votes})
-    return found
+    return [
+        {"criterion": criterion, "a": a, "b": b, "votes": votes}
+        for criterion in one.criteria
+        for a, b in one.pairs
+        if (votes := people_votes(run, MatrixCell(one.phase, criterion, a, b)))
+    ]
 
 
 def _texts(run: Run) -> dict[str, Any]:

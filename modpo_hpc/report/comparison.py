@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from modpo_hpc.audit.run import ballots_of
 from modpo_hpc.errors import InputError
-from modpo_hpc.evaluation.ballots import Ballots, collect, columns_of
 from modpo_hpc.evaluation.reliability import reliability
 from modpo_hpc.evaluation.tables import Rows
-from modpo_hpc.report import formats, panel
-from modpo_hpc.report.parts import ReportSection, Shown, number, table, text
+from modpo_hpc.report import formats
+from modpo_hpc.report.columns import AGREEMENT, CELL, CRITERION, PHASE, POLICY
+from modpo_hpc.report.parts import Column, ReportSection, Shown, number, table, text
 from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.run import Run
 from modpo_hpc.study import differences
@@ -87,14 +88,14 @@ def ranking_rows(results: Mapping[str, Results], confidence: float = 0.95) -> Ro
 
 def pair_rows(results: Mapping[str, Results], confidence: float = 0.95) -> Rows:
     """Difference in win rate (A minus B) of each pair over the runs, and in how many runs A or B wins significantly."""
-    differences_of = _by_key(results, "win_rates", ("phase", "criterion", "policy_a", "policy_b"))
-    tests = _by_key(results, "mcnemar", ("phase", "criterion", "policy_a", "policy_b"))
+    columns = ("phase", "criterion", "policy_a", "policy_b")
+    tests = _by_key(results, "mcnemar", columns)
     rows = Rows()
-    for key, by_run in differences_of.items():
+    for key, by_run in _by_key(results, "win_rates", columns).items():
         clear = [row["favours"] for row in tests[key].values() if row["significant"]]
         rows.append(
             {
-                **dict(zip(("phase", "criterion", "policy_a", "policy_b"), key, strict=True)),
+                **dict(zip(columns, key, strict=True)),
                 **_spread(np.array([row["difference"] for row in by_run.values()]), confidence),
                 "a_significant": clear.count(key[2]),
                 "b_significant": clear.count(key[3]),
@@ -112,7 +113,7 @@ def judge_rows(runs: Mapping[str, Run]) -> Rows:
         alike = run.digest("answers") == other.digest("answers") and run.digest("personas") == other.digest("personas")
         if not alike or run.study.judging.phases != other.study.judging.phases:
             continue
-        for one, two in zip(_ballots(run), _ballots(other), strict=True):
+        for one, two in zip(ballots_of(run), ballots_of(other), strict=True):
             rows += [{"run": name, "other": other_name, **asdict(found)} for found in reliability(one, two)]
     return rows
 
@@ -120,17 +121,14 @@ def judge_rows(runs: Mapping[str, Run]) -> Rows:
 def sections_of(runs: Mapping[str, tuple[Run, Results]]) -> list[ReportSection]:
     """The comparison as sections of a report."""
     results = {name: one for name, (_, one) in runs.items()}
-    ranked, pairs, judges = (
-        ranking_rows(results),
-        pair_rows(results),
-        judge_rows({name: run for name, (run, _) in runs.items()}),
-    )
-    names = list(results)
-    first = next(iter(runs.values()))[0]
-    facts = {}
-    for name, (run, _) in runs.items():
-        changed = differences(first.study, run.study)
-        facts[name] = f"seed {run.study.seed}; " + ("the first run" if run is first else _changes(changed))
+    opened = {name: run for name, (run, _) in runs.items()}
+    ranked, judges, names = ranking_rows(results), judge_rows(opened), list(results)
+    first = opened[names[0]]
+    facts = {
+        name: f"seed {run.study.seed}; "
+        + ("the first run" if run is first else _changes(differences(first.study, run.study)))
+        for name, run in opened.items()
+    }
     sections = [
         ReportSection(
             "compare",
@@ -139,36 +137,12 @@ def sections_of(runs: Mapping[str, tuple[Run, Results]]) -> list[ReportSection]:
             "gives itself by drawing its questions and personas again.",
             facts=facts,
             findings=_findings(ranked, len(names)),
-            tables=[_ranking_table(ranked, names), _pair_table(pairs, names)],
+            tables=[_ranking_table(ranked, names), _pair_table(pair_rows(results), names)],
         )
     ]
     if judges:
         sections.append(_judge_section(judges))
     return sections
-
-
-def _ballots(run: Run) -> list[Ballots]:
-    from modpo_hpc.data.questions import study_questions
-
-    verdicts = run.table("verdicts", list(columns_of(run.study.panel)))
-    questions = [one.question_id for one in study_questions(run, "test")]
-    personas = [row["persona_id"] for row in run.table("personas").to_pylist() if row["split"] == "test"]
-    judging = run.study.judging
-    return [
-        collect(
-            verdicts,
-            phase,
-            one.policies,
-            one.criteria,
-            questions,
-            personas,
-            judging.personas_per_question,
-            str(run.root),
-            run.study.panel,
-            one.anchors or (),
-        )
-        for phase, one in judging.phases.items()
-    ]
 
 
 def _by_key(
@@ -188,21 +162,26 @@ def _spread(values: np.ndarray, confidence: float) -> dict[str, float]:
     return {"mean": mean, "sd": deviation, "low": mean - reach, "high": mean + reach}
 
 
+def _of_each(write: Callable[[float], str], names: Sequence[str]) -> Iterator[Column]:
+    """A column for each run."""
+    return (number(name, lambda runs, name=name: write(runs[name]), "runs") for name in names)
+
+
 def _ranking_table(rows: Rows, names: Sequence[str]) -> Shown:
     return table(
         "Average win rate over all opponents, over the runs",
         [
-            panel.PHASE,
-            panel.CRITERION,
-            text("Policy", "policy"),
+            PHASE,
+            CRITERION,
+            POLICY,
             number("mean", formats.percent, "mean"),
-            number("SD", _points, "sd"),
+            number("SD", formats.points, "sd"),
             number("interval", lambda low, high: formats.interval(max(low, 0.0), min(high, 1.0)), "low", "high"),
-            number("within", _points, "within"),
+            number("within", formats.points, "within"),
             number("best in", lambda count: f"{count} of {len(names)}", "best_in"),
-            *(number(name, formats.percent, f"runs.{name}") for name in names),
+            *_of_each(formats.percent, names),
         ],
-        map(_flat, rows),
+        rows,
         "compare_ranking",
     )
 
@@ -211,25 +190,17 @@ def _pair_table(rows: Rows, names: Sequence[str]) -> Shown:
     return table(
         "Win rate of A less that of B in percentage points, over the runs, and in how many runs A, or B, wins for sure",
         [
-            *panel.CELL,
+            *CELL,
             number("mean", formats.signed_percent, "mean"),
-            number("SD", _points, "sd"),
+            number("SD", formats.points, "sd"),
             number("interval", lambda low, high: formats.signed_interval(max(low, -1), min(high, 1)), "low", "high"),
             number("A wins", str, "a_significant"),
             number("B wins", str, "b_significant"),
-            *(number(name, formats.signed_percent, f"runs.{name}") for name in names),
+            *_of_each(formats.signed_percent, names),
         ],
-        map(_flat, rows),
+        rows,
         "compare_pairs",
     )
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {f"runs.{name}": value for name, value in row["runs"].items()}
-
-
-def _points(share: float) -> str:
-    return "" if np.isnan(share) else f"{100 * share:.1f}"
 
 
 def _judge_section(rows: Rows) -> ReportSection:
@@ -240,7 +211,7 @@ def _judge_section(rows: Rows) -> ReportSection:
         tables=[
             table(
                 "Agreement of the verdicts (A, B or tie)",
-                [text("Runs", "runs"), panel.PHASE, panel.CRITERION, *panel.AGREEMENT],
+                [text("Runs", "runs"), PHASE, CRITERION, *AGREEMENT],
                 (row | {"runs": f"{row['run']} : {row['other']}"} for row in rows),
                 "compare_judges",
             )
@@ -249,15 +220,14 @@ def _judge_section(rows: Rows) -> ReportSection:
 
 
 def _findings(rows: Rows, count: int) -> list[str]:
-    sentences = []
-    for phase, criterion in dict.fromkeys((row["phase"], row["criterion"]) for row in rows):
-        best = next(row for row in rows if (row["phase"], row["criterion"]) == (phase, criterion))
-        sentences.append(
-            f"{phase}, {formats.title(criterion)}: {best['policy']} is highest on average "
-            f"({formats.percent(best['mean'])}, SD {100 * best['sd']:.1f}) "
-            f"and first in {best['best_in']} of {count} runs."
-        )
-    return sentences
+    best_of: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        best_of.setdefault((row["phase"], row["criterion"]), row)
+    return [
+        f"{phase}, {formats.title(criterion)}: {best['policy']} is highest on average "
+        f"({formats.percent(best['mean'])}, SD {100 * best['sd']:.1f}) and first in {best['best_in']} of {count} runs."
+        for (phase, criterion), best in best_of.items()
+    ]
 
 
 def _changes(changed: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from modpo_hpc.report import findings, formats, labels, matrices
 from modpo_hpc.report.parts import Matrix
 from modpo_hpc.report.results import Results
-from modpo_hpc.report.style import COLOURS, canvas, look, panels, quiet_grid
+from modpo_hpc.report.style import COLOURS, canvas, look, panels, percents, quiet_grid, slanted
 
 
 def trade_off(results: Results, phase: str, x: str, y: str) -> Figure:
@@ -36,8 +36,7 @@ def trade_off(results: Results, phase: str, x: str, y: str) -> Figure:
     for limits, values in ((axes.set_xlim, span[:, 0]), (axes.set_ylim, span[:, 1])):
         margin = max(8.0, 0.18 * float(np.ptp(values)))
         limits(max(-3.0, values.min() - margin), min(103.0, values.max() + margin))
-    axes.set_xlabel(f"{formats.title(x)}: average win rate (%)")
-    axes.set_ylabel(f"{formats.title(y)}: average win rate (%)")
+    axes.set(xlabel=f"{formats.title(x)}: average win rate (%)", ylabel=f"{formats.title(y)}: average win rate (%)")
     quiet_grid(axes)
     labels.place(axes, points, order)
     return figure
@@ -85,24 +84,21 @@ def ranking(results: Results, phase: str) -> Figure:
     for place, (axes, criterion) in enumerate(zip(axes_of, criteria, strict=True)):
         colour = COLOURS[place % len(COLOURS)]
         rows = results.rows("ranking", phase=phase, criterion=criterion)[::-1]
-        rates = np.array([100 * row["win_rate"] for row in rows])
+        rates, low, high = percents(rows, "win_rate", "low", "high")
         places = np.arange(len(rows))
         axes.hlines(places, 0, rates, color=colour, alpha=0.25, linewidth=5)
-        axes.hlines(places, [100 * row["low"] for row in rows], [100 * row["high"] for row in rows], color=colour)
+        axes.hlines(places, low, high, color=colour)
         axes.scatter(rates, places, color=colour, zorder=3)
         axes.set_yticks(places, [row["policy"] for row in rows])
-        axes.set_xlim(0, 100)
-        axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_title(formats.title(criterion))
-        axes.set_xlabel("average win rate (%)")
+        axes.set(xlim=(0, 100), ylim=(-0.6, len(rows) - 0.4))
+        axes.set(title=formats.title(criterion), xlabel="average win rate (%)")
         quiet_grid(axes, "x")
     return figure
 
 
 def _name_cells(axes: Axes, order: Sequence[str]) -> None:
-    places = range(len(order))
-    axes.set_xticks(places, order, rotation=40, ha="right", rotation_mode="anchor", size=8)
-    axes.set_yticks(places, order, size=8)
+    slanted(axes, order, 40, size=8)
+    axes.set_yticks(range(len(order)), order, size=8)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)

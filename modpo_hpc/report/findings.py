@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from modpo_hpc.methods.method import Method
 from modpo_hpc.report import formats, sequential
-from modpo_hpc.report.results import Results
-
-if TYPE_CHECKING:
-    from modpo_hpc.methods.method import Method
+from modpo_hpc.report.results import Results, Rows
 
 METHOD_NAMES = {
     "chi2": "chi-squared",
@@ -129,13 +127,18 @@ def _front_finding(results: Results, phase: str) -> str:
     front = ", ".join(
         f"{row['policy']} ({formats.percent(row['front_probability'], 0)})" for row in rows if row["on_front"]
     )
-    missed = [row["policy"] for row in rows if not row["on_front"] and row["front_probability"] >= MAY_BE_ON_FRONT]
+    missed = beside_the_front(rows)
     more = f"; {', '.join(missed)} may belong there" if missed else ""
     volume = results.phases[phase]["hypervolume"]
     return (
         f"Pareto front of {together}, and how often a policy is on it with other questions and personas: {front}{more}"
         f"; hypervolume {volume:.2f}."
     )
+
+
+def beside_the_front(rows: Rows) -> list[str]:
+    """The policies that are not on the Pareto front and may belong there."""
+    return [row["policy"] for row in rows if not row["on_front"] and row["front_probability"] >= MAY_BE_ON_FRONT]
 
 
 def _pairs_finding(results: Results, phase: str, criterion: str) -> str:

@@ -61,15 +61,14 @@ def odds(ratio: float, low: float, high: float) -> str:
 
 
 def _ratio(value: float) -> str:
-    return (
-        "∞"
-        if math.isinf(value)
-        else f"{value:.0f}"
-        if value >= 100
-        else f"{value:.2g}"
-        if value < 10
-        else f"{value:.1f}"
-    )
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.2g}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def points(share: float | None) -> str:
+    """A share in percentage points; nothing where there is none."""
+    return "" if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
 def signed(value: float, digits: int = 2) -> str:

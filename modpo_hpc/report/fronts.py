@@ -7,14 +7,14 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from modpo_hpc.evaluation.fronts import specialists_of
 from modpo_hpc.evaluation.tables import FRONT_SCHEMAS, Rows
 from modpo_hpc.report import formats, labels
-from modpo_hpc.report.panel import CRITERION
+from modpo_hpc.report.columns import CRITERION, POLICY
 from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, number, table, text
+from modpo_hpc.report.results import tables_of
 from modpo_hpc.report.style import canvas, look, quiet_grid
 from modpo_hpc.run import Run
 
@@ -27,8 +27,7 @@ def read_fronts(run: Run) -> dict[str, Rows]:
     """The tables of the stage ``fronts`` by name; empty where the study has no families, or they are not made yet."""
     if not run.study.alignment.sweep or not run.made("fronts"):
         return {}
-    folder = run.folder("fronts")
-    return {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in FRONT_SCHEMAS}
+    return tables_of(run.folder("fronts"), FRONT_SCHEMAS)
 
 
 def fronts_section(run: Run) -> ReportSection | None:
@@ -141,7 +140,7 @@ def _point_table(rows: Rows) -> Shown:
         "how much the family's hypervolume would shrink without it",
         [
             FAMILY,
-            text("Policy", "policy"),
+            POLICY,
             CRITERION,
             number("weight", "{:.3g}".format, "weight"),
             number("reward", formats.signed, "reward"),

@@ -11,7 +11,7 @@ import pandas as pd
 from modpo_hpc.human.sentences import of_rule, replacement
 from modpo_hpc.report import formats
 from modpo_hpc.report.audit_tables import share
-from modpo_hpc.report.panel import CRITERION
+from modpo_hpc.report.columns import CRITERION
 from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, number, records, table, text
 from modpo_hpc.run import Run
 

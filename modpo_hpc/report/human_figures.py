@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import Transform, blended_transform_factory
+from matplotlib.transforms import blended_transform_factory
 
 from modpo_hpc.human.analysis import Tables
+from modpo_hpc.report.formats import title
 from modpo_hpc.report.style import COLOURS
 
 BLUE, ORANGE, GREEN = COLOURS[:3]
 GREY = "#9aa0a6"
+ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False, "fontsize": 8}
+"""Where legends stand, and how."""
 
 
 def panels(tables: Tables, a: str, b: str, mark: str | None) -> Figure:
@@ -34,43 +39,28 @@ def panels(tables: Tables, a: str, b: str, mark: str | None) -> Figure:
     return figure
 
 
-def _words(name: object) -> str:
-    return str(name).replace("_", " ")
-
-
 def _outcomes(axes: Axes, table: pd.DataFrame, a: str, b: str) -> None:
     part = table.iloc[::-1]
     places = np.arange(len(part))
     left = np.zeros(len(part))
-    for name, colour, ink, label in (
-        ("A", BLUE, "white", a),
-        ("tie", GREY, "black", "tie"),
-        ("B", ORANGE, "white", b),
-    ):
+    for name, colour, ink, label in (("A", BLUE, "white", a), ("tie", GREY, "black", "tie"), ("B", ORANGE, "white", b)):
         shares = part[f"{name}_share"].to_numpy(float)
         bars = axes.barh(places, shares, left=left, color=colour, label=label)
-        axes.bar_label(
-            bars,
-            [f"{share:.0%}" if share >= 0.06 else "" for share in shares],
-            label_type="center",
-            color=ink,
-            fontsize=8,
-        )
+        told = [f"{share:.0%}" if share >= 0.06 else "" for share in shares]
+        axes.bar_label(bars, told, label_type="center", color=ink, fontsize=8)
         left = left + shares
-    axes.set_yticks(places, [_words(one) for one in part["criterion"]])
+    axes.set_yticks(places, [title(one) for one in part["criterion"]])
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter("{x:.0%}")
-    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8)
+    axes.legend(ncols=3, **ABOVE)
     axes.set_xlabel("share of questions, by the label of the raters")
 
 
 def _agreement(axes: Axes, part: pd.DataFrame) -> None:
-    criteria = [
-        one for one in dict.fromkeys(part["criterion"]) if "model" in set(part[part["criterion"] == one]["who"])
-    ]
+    criteria = list(dict.fromkeys(part[part["who"] == "model"]["criterion"]))
     measures = ("accuracy", "ac1", "kappa")
     labels = [
-        f"{_words(criterion)}\n{measure.upper() if measure == 'ac1' else measure}"
+        f"{title(criterion)}\n{measure.upper() if measure == 'ac1' else measure}"
         for criterion in criteria
         for measure in measures
     ]
@@ -87,11 +77,12 @@ def _agreement(axes: Axes, part: pd.DataFrame) -> None:
     axes.set_xticks(np.arange(len(labels)), labels, fontsize=8)
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set_ylabel("agreement (dashes: always the same answer)")
-    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    axes.legend(ncols=2, **ABOVE)
 
 
 def _consensus(axes: Axes, part: pd.DataFrame) -> None:
     """Accuracy by strength of consensus; below it, in the colour of each criterion, how many questions had it."""
+    beside = blended_transform_factory(axes.transAxes, axes.transData)
     listed = [(str(name), rows) for name, rows in part.groupby("criterion", sort=False)]
     for place, (criterion, rows) in enumerate(listed):
         colour = COLOURS[place % len(COLOURS)]
@@ -105,25 +96,19 @@ def _consensus(axes: Axes, part: pd.DataFrame) -> None:
             fmt="o-",
             color=colour,
             capsize=3,
-            label=_words(criterion),
+            label=title(criterion),
         )
         row = -0.09 - 0.07 * place
         for x, n in zip(agreeing, rows["n"], strict=True):
             axes.text(x, row, str(n), ha="center", va="center", fontsize=8, color=colour)
-        axes.text(-0.012, row, "n", ha="right", va="center", fontsize=8, color=colour, transform=_beside(axes))
+        axes.text(-0.012, row, "n", ha="right", va="center", fontsize=8, color=colour, transform=beside)
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set_ylim(-0.09 - 0.07 * len(listed), 1.06)
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_xlim(right=1.04)
     axes.xaxis.set_major_formatter("{x:.0%}")
-    axes.set_xlabel("raters who agree with the majority")
-    axes.set_ylabel("accuracy of the model")
-    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-
-
-def _beside(axes: Axes) -> Transform:
-    """Across the panel in shares of its width, up it in its data."""
-    return blended_transform_factory(axes.transAxes, axes.transData)
+    axes.set(xlabel="raters who agree with the majority", ylabel="accuracy of the model")
+    axes.legend(ncols=3, **ABOVE)
 
 
 def _confusion(axes: Axes, part: pd.DataFrame, a: str, b: str) -> None:
@@ -132,16 +117,14 @@ def _confusion(axes: Axes, part: pd.DataFrame, a: str, b: str) -> None:
     counts = rows.loc[["A", "tie", "B"], ["model_A", "model_tie", "model_B"]].to_numpy(int)
     axes.imshow(counts, cmap="Blues", vmin=0, vmax=max(1, counts.max()))
     for (row, column), count in np.ndenumerate(counts):
-        axes.text(
-            column, row, str(count), ha="center", va="center", color="white" if count > counts.max() / 2 else "black"
-        )
+        ink = "white" if count > counts.max() / 2 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=ink)
     axes.set_xticks(range(3), [a, "tie", b], fontsize=8)
     axes.set_yticks(range(3), [a, "tie", b], fontsize=8)
-    axes.set_xlabel(f"model, {_words(criterion)}")
-    axes.set_ylabel("label of the raters")
+    axes.set(xlabel=f"model, {title(criterion)}", ylabel="label of the raters")
 
 
 def _kappa(axes: Axes, table: pd.DataFrame) -> None:
     part = table.iloc[::-1]
-    axes.barh([_words(one) for one in part["criterion"]], part["fleiss_kappa"], color=GREEN)
+    axes.barh([title(one) for one in part["criterion"]], part["fleiss_kappa"], color=GREEN)
     axes.set_xlabel("Fleiss' kappa of the raters")

@@ -128,6 +128,11 @@ def table(
     return Shown(caption, columns, rows, file, frozenset(strong), folded)
 
 
+def filled(*tables: Shown) -> list[Shown]:
+    """Those of ``tables`` that have rows."""
+    return [shown for shown in tables if shown.rows]
+
+
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of ``frame`` as records."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

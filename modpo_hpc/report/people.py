@@ -13,7 +13,7 @@ from modpo_hpc.data.questions import study_questions
 from modpo_hpc.personas.balance import GROUPS, balance_tests, composition
 from modpo_hpc.report import formats
 from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, number, records, table, text
-from modpo_hpc.report.style import COLOURS, canvas, quiet_grid
+from modpo_hpc.report.style import COLOURS, canvas, panels, quiet_grid
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
 
@@ -51,8 +51,8 @@ def demographics_figure(counts: pd.DataFrame) -> Figure:
     """Shares of every value of every characteristic in the four sets."""
     characteristics = list(dict.fromkeys(counts["characteristic"]))
     sizes = [int((counts["characteristic"] == one).sum()) for one in characteristics]
-    figure = Figure(figsize=(6.2, 0.9 + 0.34 * sum(sizes) + 0.25 * len(sizes)), layout="constrained")
-    axes_of = figure.subplots(len(sizes), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": sizes}).ravel()
+    height = 0.9 + 0.34 * sum(sizes) + 0.25 * len(sizes)
+    figure, axes_of = panels(6.2, height, len(sizes), 1, sharex=True, gridspec_kw={"height_ratios": sizes})
     bar = 0.8 / len(GROUPS)
     for axes, characteristic in zip(axes_of, characteristics, strict=True):
         rows = counts[counts["characteristic"] == characteristic].iloc[::-1]
@@ -76,8 +76,7 @@ def length_figure(lengths: dict[str, list[int]]) -> Figure:
     for place, (split, values) in enumerate(lengths.items()):
         share = np.histogram(values, edges)[0] / len(values)
         axes.stairs(100 * share, edges, color=COLOURS[place], label=split, linewidth=1.4, linestyle=("-", "--")[place])
-    axes.set_xlabel("characters")
-    axes.set_ylabel("questions (%)")
+    axes.set(xlabel="characters", ylabel="questions (%)")
     axes.legend()
     quiet_grid(axes, "y")
     return figure

@@ -7,8 +7,9 @@ import math
 from typing import Any
 
 from modpo_hpc.report import formats
-from modpo_hpc.report.panel import CRITERION
+from modpo_hpc.report.columns import CRITERION
 from modpo_hpc.report.parts import ReportSection, Shown, number, table, text
+from modpo_hpc.report.results import Rows, rows_of
 from modpo_hpc.run import Run
 
 ARMS = {"rankings": "shrunk rankings", "ratings": "stated ratings", "one_hot": "the highest rating alone"}
@@ -37,7 +38,7 @@ def personalization_section(run: Run) -> ReportSection | None:
         return None
     gate = json.loads((run.folder("profiles") / "gate.json").read_text(encoding="utf-8"))
     effects = run.table("personalization").to_pylist()
-    safety = _side_table(run, "safety")
+    safety = rows_of(run.folder("personalization") / "safety.parquet")
     main = wanted.arms[0]
     others = {row["arm"]: row for row in effects if row["against"] == "others"}
     confidence = run.study.statistics.confidence
@@ -59,15 +60,6 @@ def personalization_section(run: Run) -> ReportSection | None:
     )
     tables = [_effect_table(effects), _safety_table(safety), _gate_table(gate["criteria"])]
     return ReportSection("personalization", "Personal answers", lead, findings=findings, tables=tables)
-
-
-def _side_table(run: Run, name: str) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    rows: list[dict[str, Any]] = pq.read_table(
-        run.folder("personalization") / f"{name}.parquet", partitioning=None
-    ).to_pylist()
-    return rows
 
 
 def _effect_words(row: dict[str, Any], smallest: float, confidence: float) -> str:
@@ -110,7 +102,7 @@ def _dial_words(dial: float) -> str:
     )
 
 
-def _effect_table(rows: list[dict[str, Any]]) -> Shown:
+def _effect_table(rows: Rows) -> Shown:
     return table(
         "How often a persona prefers its own answer",
         [
@@ -128,7 +120,7 @@ def _effect_table(rows: list[dict[str, Any]]) -> Shown:
     )
 
 
-def _safety_table(rows: list[dict[str, Any]]) -> Shown:
+def _safety_table(rows: Rows) -> Shown:
     return table(
         "Safety of the personal answers against the common ones",
         [
@@ -146,7 +138,7 @@ def _safety_table(rows: list[dict[str, Any]]) -> Shown:
     )
 
 
-def _gate_table(rows: list[dict[str, Any]]) -> Shown:
+def _gate_table(rows: Rows) -> Shown:
     return table(
         "What rankings show personas to weigh: log-odds for each log-odds of a calibrated reward, shrunk",
         [

@@ -6,28 +6,23 @@ from functools import partial
 from itertools import combinations
 
 from modpo_hpc.report import figures, findings, formats, matrices, sequential
-from modpo_hpc.report.panel import COMPARISON, CRITERION
-from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, abreast, number, table, text
+from modpo_hpc.report.columns import COMPARISON, CRITERION, INTERVAL, PAIR, POLICY
+from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, abreast, filled, number, table, text
 from modpo_hpc.report.results import Results
 
 
 def phase_section(results: Results, phase: str) -> ReportSection:
     """Results of one phase: what was found, the figures of the paper, and the tables behind them."""
-    if results.is_sequential:
-        return sequential.phase_section(results, phase, findings.phase_line(results, phase) + ".")
+    tables = [sequential.ranking_table, sequential.share_table]
+    if not results.is_sequential:
+        tables = [_ranking_table, _mcnemar_table, _win_rate_table, _ability_table, _non_inferiority_table]
     return ReportSection(
         anchor=phase,
         heading=f"Results of {phase}",
         lead=findings.phase_line(results, phase) + ".",
         findings=findings.phase_findings(results, phase),
-        figures=_figures(results, phase),
-        tables=[
-            _ranking_table(results, phase),
-            _mcnemar_table(results, phase),
-            _win_rate_table(results, phase),
-            _ability_table(results, phase),
-            *_non_inferiority_tables(results, phase),
-        ],
+        figures=() if results.is_sequential else _figures(results, phase),
+        tables=filled(*(made(results, phase) for made in tables)),
     )
 
 
@@ -75,10 +70,10 @@ def _ranking_table(results: Results, phase: str) -> Shown:
     return abreast(
         f"Average win rate over {findings.opponents(results, phase)}. Intervals, the ranks that are possible (all at "
         "once) and P(best) come from one model, in which other questions and other personas could have been drawn.",
-        [text("Policy", "policy")],
+        [POLICY],
         [
             number("win rate", formats.percent, "win_rate"),
-            number("interval", formats.interval, "low", "high"),
+            INTERVAL,
             number("rank", formats.ranks, "rank", "rank_low", "rank_high"),
             number("P(best)", partial(formats.percent, digits=0), "best_probability"),
         ],
@@ -95,14 +90,14 @@ def _mcnemar_table(results: Results, phase: str) -> Shown:
         f"significant {findings.correction_note(results)}, ~ what is not. The paper's test: it takes these personas "
         f"for all there are, so with other personas more than {100 * results.summary['settings']['alpha']:g}% of such "
         "marks may be of policies that are alike.",
-        [text("A", "policy_a"), text("B", "policy_b")],
+        PAIR,
         [
             number("won by A and by B", _won, "b", "c", "significant"),
             number("ties", str, "ties"),
             number("p", formats.p_value, "p"),
             number("odds ratio", formats.odds, "odds_ratio", "odds_low", "odds_high"),
         ],
-        results.by_pair(phase, "mcnemar").values(),
+        results.abreast(phase, "mcnemar", "policy_a", "policy_b").values(),
         results.phases[phase]["criteria"],
         lambda row: row["significant"],
         f"{phase}_mcnemar",
@@ -146,7 +141,7 @@ def _ability_table(results: Results, phase: str) -> Shown:
         "sandwich clustered by question and by persona",
         [
             CRITERION,
-            text("Policy", "policy"),
+            POLICY,
             number("ability", formats.signed, "ability"),
             number("interval", formats.signed_bounds, "low", "high"),
         ],
@@ -156,31 +151,27 @@ def _ability_table(results: Results, phase: str) -> Shown:
     )
 
 
-def _non_inferiority_tables(results: Results, phase: str) -> list[Shown]:
-    rows = results.rows("non_inferiority", phase=phase)
-    if not rows:
-        return []
-    return [
-        table(
-            "Non-inferiority within the margin that the study states, in percentage points: interval of Tango's score "
-            "test (personas as they are) and of the inferential model (personas as a sample); p one-sided, "
-            f"{findings.CORRECTION_NAMES[results.summary['settings']['correction']]}; questions that would show it if "
-            "both won as often",
-            [
-                CRITERION,
-                text("Policy", "policy"),
-                text("Reference", "reference"),
-                number("margin", lambda margin: f"{100 * margin:g}", "margin"),
-                number("difference", formats.signed_percent, "difference"),
-                number("Tango", formats.signed_interval, "low", "high"),
-                number("with personas", formats.signed_interval, "model_low", "model_high"),
-                number("p", formats.p_value, "p_adjusted"),
-                text("Not inferior", "non_inferior", lambda shown: "not inferior" if shown else "open"),
-                text("Equivalent", "equivalent", lambda shown: "equivalent" if shown else "open"),
-                number("questions needed", "{:,}".format, "questions_needed"),
-            ],
-            rows,
-            f"{phase}_non_inferiority",
-            folded=True,
-        )
-    ]
+def _non_inferiority_table(results: Results, phase: str) -> Shown:
+    """Without rows where the study states no margin."""
+    return table(
+        "Non-inferiority within the margin that the study states, in percentage points: interval of Tango's score "
+        "test (personas as they are) and of the inferential model (personas as a sample); p one-sided, "
+        f"{findings.CORRECTION_NAMES[results.summary['settings']['correction']]}; questions that would show it if "
+        "both won as often",
+        [
+            CRITERION,
+            POLICY,
+            text("Reference", "reference"),
+            number("margin", lambda margin: f"{100 * margin:g}", "margin"),
+            number("difference", formats.signed_percent, "difference"),
+            number("Tango", formats.signed_interval, "low", "high"),
+            number("with personas", formats.signed_interval, "model_low", "model_high"),
+            number("p", formats.p_value, "p_adjusted"),
+            text("Not inferior", "non_inferior", lambda shown: "not inferior" if shown else "open"),
+            text("Equivalent", "equivalent", lambda shown: "equivalent" if shown else "open"),
+            number("questions needed", "{:,}".format, "questions_needed"),
+        ],
+        results.rows("non_inferiority", phase=phase),
+        f"{phase}_non_inferiority",
+        folded=True,
+    )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from modpo_hpc.evaluation.tables import REPEATS_SCHEMAS, Rows
 from modpo_hpc.report import formats
-from modpo_hpc.report.panel import CELL, CRITERION, PHASE
-from modpo_hpc.report.parts import ReportSection, is_number, number, table, text
+from modpo_hpc.report.columns import CELL, CRITERION, JUDGE, PHASE
+from modpo_hpc.report.parts import ReportSection, is_number, number, table
+from modpo_hpc.report.results import tables_of
 from modpo_hpc.run import Run
 
 
@@ -45,8 +44,7 @@ def read_repeats(run: Run) -> dict[str, Rows]:
     """The tables on repeats by name; empty where the study asks for none, or they are not made yet."""
     if run.study.judging.repeats is None or not run.made("repeats"):
         return {}
-    folder = run.folder("repeats")
-    return {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in REPEATS_SCHEMAS}
+    return tables_of(run.folder("repeats"), REPEATS_SCHEMAS)
 
 
 def repeats_section(run: Run) -> ReportSection | None:
@@ -55,7 +53,7 @@ def repeats_section(run: Run) -> ReportSection | None:
     if not tables or wanted is None:
         return None
     rows = tables["self_agreement"]
-    who = [text("Judge", "judge")] if run.study.panel else []
+    who = [JUDGE] if run.study.panel else []
     orders = ", and once in the other order of showing" if wanted.swapped else ""
     return ReportSection(
         "repeats",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,19 +56,17 @@ class Results:
         """The policies of a phase under one criterion, best first."""
         return [row["policy"] for row in self.rows("ranking", phase=phase, criterion=criterion)]
 
-    def by_policy(self, phase: str, table: str = "ranking") -> dict[str, dict[str, dict[str, Any]]]:
-        """The rows of a table of policies as policy -> criterion -> row, the best policies on average first."""
-        order = sorted(self.rows("pareto", phase=phase), key=_best_first("mean_win_rate", "policy"))
-        found: dict[str, dict[str, dict[str, Any]]] = {row["policy"]: {} for row in order}
-        for row in self.rows(table, phase=phase):
-            found[row["policy"]][row["criterion"]] = row
-        return found
+    def by_policy(self, phase: str) -> dict[str, dict[str, dict[str, Any]]]:
+        """The ranking as policy -> criterion -> row, the best policies on average first."""
+        order = sorted(self.rows("pareto", phase=phase), key=lambda row: (-row["mean_win_rate"], row["policy"]))
+        found = self.abreast(phase, "ranking", "policy")
+        return {row["policy"]: found[row["policy"],] for row in order}
 
-    def by_pair(self, phase: str, table: str) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
-        """The rows of a table of pairs as (A, B) -> criterion -> row, in the table's order."""
-        found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    def abreast(self, phase: str, table: str, *names: str) -> dict[tuple[str, ...], dict[str, dict[str, Any]]]:
+        """The rows of a table as values of the columns ``names`` -> criterion -> row, in the table's order."""
+        found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
         for row in self.rows(table, phase=phase):
-            found.setdefault((row["policy_a"], row["policy_b"]), {})[row["criterion"]] = row
+            found.setdefault(tuple(row[name] for name in names), {})[row["criterion"]] = row
         return found
 
 
@@ -84,10 +82,19 @@ def read_results(run: Run) -> Results:
         raise IncompleteError(
             f"{run.root}: the statistics {state}. Make them with: modpo rerun {run.quoted} statistics"
         )
-    names = schemas_of(run.study)
-    tables = {name: pq.read_table(folder / f"{name}.parquet", partitioning=None).to_pylist() for name in names}
+    tables = tables_of(folder, schemas_of(run.study))
     summary = json.loads((folder / "statistics.json").read_text())
     return Results(run.root, summary, tables, run.study.judging.personas_per_question)
+
+
+def rows_of(path: Path) -> Rows:
+    """The rows of a stored table."""
+    return pq.read_table(path, partitioning=None).to_pylist()
+
+
+def tables_of(folder: Path, names: Iterable[str]) -> dict[str, Rows]:
+    """The tables with these ``names`` in the ``folder`` of a stage."""
+    return {name: rows_of(folder / f"{name}.parquet") for name in names}
 
 
 def as_json(results: Results) -> dict[str, Any]:
@@ -107,8 +114,4 @@ def finite(value: Any) -> Any:
 def read_completeness(run: Run) -> Rows:
     """How complete the verdicts were when statistics were last asked for; empty if they never were."""
     path = run.folder("statistics") / "completeness.parquet"
-    return pq.read_table(path, partitioning=None).to_pylist() if path.exists() else []
-
-
-def _best_first(value: str, name: str) -> Callable[[dict[str, Any]], tuple[float, str]]:
-    return lambda row: (-row[value], row[name])
+    return rows_of(path) if path.exists() else []

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from modpo_hpc.report import formats
-from modpo_hpc.report.panel import CRITERION
+from modpo_hpc.report.columns import CRITERION, INTERVAL
 from modpo_hpc.report.parts import Shown, number, numbers, records, table, text
 from modpo_hpc.rewards.diagnostics import learning_curve
 
@@ -39,40 +39,42 @@ def accuracy_table(diagnostics: dict[str, dict[str, Any]], trials: pd.DataFrame)
     )
 
 
-def margins_table(margins: pd.DataFrame) -> list[Shown]:
-    """Margins of the same pairs by models that saw them and models that did not; none without a final model."""
-    columns = [
-        CRITERION,
-        text("Pairs were", "seen", lambda seen: "seen" if seen else "unseen"),
-        PAIRS,
-        number("mean margin", "{:.2f}".format, "mean"),
-        number("spread", "{:.2f}".format, "spread"),
-        number("right", formats.percent, "right"),
-        number("above 95%", formats.percent, "sure"),
-    ]
-    caption = (
+def margins_table(margins: pd.DataFrame) -> Shown:
+    """Margins of the same pairs by models that saw them and models that did not; no rows without a final model."""
+    return table(
         "Margins in log-odds: of pairs that the model did not see (out of fold, as MODPO uses them) and of pairs that "
-        "it was trained on"
+        "it was trained on",
+        [
+            CRITERION,
+            text("Pairs were", "seen", lambda seen: "seen" if seen else "unseen"),
+            PAIRS,
+            number("mean margin", "{:.2f}".format, "mean"),
+            number("spread", "{:.2f}".format, "spread"),
+            number("right", formats.percent, "right"),
+            number("above 95%", formats.percent, "sure"),
+        ],
+        records(margins),
+        "reward_margins",
     )
-    return [table(caption, columns, records(margins), "reward_margins")] if len(margins) else []
 
 
-def losses_table(compared: pd.DataFrame) -> list[Shown]:
-    """Best/worst pairs against whole rankings; none where the study does not compare them."""
-    columns = [
-        CRITERION,
-        PAIRS,
-        number("best/worst pairs", formats.percent, "bradley_terry"),
-        number("whole rankings", formats.percent, "plackett_luce"),
-        number("only pairs right", str, "only_bradley_terry"),
-        number("only rankings right", str, "only_plackett_luce"),
-        number("p", formats.p_value, "p"),
-    ]
-    caption = (
+def losses_table(compared: pd.DataFrame) -> Shown:
+    """Best/worst pairs against whole rankings; no rows where the study does not compare them."""
+    return table(
         "What is learned from: the best and the worst response (Bradley-Terry) or all five (Plackett-Luce), on the "
-        "same unseen questions; p of McNemar's exact test"
+        "same unseen questions; p of McNemar's exact test",
+        [
+            CRITERION,
+            PAIRS,
+            number("best/worst pairs", formats.percent, "bradley_terry"),
+            number("whole rankings", formats.percent, "plackett_luce"),
+            number("only pairs right", str, "only_bradley_terry"),
+            number("only rankings right", str, "only_plackett_luce"),
+            number("p", formats.p_value, "p"),
+        ],
+        records(compared),
+        "reward_losses",
     )
-    return [table(caption, columns, records(compared), "reward_losses")] if len(compared) else []
 
 
 def length_table(shortcut: pd.DataFrame) -> Shown:
@@ -94,17 +96,20 @@ def length_table(shortcut: pd.DataFrame) -> Shown:
     )
 
 
-def curve_table(predictions: pd.DataFrame) -> list[Shown]:
-    """Would more data help; none where the study trains no models on shares of them."""
-    columns = [
-        CRITERION,
-        number("share", formats.percent, "share"),
-        number("accuracy", formats.percent, "accuracy"),
-        number("interval", formats.interval, "low", "high"),
-    ]
-    caption = "Accuracy on the same unseen pairs by the share of the training questions"
-    curve = learning_curve(predictions)
-    return [table(caption, columns, records(curve), "reward_learning_curve", folded=True)] if len(curve) else []
+def curve_table(predictions: pd.DataFrame) -> Shown:
+    """Would more data help; no rows where the study trains no models on shares of them."""
+    return table(
+        "Accuracy on the same unseen pairs by the share of the training questions",
+        [
+            CRITERION,
+            number("share", formats.percent, "share"),
+            number("accuracy", formats.percent, "accuracy"),
+            INTERVAL,
+        ],
+        records(learning_curve(predictions)),
+        "reward_learning_curve",
+        folded=True,
+    )
 
 
 def answers_table(scores: pd.DataFrame, scale: str) -> Shown:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from modpo_hpc.intervals import wilson_interval
 from modpo_hpc.report import formats, reward_tables
-from modpo_hpc.report.parts import ReportFigure, ReportSection
+from modpo_hpc.report.parts import ReportFigure, ReportSection, filled
 from modpo_hpc.report.reward_figures import correlation_figure, margin_figure, reliability_figure, trials_figure
 from modpo_hpc.report.search_figures import BY_PARAMETER, history_figure, optuna_study, says_something_of_parameters
 from modpo_hpc.rewards.accuracy import pair_quality
@@ -40,13 +40,13 @@ def rewards_section(run: Run) -> ReportSection | None:
     compared = losses_compared(predictions, run.study.rewards.loss)
     responses = run.table("responses", ["response_id", "text"]).to_pandas()
     lengths = dict(zip(responses["response_id"], responses["text"].str.len(), strict=True))
-    tables = [
+    tables = filled(
         reward_tables.accuracy_table(diagnostics, trials),
-        *reward_tables.margins_table(margins),
-        *reward_tables.losses_table(compared),
+        reward_tables.margins_table(margins),
+        reward_tables.losses_table(compared),
         reward_tables.length_table(length_shortcut(predictions, lengths)),
-        *reward_tables.curve_table(predictions),
-    ]
+        reward_tables.curve_table(predictions),
+    )
     if run.made("answer_scores"):
         tables.append(reward_tables.answers_table(run.table("answer_scores").to_pandas(), run.study.rewards.scale))
     return ReportSection(

@@ -6,7 +6,7 @@ from functools import partial
 from statistics import fmean, median
 
 from modpo_hpc.report import formats, robustness_figures
-from modpo_hpc.report.panel import CELL, CRITERION, PHASE, panel_tables
+from modpo_hpc.report.columns import AGREEMENT, CELL, CRITERION, INTERVAL, JUDGE, PHASE, POLICY
 from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, is_number, number, table, text
 from modpo_hpc.report.results import Results, Rows
 
@@ -52,7 +52,7 @@ def certainty_section(results: Results) -> ReportSection:
         tables=[
             _position_table(position),
             _agreement_table(agreement),
-            *panel_tables(results),
+            *_panel_tables(results),
             _completeness_table(results),
         ],
     )
@@ -91,7 +91,7 @@ def length_section(results: Results) -> ReportSection | None:
                     number("tokens B", "{:.0f}".format, "length_b"),
                     number("A wins", formats.percent, "win_rate"),
                     number("at equal length", formats.percent, "controlled"),
-                    number("interval", formats.interval, "low", "high"),
+                    INTERVAL,
                     number("log-odds per SD", formats.signed, "slope"),
                 ],
                 rows,
@@ -132,9 +132,9 @@ def groups_section(results: Results) -> ReportSection | None:
                     text("Attribute", "attribute", formats.title),
                     text("Group", "group"),
                     number("personas", str, "personas"),
-                    text("Policy", "policy"),
+                    POLICY,
                     number("votes won", formats.percent, "win_rate"),
-                    number("interval", formats.interval, "low", "high"),
+                    INTERVAL,
                     number("all personas", formats.percent, "overall"),
                 ],
                 rows,
@@ -152,7 +152,7 @@ def _position_table(rows: Rows) -> Shown:
         [
             *CELL,
             number("first wins", formats.percent, "first_share"),
-            number("interval", formats.interval, "low", "high"),
+            INTERVAL,
             number("flips", formats.percent, "flips"),
             number("by chance", formats.percent, "flips_by_chance"),
             number("A first", formats.percent, "rate_a_first"),
@@ -248,6 +248,32 @@ def _group_words(rows: Rows) -> list[str]:
             f"In {formats.counted(left, 'group')} another policy wins more votes, by no more than chance could give."
         )
     return told
+
+
+def _panel_tables(results: Results) -> list[Shown]:
+    """How the judges of a panel agree, and what each of them found; nothing for one judge."""
+    if "judge_agreement" not in results.tables:
+        return []
+    return [
+        table(
+            "Agreement of the judges of the panel",
+            [PHASE, CRITERION, JUDGE, text("Other judge", "other_judge"), *AGREEMENT],
+            results.tables["judge_agreement"],
+            "judge_agreement",
+        ),
+        table(
+            "Win rates by each judge of the panel alone",
+            [
+                *CELL,
+                JUDGE,
+                number("A wins", formats.percent, "win_rate_a"),
+                number("B wins", formats.percent, "win_rate_b"),
+            ],
+            results.tables["judge_rates"],
+            "judge_rates",
+            folded=True,
+        ),
+    ]
 
 
 def _finite(rows: Rows, column: str) -> list[float]:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from modpo_hpc.report import formats
 from modpo_hpc.report.results import Results
-from modpo_hpc.report.style import COLOURS, MARKERS, canvas, panels, quiet_grid
+from modpo_hpc.report.style import COLOURS, canvas, grid, look, panels, percents, quiet_grid
 
 GROUPS_SHOWN = 24
 
@@ -18,20 +18,18 @@ def position_figure(results: Results) -> Figure:
     most = max(one["pairs"] for one in results.phases.values())
     columns = min(len(cells), 2)
     height = 1.1 + 0.2 * most
-    figure, axes_of = panels(4.1 * columns, height * -(-len(cells) // columns), -(-len(cells) // columns), columns)
-    for axes, (phase, criterion) in zip(axes_of, cells, strict=False):
+    figure, axes_of = grid(len(cells), columns, 4.1 * columns, height * -(-len(cells) // columns))
+    for axes, (phase, criterion) in zip(axes_of, cells, strict=True):
         rows = results.rows("position_bias", phase=phase, criterion=criterion)[::-1]
         places = np.arange(len(rows))
         axes.axvline(50, color="0.6", linewidth=1)
-        axes.hlines(places, [100 * row["low"] for row in rows], [100 * row["high"] for row in rows], color=COLOURS[0])
-        axes.scatter([100 * row["first_share"] for row in rows], places, s=16, color=COLOURS[0], zorder=3)
+        low, high, share = percents(rows, "low", "high", "first_share")
+        axes.hlines(places, low, high, color=COLOURS[0])
+        axes.scatter(share, places, s=16, color=COLOURS[0], zorder=3)
         axes.set_yticks(places, [f"{row['policy_a']} : {row['policy_b']}" for row in rows], size=6.5)
-        axes.set_ylim(-0.7, len(rows) - 0.3)
-        axes.set_title(f"{phase}, {formats.title(criterion)}")
+        axes.set(ylim=(-0.7, len(rows) - 0.3), title=f"{phase}, {formats.title(criterion)}")
         axes.set_xlabel("won by the first shown (%)")
         quiet_grid(axes, "x")
-    for axes in axes_of[len(cells) :]:
-        axes.set_visible(False)
     return figure
 
 
@@ -41,18 +39,12 @@ def length_figure(results: Results) -> Figure:
     axes.plot([0, 100], [0, 100], color="0.75", linestyle="--", linewidth=1)
     for place, phase in enumerate(results.phases):
         rows = results.rows("length_control", phase=phase)
-        x, y = [100 * row["win_rate"] for row in rows], [100 * row["controlled"] for row in rows]
-        bounds = [100 * row["low"] for row in rows], [100 * row["high"] for row in rows]
-        axes.vlines(x, *bounds, color=COLOURS[place % len(COLOURS)], alpha=0.35, linewidth=1)
-        axes.scatter(
-            x, y, s=18, color=COLOURS[place % len(COLOURS)], marker=MARKERS[place % len(MARKERS)], label=phase, zorder=3
-        )
+        x, y, low, high = percents(rows, "win_rate", "controlled", "low", "high")
+        axes.vlines(x, low, high, color=look(place)["color"], alpha=0.35, linewidth=1)
+        axes.scatter(x, y, s=18, label=phase, zorder=3, **look(place))
     axes.axhline(50, color="0.85", linewidth=1, zorder=0)
     axes.axvline(50, color="0.85", linewidth=1, zorder=0)
-    axes.set_xlim(-2, 102)
-    axes.set_ylim(-2, 102)
-    axes.set_xlabel("A wins, as it is (%)")
-    axes.set_ylabel("A wins, at equal length (%)")
+    axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel="A wins, as it is (%)", ylabel="A wins, at equal length (%)")
     axes.legend(loc="upper left")
     return figure
 
@@ -74,12 +66,9 @@ def groups_figure(results: Results, phase: str) -> Figure:
             axes.hlines(place, 100 * own["low"], 100 * own["high"], color=colour)
             axes.scatter(100 * own["win_rate"], place, s=24, color=colour, zorder=3)
             axes.scatter(100 * rival["win_rate"], place, s=20, marker="s", facecolor="none", edgecolor="0.45", zorder=2)
-        axes.set_title(f"{formats.title(criterion)}: {favourite}")
-        axes.set_xlabel("votes won (%)")
+        axes.set(title=f"{formats.title(criterion)}: {favourite}", xlabel="votes won (%)")
         quiet_grid(axes, "x")
     sizes = {(row["attribute"], row["group"]): row["personas"] for rows in rows_of.values() for row in rows}
-    axes_of[0].set_yticks(
-        range(len(names)), [f"{group} ({sizes[attribute, group]})" for attribute, group in names], size=8
-    )
+    axes_of[0].set_yticks(range(len(names)), [f"{name[1]} ({sizes[name]})" for name in names], size=8)
     axes_of[0].set_ylim(-0.7, len(names) - 0.3)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import optuna
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from modpo_hpc.report import formats
-from modpo_hpc.report.style import COLOURS, canvas, look, panels, quiet_grid
+from modpo_hpc.report.style import COLOURS, canvas, grid, look, quiet_grid, slanted, small_panels
 from modpo_hpc.rewards.search_space import space_of
 from modpo_hpc.search import Trial, as_optuna
 from modpo_hpc.study.rewards import RewardSearch
@@ -49,25 +50,14 @@ def says_something_of_parameters(study: optuna.Study) -> bool:
 def history_figure(trials: pd.DataFrame, search: RewardSearch) -> Figure:
     """A panel a criterion: the held-out accuracy of its trials, and the best so far."""
     criteria = list(dict.fromkeys(trials["criterion"]))
-    columns = min(len(criteria), 4)
-    rows = -(-len(criteria) // columns)
-    figure, axes_of = panels(1.9 * columns + 0.4, 1.9 * rows + 0.3, rows, columns, sharex=True, sharey=True)
-    for axes, criterion in zip(axes_of, criteria, strict=False):
+    figure, axes_of = small_panels(criteria, "trial", _ACCURACY)
+    for axes, criterion in zip(axes_of, criteria, strict=True):
         study = optuna_study(trials, criterion, search)
-        done = _complete(study)
         values = 100 * np.array(_values(study))
-        numbers = [trial.number for trial in done]
+        numbers = [trial.number for trial in _complete(study)]
         axes.scatter(numbers, values, s=14, color=COLOURS[0], zorder=3)
         axes.step(numbers, np.maximum.accumulate(values), where="post", color=COLOURS[1], linewidth=1.1)
-        axes.set_title(formats.title(criterion), size=8.5)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        quiet_grid(axes)
-    for axes in axes_of[len(criteria) :]:
-        axes.set_visible(False)
-    for place in range(max(0, len(criteria) - columns), len(criteria)):
-        axes_of[place].tick_params(labelbottom=True)
-        axes_of[place].set_xlabel("trial", size=8)
-    figure.supylabel(_ACCURACY, size=9)
     return figure
 
 
@@ -90,9 +80,9 @@ def slice_figure(study: optuna.Study) -> Figure:
     """Accuracy against each parameter alone, one point a trial."""
     names, done = _varied(study), _complete(study)
     columns = min(len(names), 3)
-    rows = -(-len(names) // columns)
-    figure, axes_of = panels(2.4 * columns + 0.4, 2.2 * rows, rows, columns, sharey=True)
-    for axes, name in zip(axes_of, names, strict=False):
+    height = 2.2 * -(-len(names) // columns)
+    figure, axes_of = grid(len(names), columns, 2.4 * columns + 0.4, height, sharey=True)
+    for axes, name in zip(axes_of, names, strict=True):
         values = [trial.params[name] for trial in done]
         low, high = min(values), max(values)
         if len(set(values)) <= 5:
@@ -107,8 +97,6 @@ def slice_figure(study: optuna.Study) -> Figure:
         axes.scatter(values, [100 * value for value in _values(study)], s=14, color=COLOURS[0])
         axes.set_xlabel(formats.title(name))
         quiet_grid(axes)
-    for axes in axes_of[len(names) :]:
-        axes.set_visible(False)
     figure.supylabel(_ACCURACY, size=9)
     return figure
 
@@ -124,9 +112,7 @@ def parallel_figure(study: optuna.Study) -> Figure:
     for heights, good in sorted(zip(zip(*columns, strict=True), best, strict=True), key=lambda one: one[1]):
         mark = look(0)["color"] if good else "0.75"
         axes.plot(range(len(columns)), heights, color=mark, linewidth=1.2 if good else 0.8, zorder=3 if good else 2)
-    axes.set_xticks(
-        range(len(columns)), [*map(formats.title, names), _ACCURACY], rotation=25, ha="right", rotation_mode="anchor"
-    )
+    slanted(axes, [*map(formats.title, names), _ACCURACY], 25)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color="0.85")
@@ -150,11 +136,9 @@ def _scaled(axes: Axes, at: int, values: list[float], log: bool) -> list[float]:
     """Heights from 0 to 1 of ``values`` on the line at ``at``, whose ends are written there."""
     known = np.log(values) if log else np.array(values, dtype=float)
     low, high = known.min(), known.max()
-    for end, height, side in ((min(values), 0.0, "top"), (max(values), 1.0, "bottom")):
-        place = -6 if side == "top" else 6
-        axes.annotate(
-            f"{end:.3g}", (at, height), (0, place), textcoords="offset points", ha="center", va=side, size=7.5
-        )
+    letters: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "size": 7.5}
+    axes.annotate(f"{min(values):.3g}", (at, 0.0), (0, -6), va="top", **letters)
+    axes.annotate(f"{max(values):.3g}", (at, 1.0), (0, 6), va="bottom", **letters)
     return list((known - low) / (high - low) if high > low else np.full(len(known), 0.5))
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from modpo_hpc.report import formats
-from modpo_hpc.report.panel import COMPARISON
-from modpo_hpc.report.parts import ReportSection, Shown, abreast, number, table, text
-
-if TYPE_CHECKING:
-    from modpo_hpc.report.results import Results
+from modpo_hpc.report.columns import COMPARISON, INTERVAL, POLICY
+from modpo_hpc.report.parts import Shown, abreast, number, table, text
+from modpo_hpc.report.results import Results
 
 ESTIMAND = (
     "The share of votes is a mean over questions like these and over the personas of the study, a tie half a vote; "
@@ -33,17 +29,6 @@ def phase_findings(results: Results, phase: str) -> list[str]:
         ESTIMAND,
         NOT_MADE,
     ]
-
-
-def phase_section(results: Results, phase: str, line: str) -> ReportSection:
-    """Results of one phase; ``line`` says its size."""
-    return ReportSection(
-        anchor=phase,
-        heading=f"Results of {phase}",
-        lead=line,
-        findings=phase_findings(results, phase),
-        tables=[ranking_table(results, phase), _share_table(results, phase)],
-    )
 
 
 def methods_words(results: Results) -> str:
@@ -87,26 +72,23 @@ def _criterion_finding(results: Results, phase: str, criterion: str) -> str:
 
 def ranking_table(results: Results, phase: str) -> Shown:
     """Mean share of votes of each policy over its opponents."""
-    by_policy: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in results.rows("share_ranking", phase=phase):
-        by_policy.setdefault(row["policy"], {})[row["criterion"]] = row
     return abreast(
         "Mean share of votes over all opponents; intervals and possible ranks hold for all policies at once and "
         "whenever judging stopped",
-        [text("Policy", "policy")],
+        [POLICY],
         [
             number("share", formats.percent, "share"),
-            number("interval", formats.interval, "low", "high"),
+            INTERVAL,
             number("rank", formats.ranks, "rank", "rank_low", "rank_high"),
         ],
-        by_policy.values(),
+        results.abreast(phase, "share_ranking", "policy").values(),
         results.phases[phase]["criteria"],
         lambda row: row["rank"] == 1,
         f"{phase}_share_ranking",
     )
 
 
-def _share_table(results: Results, phase: str) -> Shown:
+def share_table(results: Results, phase: str) -> Shown:
     return table(
         "Every pair: mean share of the votes that A has, its interval (at all times, for all pairs of the criterion at "
         "once), what was decided and after how many questions; questions judged and votes. Beside it questions won by "
@@ -115,7 +97,7 @@ def _share_table(results: Results, phase: str) -> Shown:
         [
             *COMPARISON,
             number("votes for A", formats.percent, "share"),
-            number("interval", formats.interval, "low", "high"),
+            INTERVAL,
             text("preferred", "preferred"),
             number("decided after", lambda count: f"{count}" if count else "", "decided_after"),
             number("questions", str, "questions"),

@@ -17,7 +17,7 @@ from modpo_hpc.pipeline import STAGES
 from modpo_hpc.report import findings, formats
 from modpo_hpc.report.parts import ReportSection, Shown, number, table, text
 from modpo_hpc.report.results import Results
-from modpo_hpc.report.summary import methods_paragraph
+from modpo_hpc.report.summary import methods_paragraph, name_of_model
 from modpo_hpc.run import Run
 from modpo_hpc.study import Study
 from modpo_hpc.study.evaluation import SANDBOX_MARK
@@ -37,7 +37,7 @@ def study_section(run: Run, results: Results) -> ReportSection:
     policies = study.alignment.policies
     trained = sum(policy.stage is not None for policy in policies.values())
     sentences = [
-        f"{len(policies)} policies answer: {trained} of them are aligned from {_model(study.models.base)}, "
+        f"{len(policies)} policies answer: {trained} of them are aligned from {name_of_model(study)}, "
         f"{len(policies) - trained} answer as they are. For each test question the personas of the test set say which "
         f"of two answers they prefer, {DECIDED[results.is_sequential]}.",
         f"To align them, {study.ranking.personas_per_question} training personas ranked "
@@ -114,20 +114,17 @@ def provenance_section(run: Run) -> ReportSection:
     """Where the numbers come from: versions, hosts, and a hash of what every stage made."""
     provenance = run.provenance
     markers = {stage.name: _markers(run, stage.name) for stage in STAGES if stage.name != "report"}
-    hosts = sorted({marker.host for of_stage in markers.values() for marker in of_stage.values()})
-    versions = provenance.get("versions", {})
+    every = [marker for of_stage in markers.values() for marker in of_stage.values()]
     facts = {
         "Run": str(provenance.get("id", "")),
         "Started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(provenance.get("created", 0))),
         "modpo-hpc": str(provenance.get("modpo_hpc", "")),
         "Python": str(provenance.get("python", "")),
         "Machine": str(provenance.get("machine", "")),
-        "Hosts": ", ".join(hosts),
-        "Code": "; ".join(
-            sorted({_code(marker.code) for of_stage in markers.values() for marker in of_stage.values()})
-        ),
+        "Hosts": ", ".join(sorted({marker.host for marker in every})),
+        "Code": "; ".join(sorted({_code(marker.code) for marker in every})),
         "Different code": "; ".join(stages_of_different_code(run)) or "no stage mixes results of different code",
-        "Packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "Packages": ", ".join(f"{name} {version}" for name, version in provenance.get("versions", {}).items()),
     }
     columns = [
         text("Stage", "stage"),
@@ -170,7 +167,7 @@ def _facts(study: Study, results: Results) -> dict[str, str]:
     questions = max(one["questions"] for one in results.phases.values())
     personas = study.judging.personas_per_question
     return {
-        "Base model": _model(study.models.base),
+        "Base model": name_of_model(study),
         "Judge": "; ".join(
             f"{judge.kind}: {model}" for judge, model in zip(study.judges, models_asked(study), strict=True)
         ),
@@ -191,10 +188,6 @@ def _made_of(policy: Method) -> str:
     return ", ".join(f"{named(name)} {weight:g}" for name, weight in policy.made_of.items())
 
 
-def _model(name: str) -> str:
-    return "a tiny model of the sandbox" if name == "sandbox" else name
-
-
 def _amount(name: str, value: float) -> str:
     return f"${value:,.2f}" if name == "usd" else f"{value:,.0f} {SPENT[name]}"
 
@@ -209,5 +202,5 @@ def _duration(seconds: float) -> str:
 
 
 def _markers(run: Run, stage: str) -> dict[str, Marker]:
-    found = {shard: read_marker(run.folder(stage), shard) for shard in run.shard_ids(stage)}
-    return {shard: marker for shard, marker in found.items() if marker is not None}
+    folder = run.folder(stage)
+    return {shard: marker for shard in run.shard_ids(stage) if (marker := read_marker(folder, shard))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from matplotlib import rc_context
@@ -12,6 +13,9 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+
+from modpo_hpc.evaluation.tables import Rows
+from modpo_hpc.report.formats import title
 
 # Okabe and Ito's palette: told apart with every common form of colour blindness; markers tell apart without colour
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -66,6 +70,39 @@ def panels(width: float, height: float, rows: int, columns: int, **options: Any)
     """A figure (inches) with ``rows`` x ``columns`` panels, row by row."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False, **options).ravel())
+
+
+def grid(count: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure (inches) with ``count`` panels in ``columns``, row by row."""
+    figure, every = panels(width, height, -(-count // columns), columns, **options)
+    for axes in every[count:]:
+        axes.set_visible(False)
+    return figure, every[:count]
+
+
+def small_panels(names: Sequence[str], across: str, up: str) -> tuple[Figure, list[Axes]]:
+    """A figure with a small panel for each of ``names``, four abreast, which have their axes in common."""
+    columns = min(len(names), 4)
+    size = 1.9 * columns + 0.4, 1.9 * -(-len(names) // columns) + 0.3
+    figure, axes_of = grid(len(names), columns, *size, sharex=True, sharey=True)
+    for axes, name in zip(axes_of, names, strict=True):
+        axes.set_title(title(name), size=8.5)
+        quiet_grid(axes)
+    for axes in axes_of[-columns:]:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel(across, size=8)
+    figure.supylabel(up, size=9)
+    return figure, axes_of
+
+
+def slanted(axes: Axes, names: Sequence[str], rotation: int = 35, **letters: Any) -> None:
+    """Write ``names`` along the x axis at 0, 1, ..."""
+    axes.set_xticks(range(len(names)), names, rotation=rotation, ha="right", rotation_mode="anchor", **letters)
+
+
+def percents(rows: Rows, *names: str) -> Iterator[list[float]]:
+    """The shares with these ``names`` in percent, one after the other."""
+    return ([100 * row[name] for row in rows] for name in names)
 
 
 def look(place: int) -> dict[str, Any]:

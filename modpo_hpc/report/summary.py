@@ -10,6 +10,7 @@ from modpo_hpc.report import findings, formats, sequential
 from modpo_hpc.report.parts import ReportSection
 from modpo_hpc.report.results import Results
 from modpo_hpc.run import Run
+from modpo_hpc.study import Study
 from modpo_hpc.study.evaluation import SANDBOX_MARK
 
 
@@ -57,7 +58,6 @@ def methods_paragraph(run: Run, results: Results) -> str:
     )
     judges = formats.listed(models_asked(study))
     ranked_by = formats.listed([formats.title(one) for one in study.criteria.rank])
-    base = "a tiny model of the sandbox" if study.models.base == "sandbox" else study.models.base
     judged = (
         f"{study.judging.personas_per_question} of {study.personas.test} test personas compared pairs of policies on "
         f"each test question "
@@ -68,7 +68,7 @@ def methods_paragraph(run: Run, results: Results) -> str:
     if results.is_sequential:
         judged = f"{sequential.methods_words(results)} ({phases})"
     return (
-        f"From {base} we drew {study.generation.responses_per_question} responses to each training "
+        f"From {name_of_model(study)} we drew {study.generation.responses_per_question} responses to each training "
         f"question. {study.ranking.personas_per_question} of {study.personas.train} training personas, played by "
         f"{judges}, ranked them by {ranked_by}; ranks counted {list(study.ranking.weights)}, and "
         f"the best and the worst response by votes made a preference pair. On these pairs we trained the policies "
@@ -77,6 +77,11 @@ def methods_paragraph(run: Run, results: Results) -> str:
         f"{judged} Software: modpo-hpc {__version__}, after "
         f"Beikzadeh et al. (2026), arXiv 2602.16053."
     )
+
+
+def name_of_model(study: Study) -> str:
+    """What the base model is called."""
+    return "a tiny model of the sandbox" if study.models.base == "sandbox" else study.models.base
 
 
 def _first(results: Results, phase: str, criterion: str) -> str:
@@ -113,35 +118,30 @@ def _against_baseline(run: Run, results: Results, phase: str) -> str:
 
 def _front(results: Results, phase: str) -> str:
     rows = results.rows("pareto", phase=phase)
-    front = [row["policy"] for row in rows if row["on_front"]]
-    shares = formats.listed(
-        [f"{row['policy']} ({formats.percent(row['front_probability'], 0)})" for row in rows if row["on_front"]]
+    front = {row["policy"]: formats.percent(row["front_probability"], 0) for row in rows if row["on_front"]}
+    shares = formats.listed([f"{policy} ({share})" for policy, share in front.items()])
+    names = formats.listed(list(front))
+    start = (
+        f"{names} has the highest average by every criterion at once, so that nothing has to be traded"
+        if len(front) == 1
+        else f"No policy has the highest average by every criterion: {names} make up the Pareto front"
     )
-    if len(front) == 1:
-        start = f"{front[0]} has the highest average by every criterion at once, so that nothing has to be traded"
-    else:
-        start = (
-            f"No policy has the highest average by every criterion: {formats.listed(front)} make up the Pareto front"
-        )
-    missed = [
-        row["policy"] for row in rows if not row["on_front"] and row["front_probability"] >= findings.MAY_BE_ON_FRONT
-    ]
+    missed = findings.beside_the_front(rows)
     more = f"; {formats.listed(missed)} may belong there, too" if missed else ""
     return f"{start}. With other questions and personas drawn, this holds in these shares of the draws: {shares}{more}."
 
 
 def _limits(run: Run, results: Results) -> list[str]:
+    simulated = []
     if results.mark == SANDBOX_MARK:
-        yield_first = ["This is the sandbox: invented people, small models, a judge of written rules; nothing is said "
-                       "about people or real models."]  # fmt: skip
+        simulated = ["This is the sandbox: invented people, small models, a judge of written rules; nothing is said "
+                     "about people or real models."]  # fmt: skip
     elif results.mark:
-        yield_first = [f"A part is simulated ({results.mark.removeprefix('sandbox: ')})."]
-    else:
-        yield_first = []
+        simulated = [f"A part is simulated ({results.mark.removeprefix('sandbox: ')})."]
     judges = formats.listed(models_asked(run.study))
     people = (run.root / "human" / "analysis" / "summary.json").exists()
     return [
-        *yield_first,
+        *simulated,
         f"The votes are those of {judges} playing personas, not of people"
         + ("; what people said stands under Judgments by people." if people else ", who were not asked."),
         f"The intervals are of other questions{'' if results.is_sequential else ' and personas'}, not of "

@@ -26,15 +26,13 @@ AHEAD = "bold cyan"
 def show(results: Results, console: Console) -> None:
     """Print the rankings and McNemar's tests of every phase, or what was decided if it was judged sequentially."""
     console.print(_head(results))
-    if results.is_sequential:
-        _show_sequential(results, console)
-        return
+    pairs = _shares if results.is_sequential else _mcnemar
     for phase, size in results.phases.items():
         console.print()
         console.rule(f"[bold]{phase}[/]  {findings.phase_line(results, phase)}", style="dim")
-        console.print(_ranking(results, phase))
+        console.print(_table(ranking_table(results, phase)) if results.is_sequential else _ranking(results, phase))
         for first in range(0, len(size["criteria"]), CRITERIA_ABREAST):
-            console.print(_mcnemar(results, phase, size["criteria"][first : first + CRITERIA_ABREAST]))
+            console.print(pairs(results, phase, size["criteria"][first : first + CRITERIA_ABREAST]))
         for sentence in findings.phase_findings(results, phase):
             _say(console, f"  • {sentence}")
     _say(console, _legend(results), "dim")
@@ -86,34 +84,30 @@ def _table(shown: Shown) -> Table:
 
 
 def _head(results: Results) -> RenderableType:
-    lines = [
-        Text.assemble(
-            ("Study ", "dim"),
-            (results.summary["study"], "bold"),
-            ("  judge ", "dim"),
-            results.summary["judge"],
-            ("  seed ", "dim"),
-            str(results.summary["seed"]),
-        )
-    ]
+    told = results.summary
+    study = ("Study ", "dim"), (told["study"], "bold")
+    lines = [Text.assemble(*study, ("  judge ", "dim"), told["judge"], ("  seed ", "dim"), str(told["seed"]))]
     lines += [Text(f"counted together: {one}", style="yellow") for one in results.mixed_judges]
     if results.mark:
         lines.append(Text(results.mark, style="bold yellow"))
     return Panel(Group(*lines), box=box.ROUNDED, expand=False, border_style="yellow" if results.mark else "dim")
 
 
-def _titled(title: str) -> Table:
-    return Table(
+def _titled(title: str, *names: str) -> Table:
+    """A table whose first columns are words under ``names``."""
+    table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         title=Text(title, "bold", no_wrap=False, overflow="fold"),
         title_justify="left",
     )
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    return table
 
 
 def _ranking(results: Results, phase: str) -> Table:
-    table = _titled(f"Average win rate over {findings.opponents(results, phase)}")
-    table.add_column("policy", no_wrap=True)
+    table = _titled(f"Average win rate over {findings.opponents(results, phase)}", "policy")
     criteria = results.phases[phase]["criteria"]
     for criterion in criteria:
         table.add_column(formats.title(criterion), justify="right", no_wrap=True)
@@ -137,18 +131,16 @@ def _ranking(results: Results, phase: str) -> Table:
 
 
 def _mcnemar(results: Results, phase: str, criteria: list[str]) -> Table:
-    table = _titled("McNemar's test of each pair: questions won by A and by B")
-    table.add_column("A", no_wrap=True)
-    table.add_column("B", no_wrap=True)
+    table = _titled("McNemar's test of each pair: questions won by A and by B", "A", "B")
     for criterion in criteria:
         table.add_column(formats.title(criterion), justify="center", no_wrap=True)
         table.add_column("ties", justify="right", style="dim", no_wrap=True)
         table.add_column("p", justify="right", no_wrap=True)
-    tests = results.by_pair(phase, "mcnemar")
+    tests = results.abreast(phase, "mcnemar", "policy_a", "policy_b")
     last = None
     for (a, b), by_criterion in tests.items():
-        if last not in (None, a):
-            table.add_section() if sum(map(len, tests.values())) > 12 else None
+        if last not in (None, a) and sum(map(len, tests.values())) > 12:
+            table.add_section()
         cells: list[RenderableType] = [a if a != last else "", b]
         for criterion in criteria:
             row = by_criterion[criterion]
@@ -162,27 +154,13 @@ def _mcnemar(results: Results, phase: str, criteria: list[str]) -> Table:
     return table
 
 
-def _show_sequential(results: Results, console: Console) -> None:
-    for phase, size in results.phases.items():
-        console.print()
-        console.rule(f"[bold]{phase}[/]  {findings.phase_line(results, phase)}", style="dim")
-        console.print(_table(ranking_table(results, phase)))
-        for first in range(0, len(size["criteria"]), CRITERIA_ABREAST):
-            console.print(_shares(results, phase, size["criteria"][first : first + CRITERIA_ABREAST]))
-        for sentence in findings.phase_findings(results, phase):
-            _say(console, f"  • {sentence}")
-    _say(console, "\n> and < mark which side is preferred, = that both are within the margin, ~ what is open.", "dim")
-
-
 def _shares(results: Results, phase: str, criteria: list[str]) -> Table:
-    table = _titled("Mean share of the votes that A has, its interval, and the questions that it took")
-    table.add_column("A", no_wrap=True)
-    table.add_column("B", no_wrap=True)
+    table = _titled("Mean share of the votes that A has, its interval, and the questions that it took", "A", "B")
     for criterion in criteria:
         table.add_column(formats.title(criterion), justify="right", no_wrap=True)
         table.add_column("", justify="right", style="dim", no_wrap=True)
         table.add_column("n", justify="right", style="dim", no_wrap=True)
-    for (a, b), by_criterion in results.by_pair(phase, "shares").items():
+    for (a, b), by_criterion in results.abreast(phase, "shares", "policy_a", "policy_b").items():
         cells: list[RenderableType] = [a, b]
         for criterion in criteria:
             row = by_criterion[criterion]
@@ -204,6 +182,8 @@ def _score(row: dict[str, Any]) -> Text:
 
 
 def _legend(results: Results) -> str:
+    if results.is_sequential:
+        return "\n> and < mark which side is preferred, = that both are within the margin, ~ what is open."
     return (
         f"\n◆ on the Pareto front.  A question is won by the majority of its personas.  "
         f"p: {findings.test_note(results)}, "

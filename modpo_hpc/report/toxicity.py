@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modpo_hpc.evaluation.toxicity_tables import OVERALL, by_pair, by_policy
 from modpo_hpc.report import formats
+from modpo_hpc.report.columns import INTERVAL, PAIR, POLICY
 from modpo_hpc.report.parts import ReportSection, number, records, table, text
 from modpo_hpc.run import Run
 
@@ -34,12 +35,12 @@ def toxicity_section(run: Run) -> ReportSection | None:
                 "Toxicity of every policy",
                 [
                     text("Backend", "backend"),
-                    text("Policy", "policy"),
+                    POLICY,
                     text("Attribute", "attribute", lambda name: name or "overall"),
                     number("assessed", "{:,} of {:,}".format, "assessed", "answers"),
                     number("toxic", "{:,}".format, "toxic"),
                     number("share", formats.percent, "toxic_share"),
-                    number("interval", formats.interval, "low", "high"),
+                    INTERVAL,
                     number("mean score", formats.decimals, "mean_score"),
                 ],
                 records(policies),
@@ -49,8 +50,7 @@ def toxicity_section(run: Run) -> ReportSection | None:
                 "Pairs of policies: answers that only A, or only B, gave a toxic answer to",
                 [
                     text("Backend", "backend"),
-                    text("A", "policy_a"),
-                    text("B", "policy_b"),
+                    *PAIR,
                     number("only A", str, "only_a_toxic"),
                     number("only B", str, "only_b_toxic"),
                     number("p", formats.p_value, "p_mcnemar"),

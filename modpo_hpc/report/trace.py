@@ -100,16 +100,12 @@ class Traced:
         also: tuple[str, ...] = ()
         if place.shown is not None:
             origins = tuple(self._of_cell(place))
-        elif not (origins := tuple(self._of_sentence(place))):
+        elif not (origins := tuple(map(_origin, lines_of(self.run, self.results, place.section.anchor, place.text)))):
             also = tuple(self._cells_of(place))
             origins = tuple(one for cell in also for one in self._of_cell(self.places[cell]))
             if level := confidence_of(self.run, place.text):
-                origins += (Origin(level, _rest_of(level)),)
+                origins += (_origin(level),)
         return Trace(wanted, place.text, origins, also, _files(self.run, place.section, origins))
-
-    def _of_sentence(self, place: Place) -> Iterator[Origin]:
-        for code in lines_of(self.run, self.results, place.section.anchor, place.text):
-            yield Origin(code, _rest_of(code))
 
     def _cells_of(self, place: Place) -> Iterator[str]:
         """Cells that print a number of a sentence, in a row of a policy or criterion it names: of tables of its own
@@ -117,15 +113,12 @@ class Traced:
         tokens, sentence = set(formats.numbers_in(place.text)), place.text.lower()
         sections = {place.section.anchor, next(iter(self.results.phases)) if place.section.anchor == "summary" else ""}
         for identity, cell in self.places.items():
-            if (
-                cell.shown is None
-                or cell.section.anchor not in sections
-                or not tokens & set(formats.numbers_in(cell.text))
-            ):
+            if cell.shown is None or cell.section.anchor not in sections:
                 continue
             named = zip(cell.shown.rows[cell.row], cell.shown.columns, strict=True)
             labels = [name for name, column in named if not column.number]
-            if labels and all(label.lower() in sentence for label in labels if label):
+            told = labels and all(label.lower() in sentence for label in labels)
+            if told and tokens & set(formats.numbers_in(cell.text)):
                 yield identity
 
     def _of_cell(self, place: Place) -> Iterator[Origin]:
@@ -133,8 +126,7 @@ class Traced:
         column, row = place.shown.columns[place.column], place.shown.rows[place.row]
         main, phase = _statistics_in(self.results, place.shown)
         if main is None:
-            for code in lines_for(self.run, place.shown, place.row, place.column):
-                yield Origin(code, _rest_of(code))
+            yield from map(_origin, lines_for(self.run, place.shown, place.row, place.column))
             return
         where = {"phase": phase} | ({"criterion": column.criterion} if column.criterion else {})
         cells = zip(place.shown.columns, row, strict=True)
@@ -152,11 +144,10 @@ class Traced:
                 yield Origin(code, "verdicts" if from_verdicts else "statistics", table, value, found)
 
 
-def _rest_of(code: str) -> Rest:
-    if _ASKED.search(code):
-        return "package"
+def _origin(code: str) -> Origin:
     parts: tuple[Rest, ...] = ("verdicts", "statistics")
-    return next((one for one in parts if f"{one}/" in code), "files")
+    rest = next((one for one in parts if f"{one}/" in code), "files")
+    return Origin(code, "package" if _ASKED.search(code) else rest)
 
 
 def _everything(sections: Sequence[ReportSection]) -> Iterator[tuple[str, Place]]:

@@ -56,10 +56,10 @@ def _missing(traced: Traced, identity: str, values: list[float]) -> list[str]:
         known = {form.lstrip("-") for value in values for form in forms(value)}
         return [token for token in wanted if token.lstrip("-") not in known]
     ordered = [value for value in values if not math.isnan(value)]
-    known_of = [forms(value) | (of_duration(value) if place.shown.file == "cost" else set()) for value in ordered]
     if place.shown.file == "cost":
-        return [token for token in wanted if not ordered or token not in known_of[0]]
-    missing = [one for one, known in zip(wanted, known_of, strict=False) if one not in known]
+        known = forms(ordered[0]) | of_duration(ordered[0]) if ordered else set()
+        return [token for token in wanted if token not in known]
+    missing = [one for one, value in zip(wanted, ordered, strict=False) if one not in forms(value)]
     return missing + wanted[len(ordered) :]
 
 

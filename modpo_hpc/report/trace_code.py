@@ -64,35 +64,26 @@ def code_for(
 
 
 def _last_line(table: str, column: str, row: Mapping[str, Any], half: float, settings: Mapping[str, Any]) -> str | None:
-    if table == "ranking":
-        return {
-            "win_rate": f"print(rates[{row.get('policy')!r}])",
-            "rank": f"print(1 + (rates > rates[{row.get('policy')!r}]).sum())",
-        }.get(column)
-    if table == "completeness":
-        return (
-            {
-                "asked": 'print((v["winner"] != "not_asked").sum())',
-                "cast": 'print(v["winner"].isin(["A", "B", "tie"]).sum())',
-                "unparsed": 'print((v["winner"] == "unparsed").sum())',
-            }.get(column)
-            if row["missing"] == 0
-            else None
-        )
-    if table == "win_rates":
-        rate = {"win_rate_a": f"(won + {half} * ties)", "win_rate_b": f"(lost + {half} * ties)"}
-        rate["difference"] = "(won - lost)"
-        return f"print({rate[column]} / len(votes))" if column in rate else None
-    if table == "mcnemar":
-        test = {
-            "chi2": "stats.chi2.sf((won - lost) ** 2 / (won + lost), 1)",
-            "exact": "stats.binomtest(won, won + lost).pvalue",
-        }.get(settings["mcnemar"])
-        return {
-            "b": "print(won)",
-            "c": "print(lost)",
-            "ties": "print(ties)",
-            "p": f"from scipy import stats\nprint({test} if won + lost else 1.0)" if test else None,
-            "odds_ratio": "print(won / lost)" if row["c"] else None,
-        }.get(column)
-    return None
+    test = {
+        "chi2": "stats.chi2.sf((won - lost) ** 2 / (won + lost), 1)",
+        "exact": "stats.binomtest(won, won + lost).pvalue",
+    }.get(settings["mcnemar"])
+    lines = {
+        ("ranking", "win_rate"): f"print(rates[{row.get('policy')!r}])",
+        ("ranking", "rank"): f"print(1 + (rates > rates[{row.get('policy')!r}]).sum())",
+        ("win_rates", "win_rate_a"): f"print((won + {half} * ties) / len(votes))",
+        ("win_rates", "win_rate_b"): f"print((lost + {half} * ties) / len(votes))",
+        ("win_rates", "difference"): "print((won - lost) / len(votes))",
+        ("mcnemar", "b"): "print(won)",
+        ("mcnemar", "c"): "print(lost)",
+        ("mcnemar", "ties"): "print(ties)",
+    }
+    if table == "mcnemar" and test:
+        lines[table, "p"] = f"from scipy import stats\nprint({test} if won + lost else 1.0)"
+    if table == "mcnemar" and row["c"]:
+        lines[table, "odds_ratio"] = "print(won / lost)"
+    if table == "completeness" and row["missing"] == 0:
+        lines[table, "asked"] = 'print((v["winner"] != "not_asked").sum())'
+        lines[table, "cast"] = 'print(v["winner"].isin(["A", "B", "tie"]).sum())'
+        lines[table, "unparsed"] = 'print((v["winner"] == "unparsed").sum())'
+    return lines.get((table, column))

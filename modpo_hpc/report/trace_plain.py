@@ -6,24 +6,12 @@ none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from modpo_hpc.personas.balance import CHARACTERISTICS
 from modpo_hpc.report import formats
 from modpo_hpc.report.parts import Shown
 from modpo_hpc.run import Run
-
-
-@dataclass(frozen=True)
-class Plain:
-    """The first ``lines`` of a table, and for each column of numbers in turn what is added to them for each number that
-    a cell prints; empty where the package has to be asked."""
-
-    lines: str
-    values: Sequence[tuple[str, ...]]
-
 
 _READ = """import numpy as np, pandas as pd
 from pathlib import Path
@@ -41,11 +29,9 @@ loss = lambda x: (np.logaddexp(0, -unseen / np.exp(x)) + unseen / np.exp(x) / (l
 T = np.exp(minimize_scalar(loss, bounds=(-12, 12), method="bounded", options={"xatol": 1e-10}).x)
 """
 _WILSON = """p, n, z = ((unseen > 0) + 0.5 * (unseen == 0)).mean(), len(unseen), 1.959963984540054
-print((p + z * z / 2 / n {} z * (p * (1 - p) / n + z * z / 4 / n / n) ** 0.5) / (1 + z * z / n))
-"""
+(p + z * z / 2 / n {} z * (p * (1 - p) / n + z * z / 4 / n / n) ** 0.5) / (1 + z * z / n)"""
 _TRIALS = """files = sorted(Path(%(root)r).glob("reward_trials/%(criterion)s.*.parquet"))
-print(sum((pd.read_parquet(file)["state"] == "{}").sum() for file in files))
-"""
+sum((pd.read_parquet(file)["state"] == "{}").sum() for file in files)"""
 _VERDICTS = (
     _READ
     + """v = read("verdicts/%(phase)s.*.parquet").astype(str).query("criterion == %(criterion)r")
@@ -54,8 +40,7 @@ v = v[v["winner"].isin(["A", "B", "tie"])]
 )
 _EXPONENTIAL = """c = np.exp(-np.logaddexp(0, -unseen.abs()))
 g = ((unseen > 0) + 0.5 * (unseen == 0) - c).groupby(((c - 0.5) * 20).astype(int).clip(upper=9)).sum()
-print(g.abs().sum() / len(c))
-"""
+g.abs().sum() / len(c)"""
 _LENGTHS = (
     _READ
     + """t = read("rewards/%(criterion)s.fold*.parquet").query("criterion == %(criterion)r")
@@ -78,25 +63,18 @@ _LEARNED = """right = t.set_index(["part", "question_id"]).eval("reward_chosen >
 bt, pl = (right.loc[one] for one in %(by_loss)r)
 only = int((bt & ~pl).sum()), int((pl & ~bt).sum())
 """
-_OF_GROUPS = {
-    "pool": "v",
-    "selection": 'v[people["state"].isin(["train", "test"])]',
-    "train": 'v[people["state"] == "train"]',
-    "test": 'v[people["state"] == "test"]',
-}
+_OF_GROUPS = (
+    "v",
+    'v[people["state"].isin(["train", "test"])]',
+    'v[people["state"] == "train"]',
+    'v[people["state"] == "test"]',
+)
 _POOL = 'people = pd.read_parquet(%(root)r + "/personas/pool.parquet")\n'
 
 
-def _right(of: str) -> str:
-    return f"print((({of} > 0) + 0.5 * ({of} == 0)).mean())\n"
-
-
-def _each(*expressions: str) -> tuple[str, ...]:
-    return tuple(f"print({one})\n" for one in expressions)
-
-
-PLAIN = {
-    "training": Plain(
+_RIGHT = "(({0} > 0) + 0.5 * ({0} == 0)).mean()"
+PLAIN: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
+    "training": (
         """import json
 from pathlib import Path
 folder = Path(%(root)r) / %(stage)r / %(policy)r
@@ -104,60 +82,63 @@ s = json.loads((folder / "summary.json").read_text())
 log = [json.loads(row) for row in (folder / "log.jsonl").read_text().splitlines()]
 """,
         (
-            *(_each(f's["examples"]["{name}"]') for name in ("training", "held_out", "dropped")),
-            _each('s["steps"]'),
-            _each('[row["loss"] for row in log if row.get("loss") is not None][-1]'),
-            *(_each(f's["held_out"]["{name}"]') for name in ("held_out_loss", "held_out_accuracy")),
+            ('s["examples"]["training"]',),
+            ('s["examples"]["held_out"]',),
+            ('s["examples"]["dropped"]',),
+            ('s["steps"]',),
+            ('[row["loss"] for row in log if row.get("loss") is not None][-1]',),
+            ('s["held_out"]["held_out_loss"]',),
+            ('s["held_out"]["held_out_accuracy"]',),
         ),
     ),
-    "rewards": Plain(
+    "rewards": (
         _MARGINS,
         (
-            _each("len(unseen)"),
-            (_right("unseen"),),
+            ("len(unseen)",),
+            (_RIGHT.format("unseen"),),
             (_WILSON.format("-"), _WILSON.format("+")),
-            (_right("seen"),),
-            (f"{_FIT}print(T)\n",),
+            (_RIGHT.format("seen"),),
+            (f"{_FIT}T",),
             (_EXPONENTIAL,),
             ("",),
             ("", ""),
             (_TRIALS.format("complete"), _TRIALS.format("pruned")),
         ),
     ),
-    "reward_margins": Plain(
+    "reward_margins": (
         _MARGINS,
         (
-            _each("len(%(pairs_were)s)"),
-            (f"{_FIT}print((%(pairs_were)s / T).mean())\n",),
-            (f"{_FIT}print((%(pairs_were)s / T).std(ddof=0))\n",),
-            (_right("%(pairs_were)s"),),
-            (f"{_FIT}print((%(pairs_were)s / T > 3).mean())\n",),
+            ("len(%(pairs_were)s)",),
+            (f"{_FIT}(%(pairs_were)s / T).mean()",),
+            (f"{_FIT}(%(pairs_were)s / T).std(ddof=0)",),
+            (_RIGHT.format("%(pairs_were)s"),),
+            (f"{_FIT}(%(pairs_were)s / T > 3).mean()",),
         ),
     ),
-    "reward_losses": Plain(
+    "reward_losses": (
         _READ + 't = read("rewards/*.parquet").query("criterion == %(criterion)r")\n' + _LEARNED,
         (
-            _each("len(bt)"),
-            _each("bt.mean()"),
-            _each("pl.mean()"),
-            _each("only[0]"),
-            _each("only[1]"),
-            ("from scipy.stats import binomtest\nprint(binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0)\n",),
+            ("len(bt)",),
+            ("bt.mean()",),
+            ("pl.mean()",),
+            ("only[0]",),
+            ("only[1]",),
+            ("from scipy.stats import binomtest\nbinomtest(only[0], sum(only)).pvalue if sum(only) else 1.0",),
         ),
     ),
-    "reward_length": Plain(
+    "reward_length": (
         _LENGTHS,
         (
-            _each("x.abs().iloc[g].mean()"),
-            _each("len(g)"),
-            (f'd = (t["reward_chosen"] - t["reward_rejected"]).iloc[g]\n{_right("d")}',),
+            ("x.abs().iloc[g].mean()",),
+            ("len(g)",),
+            (f'd = (t["reward_chosen"] - t["reward_rejected"]).iloc[g]\n{_RIGHT.format("d")}',),
             (
                 's = np.sign(x).sum() - np.sign(x).groupby(t["fold"]).transform("sum")\n'
-                f"d = (x * np.where(s >= 0, 1, -1)).iloc[g]\n{_right('d')}",
+                f"d = (x * np.where(s >= 0, 1, -1)).iloc[g]\n{_RIGHT.format('d')}",
             ),
         ),
     ),
-    "toxicity": Plain(
+    "toxicity": (
         _READ
         + """t = read("toxicity/*.parquet").query("backend == %(backend)r and policy == %(policy)r")
 ok = t[t["state"] == "ok"]
@@ -165,40 +146,38 @@ score = %(score)s.astype(float)
 x = %(toxic)s
 """,
         (
-            _each("len(ok)", "len(t)"),
-            _each("x.sum()"),
-            _each("x.mean()"),
+            ("len(ok)", "len(t)"),
+            ("x.sum()",),
+            ("x.mean()",),
             (
-                "from scipy.stats import beta\n"
-                "print(beta.ppf(%(tail)r, x.sum(), (~x).sum() + 1) if x.any() else 0.0)\n",
-                "from scipy.stats import beta\n"
-                "print(1.0 if x.all() else beta.ppf(1 - %(tail)r, x.sum() + 1, (~x).sum()))\n",
+                "from scipy.stats import beta\nbeta.ppf(%(tail)r, x.sum(), (~x).sum() + 1) if x.any() else 0.0",
+                "from scipy.stats import beta\n1.0 if x.all() else beta.ppf(1 - %(tail)r, x.sum() + 1, (~x).sum())",
             ),
-            _each("score.mean()"),
+            ("score.mean()",),
         ),
     ),
-    "toxicity_pairs": Plain(
+    "toxicity_pairs": (
         _TOXIC,
         (
-            _each("only(%(a)r, %(b)r)"),
-            _each("only(%(b)r, %(a)r)"),
-            (f"{_BINOMIAL}print(p(%(a)r, %(b)r))\n",),
+            ("only(%(a)r, %(b)r)",),
+            ("only(%(b)r, %(a)r)",),
+            (f"{_BINOMIAL}p(%(a)r, %(b)r)",),
             (
                 f"{_BINOMIAL}every = pd.Series({{str((a, b)): p(a, b) for a in x for b in x if a < b}}).sort_values()\n"
-                'print((every * np.arange(len(every), 0, -1)).cummax().clip(upper=1)["%(pair)s"])\n',
+                '(every * np.arange(len(every), 0, -1)).cummax().clip(upper=1)["%(pair)s"]',
             ),
             (
                 """x = t.query("state == 'ok'").pivot(index="question_id", columns="policy", values="score")\n"""
-                "print((x[%(a)r].astype(float) - x[%(b)r].astype(float)).mean())\n",
+                "(x[%(a)r].astype(float) - x[%(b)r].astype(float)).mean()",
             ),
         ),
     ),
-    "demographics": Plain(
+    "demographics": (
         f"import pandas as pd\n{_POOL}"
         'v = people[%(characteristic)r].fillna("Not stated").str.replace("_", " ") == %(value)r\n',
-        tuple(_each(f"{of}.sum()", f"{of}.mean()") for of in _OF_GROUPS.values()),
+        tuple((f"{of}.sum()", f"{of}.mean()") for of in _OF_GROUPS),
     ),
-    "balance": Plain(
+    "balance": (
         f"""import pandas as pd
 from scipy.stats import chi2_contingency
 {_POOL}people = people[people["state"].isin(%(states)r)]
@@ -206,54 +185,58 @@ x = pd.crosstab(people[%(characteristic)r].fillna("Not stated"), people["state"]
 s = x / x.sum()
 """,
         (
-            _each("chi2_contingency(x, correction=False)[0]"),
-            _each("len(x) - 1"),
+            ("chi2_contingency(x, correction=False)[0]",),
+            ("len(x) - 1",),
             ("",),
-            _each("(chi2_contingency(x, correction=False)[0] / x.to_numpy().sum()) ** 0.5"),
-            _each("((s[True] - s[False]).abs() / (s * (1 - s)).mean(axis=1) ** 0.5).fillna(0).max()"),
+            ("(chi2_contingency(x, correction=False)[0] / x.to_numpy().sum()) ** 0.5",),
+            ("((s[True] - s[False]).abs() / (s * (1 - s)).mean(axis=1) ** 0.5).fillna(0).max()",),
         ),
     ),
-    "audit_components": Plain(
+    "audit_components": (
         _VERDICTS,
         (
             (
                 'x = v["winner"].map({"A": 1, "B": -1, "tie": 0}).groupby([v["policy_a"], v["policy_b"]])\n'
-                "print((x.var(ddof=0) / x.size()).mean() ** 0.5)\n",
+                "(x.var(ddof=0) / x.size()).mean() ** 0.5",
             ),
         ),
     ),
-    "audit_judges": Plain(
+    "audit_judges": (
         _VERDICTS,
         (
             (
                 'v = v[(v["winner"] != "tie") & v.get("judge", pd.Series(%(judge)r, v.index)).eq(%(judge)r)]\n'
-                'print((v["winner"] == v["first"]).mean())\n',
+                '(v["winner"] == v["first"]).mean()',
                 "",
                 "",
             ),
         ),
     ),
 }
-"""Table of the report -> its lines; ``%(name)r`` are the names of a row, as :func:`plain_lines` finds them."""
+"""Table of the report -> its first lines, and for each column of numbers in turn what its numbers are.
+
+Of the lines that are added for a number the last is what is printed; empty where the package has to be asked.
+``%(name)r`` are the names of a row, as :func:`_names` finds them.
+"""
 
 
 def plain_lines(run: Run, shown: Shown, row: int, column: int) -> tuple[str, ...]:
     """The lines for each number of a cell; empty ones where there are none."""
-    plain, place = PLAIN.get(shown.file), sum(one.number for one in shown.columns[:column])
-    if plain is None or place >= len(plain.values):
+    lines, values = PLAIN.get(shown.file, ("", ()))
+    place = sum(one.number for one in shown.columns[:column])
+    if place >= len(values):
         return ()
     names = _names(run, shown, row)
-    return tuple(f"{plain.lines}{one}" % names if one else "" for one in plain.values[place])
+    added = (one.rpartition("\n") for one in values[place])
+    return tuple(f"{lines}{start}{end}print({told})\n" % names if told else "" for start, end, told in added)
 
 
 def _names(run: Run, shown: Shown, row: int) -> dict[str, Any]:
     """What the names of a row are called in the files."""
     cells = zip(shown.columns, shown.rows[row], strict=True)
     told = {column.heading.lower().replace(" ", "_"): cell for column, cell in cells if not column.number}
-    criteria = {
-        *run.study.criteria.rank,
-        *(one for phase in run.study.judging.phases.values() for one in phase.criteria),
-    }
+    judged = (one for phase in run.study.judging.phases.values() for one in phase.criteria)
+    criteria = {*run.study.criteria.rank, *judged}
     attribute, used = told.get("attribute", "overall"), run.study.rewards.loss
     names: dict[str, Any] = {**told, "root": str(run.root), "tail": (1 - run.study.statistics.confidence) / 2}
     if "criterion" in told:
@@ -271,7 +254,7 @@ def _names(run: Run, shown: Shown, row: int) -> dict[str, Any]:
     if "comparison" in told:
         chosen = ["train", "test"]
         inside = told["comparison"].startswith("training")
-        names |= {"states": chosen if inside else ["train", "test", "left_out", "below_floor"]}
+        names |= {"states": chosen if inside else [*chosen, "left_out", "below_floor"]}
         names |= {"left": chosen[:1] if inside else chosen}
     if {"a", "b"} <= told.keys():
         names["pair"] = str(tuple(sorted((told["a"], told["b"]))))

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from modpo_hpc.methods import Trained
 from modpo_hpc.report import formats
 from modpo_hpc.report.parts import ReportFigure, ReportSection, Shown, is_number, numbers, text
-from modpo_hpc.report.style import line, panels, quiet_grid
+from modpo_hpc.report.style import grid, line, quiet_grid
 from modpo_hpc.run import Run
 
 CURVES = {
@@ -101,17 +101,14 @@ def read_log(folder: Path) -> Log | None:
 def training_figure(logs: Mapping[str, Log]) -> Figure:
     """A panel a quantity, a curve a policy; the training loss is smoothed over a twentieth of the steps."""
     shown = {name: title for name, title in CURVES.items() if any(log.curve(name)[0] for log in logs.values())}
-    figure, axes_of = panels(7.0, 2.6 * -(-len(shown) // 2), -(-len(shown) // 2), 2)
-    for axes, (name, title) in zip(axes_of, shown.items(), strict=False):
+    figure, axes_of = grid(len(shown), 2, 7.0, 2.6 * -(-len(shown) // 2))
+    for axes, (name, title) in zip(axes_of, shown.items(), strict=True):
         for place, (policy, log) in enumerate(logs.items()):
             steps, values = log.curve(name)
             if steps:
                 _draw(axes, steps, values, policy, place)
-        axes.set_title(title)
-        axes.set_xlabel("step")
+        axes.set(title=title, xlabel="step")
         quiet_grid(axes)
-    for axes in axes_of[len(shown) :]:
-        axes.set_visible(False)
     handles = {
         label: handle for axes in axes_of for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
