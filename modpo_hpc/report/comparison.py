@@ -22,6 +22,9 @@ from modpo_hpc.report.results import Results, read_results
 from modpo_hpc.run import Run
 from modpo_hpc.study import differences
 
+CONFIDENCE = 0.95
+"""Of the intervals between runs, and of those that a run has."""
+
 
 def read_runs(folders: Sequence[str | Path]) -> dict[str, tuple[Run, Results]]:
     """Runs and their results by a short name: the folder's, with a number where two are called alike.
@@ -53,7 +56,7 @@ def read_runs(folders: Sequence[str | Path]) -> dict[str, tuple[Run, Results]]:
     return {name: (run, read_results(run)) for name, run in zip(names, runs, strict=True)}
 
 
-def ranking_rows(results: Mapping[str, Results], confidence: float = 0.95) -> Rows:
+def ranking_rows(results: Mapping[str, Results]) -> Rows:
     """Average win rate of each policy in each run, its mean, standard deviation between runs and Student interval.
 
     ``within`` is the standard error that a single run gives itself (from its own interval), to set beside ``sd``.
@@ -77,8 +80,8 @@ def ranking_rows(results: Mapping[str, Results], confidence: float = 0.95) -> Ro
                 "phase": phase,
                 "criterion": criterion,
                 "policy": policy,
-                **_spread(rates, confidence),
-                "within": float(np.mean(width) / (2 * stats.norm.ppf((1 + confidence) / 2))),
+                **_spread(rates),
+                "within": float(np.mean(width) / (2 * stats.norm.ppf((1 + CONFIDENCE) / 2))),
                 "best_in": sum(row["rank"] == 1 for row in by_run.values()),
                 "runs": {name: row["win_rate"] for name, row in by_run.items()},
             }
@@ -86,7 +89,7 @@ def ranking_rows(results: Mapping[str, Results], confidence: float = 0.95) -> Ro
     return sorted(rows, key=lambda row: (row["phase"], row["criterion"], -row["mean"], row["policy"]))
 
 
-def pair_rows(results: Mapping[str, Results], confidence: float = 0.95) -> Rows:
+def pair_rows(results: Mapping[str, Results]) -> Rows:
     """Difference in win rate (A minus B) of each pair over the runs, and in how many runs A or B wins significantly."""
     columns = ("phase", "criterion", "policy_a", "policy_b")
     tests = _by_key(results, "mcnemar", columns)
@@ -96,7 +99,7 @@ def pair_rows(results: Mapping[str, Results], confidence: float = 0.95) -> Rows:
         rows.append(
             {
                 **dict(zip(columns, key, strict=True)),
-                **_spread(np.array([row["difference"] for row in by_run.values()]), confidence),
+                **_spread(np.array([row["difference"] for row in by_run.values()])),
                 "a_significant": clear.count(key[2]),
                 "b_significant": clear.count(key[3]),
                 "count": len(by_run),
@@ -156,9 +159,9 @@ def _by_key(
     return {key: by_run for key, by_run in found.items() if len(by_run) == len(results)}
 
 
-def _spread(values: np.ndarray, confidence: float) -> dict[str, float]:
+def _spread(values: np.ndarray) -> dict[str, float]:
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * deviation / np.sqrt(len(values))
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * deviation / np.sqrt(len(values))
     return {"mean": mean, "sd": deviation, "low": mean - reach, "high": mean + reach}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,7 +72,14 @@ def _draw(axes: Axes, matrix: Matrix) -> None:
         image[up, across] = to_rgb(tile.background)
         axes.text(across, up, tile.text, ha="center", va="center", size=8, color=tile.ink)
     axes.imshow(image, aspect="auto")
-    _name_cells(axes, matrix.names)
+    slanted(axes, matrix.names, 40, size=8)
+    axes.set_yticks(range(len(matrix.names)), matrix.names, size=8)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for edge in np.arange(len(matrix.names) + 1) - 0.5:
+        axes.axhline(edge, color="white", linewidth=1.5)
+        axes.axvline(edge, color="white", linewidth=1.5)
 
 
 def ranking(results: Results, phase: str) -> Figure:
@@ -94,14 +100,3 @@ def ranking(results: Results, phase: str) -> Figure:
         axes.set(title=formats.title(criterion), xlabel="average win rate (%)")
         quiet_grid(axes, "x")
     return figure
-
-
-def _name_cells(axes: Axes, order: Sequence[str]) -> None:
-    slanted(axes, order, 40, size=8)
-    axes.set_yticks(range(len(order)), order, size=8)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    for edge in np.arange(len(order) + 1) - 0.5:
-        axes.axhline(edge, color="white", linewidth=1.5)
-        axes.axvline(edge, color="white", linewidth=1.5)

@@ -29,7 +29,7 @@ def margin_figure(diagnostics: dict[str, dict[str, Any]]) -> Figure:
     """Accuracy in quarters of the vote margin, a column a criterion."""
     figure, axes = canvas(1.4 + 0.6 * len(diagnostics), 3.0)
     for place, found in enumerate(diagnostics.values()):
-        right = [100 * accuracy for _, accuracy in found["by_margin"]]
+        right = [100 * accuracy for accuracy in found["by_margin"]]
         across = place + np.linspace(-0.3, 0.3, len(right))
         axes.plot(across, right, marker="o", markersize=3.5, color=COLOURS[0], linewidth=1)
     axes.axhline(50, color="0.75", linestyle="--", linewidth=1)

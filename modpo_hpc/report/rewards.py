@@ -76,13 +76,14 @@ def rewards_section(run: Run) -> ReportSection | None:
 
 
 def diagnose(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Of the predictions of one criterion: accuracies, calibration before and after, accuracy by margin."""
+    """Of the predictions of a criterion: accuracy, calibration before and after, accuracy in quarters of the margin."""
     unseen = out_of_fold(predictions)
     difference = unseen["difference"].to_numpy()
     seen = predictions[predictions["seen"]]
     in_sample = (seen["reward_chosen"] - seen["reward_rejected"]).to_numpy()
     calibrated = cross_fitted_probabilities(unseen)
     accuracy = pair_quality(difference).accuracy
+    quarters = np.array_split(np.argsort(unseen["margin"].to_numpy(), kind="stable"), 4)
     by_chance, at_most = error_of_the_calibrated(calibrated)
     return {
         "pairs": len(unseen),
@@ -95,25 +96,8 @@ def diagnose(predictions: pd.DataFrame) -> dict[str, Any]:
         "error_by_chance": by_chance,
         "error_at_most_by_chance": at_most,
         "bins": reliability(calibrated),
-        "by_margin": by_margin(unseen["margin"].to_numpy(), difference),
+        "by_margin": [pair_quality(difference[part]).accuracy for part in quarters if len(part)],
     }
-
-
-def by_margin(margins: np.ndarray, difference: np.ndarray, parts: int = 4) -> list[tuple[float, float]]:
-    """Mean vote margin and accuracy in quantiles of the vote margin."""
-    order = np.argsort(margins, kind="stable")
-    return [
-        (float(margins[part].mean()), pair_quality(difference[part]).accuracy)
-        for part in np.array_split(order, parts)
-        if len(part)
-    ]
-
-
-def criterion_correlation(scores: pd.DataFrame) -> pd.DataFrame:
-    """Correlation matrix of the criteria over the responses."""
-    return scores.pivot(index="response_id", columns="criterion", values="reward")[
-        list(dict.fromkeys(scores["criterion"]))
-    ].corr()
 
 
 def _search_figures(trials: pd.DataFrame, search: RewardSearch) -> list[ReportFigure]:
@@ -150,7 +134,9 @@ def _search_figures(trials: pd.DataFrame, search: RewardSearch) -> list[ReportFi
 def _correlation(run: Run) -> list[ReportFigure]:
     if not run.made("scores"):
         return []
-    correlation = criterion_correlation(run.table("scores", ["response_id", "criterion", "reward"]).to_pandas())
+    scores = run.table("scores", ["response_id", "criterion", "reward"]).to_pandas()
+    rewards = scores.pivot(index="response_id", columns="criterion", values="reward")
+    correlation = rewards[list(dict.fromkeys(scores["criterion"]))].corr()
     return [
         ReportFigure(
             "reward_correlation",

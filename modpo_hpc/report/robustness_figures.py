@@ -16,9 +16,7 @@ def position_figure(results: Results) -> Figure:
     """Share won by the first shown, a panel a phase and criterion."""
     cells = [(phase, criterion) for phase, one in results.phases.items() for criterion in one["criteria"]]
     most = max(one["pairs"] for one in results.phases.values())
-    columns = min(len(cells), 2)
-    height = 1.1 + 0.2 * most
-    figure, axes_of = grid(len(cells), columns, 4.1 * columns, height * -(-len(cells) // columns))
+    figure, axes_of = grid(len(cells), min(len(cells), 2), 4.1, 1.1 + 0.2 * most)
     for axes, (phase, criterion) in zip(axes_of, cells, strict=True):
         rows = results.rows("position_bias", phase=phase, criterion=criterion)[::-1]
         places = np.arange(len(rows))

@@ -79,9 +79,7 @@ def importance_figure(study: optuna.Study) -> Figure:
 def slice_figure(study: optuna.Study) -> Figure:
     """Accuracy against each parameter alone, one point a trial."""
     names, done = _varied(study), _complete(study)
-    columns = min(len(names), 3)
-    height = 2.2 * -(-len(names) // columns)
-    figure, axes_of = grid(len(names), columns, 2.4 * columns + 0.4, height, sharey=True)
+    figure, axes_of = grid(len(names), min(len(names), 3), 2.4, 2.2, (0.4, 0.0), sharey=True)
     for axes, name in zip(axes_of, names, strict=True):
         values = [trial.params[name] for trial in done]
         low, high = min(values), max(values)

@@ -72,9 +72,12 @@ def panels(width: float, height: float, rows: int, columns: int, **options: Any)
     return figure, list(figure.subplots(rows, columns, squeeze=False, **options).ravel())
 
 
-def grid(count: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure (inches) with ``count`` panels in ``columns``, row by row."""
-    figure, every = panels(width, height, -(-count // columns), columns, **options)
+def grid(
+    count: int, columns: int, width: float, height: float, more: tuple[float, float] = (0.0, 0.0), **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` panels of this size (inches, and ``more`` in all) in ``columns``, row by row."""
+    rows = -(-count // columns)
+    figure, every = panels(width * columns + more[0], height * rows + more[1], rows, columns, **options)
     for axes in every[count:]:
         axes.set_visible(False)
     return figure, every[:count]
@@ -83,8 +86,7 @@ def grid(count: int, columns: int, width: float, height: float, **options: Any) 
 def small_panels(names: Sequence[str], across: str, up: str) -> tuple[Figure, list[Axes]]:
     """A figure with a small panel for each of ``names``, four abreast, which have their axes in common."""
     columns = min(len(names), 4)
-    size = 1.9 * columns + 0.4, 1.9 * -(-len(names) // columns) + 0.3
-    figure, axes_of = grid(len(names), columns, *size, sharex=True, sharey=True)
+    figure, axes_of = grid(len(names), columns, 1.9, 1.9, (0.4, 0.3), sharex=True, sharey=True)
     for axes, name in zip(axes_of, names, strict=True):
         axes.set_title(title(name), size=8.5)
         quiet_grid(axes)

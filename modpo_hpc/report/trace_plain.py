@@ -17,13 +17,10 @@ _READ = """import numpy as np, pandas as pd
 from pathlib import Path
 read = lambda files: pd.concat(map(pd.read_parquet, sorted(Path(%(root)r).glob(files))), ignore_index=True)
 """
-_MARGINS = (
-    _READ
-    + """t = read("rewards/*.parquet").query("criterion == %(criterion)r")
+_MARGINS = f"""{_READ}t = read("rewards/*.parquet").query("criterion == %(criterion)r")
 g = t["reward_chosen"] - t["reward_rejected"]
 unseen, final, seen = g[t["part"].str.startswith("fold")], g[t["part"] == "final"], g[t["seen"]]
 """
-)
 _FIT = """from scipy.optimize import minimize_scalar
 loss = lambda x: (np.logaddexp(0, -unseen / np.exp(x)) + unseen / np.exp(x) / (len(unseen) + 2)).mean()
 T = np.exp(minimize_scalar(loss, bounds=(-12, 12), method="bounded", options={"xatol": 1e-10}).x)
@@ -32,30 +29,21 @@ _WILSON = """p, n, z = ((unseen > 0) + 0.5 * (unseen == 0)).mean(), len(unseen),
 (p + z * z / 2 / n {} z * (p * (1 - p) / n + z * z / 4 / n / n) ** 0.5) / (1 + z * z / n)"""
 _TRIALS = """files = sorted(Path(%(root)r).glob("reward_trials/%(criterion)s.*.parquet"))
 sum((pd.read_parquet(file)["state"] == "{}").sum() for file in files)"""
-_VERDICTS = (
-    _READ
-    + """v = read("verdicts/%(phase)s.*.parquet").astype(str).query("criterion == %(criterion)r")
+_VERDICTS = f"""{_READ}v = read("verdicts/%(phase)s.*.parquet").astype(str).query("criterion == %(criterion)r")
 v = v[v["winner"].isin(["A", "B", "tie"])]
 """
-)
 _EXPONENTIAL = """c = np.exp(-np.logaddexp(0, -unseen.abs()))
 g = ((unseen > 0) + 0.5 * (unseen == 0) - c).groupby(((c - 0.5) * 20).astype(int).clip(upper=9)).sum()
 g.abs().sum() / len(c)"""
-_LENGTHS = (
-    _READ
-    + """t = read("rewards/%(criterion)s.fold*.parquet").query("criterion == %(criterion)r")
+_LENGTHS = f"""{_READ}t = read("rewards/%(criterion)s.fold*.parquet").query("criterion == %(criterion)r")
 n = read("responses/*.parquet").set_index("response_id")["text"].str.len()
 x = t["chosen"].map(n) - t["rejected"].map(n)
 g = np.array_split(np.argsort(x.abs().to_numpy(), kind="stable"), %(parts)d)[%(at)d]
 """
-)
-_TOXIC = (
-    _READ
-    + """t = read("toxicity/*.parquet").query("backend == %(backend)r")
+_TOXIC = f"""{_READ}t = read("toxicity/*.parquet").query("backend == %(backend)r")
 only = lambda a, b: int(((x[a] == True) & (x[b] == False)).sum())
 x = t.query("state == 'ok'").pivot(index="question_id", columns="policy", values="toxic")
 """
-)
 _BINOMIAL = """from scipy.stats import binomtest
 p = lambda a, b: binomtest(only(a, b), only(a, b) + only(b, a)).pvalue if only(a, b) + only(b, a) else 1.0
 """
@@ -139,8 +127,7 @@ log = [json.loads(row) for row in (folder / "log.jsonl").read_text().splitlines(
         ),
     ),
     "toxicity": (
-        _READ
-        + """t = read("toxicity/*.parquet").query("backend == %(backend)r and policy == %(policy)r")
+        f"""{_READ}t = read("toxicity/*.parquet").query("backend == %(backend)r and policy == %(policy)r")
 ok = t[t["state"] == "ok"]
 score = %(score)s.astype(float)
 x = %(toxic)s

@@ -15,6 +15,7 @@ _VERDICTS = """import pandas as pd
 from pathlib import Path
 v = pd.concat([pd.read_parquet(file) for file in sorted(Path(%(root)r).glob("verdicts/%(phase)s.*.parquet"))])"""
 _TABLE = 't = pd.read_parquet(%(root)r + "/{}.parquet")'
+_STATISTICS = f"import pandas as pd\n{_TABLE.format('statistics/{}')}"
 _PHASE = 't = t[t["phase"] == %(phase)r]'
 _OF_BOTH = 't = t[(t["phase"] == %(phase)r) & (t["criterion"] == %(criterion)r)]'
 _SETTINGS = 'import json\nd = json.load(open(%(root)r + "/statistics/statistics.json"))'
@@ -39,15 +40,14 @@ print(v["question_id"].nunique(), v["persona_id"].nunique())
 {_TEST_PERSONAS}
 print(v["winner"].isin(["A", "B", "tie"]).sum())
 """,
-    r".*Pareto front": f"""import pandas as pd
-{_TABLE.format("statistics/pareto")}
+    r".*Pareto front": f"""{_STATISTICS.format("pareto")}
 {_PHASE}
 print(*t[t["on_front"]]["front_probability"])
 {_SETTINGS}
 print(d["phases"][%(phase)r]["hypervolume"])
 """,
-    r"(?:What the margins did: )?(?P<a>\w+) less its placebo (?P<b>\w+), in points": f"""import pandas as pd
-{_TABLE.format("statistics/win_rates")}
+    r"(?:What the margins did: )?(?P<a>\w+) less its placebo (?P<b>\w+), in points": f"""\
+{_STATISTICS.format("win_rates")}
 {_PHASE}
 for a, b, side in ((%(a)r, %(b)r, 1), (%(b)r, %(a)r, -1)):
     for _, r in t[(t["policy_a"] == a) & (t["policy_b"] == b)].iterrows():
@@ -56,8 +56,7 @@ for a, b, side in ((%(a)r, %(b)r, 1), (%(b)r, %(a)r, -1)):
     r".*(?:is maintained|is kept) within": f"""{_SETTINGS}
 print(*d["settings"]["non_inferiority"].values())
 """,
-    r"\d+ of the [\d,]+ pairs? of (?P<criterion>.+?) differ": f"""import pandas as pd
-{_TABLE.format("statistics/win_rates")}
+    r"\d+ of the [\d,]+ pairs? of (?P<criterion>.+?) differ": f"""{_STATISTICS.format("win_rates")}
 {_PHASE}
 print(t[t["criterion"] == %(criterion)r]["separated"].sum())
 {_TABLE.format("statistics/mcnemar")}
@@ -66,8 +65,7 @@ print(*t[t["criterion"] == %(criterion)r]["significant"].agg(["sum", "size"]))
 {_SETTINGS}
 print(d["settings"]["alpha"])
 """,
-    r"(?P<criterion>.+?): in \d+ of \d+ pairs? one policy is preferred": f"""import pandas as pd
-{_TABLE.format("statistics/shares")}
+    r"(?P<criterion>.+?): in \d+ of \d+ pairs? one policy is preferred": f"""{_STATISTICS.format("shares")}
 {_OF_BOTH}
 print(len(t), *[(t["decision"] == one).sum() for one in ("better", "equivalent", "open")])
 {_TABLE.format("statistics/share_ranking")}
@@ -76,38 +74,31 @@ print(*t[["share", "low", "high"]].iloc[0])
 {_SETTINGS}
 print(d["phases"][%(phase)r]["margin"])
 """,
-    r"[\d,]+ verdicts were asked for": f"""import pandas as pd
-{_TABLE.format("statistics/completeness")}
+    r"[\d,]+ verdicts were asked for": f"""{_STATISTICS.format("completeness")}
 {_PHASE}
 t = t[["asked", "decided"]].sum()
 print(t["asked"], t["asked"] / t.sum())
 {_SETTINGS}
 print(d["phases"][%(phase)r]["personas_per_question"])
 """,
-    r"Of [\d,]+ verdicts, [\d,]+ are missing|The exact stop left": f"""import pandas as pd
-{_TABLE.format("statistics/completeness")}
+    r"Of [\d,]+ verdicts, [\d,]+ are missing|The exact stop left": f"""{_STATISTICS.format("completeness")}
 print(*t[["asked", "missing", "unparsed", "decided"]].sum())
 """,
-    r"Votes of two personas on one question": f"""import pandas as pd
-{_TABLE.format("statistics/persona_agreement")}
+    r"Votes of two personas on one question": f"""{_STATISTICS.format("persona_agreement")}
 print(*t[["icc", "votes", "effective_votes"]].median())
 """,
-    r"The answer shown first wins": f"""import pandas as pd
-{_TABLE.format("statistics/position_bias")}
+    r"The answer shown first wins": f"""{_STATISTICS.format("position_bias")}
 print(t["first_share"].mean(), ((t["low"] > 0.5) | (t["high"] < 0.5)).sum(), len(t))
 """,
-    r"Between those who saw A first": f"""import pandas as pd
-{_TABLE.format("statistics/position_bias")}
+    r"Between those who saw A first": f"""{_STATISTICS.format("position_bias")}
 print(*t[["flips", "flips_by_chance"]].mean(), t["changes_result"].sum(), len(t))
 """,
-    r"At equal length, the winner": f"""import pandas as pd
-{_TABLE.format("statistics/length_control")}
+    r"At equal length, the winner": f"""{_STATISTICS.format("length_control")}
 turned = t[(t["win_rate"] - 0.5) * (t["controlled"] - 0.5) < 0]
 print(len(turned), len(t), ((turned["low"] > 0.5) | (turned["high"] < 0.5)).sum())
 """,
     r".*(?:is not the favourite: |more groups, none of them larger|groups? another policy wins)": f"""\
-import pandas as pd
-{_TABLE.format("statistics/groups")}
+{_STATISTICS.format("groups")}
 t = t[t["favourite"] & (t["best_here"] != t["policy"])]
 sure = t[t["separated"]].sort_values("personas", ascending=False)
 print(len(sure) - 5, len(t) - len(sure), *sure["personas"][:5])

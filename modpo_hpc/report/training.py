@@ -101,7 +101,7 @@ def read_log(folder: Path) -> Log | None:
 def training_figure(logs: Mapping[str, Log]) -> Figure:
     """A panel a quantity, a curve a policy; the training loss is smoothed over a twentieth of the steps."""
     shown = {name: title for name, title in CURVES.items() if any(log.curve(name)[0] for log in logs.values())}
-    figure, axes_of = grid(len(shown), 2, 7.0, 2.6 * -(-len(shown) // 2))
+    figure, axes_of = grid(len(shown), 2, 3.5, 2.6)
     for axes, (name, title) in zip(axes_of, shown.items(), strict=True):
         for place, (policy, log) in enumerate(logs.items()):
             steps, values = log.curve(name)
