@@ -202,5 +202,5 @@ def _duration(seconds: float) -> str:
 
 
 def _markers(run: Run, stage: str) -> dict[str, Marker]:
-    folder = run.folder(stage)
-    return {shard: marker for shard in run.shard_ids(stage) if (marker := read_marker(folder, shard))}
+    found = {shard: read_marker(run.folder(stage), shard) for shard in run.shard_ids(stage)}
+    return {shard: marker for shard, marker in found.items() if marker is not None}
