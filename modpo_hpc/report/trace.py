@@ -146,8 +146,8 @@ class Traced:
 
 def _origin(code: str) -> Origin:
     parts: tuple[Rest, ...] = ("verdicts", "statistics")
-    rest = next((one for one in parts if f"{one}/" in code), "files")
-    return Origin(code, "package" if _ASKED.search(code) else rest)
+    rest: Rest = "package" if _ASKED.search(code) else next((one for one in parts if f"{one}/" in code), "files")
+    return Origin(code, rest)
 
 
 def _everything(sections: Sequence[ReportSection]) -> Iterator[tuple[str, Place]]:
