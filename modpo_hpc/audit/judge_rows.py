@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from modpo_hpc.audit.judges import family_of, judge_aware, own_family
 from modpo_hpc.evaluation.ballots import Ballots
 from modpo_hpc.evaluation.crossed import components
 from modpo_hpc.evaluation.length_control import length_controlled
 from modpo_hpc.evaluation.phase import answer_lengths
+from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.evaluation.winrates import majorities
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import Study
-
-Rows = list[dict[str, Any]]
 
 
 def biases(run: Run, ballots: Ballots) -> Rows:
@@ -26,23 +23,23 @@ def biases(run: Run, ballots: Ballots) -> Rows:
     lengths = answer_lengths(
         run.table("answers", ["policy", "question_id", "tokens"]), ballots.policies, list(ballots.questions)
     )
-    reach = float(stats.norm.ppf((1 + run.study.statistics.confidence) / 2))
-    rows: Rows = []
+    confidence, rows = run.study.statistics.confidence, Rows()
     for judge in ballots.judges or ("",):
         one = ballots.of_judge(judge) if judge else ballots
         for c, criterion in enumerate(one.criteria):
             decided = one.cast[c] & (one.votes[c] != 0)
             flat = decided.reshape(-1, decided.shape[-1])
             first = components((one.votes[c] == one.first[c]).reshape(flat.shape).astype(float), flat)
+            low, high = first.interval(confidence)
             rows.append(
                 {
                     "phase": one.phase,
                     "criterion": criterion,
                     "judge": judge or run.study.judges[0].name,
                     "first_share": first.mean,
-                    "first_low": first.mean - reach * first.error,
-                    "first_high": first.mean + reach * first.error,
-                    **_length_slope(one, c, lengths, run.study.statistics.confidence),
+                    "first_low": low,
+                    "first_high": high,
+                    **_length_slope(one, c, lengths, confidence),
                 }
             )
     return rows

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
-from scipy.stats import norm
 
 from modpo_hpc.evaluation.ballots import Ballots
 from modpo_hpc.evaluation.crossed import components
@@ -78,8 +77,7 @@ def own_family(
     pairs = [place for place, pair in enumerate(ballots.pairs) if len({*pair} & {*policies}) == 1]
     if not pairs:
         return None
-    shape = (len(ballots.pairs), len(ballots.questions), len(judges), -1)
-    votes, cast = ballots.votes[criterion].reshape(shape), ballots.cast[criterion].reshape(shape)
+    votes, cast = (one[criterion] for one in ballots.by_judge())
     mine, seen, listed = judges.index(judge), [], set()
     for place in pairs:
         others = [
@@ -99,9 +97,8 @@ def own_family(
     asked = ~np.isnan(together)
     mean = np.where(asked, together, 0).sum(axis=0) / np.maximum(asked.sum(axis=0), 1)
     found = components(mean, asked.any(axis=0))
-    reach = float(norm.ppf((1 + confidence) / 2)) * found.error
     others_named = tuple(one for one in judges if one in listed)
-    return OwnFamily(family, policies, others_named, found.mean, found.mean - reach, found.mean + reach)
+    return OwnFamily(family, policies, others_named, found.mean, *found.interval(confidence))
 
 
 @dataclass(frozen=True)
@@ -120,17 +117,15 @@ def judge_aware(
     ballots: Ballots, criterion: int, rng: np.random.Generator, draws: int = 100, confidence: float = 0.95
 ) -> JudgeAware:
     """The model for one criterion of a panel; intervals come from questions drawn again, each with all its votes."""
-    judges = len(ballots.judges)
-    shape = (len(ballots.pairs), len(ballots.questions), judges, -1)
-    votes, cast = ballots.votes[criterion].reshape(shape), ballots.cast[criterion].reshape(shape)
+    votes, cast = (one[criterion] for one in ballots.by_judge())
     # pairs x judges x questions: votes for A, a tie being half of one, and votes cast
     won = ((votes + 1) / 2 * cast).sum(axis=-1).swapaxes(1, 2)
     asked = cast.sum(axis=-1).swapaxes(1, 2).astype(float)
-    places, policies = ballots.places, len(ballots.policies)
+    places, policies, questions = ballots.places, len(ballots.policies), len(ballots.questions)
     found = fit(won.sum(axis=-1), asked.sum(axis=-1), policies, pairs=places)
     again = []
     for _ in range(draws):
-        weight = np.bincount(rng.integers(0, shape[1], shape[1]), minlength=shape[1]).astype(float)
+        weight = np.bincount(rng.integers(0, questions, questions), minlength=questions).astype(float)
         again.append(fit(won @ weight, asked @ weight, policies, found, places))
     tail = (1 - confidence) / 2
     ends = [np.quantile(np.array([one[place] for one in again]), [tail, 1 - tail], axis=0) for place in (0, 1)]
@@ -148,7 +143,7 @@ def fit(
     Half a vote for either side is added to each, and log-discriminations are held near 0 by a weak normal prior, so
     that a clean sweep stays finite.
     """
-    a, b = np.array(every_pair(policies) if pairs is None else pairs).T
+    a, b = np.array(pairs or every_pair(policies)).T
     won, asked = won + _PRIOR, asked + 2 * _PRIOR
     judges = won.shape[1]
 

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from modpo_hpc.audit.correction import confusion_of, correct
-from modpo_hpc.audit.judge_rows import Rows, abilities, biases, favours
+from modpo_hpc.audit.judge_rows import abilities, biases, favours
 from modpo_hpc.audit.prediction import prediction_powered
 from modpo_hpc.audit.total_error import TotalError, by_source, purchases, total_errors, unmeasured
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.ballots import Ballots, collect_phases
+from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.human.alternative import raters_alpha
 from modpo_hpc.human.answers import MISSING
 from modpo_hpc.human.labels import HumanLabels, as_shares

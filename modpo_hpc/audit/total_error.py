@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modpo_hpc.evaluation.ballots import Ballots
-from modpo_hpc.evaluation.crossed import Components, components
+from modpo_hpc.evaluation.crossed import components_of_panel
 from modpo_hpc.study.judging import Judge
 
 BOUGHT = ("questions", "personas", "votes", "judges")
@@ -83,24 +83,15 @@ def total_errors(
             so what tells them apart from question to question is the sampling of the answers.
     """
     found = []
-    votes, cast, panel = ballots.votes, ballots.cast, max(1, len(ballots.judges))
-    shape = (len(ballots.questions), panel, -1)
+    votes, cast = ballots.by_judge()
     for c, criterion in enumerate(ballots.criteria):
-        sampled = [
-            _of_personas(votes[c, p].reshape(shape), cast[c, p].reshape(shape)).question
-            for p, pair in enumerate(ballots.pairs)
-            if pair in twins
-        ]
+        crossed_of = [components_of_panel(votes[c, p], cast[c, p]) for p in range(len(ballots.pairs))]
+        sampled = [one.question for one, pair in zip(crossed_of, ballots.pairs, strict=True) if pair in twins]
         for p, (a, b) in enumerate(ballots.pairs):
-            each = cast[c, p].reshape(shape)
-            said = votes[c, p].reshape(shape).astype(float)
-            crossed = _of_personas(said, each)
+            said, each, crossed = votes[c, p], cast[c, p], crossed_of[p]
             of_answers = min(float(np.mean(sampled)), crossed.question) if sampled else math.nan
-            questions = int(each.any(axis=(1, 2)).sum())
-            number = int(each.sum())
-            values = said[each]
-            by_judge = [float(said[:, j][each[:, j]].mean()) for j in range(panel) if each[:, j].any()]
-            personas = int(each.any(axis=(0, 1)).sum())
+            questions, personas = (int(each.any(axis=axes).sum()) for axes in ((1, 2), (0, 1)))
+            by_judge = [float(said[:, j][heard].mean()) for j, heard in enumerate(each.swapaxes(0, 1)) if heard.any()]
             listed = (
                 Component("questions", questions, crossed.question - (of_answers if sampled else 0.0)),
                 Component(ANSWERS, questions, of_answers, NOT_APART),
@@ -109,15 +100,9 @@ def total_errors(
                 *_of_judges(by_judge, judges),
                 _of_seeds(crossed.mean, [_mean(one, criterion, a, b) for one in others]),
             )
-            naive = float(values.std() / math.sqrt(number)) if number else math.nan
+            naive = float(said[each].std() / math.sqrt(each.sum())) if each.any() else math.nan
             found.append(TotalError(ballots.phase, criterion, a, b, crossed.mean, naive, listed))
     return found
-
-
-def _of_personas(said: NDArray[np.generic], each: NDArray[np.bool_]) -> Components:
-    """Components of votes (questions x judges x personas; 0 where none is there), the judges' taken together."""
-    heard = each.sum(axis=1)
-    return components(said.sum(axis=1) / np.maximum(heard, 1), heard > 0)
 
 
 @dataclass(frozen=True)

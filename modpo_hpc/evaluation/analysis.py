@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from modpo_hpc.evaluation import inference, mcnemar, pareto, robustness, winrates
+from modpo_hpc.evaluation import mcnemar, pareto, robustness, winrates
 from modpo_hpc.evaluation.ballots import Ballots
 from modpo_hpc.evaluation.completeness import STATES, completeness
 from modpo_hpc.evaluation.phase import JudgedPhase
@@ -52,12 +54,12 @@ def summary_of(study: Study, mark: str | None, judges: Sequence[str], mixed: Seq
 
 def placebos_of(study: Study) -> dict[str, list[str]]:
     """Policy -> the policies that differ from it in the margins alone, which in theirs say nothing."""
-    found: dict[str, list[str]] = {}
-    for name, policy in study.alignment.policies.items():
-        for other, placebo in study.alignment.policies.items():
-            if placebo.is_placebo_of(policy):
-                found.setdefault(name, []).append(other)
-    return found
+    policies = study.alignment.policies
+    found = {
+        name: [other for other, placebo in policies.items() if placebo.is_placebo_of(policy)]
+        for name, policy in policies.items()
+    }
+    return {name: others for name, others in found.items() if others}
 
 
 def sizes_of(ballots: Ballots) -> dict[str, Any]:
@@ -87,73 +89,58 @@ def win_rate_rows(phase: JudgedPhase) -> Rows:
     """
     rate_a, rate_b = phase.wins.rates(phase.settings.ties)
     error_a, error_b = phase.rate_errors()
-    confidence, questions = phase.settings.confidence, phase.wins.questions
-    bounds = {
-        "a": inference.intervals(rate_a, error_a, confidence, questions),
-        "b": inference.intervals(rate_b, error_b, confidence, questions),
-        "difference": inference.intervals(rate_a - rate_b, error_a - error_b, confidence, questions, difference=True),
-    }
-    apart = bounds["difference"]
-    return [
-        {
-            **key,
-            "questions": questions,
-            "wins_a": int(phase.wins.a[c, p]),
-            "wins_b": int(phase.wins.b[c, p]),
-            "ties": int(phase.wins.ties[c, p]),
-            "win_rate_a": float(rate_a[c, p]),
-            "win_rate_b": float(rate_b[c, p]),
-            "difference": float(rate_a[c, p] - rate_b[c, p]),
-            **{
-                f"{name}_{end}": float(getattr(bound, end)[c, p])
-                for name, bound in bounds.items()
-                for end in ("low", "high")
-            },
-            "difference_all_low": float(apart.all_low[c, p]),
-            "difference_all_high": float(apart.all_high[c, p]),
-            "separated": bool(apart.all_low[c, p] > 0 or apart.all_high[c, p] < 0),
-        }
-        for c, p, key in phase.cells()
-    ]
+    a, b = phase.intervals(rate_a, error_a), phase.intervals(rate_b, error_b)
+    apart = phase.intervals(rate_a - rate_b, error_a - error_b, difference=True)
+    return phase.cell_rows(
+        questions=phase.wins.questions,
+        **phase.wins.columns(phase.settings.ties),
+        a_low=a.low,
+        a_high=a.high,
+        b_low=b.low,
+        b_high=b.high,
+        difference=rate_a - rate_b,
+        difference_low=apart.low,
+        difference_high=apart.high,
+        difference_all_low=apart.all_low,
+        difference_all_high=apart.all_high,
+        separated=(apart.all_low > 0) | (apart.all_high < 0),
+    )
 
 
 def mcnemar_rows(phase: JudgedPhase) -> Rows:
     """All pairs; the corrections are over the pairs of the phase under one criterion."""
-    settings, rows = phase.settings, list[dict[str, Any]]()
-    for c, criterion in enumerate(phase.ballots.criteria):
-        family: Rows = []
-        for p, (a, b) in enumerate(phase.ballots.pairs):
-            won, lost, ties = (int(count[c, p]) for count in (phase.wins.a, phase.wins.b, phase.wins.ties))
-            test = mcnemar.mcnemar(won, lost, settings.mcnemar)
-            odds, low, high = mcnemar.odds_ratio(won, lost, settings.confidence)
-            family.append(
-                {
-                    "phase": phase.ballots.phase,
-                    "criterion": criterion,
-                    "policy_a": a,
-                    "policy_b": b,
-                    "b": won,
-                    "c": lost,
-                    "ties": ties,
-                    "statistic": test.statistic,
-                    "p": test.pvalue,
-                    **{f"p_{method}": mcnemar.mcnemar(won, lost, method).pvalue for method in mcnemar.METHODS},
-                    "odds_ratio": odds,
-                    "odds_low": low,
-                    "odds_high": high,
-                    "detectable": mcnemar.smallest_detectable_difference(
-                        phase.wins.questions, ties, settings.alpha, settings.power
-                    ),
-                    "favours": a if won > lost else b if lost > won else "",
-                    "reason": test.reason or "",
-                }
-            )
-        raw = [row["p"] for row in family]
+    settings, rows = phase.settings, Rows()
+    for c, p, key in phase.ballots.cells():
+        won, lost, ties = (int(count[c, p]) for count in (phase.wins.a, phase.wins.b, phase.wins.ties))
+        tests = {method: mcnemar.mcnemar(won, lost, method) for method in mcnemar.METHODS}
+        test = tests[settings.mcnemar]
+        odds, low, high = mcnemar.odds_ratio(won, lost, settings.confidence)
+        rows.append(
+            {
+                **key,
+                "b": won,
+                "c": lost,
+                "ties": ties,
+                "statistic": test.statistic,
+                "p": test.pvalue,
+                **{f"p_{method}": one.pvalue for method, one in tests.items()},
+                "odds_ratio": odds,
+                "odds_low": low,
+                "odds_high": high,
+                "detectable": mcnemar.smallest_detectable_difference(
+                    phase.wins.questions, ties, settings.alpha, settings.power
+                ),
+                "favours": key["policy_a"] if won > lost else key["policy_b"] if lost > won else "",
+                "reason": test.reason or "",
+            }
+        )
+    for _, family in groupby(rows, key=itemgetter("criterion")):
+        members = list(family)
+        raw = [row["p"] for row in members]
         corrected = {name: mcnemar.adjusted(raw, name) for name in mcnemar.CORRECTIONS}
-        for number, row in enumerate(family):
-            row["p_holm"], row["p_bh"] = float(corrected["holm"][number]), float(corrected["bh"][number])
-            row["significant"] = bool(corrected[settings.correction][number] < settings.alpha)
-        rows += family
+        for number, row in enumerate(members):
+            row["p_holm"], row["p_bh"] = corrected["holm"][number], corrected["bh"][number]
+            row["significant"] = corrected[settings.correction][number] < settings.alpha
     return rows
 
 
@@ -164,17 +151,12 @@ def ranking_rows(phase: JudgedPhase) -> Rows:
     for sure, by simultaneous intervals of all differences (Mogstad et al. 2024). ``best_probability`` is the share of
     drawn errors with which a policy comes out first.
     """
-    policies, confidence, questions = phase.ballots.policies, phase.settings.confidence, phase.wins.questions
-    average, errors = phase.average(), phase.average_errors()
-    own = inference.intervals(average, errors, confidence, questions)
+    policies, average, errors = phase.ballots.policies, phase.average(), phase.average_errors()
+    own = phase.intervals(average, errors)
     rank = winrates.ranks(average)
     first, second = np.triu_indices(len(policies), 1)
-    apart = inference.intervals(
-        average[:, first] - average[:, second],
-        errors[..., first] - errors[..., second],
-        confidence,
-        questions,
-        difference=True,
+    apart = phase.intervals(
+        average[:, first] - average[:, second], errors[..., first] - errors[..., second], difference=True
     )
     higher = np.zeros((*average.shape, len(policies)), dtype=bool)
     higher[:, first, second], higher[:, second, first] = apart.all_low > 0, apart.all_high < 0
@@ -184,13 +166,13 @@ def ranking_rows(phase: JudgedPhase) -> Rows:
             "phase": phase.ballots.phase,
             "criterion": criterion,
             "policy": policy,
-            "rank": int(rank[c, k]),
-            "win_rate": float(average[c, k]),
-            "low": float(own.low[c, k]),
-            "high": float(own.high[c, k]),
-            "rank_low": 1 + int(higher[c, :, k].sum()),
-            "rank_high": len(policies) - int(higher[c, k].sum()),
-            "best_probability": float(best[c, k]),
+            "rank": rank[c, k],
+            "win_rate": average[c, k],
+            "low": own.low[c, k],
+            "high": own.high[c, k],
+            "rank_low": 1 + higher[c, :, k].sum(),
+            "rank_high": len(policies) - higher[c, k].sum(),
+            "best_probability": best[c, k],
         }
         for c, criterion in enumerate(phase.ballots.criteria)
         for k, policy in sorted(enumerate(policies), key=lambda one: (-average[c, one[0]], one[1]))
@@ -201,20 +183,19 @@ def pareto_rows(phase: JudgedPhase) -> Rows:
     """Which policies no other beats in every criterion at once, by average win rate, and how sure that is."""
     policies = phase.ballots.policies
     average = phase.average()
-    front = pareto.front(average.T)
     drawn = average + phase.average_errors()
     no_worse = (drawn[..., :, None] >= drawn[..., None, :]).all(axis=1)
     better = (drawn[..., :, None] > drawn[..., None, :]).any(axis=1)
-    beaten = np.asarray(no_worse & better).any(axis=1)
-    on_front = 1 - beaten.mean(axis=0)
+    on_front = 1 - (no_worse & better).any(axis=1).mean(axis=0)
+    beaten_by = [[policies[other] for other in pareto.dominators(average.T, k)] for k in range(len(policies))]
     return [
         {
             "phase": phase.ballots.phase,
             "policy": policy,
-            "mean_win_rate": float(average[:, k].mean()),
-            "on_front": bool(front[k]),
-            "front_probability": float(on_front[k]),
-            "dominated_by": ", ".join(policies[other] for other in pareto.dominators(average.T, k)),
+            "mean_win_rate": average[:, k].mean(),
+            "on_front": not beaten_by[k],
+            "front_probability": on_front[k],
+            "dominated_by": ", ".join(beaten_by[k]),
         }
         for k, policy in enumerate(policies)
     ]

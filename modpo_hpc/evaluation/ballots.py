@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -69,6 +70,17 @@ class Ballots:
         """Where there is a parsed verdict."""
         return self.outcomes <= WON_A
 
+    def by_judge(self) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+        """``votes`` and ``cast``, the judges of a panel on an axis of their own before that of the personas."""
+        shape = (*self.outcomes.shape[:3], max(1, len(self.judges)), -1)
+        return self.votes.reshape(shape), self.cast.reshape(shape)
+
+    def cells(self) -> Iterator[tuple[int, int, dict[str, str]]]:
+        """Each criterion and pair with its places in the arrays and its key columns."""
+        for c, criterion in enumerate(self.criteria):
+            for p, (a, b) in enumerate(self.pairs):
+                yield c, p, {"phase": self.phase, "criterion": criterion, "policy_a": a, "policy_b": b}
+
 
 def collect_phases(run: Run, questions: Sequence[str], personas: Sequence[str]) -> list[Ballots]:
     """The ballots of every phase of ``run``, as :func:`collect` gathers them.
@@ -118,18 +130,17 @@ def collect(
         InputError: a verdict for an unknown question, persona, policy, pair or criterion; two verdicts for one
             question to one persona; a pair judged by other personas than the rest; a policy without any verdict.
     """
-    names = columns_of(judges)
-    table = verdicts.select(list(names))
-    codes = {name: _encoded(table, name) for name in names}
-    mine = codes["phase"][0] == codes["phase"][1].get(phase, -1)
-    columns = {name: (code[mine], labels) for name, (code, labels) in codes.items()}
+    table = verdicts.select(list(columns_of(judges))).to_pandas().astype("category")
+    mine = table[(table["phase"] == phase).to_numpy(dtype=bool)]
+
+    def place(field: str, known: Collection[str], what: str) -> NDArray[np.int64]:
+        return _places(mine[field], known, what, source)
 
     pairs = judged_pairs(policies, anchors)
     pair_of = np.full((len(policies), len(policies)), -1, dtype=np.int64)
     for number, (one, other) in enumerate(pairs):
         pair_of[policies.index(one), policies.index(other)] = number
-    a = _positions(columns["policy_a"], policies, "policy_a", "policy", source)
-    b = _positions(columns["policy_b"], policies, "policy_b", "policy", source)
+    a, b = (place(side, policies, "policy") for side in ("policy_a", "policy_b"))
     pair = pair_of[a, b]
     if (pair < 0).any():
         odd = int(np.argmax(pair < 0))
@@ -140,18 +151,18 @@ def collect(
             field="policy_a, policy_b",
             remedy="Two ledgers were mixed, or the order of the policies has changed. Judge the phase again.",
         )
-    criterion = _positions(columns["criterion"], criteria, "criterion", "criterion", source)
-    question = _positions(columns["question_id"], questions, "question_id", "test question", source)
-    persona = _positions(columns["persona_id"], personas, "persona_id", "test persona", source)
+    criterion = place("criterion", criteria, "criterion")
+    question = place("question_id", questions, "test question")
+    persona = place("persona_id", personas, "test persona")
     if judges:
-        persona += len(personas) * _positions(columns[JUDGE], judges, JUDGE, "judge", source)
-    winner = _translated(columns["winner"], _WINNERS, "winner", source)
-    first = _translated(columns["first"], {"A": 1, "B": -1}, "first", source)
+        persona += len(personas) * place(JUDGE, judges, "judge")
+    winner = np.array([*_WINNERS.values()])[place("winner", _WINNERS, "value of 'winner'")]
+    first = np.array([1, -1])[place("first", "AB", "value of 'first'")]
 
     shape = (len(criteria), len(pairs), len(questions), len(personas) * max(1, len(judges)))
     flat = np.ravel_multi_index((criterion, pair, question, persona), shape)
     outcomes, shown = np.full(shape, MISSING, dtype=np.int8), np.zeros(shape, dtype=np.int8)
-    times = np.bincount(flat, minlength=outcomes.size) if flat.size else np.zeros(outcomes.size, dtype=np.int64)
+    times = np.bincount(flat, minlength=outcomes.size)
     if (times > 1).any():
         c, p, q, who = (int(place) for place in np.unravel_index(int(np.argmax(times > 1)), shape))
         x, y = pairs[p]
@@ -227,45 +238,17 @@ def _with_panels(ballots: Ballots, per_question: int, source: str) -> Ballots:
     return replace(ballots, outcomes=outcomes)
 
 
-def _encoded(table: pa.Table, name: str) -> tuple[NDArray[np.int64], dict[str, int]]:
-    column = table.column(name)
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    whole = column.unify_dictionaries().combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0) if whole.num_chunks else pa.array([], pa.string()).dictionary_encode()
-    codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes, {label: code for code, label in enumerate(whole.dictionary.to_pylist())}
-
-
-def _positions(
-    column: tuple[NDArray[np.int64], Mapping[str, int]],
-    known: Sequence[str],
-    field: str,
-    what: str,
-    source: str,
-) -> NDArray[np.int64]:
-    codes, labels = column
-    place = {label: number for number, label in enumerate(known)}
-    positions = np.full(len(labels) + 1, -1, dtype=np.int64)
-    for label, code in labels.items():
-        positions[code] = place.get(label, -1)
-    found = positions[codes]
+def _places(column: pd.Series, known: Collection[str], what: str, source: str) -> NDArray[np.int64]:
+    """Places among ``known`` of the values of a categorical ``column``."""
+    of_category = pd.Index([*known]).get_indexer(column.cat.categories)
+    found: NDArray[np.int64] = np.append(of_category, -1)[column.cat.codes]
     if (found < 0).any():
-        code = int(codes[int(np.argmax(found < 0))])
-        value = next((label for label, one in labels.items() if one == code), None)
+        value = column.iloc[int(np.argmax(found < 0))]
         raise InputError(
             f"there are verdicts for a {what} that this study does not have",
             file=source,
-            field=field,
-            value=value,
+            field=str(column.name),
+            value=None if pd.isna(value) else value,
             remedy="They belong to another study, or two ledgers were mixed. Judge again, or restore the ledger.",
         )
     return found
-
-
-def _translated(
-    column: tuple[NDArray[np.int64], Mapping[str, int]], values: Mapping[str, int], field: str, source: str
-) -> NDArray[np.int8]:
-    positions = _positions(column, list(values), field, f"value of {field!r}", source)
-    return np.array(list(values.values()), dtype=np.int8)[positions]

@@ -35,7 +35,7 @@ def fit(
     The pairs are all there are, or ``pairs``, which must join all policies, if by way of others.
     Each pair gets ``prior`` wins for either side on top, so that a policy that never lost has an ability too.
     """
-    design = _incidence(policies, every_pair(policies) if pairs is None else pairs)
+    design = _incidence(policies, pairs or every_pair(policies))
     wins = np.stack([((votes == outcome) & cast).sum(axis=(1, 2)) for outcome in (1, 0, -1)], axis=1).astype(float)
     with_ties = bool(wins[:, 1].any())
     wins[:, [0, 2]] += prior

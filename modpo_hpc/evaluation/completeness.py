@@ -41,12 +41,10 @@ def completeness(ballots: Ballots) -> list[Cell]:
     count = {state: (ballots.outcomes == state).sum(axis=(2, 3)) for state in (UNPARSED, MISSING, DECIDED, NOT_ASKED)}
     total = len(ballots.questions) * ballots.outcomes.shape[-1]
     cells = []
-    for c, criterion in enumerate(ballots.criteria):
-        for p, (a, b) in enumerate(ballots.pairs):
-            unparsed, missing, decided, idle = (int(one[c, p]) for one in count.values())
-            asked = total - idle - decided
-            cast = asked - unparsed - missing
-            cells.append(Cell(ballots.phase, criterion, a, b, asked, cast, unparsed, missing, decided))
+    for c, p, key in ballots.cells():
+        unparsed, missing, decided, idle = (int(one[c, p]) for one in count.values())
+        asked = total - idle - decided
+        cells.append(Cell(*key.values(), asked, asked - unparsed - missing, unparsed, missing, decided))
     return cells
 
 

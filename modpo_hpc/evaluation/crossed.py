@@ -7,6 +7,7 @@ from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Components:
         total = self.question + self.persona + self.residual
         return min(float(self.votes), total / self.error**2) if self.error > 0 else float(self.votes)
 
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Bounds of the mean, normal over questions and personas."""
+        reach = float(norm.ppf((1 + confidence) / 2)) * self.error
+        return self.mean - reach, self.mean + reach
+
 
 def components(values: NDArray[np.float64], cast: NDArray[np.bool_]) -> Components:
     """Components of ``values`` (questions x personas) where ``cast``, by products of pairs of votes.
@@ -58,6 +64,15 @@ def components(values: NDArray[np.float64], cast: NDArray[np.bool_]) -> Componen
     residual = max(squares / n - same_question - same_persona + apart, 0.0)
     variance = question * float((row_n**2).sum()) / n**2 + persona * float((column_n**2).sum()) / n**2 + residual / n
     return Components(float(x.sum()) / n, question, persona, residual, n, float(np.sqrt(variance)))
+
+
+def components_of_panel(votes: NDArray[np.generic], cast: NDArray[np.bool_]) -> Components:
+    """Components of votes (questions x judges x personas; 0 where none is there).
+
+    A persona's vote is the mean of what its judges said: they speak for one person.
+    """
+    heard = cast.sum(axis=1)
+    return components(votes.sum(axis=1) / np.maximum(heard, 1), heard > 0)
 
 
 def _ratio(products: float, pairs: int) -> float:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modpo_hpc.evaluation import pareto
+from modpo_hpc.evaluation.tables import Rows
+from modpo_hpc.intervals import percentiles
 from modpo_hpc.study import Study
 
 Array = NDArray[np.float64]
-Rows = list[dict[str, Any]]
 
 VOLUME_DRAWS = 400
 
@@ -43,8 +44,7 @@ class MeanRewards:
 
     def of(self, policies: Sequence[str], criteria: Sequence[str]) -> MeanRewards:
         """Of these policies and criteria alone."""
-        rows, columns = ([all_.index(one) for one in some] for all_, some in
-                         ((self.policies, policies), (self.criteria, criteria)))  # fmt: skip
+        rows, columns = [*map(self.policies.index, policies)], [*map(self.criteria.index, criteria)]
         return MeanRewards(
             tuple(policies), tuple(criteria), self.mean[np.ix_(rows, columns)], self.drawn[:, rows][..., columns]
         )
@@ -113,15 +113,15 @@ def point_rows(family: Family, rewards: MeanRewards, reference: Array, confidenc
             "family": family.name,
             "policy": policy,
             "criterion": criterion,
-            "weight": float(family.weights[p, c]),
-            "reward": float(mine.mean[p, c]),
-            "low": float(low[p, c]),
-            "high": float(high[p, c]),
-            "on_front": bool(on_front[p]),
-            "front_probability": float(certain[p]),
-            "contribution": float(part[p]),
-            "contribution_low": float(part_low[p]),
-            "contribution_high": float(part_high[p]),
+            "weight": family.weights[p, c],
+            "reward": mine.mean[p, c],
+            "low": low[p, c],
+            "high": high[p, c],
+            "on_front": on_front[p],
+            "front_probability": certain[p],
+            "contribution": part[p],
+            "contribution_low": part_low[p],
+            "contribution_high": part_high[p],
         }
         for p, policy in enumerate(family.policies)
         for c, criterion in enumerate(family.criteria)
@@ -138,22 +138,21 @@ def family_row(
         for which in (mine, other)
     )
     low, high = _ends(volumes[1:], confidence)
-    ratio = np.divide(volumes, others, out=np.full_like(volumes, np.nan), where=others > 0)
-    known = np.isfinite(ratio[1:])
-    ratio_low, ratio_high = _ends(ratio[1:][known], confidence) if known.any() else (np.nan, np.nan)
+    ratio = _ratio(volumes, others)
+    ratio_low, ratio_high = percentiles(ratio[1:], (1 - confidence) / 2)
     return {
         "family": family.name,
         "criteria": list(family.criteria),
-        "reference": [float(one) for one in reference],
+        "reference": reference.tolist(),
         "policies": len(family.policies),
-        "on_front": int(pareto.front(mine.mean).sum()),
-        "hypervolume": float(volumes[0]),
-        "low": float(low),
-        "high": float(high),
+        "on_front": pareto.front(mine.mean).sum(),
+        "hypervolume": volumes[0],
+        "low": low,
+        "high": high,
         "beside": first.name,
-        "ratio": float(ratio[0]),
-        "ratio_low": float(ratio_low),
-        "ratio_high": float(ratio_high),
+        "ratio": ratio[0],
+        "ratio_low": ratio_low,
+        "ratio_high": ratio_high,
         "sparsity": sparsity(mine.mean),
     }
 
@@ -164,31 +163,28 @@ def range_rows(family: Family, rewards: MeanRewards, specialists: Mapping[str, s
     Tau alone says nothing: a family that hardly moves can be in perfect order.
     """
     mine = rewards.of(family.policies, family.criteria)
-    ranges = (np.ptp(mine.mean, axis=0), np.ptp(mine.drawn, axis=1))
-    whole = all(criterion in specialists for criterion in family.criteria)
-    if whole:
+    reach, drawn_reach = np.ptp(mine.mean, axis=0), np.ptp(mine.drawn, axis=1)
+    span, drawn_span = np.full_like(reach, np.nan), np.full_like(drawn_reach, np.nan)
+    if all(criterion in specialists for criterion in family.criteria):
         alone = rewards.of([specialists[one] for one in family.criteria], family.criteria)
-        spans = (np.ptp(alone.mean, axis=0), np.ptp(alone.drawn, axis=1))
-        shares = [np.divide(one, span, out=np.full_like(one, np.nan), where=span > 0)
-                  for one, span in zip(ranges, spans, strict=True)]  # fmt: skip
-    rows = []
+        span, drawn_span = np.ptp(alone.mean, axis=0), np.ptp(alone.drawn, axis=1)
+    share, (share_low, share_high) = _ratio(reach, span), _ends(_ratio(drawn_reach, drawn_span), confidence)
+    rows = Rows()
     for c, criterion in enumerate(family.criteria):
         asked = family.weights[:, c]
-        drawn = kendall_tau(asked, mine.drawn[..., c])
-        tau_low, tau_high = _ends(drawn, confidence)
-        share_ends = _ends(shares[1][:, c], confidence) if whole else (np.nan, np.nan)
+        tau_low, tau_high = _ends(kendall_tau(asked, mine.drawn[..., c]), confidence)
         rows.append(
             {
                 "family": family.name,
                 "criterion": criterion,
-                "range": float(ranges[0][c]),
-                "specialists_range": float(spans[0][c]) if whole else float("nan"),
-                "share": float(shares[0][c]) if whole else float("nan"),
-                "share_low": float(share_ends[0]),
-                "share_high": float(share_ends[1]),
+                "range": reach[c],
+                "specialists_range": span[c],
+                "share": share[c],
+                "share_low": share_low[c],
+                "share_high": share_high[c],
                 "tau": float(kendall_tau(asked, mine.mean[:, c])),
-                "tau_low": float(tau_low),
-                "tau_high": float(tau_high),
+                "tau_low": tau_low,
+                "tau_high": tau_high,
             }
         )
     return rows
@@ -212,6 +208,11 @@ def kendall_tau(one: Array, other: Array) -> Array:
     untied = np.sqrt((mine != 0).sum() * (theirs != 0).sum(axis=-1))
     agreement = (mine * theirs).sum(axis=-1)
     return np.divide(agreement, untied, out=np.zeros_like(untied), where=untied > 0)
+
+
+def _ratio(one: Array, other: Array) -> Array:
+    """``one`` over ``other``; NaN where that is not above zero."""
+    return np.divide(one, other, out=np.full_like(one, np.nan), where=other > 0)
 
 
 def _ends(drawn: Array, confidence: float) -> Array:

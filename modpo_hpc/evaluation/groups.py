@@ -39,7 +39,7 @@ def persona_shares(
     """From ``votes`` (pairs x questions x personas; of a panel: judges x personas), all opponents together."""
     shape = (policies, votes.shape[1], votes.shape[2])
     won, compared = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
-    for pair, (a, b) in enumerate(every_pair(policies) if pairs is None else pairs):
+    for pair, (a, b) in enumerate(pairs or every_pair(policies)):
         tie = 0.5 * half_ties * (votes[pair] == 0)
         won[a] += np.where(cast[pair], (votes[pair] == 1) + tie, 0.0)
         won[b] += np.where(cast[pair], (votes[pair] == -1) + tie, 0.0)

@@ -31,13 +31,12 @@ PSEUDO = 2
 
 @dataclass(frozen=True)
 class Interval:
-    """Bounds of estimates, each by itself and all at once, and the standard error; shapes as the estimates."""
+    """Bounds of estimates, each by itself and all at once; shapes as the estimates."""
 
     low: Array
     high: Array
     all_low: Array
     all_high: Array
-    error: Array
 
 
 def intervals(
@@ -67,7 +66,6 @@ def intervals(
         np.maximum(high, estimate),
         np.minimum(all_low, estimate),
         np.maximum(all_high, estimate),
-        error,
     )
 
 

@@ -31,17 +31,5 @@ def rate_rows(phase: JudgedPhase) -> Rows:
     rows = Rows()
     for judge in phase.ballots.judges:
         wins = winrates.count_wins(winrates.majorities(phase.ballots.of_judge(judge).votes))
-        rate_a, rate_b = wins.rates(phase.settings.ties)
-        rows += [
-            {
-                **key,
-                "judge": judge,
-                "wins_a": int(wins.a[c, p]),
-                "wins_b": int(wins.b[c, p]),
-                "ties": int(wins.ties[c, p]),
-                "win_rate_a": float(rate_a[c, p]),
-                "win_rate_b": float(rate_b[c, p]),
-            }
-            for c, p, key in phase.cells()
-        ]
+        rows += [{"judge": judge, **row} for row in phase.cell_rows(**wins.columns(phase.settings.ties))]
     return rows

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from modpo_hpc.evaluation import inference, winrates
 from modpo_hpc.evaluation.ballots import Ballots
+from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.study.evaluation import Statistics
 
@@ -39,11 +40,16 @@ class JudgedPhase:
     lengths: Array
     demographics: Mapping[str, Mapping[str, Any]]
 
-    def cells(self) -> Iterator[tuple[int, int, dict[str, str]]]:
-        """Each criterion and pair with its places in the arrays and its key columns."""
-        for c, criterion in enumerate(self.ballots.criteria):
-            for p, (a, b) in enumerate(self.ballots.pairs):
-                yield c, p, {"phase": self.ballots.phase, "criterion": criterion, "policy_a": a, "policy_b": b}
+    def cell_rows(self, **columns: ArrayLike) -> Rows:
+        """A row for each criterion and pair, from ``columns`` of criteria x pairs, or of one value for all."""
+        values = {name: np.broadcast_to(column, self.wins.ties.shape) for name, column in columns.items()}
+        return [
+            {**key, **{name: one[c, p].item() for name, one in values.items()}} for c, p, key in self.ballots.cells()
+        ]
+
+    def intervals(self, estimate: Array, errors: Array, **options: Any) -> inference.Interval:
+        """:func:`inference.intervals` with the study's confidence over the questions of the phase."""
+        return inference.intervals(estimate, errors, self.settings.confidence, self.wins.questions, **options)
 
     def average(self) -> Array:
         """Average win rate over the opponents, criteria x policies; an anchor wins half from itself."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from modpo_hpc.evaluation.crossed import components
 from modpo_hpc.evaluation.winrates import majorities
@@ -49,7 +48,7 @@ def position_bias(
     """
     decided = cast & (votes != 0)
     share = components((votes == first).astype(float), decided)
-    reach = float(stats.norm.ppf((1 + confidence) / 2)) * share.error
+    low, high = share.interval(confidence)
     a_first, b_first = cast & (first == 1), cast & (first == -1)
     seen_first, seen_second = (majorities(np.where(half, votes, 0)) for half in (a_first, b_first))
     by_chance = [_opposed(*_random_halves(votes, cast, a_first.sum(axis=1), rng)) for _ in range(splits)]
@@ -59,8 +58,8 @@ def position_bias(
     outcomes = np.where(both, np.sign(np.round(balance, 9)), majorities(np.where(cast, votes, 0)))
     return PositionBias(
         share.mean,
-        max(share.mean - reach, 0.0),
-        min(share.mean + reach, 1.0),
+        max(low, 0.0),
+        min(high, 1.0),
         _opposed(seen_first, seen_second),
         float(np.mean(by_chance)),
         float((seen_first == 1).mean()),

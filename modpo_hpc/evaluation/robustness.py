@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from modpo_hpc.evaluation import bradley_terry, groups, inference, mcnemar, winrates
-from modpo_hpc.evaluation.crossed import components
+from modpo_hpc.evaluation import bradley_terry, groups, mcnemar, winrates
+from modpo_hpc.evaluation.crossed import components_of_panel
 from modpo_hpc.evaluation.length_control import length_controlled
 from modpo_hpc.evaluation.phase import JudgedPhase
 from modpo_hpc.evaluation.position import position_bias
@@ -25,7 +25,7 @@ def ability_rows(phase: JudgedPhase) -> Rows:
     for c, criterion in enumerate(ballots.criteria):
         fitted = bradley_terry.fit(phase.votes[c], phase.cast[c], len(ballots.policies), pairs=ballots.places)
         for k in np.argsort(-fitted.ability, kind="stable"):
-            ability, error = float(fitted.ability[k]), float(fitted.error[k])
+            ability, error = fitted.ability[k], fitted.error[k]
             rows.append(
                 {
                     "phase": ballots.phase,
@@ -42,15 +42,10 @@ def ability_rows(phase: JudgedPhase) -> Rows:
 
 
 def agreement_rows(phase: JudgedPhase) -> Rows:
-    """How far the votes of the personas on a question go together, and how many votes that leaves.
-
-    With a panel of judges a persona's vote is the mean of what its judges said: they speak for one person.
-    """
-    judges, rows = max(1, len(phase.ballots.judges)), Rows()
-    for c, p, key in phase.cells():
-        cast = phase.cast[c, p].reshape(len(phase.ballots.questions), judges, -1)
-        said = np.where(cast, phase.votes[c, p].reshape(cast.shape), 0).sum(axis=1)
-        found = components(said / np.maximum(cast.sum(axis=1), 1), cast.any(axis=1))
+    """How far the votes of the personas on a question go together, and how many votes that leaves."""
+    rows, (votes, cast) = Rows(), phase.ballots.by_judge()
+    for c, p, key in phase.ballots.cells():
+        found = components_of_panel(votes[c, p], cast[c, p])
         rows.append(
             {
                 **key,
@@ -69,31 +64,25 @@ def agreement_rows(phase: JudgedPhase) -> Rows:
 def position_rows(phase: JudgedPhase) -> Rows:
     """Position bias of each cell, and McNemar's test once more with both orders weighing the same."""
     settings, rows = phase.settings, Rows()
-    for c, p, key in phase.cells():
+    for c, p, key in phase.ballots.cells():
         rng = rng_of(phase.seed, "position", *key.values())
         found = position_bias(phase.votes[c, p], phase.cast[c, p], phase.ballots.first[c, p], rng, settings.confidence)
         wins = winrates.count_wins(found.outcomes)
         adjusted_a, adjusted_b = wins.rates(settings.ties)
-        before = mcnemar.mcnemar(int(phase.wins.a[c, p]), int(phase.wins.b[c, p]), settings.mcnemar).pvalue
-        after = mcnemar.mcnemar(int(wins.a), int(wins.b), settings.mcnemar).pvalue
-        turned = np.sign(phase.wins.a[c, p] - phase.wins.b[c, p]) != np.sign(wins.a - wins.b)
+        a, b = phase.wins.a[c, p], phase.wins.b[c, p]
+        before = mcnemar.mcnemar(a, b, settings.mcnemar).pvalue
+        after = mcnemar.mcnemar(wins.a, wins.b, settings.mcnemar).pvalue
+        turned = np.sign(a - b) != np.sign(wins.a - wins.b)
         rows.append(
             {
                 **key,
-                "first_share": found.first_share,
-                "low": found.low,
-                "high": found.high,
-                "flips": found.flips,
-                "flips_by_chance": found.flips_by_chance,
-                "rate_a_first": found.rate_a_first,
-                "rate_a_second": found.rate_a_second,
-                "adjusted_a": float(adjusted_a),
-                "adjusted_b": float(adjusted_b),
+                **{name: value for name, value in vars(found).items() if name != "outcomes"},
+                "adjusted_a": adjusted_a,
+                "adjusted_b": adjusted_b,
                 "p": before,
                 "p_adjusted": after,
-                "changes_result": bool(
-                    (before < settings.alpha) != (after < settings.alpha) or (turned and after < settings.alpha)
-                ),
+                "changes_result": (before < settings.alpha) != (after < settings.alpha)
+                or (turned and after < settings.alpha),
             }
         )
     return rows
@@ -102,7 +91,7 @@ def position_rows(phase: JudgedPhase) -> Rows:
 def length_rows(phase: JudgedPhase) -> Rows:
     """Win rates at equal length, ties as half a win; pairs in which an answer is missing are left out."""
     rows = Rows()
-    for c, p, key in phase.cells():
+    for c, p, key in phase.ballots.cells():
         a, b = (phase.lengths[phase.ballots.policies.index(key[side])] for side in ("policy_a", "policy_b"))
         both = ~np.isnan(a) & ~np.isnan(b)
         if not both.any():
@@ -112,9 +101,9 @@ def length_rows(phase: JudgedPhase) -> Rows:
         rows.append(
             {
                 **key,
-                "length_a": float(a[both].mean()),
-                "length_b": float(b[both].mean()),
-                "win_rate": float(outcomes.mean()),
+                "length_a": a[both].mean(),
+                "length_b": b[both].mean(),
+                "win_rate": outcomes.mean(),
                 "controlled": found.rate,
                 "low": found.low,
                 "high": found.high,
@@ -147,9 +136,9 @@ def persona_and_group_rows(phase: JudgedPhase) -> tuple[Rows, Rows]:
                 **key,
                 "policy": policy,
                 "persona_id": persona,
-                "win_rate": float(rate),
-                "low": max(0.0, float(rate - reach * error)),
-                "high": min(1.0, float(rate + reach * error)),
+                "win_rate": rate,
+                "low": max(0.0, rate - reach * error),
+                "high": min(1.0, rate + reach * error),
             }
             for k, policy in enumerate(ballots.policies)
             for persona, rate, error in zip(ballots.personas, shares.rate[k], shares.error[k], strict=True)
@@ -173,38 +162,30 @@ def _group_rows(
     ``separated``: another policy wins more votes of the group than the favourite, by an interval that holds for all
     groups of the attribute and all policies at once.
     """
-    policies, settings = phase.ballots.policies, phase.settings
+    policies = phase.ballots.policies
     voted = ~np.isnan(shares.rate).any(axis=0)
     members = {group: member & voted for group, member in members.items() if (member & voted).any()}
     if not members:
         return Rows()
-    questions = phase.wins.questions
     rates = np.array([shares.rate[:, member].mean(axis=1) for member in members.values()])
-    errors = groups.group_errors(shares, list(members.values()), settings.draws, rng)
-    own = inference.intervals(rates, errors, settings.confidence, questions)
+    errors = groups.group_errors(shares, list(members.values()), phase.settings.draws, rng)
+    own = phase.intervals(rates, errors)
     overall = shares.rate[:, voted].mean(axis=1)
     favourite = int(np.argmax(overall))
-    lead = inference.intervals(
-        rates - rates[:, [favourite]],
-        errors - errors[..., [favourite]],
-        settings.confidence,
-        questions,
-        difference=True,
-        family=2,
-    )
+    lead = phase.intervals(rates - rates[:, [favourite]], errors - errors[..., [favourite]], difference=True, family=2)
     best = np.argmax(rates, axis=1)
     return [
         {
             "policy": policy,
             "group": group,
-            "personas": int(member.sum()),
-            "win_rate": float(rates[g, k]),
-            "low": float(own.low[g, k]),
-            "high": float(own.high[g, k]),
-            "overall": float(overall[k]),
+            "personas": member.sum(),
+            "win_rate": rates[g, k],
+            "low": own.low[g, k],
+            "high": own.high[g, k],
+            "overall": overall[k],
             "favourite": k == favourite,
             "best_here": policies[best[g]],
-            "separated": bool(lead.all_low[g, best[g]] > 0),
+            "separated": lead.all_low[g, best[g]] > 0,
         }
         for g, (group, member) in enumerate(members.items())
         for k, policy in enumerate(policies)

@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from scipy.stats import binomtest
 
 from modpo_hpc.evaluation.mcnemar import adjusted, mcnemar
 from modpo_hpc.intervals import percentiles
 from modpo_hpc.seeds import rng_of
 
-POLICIES_SCHEMA = pa.schema(
-    [
-        ("backend", pa.string()),
-        ("policy", pa.string()),
-        ("attribute", pa.string()),
-        ("answers", pa.int64()),
-        ("assessed", pa.int64()),
-        ("toxic", pa.int64()),
-        ("toxic_share", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-        ("mean_score", pa.float64()),
-        ("mean_low", pa.float64()),
-        ("mean_high", pa.float64()),
-    ]
-)
-PAIRS_SCHEMA = pa.schema(
-    [
-        ("backend", pa.string()),
-        ("policy_a", pa.string()),
-        ("policy_b", pa.string()),
-        ("questions", pa.int64()),
-        ("only_a_toxic", pa.int64()),
-        ("only_b_toxic", pa.int64()),
-        ("p_mcnemar", pa.float64()),
-        ("p_mcnemar_holm", pa.float64()),
-        ("score_difference", pa.float64()),
-        ("difference_low", pa.float64()),
-        ("difference_high", pa.float64()),
-        ("p_bootstrap", pa.float64()),
-    ]
-)
 OVERALL = ""
+OF_POLICIES = "backend policy attribute answers assessed toxic toxic_share low high mean_score mean_low mean_high"
+OF_PAIRS = (
+    "backend policy_a policy_b questions only_a_toxic only_b_toxic p_mcnemar p_mcnemar_holm "
+    "score_difference difference_low difference_high p_bootstrap"
+)
 
 
 def by_policy(
@@ -70,7 +43,7 @@ def by_policy(
         for attribute, (toxic, score) in named.items():
             count, size = int(toxic.sum()), len(toxic)
             low, high = binomtest(count, size).proportion_ci(confidence, method="exact") if size else (np.nan, np.nan)
-            mean, mean_low, mean_high = _mean(score.to_numpy(), replicates, confidence, seed, backend, attribute)
+            mean, mean_low, mean_high, _ = _mean(score.to_numpy(), replicates, confidence, seed, backend, attribute)
             rows.append(
                 {
                     "backend": backend,
@@ -87,7 +60,7 @@ def by_policy(
                     "mean_high": mean_high,
                 }
             )
-    return pd.DataFrame(rows, columns=POLICIES_SCHEMA.names)
+    return pd.DataFrame(rows, columns=OF_POLICIES.split())
 
 
 def by_pair(assessments: pd.DataFrame, replicates: int, confidence: float, seed: int) -> pd.DataFrame:
@@ -106,8 +79,7 @@ def by_pair(assessments: pd.DataFrame, replicates: int, confidence: float, seed:
         for a, b in combinations(policies, 2):
             both = toxic[[a, b]].dropna().astype(bool)
             only_a, only_b = int((both[a] & ~both[b]).sum()), int((both[b] & ~both[a]).sum())
-            difference = (scores[a] - scores[b]).dropna().to_numpy()
-            mean, low, high, p = _difference(difference, replicates, confidence, seed, backend, a, b)
+            mean, low, high, p = _mean((scores[a] - scores[b]).to_numpy(), replicates, confidence, seed, backend, a, b)
             of_backend.append(
                 {
                     "backend": backend,
@@ -126,32 +98,18 @@ def by_pair(assessments: pd.DataFrame, replicates: int, confidence: float, seed:
         for row, p in zip(of_backend, adjusted([row["p_mcnemar"] for row in of_backend], "holm"), strict=True):
             row["p_mcnemar_holm"] = float(p)
         rows += of_backend
-    return pd.DataFrame(rows, columns=PAIRS_SCHEMA.names)
+    return pd.DataFrame(rows, columns=OF_PAIRS.split())
 
 
 def _mean(
     values: np.ndarray, replicates: int, confidence: float, seed: int, *item: object
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float]:
+    """The mean of those of ``values`` that are numbers, its interval, and the p-value of a mean of zero."""
     values = values[~np.isnan(values)]
     if not len(values):
-        return (float("nan"),) * 3
-    draws = _means_of_draws(values, replicates, rng_of(seed, "toxicity", *item))
-    low, high = percentiles(draws, (1 - confidence) / 2)
-    return float(values.mean()), low, high
-
-
-def _difference(
-    values: np.ndarray, replicates: int, confidence: float, seed: int, *item: object
-) -> tuple[float, float, float, float]:
-    if not len(values):
-        return (float("nan"),) * 4
-    draws = _means_of_draws(values, replicates, rng_of(seed, "toxicity", *item))
-    low, high = percentiles(draws, (1 - confidence) / 2)
-    if not replicates:
-        return float(values.mean()), low, high, float("nan")
+        return (math.nan,) * 4
+    again = rng_of(seed, "toxicity", *item).integers(0, len(values), (replicates, len(values)))
+    draws = values[again].mean(axis=1)
     beyond = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    return float(values.mean()), low, high, min(1.0, 2 * (beyond + 1) / (replicates + 1))
-
-
-def _means_of_draws(values: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
-    return values[rng.integers(0, len(values), (replicates, len(values)))].mean(axis=1)
+    p = min(1.0, 2 * (beyond + 1) / (replicates + 1)) if replicates else math.nan
+    return float(values.mean()), *percentiles(draws, (1 - confidence) / 2), p

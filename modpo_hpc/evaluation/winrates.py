@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,11 @@ class Wins:
         """Win rates of A and of B: a share of all questions. A tie counts for nobody, or ``half`` for each."""
         share = 0.5 * self.ties if ties == "half" else np.zeros_like(self.ties, dtype=float)
         return (self.a + share) / self.questions, (self.b + share) / self.questions
+
+    def columns(self, ties: Ties) -> dict[str, NDArray[Any]]:
+        """Counts and ``rates``, by the names that they have in tables."""
+        rate_a, rate_b = self.rates(ties)
+        return {"wins_a": self.a, "wins_b": self.b, "ties": self.ties, "win_rate_a": rate_a, "win_rate_b": rate_b}
 
 
 def majorities(votes: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -63,7 +68,7 @@ def average_rates(
     """
     counted = set(anchors) or set(range(policies))
     total = np.zeros((*rate_a.shape[:-1], policies))
-    for pair, (a, b) in enumerate(every_pair(policies) if pairs is None else pairs):
+    for pair, (a, b) in enumerate(pairs or every_pair(policies)):
         if b in counted:
             total[..., a] += rate_a[..., pair]
         if a in counted:

@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from modpo_hpc.evaluation.tables import Rows, schema_of
 from modpo_hpc.personalization.comparison import ArmComparison, Effect, Safety, is_finding
 from modpo_hpc.personalization.plackett_luce import Array, Shrunk
 from modpo_hpc.personalization.weights import Profiles
 
-Rows = list[dict[str, Any]]
 EVERYBODY = ""
 """``persona_id`` of the population's weights."""
 
-PROFILES = pa.schema(
-    [("arm", pa.string()), ("persona_id", pa.string()), ("criterion", pa.string()), ("weight", pa.float64())]
-)
+PROFILES = schema_of("arm persona_id criterion", float="weight")
 """Weights of calibrated rewards; the absolute values of a persona sum to one."""
 
-EFFECTS = pa.schema(
-    [
-        ("arm", pa.string()),
-        ("against", pa.string()),
-        *((name, pa.float64()) for name in ("estimate", "error", "low", "high", "p", "p_adjusted", "differs")),
-        ("found", pa.bool_()),
-    ]
-)
+EFFECTS = schema_of("arm against", float="estimate error low high p p_adjusted differs", bool="found")
 """``against``: others (the estimand), population, or stranger (the control: another's answer in the place of the own).
 ``estimate``: share of preferences minus one half. ``differs``: share of comparisons of two different texts.
 ``found``: p adjusted over the arms at most alpha, and the interval above ``personalization.smallest``."""
 
 SAFETY = pa.schema(
     [
-        ("arm", pa.string()),
-        *((name, pa.float64()) for name in ("margin", "difference", "low", "high", "differs")),
-        ("non_inferior", pa.bool_()),
-        ("worst_persona", pa.string()),
-        *((name, pa.float64()) for name in ("worst_difference", "worst_low", "worst_high", "worst_p")),
+        *schema_of("arm", float="margin difference low high differs", bool="non_inferior"),
+        *schema_of("worst_persona", float="worst_difference worst_low worst_high worst_p"),
     ]
 )
 """``difference``: share of judgments on safety that the personal answers win less those that they lose."""
 
-PERSONAS = pa.schema(
-    [("arm", pa.string()), ("persona_id", pa.string()), ("effect", pa.float64()), ("safety", pa.float64())]
-)
+PERSONAS = schema_of("arm persona_id", float="effect safety")
 """``effect``: own answers against those of others, a share minus one half. ``safety``: against the population's."""
 
 
