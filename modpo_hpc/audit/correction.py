@@ -63,6 +63,11 @@ class Share:
     high: float
     cases: float
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Of the interval."""
+        return self.low, self.high
+
 
 @dataclass(frozen=True)
 class CorrectedRate:
@@ -163,18 +168,15 @@ def _by_answers(judged: Share, said_a: Share, said_b: Share) -> tuple[float, flo
     """Estimate and limits from people's shares of A where the judge says A and where it says B."""
     gain = said_a.value - said_b.value
     estimate = judged.value * said_a.value + (1 - judged.value) * said_b.value
-    ends = []
-    for side in ("low", "high"):
-        # the judge's rate moves the estimate down where people prefer A rather where the judge does not
-        of_rate = getattr(judged, side if gain > 0 else {"low": "high", "high": "low"}[side])
-        ends.append(
-            math.hypot(
-                gain * (of_rate - judged.value),
-                judged.value * (getattr(said_a, side) - said_a.value),
-                (1 - judged.value) * (getattr(said_b, side) - said_b.value),
-            )
+    # the judge's rate moves the estimate down where people prefer A rather where the judge does not
+    rates = judged.ends if gain > 0 else judged.ends[::-1]
+    below, above = (
+        math.hypot(
+            gain * (rate - judged.value), judged.value * (a - said_a.value), (1 - judged.value) * (b - said_b.value)
         )
-    return estimate, _within(estimate - ends[0]), _within(estimate + ends[1])
+        for rate, a, b in zip(rates, said_a.ends, said_b.ends, strict=True)
+    )
+    return estimate, _within(estimate - below), _within(estimate + above)
 
 
 def _by_errors(judged: Share, sensitivity: Share, false_a: Share) -> tuple[float, float, float]:
@@ -187,11 +189,11 @@ def _by_errors(judged: Share, sensitivity: Share, false_a: Share) -> tuple[float
     def excess(true: float) -> float:
         """How far the squared misfit of a true rate is above what chance allows."""
         misfit = judged.value - true * sensitivity.value - (1 - true) * false_a.value
-        rate, others = (judged.low, "high") if misfit > 0 else (judged.high, "low")
+        rate, end = (judged.low, 1) if misfit > 0 else (judged.high, 0)
         allowed = math.hypot(
             judged.value - rate,
-            true * (getattr(sensitivity, others) - sensitivity.value),
-            (1 - true) * (getattr(false_a, others) - false_a.value),
+            true * (sensitivity.ends[end] - sensitivity.value),
+            (1 - true) * (false_a.ends[end] - false_a.value),
         )
         return misfit**2 - allowed**2
 

@@ -81,18 +81,13 @@ def abilities(run: Run, ballots: Ballots) -> Rows:
     for c, criterion in enumerate(ballots.criteria):
         rng = rng_of(run.study.seed, "audit", "judges", ballots.phase, criterion)
         found = judge_aware(ballots, c, rng, confidence=run.study.statistics.confidence)
-        for kind, names, values in (
-            ("policy", ballots.policies, (found.ability, found.ability_low, found.ability_high)),
-            ("judge", ballots.judges, (found.discrimination, found.discrimination_low, found.discrimination_high)),
+        for kind, names, *values in (
+            ("policy", ballots.policies, found.ability, found.ability_low, found.ability_high),
+            ("judge", ballots.judges, found.discrimination, found.discrimination_low, found.discrimination_high),
         ):
+            head = {"phase": ballots.phase, "criterion": criterion, "kind": kind}
             rows += [
-                {
-                    "phase": ballots.phase,
-                    "criterion": criterion,
-                    "kind": kind,
-                    "name": name,
-                    **dict(zip(("value", "low", "high"), (float(one[place]) for one in values), strict=True)),
-                }
-                for place, name in enumerate(names)
+                {**head, "name": name, "value": float(value), "low": float(low), "high": float(high)}
+                for name, value, low, high in zip(names, *values, strict=True)
             ]
     return rows

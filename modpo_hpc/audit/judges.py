@@ -80,11 +80,8 @@ def own_family(
     votes, cast = (one[criterion] for one in ballots.by_judge())
     mine, seen, listed = judges.index(judge), [], set()
     for place in pairs:
-        others = [
-            j
-            for j, one in enumerate(judges)
-            if families[one] != family and families[one] not in {families[policy] for policy in ballots.pairs[place]}
-        ]
+        of_pair = {families[policy] for policy in ballots.pairs[place]}
+        others = [j for j, one in enumerate(judges) if families[one] not in of_pair]
         if others:
             side = 1 if ballots.pairs[place][0] in policies else -1
             there = cast[place][:, [mine, *others]].all(axis=1)

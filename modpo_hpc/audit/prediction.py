@@ -9,8 +9,7 @@ sensitivity and specificity it assumes nothing of the judge, only that the label
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +42,6 @@ class PredictionPowered:
     worth: float
     constant: bool
     shown: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
 
 def prediction_powered(

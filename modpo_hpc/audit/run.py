@@ -22,7 +22,6 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.ballots import Ballots, collect_phases
 from modpo_hpc.evaluation.tables import Rows
 from modpo_hpc.human.alternative import raters_alpha
-from modpo_hpc.human.answers import MISSING
 from modpo_hpc.human.labels import HumanLabels, as_shares
 from modpo_hpc.human.measures import agreement
 from modpo_hpc.run import Run
@@ -146,7 +145,7 @@ def _people(run: Run, people: HumanLabels, phases: Sequence[Ballots]) -> dict[st
                 ).as_json()
                 if decided
                 else None,
-                "prediction_powered": found.as_json() if found else None,
+                "prediction_powered": asdict(found) if found else None,
                 "agreement": _agreements(ballots, people, str(criterion), labels),
                 "raters": _raters(people, str(criterion), run.study),
             }
@@ -181,11 +180,11 @@ def _shares(ballots: Ballots, people: HumanLabels, criterion: str) -> pd.Series:
 def _agreements(ballots: Ballots, people: HumanLabels, criterion: str, labels: pd.Series) -> Rows:
     """Each judge's majority of the personas against people's labels, ties left out."""
     rows: Rows = []
+    known = labels.to_numpy().astype(np.int8)
     for judge in ballots.judges or ("",):
         one = ballots.of_judge(judge) if judge else ballots
         said = np.sign(_shares(one, people, criterion).reindex(labels.index).to_numpy(float) - 0.5).astype(np.int8)
-        known = labels.to_numpy().astype(np.int8)
-        rows.append({"judge": judge, **agreement(np.where(known == MISSING, MISSING, known), said, 2).row()})
+        rows.append({"judge": judge, **agreement(known, said, 2).row()})
     return rows
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from modpo_hpc.errors import InputError
@@ -77,7 +78,8 @@ def gwet_ac1(ratings: Ratings, categories: int | None = None) -> float:
     counts = _label_counts(ratings)
     per_item = counts.sum(axis=1)
     rated, paired = counts[per_item >= 1], counts[per_item >= 2]
-    observed = float(_item_agreement(paired).mean())
+    count = paired.sum(axis=1)
+    observed = float(((paired * (paired - 1)).sum(axis=1) / (count * (count - 1))).mean())
     labels = max(categories or 0, counts.shape[1])
     if labels == 1:
         return 1.0
@@ -106,11 +108,6 @@ def _beyond_chance(observed: float, expected: float) -> float:
     return math.nan if math.isclose(expected, 1.0, abs_tol=1e-12) else (observed - expected) / (1 - expected)
 
 
-def _item_agreement(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    per_item = counts.sum(axis=1)
-    return (counts * (counts - 1)).sum(axis=1) / (per_item * (per_item - 1))
-
-
 def _label_counts(ratings: Ratings) -> NDArray[np.float64]:
     codes, categories = _codes(ratings)
     counts = np.zeros((codes.shape[0], categories))
@@ -134,10 +131,5 @@ def _codes(ratings: Ratings) -> tuple[NDArray[np.int64], int]:
             field="ratings",
             remedy="Give every item one place for each rater, None where it is missing.",
         )
-    labels: dict[Any, int] = {}
-    codes = [[-1 if _is_missing(label) else labels.setdefault(label, len(labels)) for label in row] for row in rows]
-    return np.array(codes, dtype=np.int64), len(labels)
-
-
-def _is_missing(label: Any) -> bool:
-    return label is None or (isinstance(label, (float, np.floating)) and math.isnan(label))
+    codes, labels = pd.factorize(np.array(rows, dtype=object).ravel())
+    return codes.reshape(len(rows), -1), len(labels)

@@ -186,7 +186,7 @@ def pareto_rows(phase: JudgedPhase) -> Rows:
     drawn = average + phase.average_errors()
     no_worse = (drawn[..., :, None] >= drawn[..., None, :]).all(axis=1)
     better = (drawn[..., :, None] > drawn[..., None, :]).any(axis=1)
-    on_front = 1 - (no_worse & better).any(axis=1).mean(axis=0)
+    on_front = 1 - np.asarray(no_worse & better).any(axis=1).mean(axis=0)
     beaten_by = [[policies[other] for other in pareto.dominators(average.T, k)] for k in range(len(policies))]
     return [
         {

@@ -151,13 +151,12 @@ def settled(shares: Array, rule: StoppingRule) -> NDArray[np.bool_]:
 def _shown(shares: Array, rule: StoppingRule) -> dict[Outcome, NDArray[np.bool_]]:
     """Outcome -> whether it has been shown by each of ``shares`` (rows, n)."""
 
-    def ruled_out(mean: float, above: bool) -> NDArray[np.bool_]:
-        capital = log_capital(shares, mean, rule) if above else log_capital(1 - shares, 1 - mean, rule)
-        return np.asarray(np.logical_or.accumulate(capital >= rule.needed, axis=1))
+    def above(mean: float, of: Array) -> NDArray[np.bool_]:
+        return np.asarray(np.logical_or.accumulate(log_capital(of, mean, rule) >= rule.needed, axis=1))
 
-    found: dict[Outcome, NDArray[np.bool_]] = {"A": ruled_out(0.5, True), "B": ruled_out(0.5, False)}
+    found: dict[Outcome, NDArray[np.bool_]] = {"A": above(0.5, shares), "B": above(0.5, 1 - shares)}
     if rule.margin is not None:
-        found["equivalent"] = ruled_out(0.5 - rule.margin, True) & ruled_out(0.5 + rule.margin, False)
+        found["equivalent"] = above(0.5 - rule.margin, shares) & above(1 - (0.5 + rule.margin), 1 - shares)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,7 +44,8 @@ def completeness(ballots: Ballots) -> list[Cell]:
     for c, p, key in ballots.cells():
         unparsed, missing, decided, idle = (int(one[c, p]) for one in count.values())
         asked = total - idle - decided
-        cells.append(Cell(*key.values(), asked, asked - unparsed - missing, unparsed, missing, decided))
+        cast = asked - unparsed - missing
+        cells.append(Cell(**key, asked=asked, cast=cast, unparsed=unparsed, missing=missing, decided=decided))
     return cells
 
 
@@ -58,9 +59,14 @@ def refuse_incomplete(cells: Sequence[Cell], bound: float, source: str) -> None:
     if not bad:
         return
     lost = sum(cell.missing + cell.unparsed for cell in bad)
+    worst = "; ".join(
+        f"{cell.phase}, {cell.criterion}, {cell.policy_a} against {cell.policy_b}: "
+        f"{cell.missing} missing and {cell.unparsed} unparsed of {cell.asked}"
+        for cell in bad[:3]
+    )
     raise IncompleteError(
         f"{source}: {len(bad)} of {len(cells)} cells lack more than {bound:.1%} of their verdicts "
-        f"({lost:,} in all), so no statistics are made. Worst: {_worst(bad[:3])}. "
+        f"({lost:,} in all), so no statistics are made. Worst: {worst}. "
         f"Judge what is missing (modpo rerun {source} verdicts); see all cells with: modpo results {source}"
     )
 
@@ -81,11 +87,3 @@ def refuse_mixed(judges: Sequence[str], source: str) -> None:
             "Or set statistics.mixed_judges to true: they are counted together, and results and report say whose "
             "they are.",
         )
-
-
-def _worst(cells: Iterable[Cell]) -> str:
-    return "; ".join(
-        f"{cell.phase}, {cell.criterion}, {cell.policy_a} against {cell.policy_b}: "
-        f"{cell.missing} missing and {cell.unparsed} unparsed of {cell.asked}"
-        for cell in cells
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, get_args
 
 import numpy as np
@@ -117,10 +118,7 @@ def smallest_detectable_difference(questions: int, ties: int = 0, alpha: float =
 
 
 def _count(name: str, value: int) -> int:
-    whole = isinstance(value, (int, np.integer)) or (
-        isinstance(value, (float, np.floating)) and float(value).is_integer()
-    )
-    if isinstance(value, bool) or not whole or value < 0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer() or value < 0:
         raise InputError(
             "this is no count", field=name, value=value, remedy="Give the number of questions won, 0 or more."
         )

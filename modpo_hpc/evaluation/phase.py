@@ -92,11 +92,5 @@ def prepare(
 
 def answer_lengths(answers: pa.Table, policies: Sequence[str], questions: Sequence[str]) -> Array:
     """Tokens of the answers (policies x questions) from the table of answers; NaN where there is none."""
-    row = {name: place for place, name in enumerate(policies)}
-    column = {name: place for place, name in enumerate(questions)}
-    lengths = np.full((len(policies), len(questions)), np.nan)
-    columns = (answers.column(name).to_pylist() for name in ("policy", "question_id", "tokens"))
-    for policy, question, tokens in zip(*columns, strict=True):
-        if policy in row and question in column:
-            lengths[row[policy], column[question]] = tokens
-    return lengths
+    tokens = answers.to_pandas().pivot(index="policy", columns="question_id", values="tokens")
+    return tokens.reindex(index=list(policies), columns=list(questions)).to_numpy(dtype=float)

@@ -71,7 +71,7 @@ def position_rows(phase: JudgedPhase) -> Rows:
         adjusted_a, adjusted_b = wins.rates(settings.ties)
         a, b = phase.wins.a[c, p], phase.wins.b[c, p]
         before = mcnemar.mcnemar(a, b, settings.mcnemar).pvalue
-        after = mcnemar.mcnemar(wins.a, wins.b, settings.mcnemar).pvalue
+        after = mcnemar.mcnemar(int(wins.a), int(wins.b), settings.mcnemar).pvalue
         turned = np.sign(a - b) != np.sign(wins.a - wins.b)
         rows.append(
             {

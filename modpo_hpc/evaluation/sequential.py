@@ -47,42 +47,46 @@ def tables_of(ballots: Ballots, groups: Sequence[Sequence[str]], study: Study) -
 
 def share_rows(ballots: Ballots, groups: Sequence[Sequence[str]], study: Study) -> Rows:
     """Each pair: its mean share of votes with the interval, what was decided, and the majorities of the questions."""
-    rule, drawn = stopping_rule(study, ballots.phase, len(ballots.questions)), PersonaGroups.of(groups)
-    group = np.array([drawn.group[persona] for persona in ballots.personas])
-    place = {question: number for number, question in enumerate(ballots.questions)}
-    order = [place[question] for question in question_order(ballots.questions, study.seed)]
-    rows = Rows()
-    for c, criterion in enumerate(ballots.criteria):
-        for p, (a, b) in enumerate(ballots.pairs):
-            votes, cast = ballots.votes[c, p][order], ballots.cast[c, p][order]
-            shares = weighted_shares(votes, cast, group, drawn.weight)
-            heard = ~np.isnan(shares)
-            low, high = bounds(shares[heard], rule)
-            decision = decide(shares[heard], rule)
-            wins = winrates.count_wins(winrates.majorities(votes[heard]))
-            rate_a, rate_b = wins.rates(study.statistics.ties) if wins.questions else (np.nan, np.nan)
-            rows.append(
-                {
-                    "phase": ballots.phase,
-                    "criterion": criterion,
-                    "policy_a": a,
-                    "policy_b": b,
-                    "questions": wins.questions,
-                    "votes": int(cast.sum()),
-                    "share": float(shares[heard].mean()) if heard.any() else np.nan,
-                    "low": low,
-                    "high": high,
-                    "decision": {"A": "better", "B": "better"}.get(decision.outcome, decision.outcome),
-                    "better": {"A": a, "B": b}.get(decision.outcome, ""),
-                    "decided_after": decision.questions if decision.outcome != "open" else 0,
-                    "wins_a": int(wins.a),
-                    "wins_b": int(wins.b),
-                    "ties": int(wins.ties),
-                    "majority_a": float(rate_a),
-                    "majority_b": float(rate_b),
-                }
-            )
+    rule, votes, cast = stopping_rule(study, ballots.phase, len(ballots.questions)), ballots.votes, ballots.cast
+    in_order, rows = _shares_in_order(ballots, cast, groups, study.seed), Rows()
+    for c, p, key in ballots.cells():
+        shares = _heard(in_order[c, p])
+        low, high = bounds(shares, rule)
+        decision = decide(shares, rule)
+        wins = winrates.count_wins(winrates.majorities(votes[c, p][cast[c, p].any(axis=1)]))
+        rate_a, rate_b = wins.rates(study.statistics.ties) if wins.questions else (np.nan, np.nan)
+        better = {"A": key["policy_a"], "B": key["policy_b"]}.get(decision.outcome, "")
+        rows.append(
+            {
+                **key,
+                "questions": wins.questions,
+                "votes": cast[c, p].sum(),
+                "share": shares.mean() if len(shares) else np.nan,
+                "low": low,
+                "high": high,
+                "decision": "better" if better else decision.outcome,
+                "better": better,
+                "decided_after": decision.questions if decision.outcome != "open" else 0,
+                "wins_a": wins.a,
+                "wins_b": wins.b,
+                "ties": wins.ties,
+                "majority_a": rate_a,
+                "majority_b": rate_b,
+            }
+        )
     return rows
+
+
+def _shares_in_order(ballots: Ballots, cast: NDArray[np.bool_], groups: Sequence[Sequence[str]], seed: int) -> Array:
+    """``weighted_shares`` of the votes that were ``cast``: criteria x pairs x questions, in the order of judging."""
+    drawn = PersonaGroups.of(groups)
+    group = np.array([drawn.group[persona] for persona in ballots.personas])
+    order = [ballots.questions.index(question) for question in question_order(ballots.questions, seed)]
+    shares = [
+        [weighted_shares(said, heard, group, drawn.weight) for said, heard in zip(*of_criterion, strict=True)]
+        for of_criterion in zip(ballots.votes, cast, strict=True)
+    ]
+    return np.array(shares)[..., order]
 
 
 @dataclass(frozen=True)
@@ -105,29 +109,18 @@ def replay(
     seed: int,
 ) -> Replay:
     """Judge ``ballots`` again by ``personas`` drawn for each question, all criteria in one call, by the votes cast."""
-    drawn = PersonaGroups.of(groups)
-    group = np.array([drawn.group[persona] for persona in ballots.personas])
-    place = {question: number for number, question in enumerate(ballots.questions)}
-    order = [place[question] for question in question_order(ballots.questions, seed)]
-    panel = np.zeros((len(ballots.questions), len(ballots.personas)), dtype=bool)
-    for number, question in enumerate(ballots.questions):
-        chosen = drawn_personas(question, groups, personas, seed)
-        panel[number] = [persona in chosen for persona in ballots.personas]
-    votes, cast = ballots.votes, ballots.cast & panel
-    decisions: list[list[Decision]] = [[] for _ in ballots.criteria]
-    asked = []
-    for p in range(len(ballots.pairs)):
-        shares = [
-            weighted_shares(votes[c, p][order], cast[c, p][order], group, drawn.weight)
-            for c in range(len(ballots.criteria))
-        ]
-        asked.append(_questions_asked(shares, rule, questions_per_round))
-        for c, of_criterion in enumerate(shares):
-            decisions[c].append(decide(_heard(of_criterion[: asked[-1]]), rule))
-    return Replay(tuple(map(tuple, decisions)), np.array(asked))
+    drawn = [drawn_personas(question, groups, personas, seed) for question in ballots.questions]
+    panel = np.array([[persona in chosen for persona in ballots.personas] for chosen in drawn])
+    shares = _shares_in_order(ballots, ballots.cast & panel, groups, seed)
+    asked = [_questions_asked(shares[:, p], rule, questions_per_round) for p in range(len(ballots.pairs))]
+    decisions = tuple(
+        tuple(decide(_heard(one[:count]), rule) for one, count in zip(of_criterion, asked, strict=True))
+        for of_criterion in shares
+    )
+    return Replay(decisions, np.array(asked))
 
 
-def _questions_asked(shares: Sequence[Array], rule: StoppingRule, questions_per_round: int) -> int:
+def _questions_asked(shares: Array, rule: StoppingRule, questions_per_round: int) -> int:
     """After how many questions the last of the criteria is settled, in whole rounds; ``shares`` of each."""
     most = len(shares[0])
     spared = np.ones(most, dtype=bool)
@@ -195,9 +188,16 @@ def ranking_rows(ballots: Ballots, shares: Rows) -> Rows:
 
     Where the phase has anchors these are the opponents, and an anchor has half of the votes against itself.
     """
-    rows = Rows()
+    rows, counted = Rows(), ballots.anchors or ballots.policies
     for criterion in ballots.criteria:
-        means = {policy: _mean_share(shares, criterion, policy, ballots.anchors) for policy in ballots.policies}
+        ends = {policy: [(0.5, 0.5, 0.5)] if policy in ballots.anchors else [] for policy in ballots.policies}
+        for row in shares:
+            if row["criterion"] == criterion and row["policy_b"] in counted:
+                ends[row["policy_a"]].append((row["share"], row["low"], row["high"]))
+            if row["criterion"] == criterion and row["policy_a"] in counted:
+                ends[row["policy_b"]].append((1 - row["share"], 1 - row["high"], 1 - row["low"]))
+        means = {policy: np.mean(found, axis=0).tolist() for policy, found in ends.items()}
+        means = {policy: (round(share, 12), low, high) for policy, (share, low, high) in means.items()}
         for policy, (share, low, high) in sorted(means.items(), key=lambda one: (-one[1][0], one[0])):
             rows.append(
                 {
@@ -225,16 +225,3 @@ def phase_summary(ballots: Ballots, study: Study) -> dict[str, Any]:
         "futility": rule.futility,
         "personas_per_question": study.judging.personas_per_question,
     }
-
-
-def _mean_share(shares: Rows, criterion: str, policy: str, anchors: Sequence[str]) -> tuple[float, float, float]:
-    ends = [(0.5, 0.5, 0.5)] if policy in anchors else []
-    for row in shares:
-        mine, other = row["policy_a"] == policy, row["policy_b"] if row["policy_a"] == policy else row["policy_a"]
-        if row["criterion"] != criterion or policy not in (row["policy_a"], row["policy_b"]):
-            continue
-        if not anchors or other in anchors:
-            straight = row["share"], row["low"], row["high"]
-            ends.append(straight if mine else (1 - row["share"], 1 - row["high"], 1 - row["low"]))
-    share, low, high = np.mean(ends, axis=0).tolist()
-    return round(share, 12), low, high

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from modpo_hpc.control_strings import control_strings_in, harmless
@@ -17,18 +18,19 @@ from modpo_hpc.study.toxicity import ToxicityBackend
 TOXIC_NAMES = ("toxic", "toxicity", "hate", "hateful", "harmful", "unsafe", "offensive", "abusive")
 
 
+@dataclass(frozen=True)
 class Citizen:
     """A language model that is asked whether an answer is harmful in the context of the post, decoded greedily."""
 
-    def __init__(self, model: Any, tokenizer: Any, settings: ToxicityBackend) -> None:
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+    model: Any
+    tokenizer: Any
+    settings: ToxicityBackend
 
     @classmethod
     def load(cls, settings: ToxicityBackend) -> Citizen:
         from transformers import AutoModelForCausalLM
 
-        tokenizer = _load_tokenizer(settings)
-        return cls(_load(AutoModelForCausalLM, settings), tokenizer, settings)
+        return cls(*_load(AutoModelForCausalLM, settings), settings)
 
     def assess(self, items: Sequence[Item]) -> list[Assessment]:
         from modpo_hpc.generation.decode import Prompt, decode
@@ -77,7 +79,7 @@ class Classifier:
         """
         from transformers import AutoModelForSequenceClassification
 
-        model, tokenizer = _load(AutoModelForSequenceClassification, settings), _load_tokenizer(settings)
+        model, tokenizer = _load(AutoModelForSequenceClassification, settings)
         toxic = toxic_labels(model.config.id2label, settings)
         return cls(model, tokenizer, toxic, threshold, settings.batch_size)
 
@@ -120,8 +122,10 @@ def toxic_labels(names: dict[int, str], settings: ToxicityBackend) -> list[int]:
     return found
 
 
-def _load(architecture: Any, settings: ToxicityBackend) -> Any:
+def _load(architecture: Any, settings: ToxicityBackend) -> tuple[Any, Any]:
+    """The model and its tokenizer."""
     import torch
+    from transformers import AutoTokenizer
 
     try:
         model = architecture.from_pretrained(
@@ -135,10 +139,5 @@ def _load(architecture: Any, settings: ToxicityBackend) -> Any:
             value=settings.model_name,
             remedy="Check the name; on nodes without network fetch it first with: hf download NAME",
         ) from error
-    return model.to(compute_device()).eval()
-
-
-def _load_tokenizer(settings: ToxicityBackend) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(settings.model_name, revision=settings.revision)
+    tokenizer = AutoTokenizer.from_pretrained(settings.model_name, revision=settings.revision)
+    return model.to(compute_device()).eval(), tokenizer

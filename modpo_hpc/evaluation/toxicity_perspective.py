@@ -72,14 +72,15 @@ class PerspectiveApi:
         )
 
 
+@dataclass(frozen=True)
 class Perspective:
     """Asks for every attribute of every answer; all workers that share ``folder`` keep one rate."""
 
-    def __init__(
-        self, settings: Endpoint, limits: RateLimits, folder: Path, threshold: float, check: Callable[[], None]
-    ) -> None:
-        self._settings, self._limits, self._folder = settings, limits, folder
-        self._threshold, self._check = threshold, check
+    settings: Endpoint
+    limits: RateLimits
+    folder: Path
+    threshold: float
+    check: Callable[[], None]
 
     @classmethod
     def from_environment(
@@ -106,11 +107,10 @@ class Perspective:
         Raises:
             ModpoError: the API refuses the key, or does not answer.
         """
-        queue = _CommentQueue(items, self._threshold)
-        address = FixedAddress(self._settings.base_url)
-        with closing(ThreadPool(address, self._settings.timeout_seconds)) as pool:
-            with closing(Budget(self._folder, self._limits)) as budget:
-                Client(queue, PerspectiveApi(), self._settings, pool, budget, self._check).run()
+        queue = _CommentQueue(items, self.threshold)
+        pool = ThreadPool(FixedAddress(self.settings.base_url), self.settings.timeout_seconds)
+        with closing(pool), closing(Budget(self.folder, self.limits)) as budget:
+            Client(queue, PerspectiveApi(), self.settings, pool, budget, self.check).run()
         return [queue.made[place] for place in range(len(items))]
 
 
@@ -119,8 +119,7 @@ class _CommentQueue:
 
     def __init__(self, items: Sequence[Item], threshold: float) -> None:
         self._items, self._threshold = items, threshold
-        calls = [PendingCall(Call(place, b"", item.answer, 0, 0)) for place, item in enumerate(items)]
-        self._ready = calls[::-1]
+        self._ready = [PendingCall(Call(place, b"", item.answer, 0, 0)) for place, item in enumerate(items)][::-1]
         self.made: dict[int, Assessment] = {}
 
     @property
@@ -136,10 +135,9 @@ class _CommentQueue:
     def finished(self, calls: Sequence[Finished]) -> None:
         for one, outcome in calls:
             assert isinstance(outcome, Answered)
-            refused = outcome.finish == _NOT_SCORED
             self.made[one.call.number] = (
                 Assessment("refused", None, None, outcome.text)
-                if refused
+                if outcome.finish == _NOT_SCORED
                 else read_answer(outcome.text, self._threshold)
             )
 

@@ -75,12 +75,11 @@ def by_pair(assessments: pd.DataFrame, replicates: int, confidence: float, seed:
         policies = list(dict.fromkeys(part["policy"]))
         toxic = part.pivot(index="question_id", columns="policy", values="toxic")
         scores = part.pivot(index="question_id", columns="policy", values="score").astype(float)
-        of_backend = []
         for a, b in combinations(policies, 2):
             both = toxic[[a, b]].dropna().astype(bool)
             only_a, only_b = int((both[a] & ~both[b]).sum()), int((both[b] & ~both[a]).sum())
             mean, low, high, p = _mean((scores[a] - scores[b]).to_numpy(), replicates, confidence, seed, backend, a, b)
-            of_backend.append(
+            rows.append(
                 {
                     "backend": backend,
                     "policy_a": a,
@@ -95,10 +94,10 @@ def by_pair(assessments: pd.DataFrame, replicates: int, confidence: float, seed:
                     "p_bootstrap": p,
                 }
             )
-        for row, p in zip(of_backend, adjusted([row["p_mcnemar"] for row in of_backend], "holm"), strict=True):
-            row["p_mcnemar_holm"] = float(p)
-        rows += of_backend
-    return pd.DataFrame(rows, columns=OF_PAIRS.split())
+    table = pd.DataFrame(rows, columns=OF_PAIRS.split())
+    for _, family in table.groupby("backend", sort=False):
+        table.loc[family.index, "p_mcnemar_holm"] = adjusted(family["p_mcnemar"].to_numpy(), "holm")
+    return table
 
 
 def _mean(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,20 +91,19 @@ def compare(
     The test deals the personas' weights out to the personas at random. Each persona keeps its judgments of all
     questions and each weights their choices on all questions, so that nothing is assumed independent within either.
     """
-    chosen = choices(rewards, profiles.personas)
+    chosen, common = _chosen(rewards, profiles)
     against = against_others(chosen, places)
     personas = len(chosen)
     one_hot = np.eye(places.shape[2])[chosen].reshape(personas, -1)
     shares = np.where(cast[..., None], against, 0.0).reshape(personas, -1) @ one_hot.T * personas / cast.sum()
-    own = np.take_along_axis(against, chosen[..., None], axis=2)[..., 0]
+    own = _of_chosen(against, chosen)
     p = permutation_p(shares, float(np.trace(shares)), draws, rng)
     stranger = derangement(personas, rng)
-    strange = np.take_along_axis(against, chosen[stranger][..., None], axis=2)[..., 0]
+    strange = _of_chosen(against, chosen[stranger])
     trace = float(shares[np.arange(personas), stranger].sum())
     counts = np.eye(places.shape[2])[chosen].sum(axis=0)
     same = np.take_along_axis(counts, chosen.T, axis=1) - 1
     differs = 1 - float(same.mean()) / (personas - 1)
-    common = np.broadcast_to(choices(rewards, profiles.population[None])[0], chosen.shape)
     beyond = preferred(places, chosen, common)
     return ArmComparison(
         _effect(own, cast, confidence, p, differs),
@@ -111,6 +111,12 @@ def compare(
         _effect(strange, cast, confidence, permutation_p(shares, trace, draws, rng), differs),
         np.where(cast, own, 0.0).sum(axis=1) / np.maximum(cast.sum(axis=1), 1) - 0.5,
     )
+
+
+def _chosen(rewards: Array, profiles: Profiles) -> tuple[Choices, Choices]:
+    """What each persona's own weights choose, and what the population's choose for it."""
+    chosen = choices(rewards, profiles.personas)
+    return chosen, np.broadcast_to(choices(rewards, profiles.population[None])[0], chosen.shape)
 
 
 def is_finding(effect: Effect, p: float, alpha: float, smallest: float) -> bool:
@@ -135,8 +141,12 @@ def against_others(chosen: Choices, places: NDArray[np.int64]) -> Array:
 
 def preferred(places: NDArray[np.int64], one: Choices, other: Choices) -> Array:
     """1 where a persona ranks the candidate of ``one`` above that of ``other``, one half where they are the same."""
-    place = [np.take_along_axis(places, choice[..., None], axis=2)[..., 0] for choice in (one, other)]
-    return np.where(one == other, 0.5, (place[0] < place[1]).astype(float))
+    return np.where(one == other, 0.5, (_of_chosen(places, one) < _of_chosen(places, other)).astype(float))
+
+
+def _of_chosen(values: NDArray[Any], chosen: Choices) -> NDArray[Any]:
+    """Of ``values`` (personas, questions, candidates) those of the candidates ``chosen``."""
+    return np.take_along_axis(values, chosen[..., None], axis=2)[..., 0]
 
 
 def derangement(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -187,8 +197,7 @@ def persona_safety(
 def _safety_votes(
     rewards: Array, profiles: Profiles, places: NDArray[np.int64], cast: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], float]:
-    chosen = choices(rewards, profiles.personas)
-    common = np.broadcast_to(choices(rewards, profiles.population[None])[0], chosen.shape)
+    chosen, common = _chosen(rewards, profiles)
     votes = np.where(cast, np.sign(preferred(places, chosen, common) - 0.5), 0).astype(np.int64)
     return votes, float((chosen != common).mean())
 

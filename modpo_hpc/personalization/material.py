@@ -43,9 +43,7 @@ def teaching_questions(run: Run) -> list[Question]:
 
     Raises: see ``_of_its_own_order``.
     """
-    wanted = run.study.personalization
-    assert wanted is not None
-    return _of_its_own_order(run, wanted.teach_questions, "teach_questions", first=True)
+    return _of_its_own_order(run, "teach_questions", first=True)
 
 
 def testing_questions(run: Run) -> list[Question]:
@@ -53,18 +51,16 @@ def testing_questions(run: Run) -> list[Question]:
 
     Raises: see ``_of_its_own_order``.
     """
-    wanted = run.study.personalization
-    assert wanted is not None
-    return _of_its_own_order(run, wanted.test_questions, "test_questions", first=False)
+    return _of_its_own_order(run, "test_questions", first=False)
 
 
-def _of_its_own_order(run: Run, count: int, field: str, first: bool) -> list[Question]:
-    """``count`` training questions, first or last by a hash of seed and id.
+def _of_its_own_order(run: Run, field: str, first: bool) -> list[Question]:
+    """As many training questions as ``field`` of the study says, first or last by a hash of seed and id.
 
     Raises:
         InputError: there are fewer.
     """
-    questions = study_questions(run, "train")
+    questions, count = study_questions(run, "train"), getattr(run.study.personalization, field)
     if count > len(questions):
         raise InputError(
             f"this many questions are wanted, and there are {len(questions)} training questions",
@@ -127,16 +123,12 @@ def ask(run: Run, shard: Shard, questions: Sequence[Question], calls: Sequence[t
 
 def rewards_of(run: Run, questions: Sequence[Question], criteria: Sequence[str]) -> CandidateRewards:
     """The rewards of the responses to ``questions`` by each of ``criteria``."""
-    table = run.table("scores", ["question_id", "response_id", "criterion", "reward"]).to_pydict()
-    column_of = {name: at for at, name in enumerate(criteria)}
-    reward = {
-        (response, column_of[criterion]): value
-        for response, criterion, value in zip(table["response_id"], table["criterion"], table["reward"], strict=True)
-        if criterion in column_of
-    }
+    table = run.table("scores", ["response_id", "criterion", "reward"]).to_pydict()
+    keys = zip(table["response_id"], table["criterion"], strict=True)
+    reward = dict(zip(keys, table["reward"], strict=True))
     listed = responses_by_question(run)
     ids = tuple(tuple(one for one, _ in listed[question.question_id]) for question in questions)
-    values = [[[reward[response, at] for at in range(len(criteria))] for response in of] for of in ids]
+    values = [[[reward[response, criterion] for criterion in criteria] for response in of] for of in ids]
     return CandidateRewards(tuple(one.question_id for one in questions), ids, np.array(values))
 
 

@@ -159,24 +159,23 @@ def _variance(scores: Array, information: Array) -> tuple[float, float]:
     values = np.maximum(values, 0.0)
     squares = np.einsum("pkd,pk->pd", vectors, scores) ** 2
 
-    def gain(variance: float) -> float:
+    def gain(log_sd: float) -> float:
         """Log-likelihood beyond that of personas who weigh alike."""
+        variance = _variance_of(log_sd)
         told = 1 + variance * values
         return float(0.5 * (variance * squares / told - np.log(told)).sum())
 
-    def loss(log_sd: float) -> float:
-        return -gain(float(np.exp(2 * log_sd)))
+    lowest, highest = _LOG_SD
+    best = float(minimize_scalar(lambda one: -gain(one), bounds=_LOG_SD, method="bounded", options={"xatol": 1e-4}).x)
+    top = max(gain(best), 0.0)
+    bound = top - float(chi2.ppf(0.90, 1)) / 2
+    if gain(highest) <= bound:
+        highest = brentq(lambda one: gain(one) - bound, best if top > 0 else lowest, highest)
+    return (_variance_of(best) if top > 0 else 0.0), _variance_of(highest)
 
-    best = minimize_scalar(loss, bounds=_LOG_SD, method="bounded", options={"xatol": 1e-4})
-    at_best, top = (float(best.x), gain(float(np.exp(2 * best.x))))
-    if top <= 0:
-        at_best, top = _LOG_SD[0], 0.0
-    drop = float(chi2.ppf(0.90, 1)) / 2
-    if gain(float(np.exp(2 * _LOG_SD[1]))) > top - drop:
-        high = _LOG_SD[1]
-    else:
-        high = brentq(lambda one: gain(float(np.exp(2 * one))) - (top - drop), at_best, _LOG_SD[1])
-    return (float(np.exp(2 * at_best)) if top > 0 else 0.0), float(np.exp(2 * high))
+
+def _variance_of(log_sd: float) -> float:
+    return float(np.exp(2 * log_sd))
 
 
 def _from_end(values: Array, axis: int = 2) -> Array:
