@@ -90,6 +90,14 @@ def attempts_at(logs: Path, stage: str, shard: str) -> list[Attempt]:
     return [Attempt(**json.loads(record.read_bytes())) for record in records]
 
 
+def attempted_shards(logs: Path, stage: str) -> set[str]:
+    """The shards of ``stage`` at which there was an attempt."""
+    try:
+        return set(os.listdir(logs / stage))
+    except FileNotFoundError:
+        return set()
+
+
 def log_of(logs: Path, attempt: Attempt) -> Path:
     """The log file of ``attempt``."""
     return logs / attempt.stage / attempt.shard / f"attempt_{attempt.number}.out"

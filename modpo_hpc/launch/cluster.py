@@ -21,7 +21,7 @@ def ask_job(job: str, wait: float = MOMENT) -> dict[str, str]:
     try:
         return read_job(call("scontrol", "--oneliner", "show", "job", job, wait=wait))
     except SlurmError as error:
-        if any(one in str(error) for one in NO_JOB):
+        if NO_JOB in str(error):
             return {}
         raise
 
@@ -126,5 +126,5 @@ def cancel(jobs: Sequence[str]) -> None:
         try:
             call("scancel", *block, wait=MOMENT)
         except SlurmError as error:
-            if not any(one in str(error) for one in (*NO_JOB, "already completing or completed")):
+            if not any(one in str(error) for one in (NO_JOB, "already completing or completed")):
                 raise

@@ -10,7 +10,7 @@ import time
 
 from modpo_hpc.errors import InputError, ModpoError
 
-NO_JOB = ("Invalid job id",)
+NO_JOB = "Invalid job id"
 # Nothing is wrong with the call: the controller is busy, restarting or hands over to its twin.
 PASSING = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",

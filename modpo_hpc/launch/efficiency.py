@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modpo_hpc.core.markers import read_marker
-from modpo_hpc.launch.commands import SlurmError, call
 from modpo_hpc.launch.fields import count_of, instant, megabytes_of, seconds_of
 from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS, Profile
-from modpo_hpc.launch.sacct import SACCT_SECONDS, start_of
+from modpo_hpc.launch.sacct import ask
 from modpo_hpc.launch.state import Snapshot
 
 USAGE_FIELDS = (
-    "JobID", "State", "ElapsedRaw", "TotalCPU", "MaxRSS", "ReqMem", "TimelimitRaw", "Submit", "Start", "AllocTRES",
-    "TRESUsageInAve", "JobName",
-)  # fmt: skip
+    "JobID,State,ElapsedRaw,TotalCPU,MaxRSS,ReqMem,TimelimitRaw,Submit,Start,AllocTRES,TRESUsageInAve,JobName"
+)
 MEMORY_MARGIN, MEMORY_FLOOR_GB = 1.3, 0.25
 TIME_MARGIN = 2.0
 SHORT_TASK_SECONDS = 900.0
@@ -34,13 +32,12 @@ class JobUsage:
     state: str
     seconds: int
     cpu_seconds: float
-    memory_gb: float | None
     asked_gb: float | None
-    asked_seconds: float | None
     waited: float | None
     cpus: int
     gpus: int
-    gpu_percent: float | None
+    memory_gb: float | None = None
+    gpu_percent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,45 +63,35 @@ class Efficiency:
 
 def ask_usage(snapshot: Snapshot) -> list[JobUsage]:
     """What sacct kept of the run's jobs; empty where no accounts are kept."""
-    jobs = sorted({one.job for one in snapshot.journal.submissions if one.job not in snapshot.unseen}, key=int)
-    if not jobs:
-        return []
-    which = (f"--starttime={start_of(snapshot.journal.since)}", f"--jobs={','.join(jobs)}", "--duplicates")
-    try:
-        text = call(
-            "sacct", "--noheader", "--parsable2", *which, f"--format={','.join(USAGE_FIELDS)}", timeout=SACCT_SECONDS
-        )
-    except SlurmError:
-        return []
-    return read_usage(text)
+    jobs = [one.job for one in snapshot.journal.submissions if one.job not in snapshot.unseen]
+    text = ask(jobs, snapshot.journal.since, USAGE_FIELDS, "--duplicates") if jobs else None
+    return read_usage(text or "")
 
 
 def read_usage(text: str) -> list[JobUsage]:
     """Lines of sacct with USAGE_FIELDS: a job, and below it its steps, of which the largest memory counts."""
     found: list[JobUsage] = []
     for line in text.splitlines():
-        job, state, seconds, cpu, rss, asked, limit, submit, start, tres, used, _ = line.split("|", 11)
-        if "." in job:
-            if found and found[-1].job == job.partition(".")[0]:
-                found[-1] = _with_step(found[-1], megabytes_of(rss), _gpu_percent(used))
-            continue
+        job, state, seconds, cpu, rss, asked, _, submit, start, tres, used, _ = line.split("|", 11)
+        memory, gpu_percent = _gigabytes(rss), count_of(used, "gres/gpuutil") or None
         if "[" in job:
             continue  # elements that have not begun
-        begun, handed_in, megabytes = instant(start), instant(submit), megabytes_of(asked)
-        one = JobUsage(
-            job=job,
-            state=state.split()[0],
-            seconds=int(seconds or 0),
-            cpu_seconds=_cpu_seconds(cpu),
-            memory_gb=None,
-            asked_gb=megabytes / 1024 if megabytes else None,
-            asked_seconds=int(limit) * 60 if limit.isdigit() else None,
-            waited=max(0.0, begun - handed_in) if begun and handed_in else None,
-            cpus=count_of(tres, "cpu"),
-            gpus=count_of(tres, "gres/gpu"),
-            gpu_percent=None,
-        )
-        found.append(one)
+        if "." not in job:
+            begun, handed_in = instant(start), instant(submit)
+            one = JobUsage(
+                job=job,
+                state=state.split()[0],
+                seconds=int(seconds or 0),
+                cpu_seconds=_cpu_seconds(cpu),
+                asked_gb=_gigabytes(asked),
+                waited=max(0.0, begun - handed_in) if begun and handed_in else None,
+                cpus=count_of(tres, "cpu"),
+                gpus=count_of(tres, "gres/gpu"),
+            )
+            found.append(one)
+        elif found and found[-1].job == job.partition(".")[0]:
+            memories, shares = (found[-1].memory_gb, memory), (found[-1].gpu_percent, gpu_percent)
+            found[-1] = replace(found[-1], memory_gb=_largest(memories), gpu_percent=_largest(shares))
     return found
 
 
@@ -127,19 +114,21 @@ def efficiencies(snapshot: Snapshot, usage: Sequence[JobUsage], gpu_hour: float)
         memory = [one.memory_gb for one in lives if one.memory_gb is not None] + peaks
         held = sum(one.seconds * max(1, one.cpus) for one in lives)
         gpu = [(one.gpu_percent / 100, one.seconds) for one in lives if one.gpu_percent is not None]
+        waited = [one.waited for one in lives if one.waited is not None]
         gpu_hours = sum(one.seconds * one.gpus for one in lives) / 3600
-        asked = max(one.memory_gb for one in submissions)
         rows.append(
             Efficiency(
                 stage=stage,
                 jobs=len(jobs),
                 memory_gb=max(memory, default=None),
-                asked_gb=asked,
+                asked_gb=max(one.memory_gb for one in submissions),
                 cpu_share=sum(one.cpu_seconds for one in lives) / held if held else None,
-                gpu_share=_weighted(gpu),
+                gpu_share=sum(share * seconds for share, seconds in gpu) / sum(seconds for _, seconds in gpu)
+                if gpu
+                else None,
                 seconds=max([float(one.seconds) for one in lives] or [marker.seconds for marker in markers]),
                 asked_seconds=60.0 * max(one.minutes for one in submissions),
-                waited=_median([one.waited for one in lives if one.waited is not None]),
+                waited=statistics.median(waited) if waited else None,
                 hours=sum(one.seconds for one in lives) / 3600,
                 wasted_hours=sum(one.seconds for one in lives if one.state not in ("COMPLETED", "RUNNING")) / 3600,
                 gpu_hours=gpu_hours,
@@ -180,27 +169,15 @@ def totals(rows: Sequence[Efficiency]) -> Mapping[str, float]:
     return {name: sum(getattr(row, name) for row in rows) for name in names}
 
 
-def _with_step(one: JobUsage, megabytes: float | None, gpu: float | None) -> JobUsage:
-    from dataclasses import replace
-
-    memory = max(filter(None, (one.memory_gb, megabytes / 1024 if megabytes else None)), default=None)
-    return replace(one, memory_gb=memory, gpu_percent=max(filter(None, (one.gpu_percent, gpu)), default=None))
+def _largest(values: Iterable[float | None]) -> float | None:
+    return max(filter(None, values), default=None)
 
 
-def _gpu_percent(used: str) -> float | None:
-    share = count_of(used, "gres/gpuutil")
-    return float(share) if share else None
+def _gigabytes(size: str) -> float | None:
+    megabytes = megabytes_of(size)
+    return megabytes / 1024 if megabytes else None
 
 
 def _cpu_seconds(text: str) -> float:
     whole, _, part = text.partition(".")
     return seconds_of(whole) + (float(f"0.{part}") if part.isdigit() else 0.0)
-
-
-def _weighted(shares: Sequence[tuple[float, int]]) -> float | None:
-    total = sum(seconds for _, seconds in shares)
-    return sum(share * seconds for share, seconds in shares) / total if total else None
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None

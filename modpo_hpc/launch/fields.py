@@ -25,6 +25,11 @@ def seconds_of(elapsed: str) -> int:
     return total + int(days or 0) * 86400
 
 
+def array_of(job: str) -> str:
+    """The array of an element; a single job is its own."""
+    return job.partition("_")[0]
+
+
 def count_of(text: str, name: str) -> int:
     """How many of ``name`` there are in a list of resources: 4 of ``gres/gpu`` in ``cpu=2,gres/gpu:a100=4``."""
     found = re.search(rf"(?:^|,){re.escape(name)}(?::\w+)?=(\d+)", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modpo_hpc.errors import IncompleteError
-from modpo_hpc.launch.attempts import attempt_number, slurm_log_of
+from modpo_hpc.launch.attempts import attempt_number, attempted_shards, slurm_log_of
 from modpo_hpc.launch.state import take_snapshot
 from modpo_hpc.launch.submissions import read_journal
 from modpo_hpc.run import Run
@@ -58,10 +59,8 @@ def ended_shards(run: Run, stage: str) -> set[str]:
 
 def find_log(run: Run, stage: str, shard: str, attempt: int | None = None) -> Path | None:
     """The log of the newest attempt at a shard, or of attempt number ``attempt``; None if there is none."""
-    folder = run.logs / stage / shard
-    logs = {attempt_number(path): path for path in folder.glob("attempt_*.out")}
-    number = attempt if attempt is not None else max(logs, default=0)
-    return logs.get(number)
+    logs = {attempt_number(path): path for path in (run.logs / stage / shard).glob("attempt_*.out")}
+    return logs.get(max(logs, default=0) if attempt is None else attempt)
 
 
 def slurms_own(run: Run, stage: str, shard: str) -> Path | None:
@@ -75,13 +74,9 @@ def slurms_own(run: Run, stage: str, shard: str) -> Path | None:
 
 def shards_with_logs(run: Run, stage: str) -> list[str]:
     """The shards of ``stage`` that were ever attempted or have a log of Slurm's, in canonical order."""
-    try:
-        present = {entry.name for entry in os.scandir(run.logs / stage)}
-    except FileNotFoundError:
-        present = set()
-    jobs = read_journal(run).latest(stage)
-    present |= {shard for shard, (one, job) in jobs.items() if slurm_log_of(Path(one.folder), job).exists()}
-    return [shard for shard in run.shard_ids(stage) if shard in present]
+    attempted, jobs = attempted_shards(run.logs, stage), read_journal(run).latest(stage)
+    begun = {shard for shard, (one, job) in jobs.items() if slurm_log_of(Path(one.folder), job).exists()}
+    return [shard for shard in run.shard_ids(stage) if shard in attempted | begun]
 
 
 def tails(run: Run, stage: str, names: Sequence[str], attempt: int | None, wait: bool = False) -> list[Tail]:
@@ -112,25 +107,19 @@ def lines_so_far(sources: Sequence[Tail], pattern: re.Pattern[str] | None) -> It
 
 
 def follow(
-    run: Run,
-    stage: str,
-    names: Sequence[str],
-    pattern: re.Pattern[str] | None,
-    sources: Sequence[Tail],
+    run: Run, stage: str, names: Sequence[str], pattern: re.Pattern[str] | None, sources: Sequence[Tail]
 ) -> Iterator[str]:
     """New lines as they come, also of attempts that begin meanwhile, until all shards have ended, well or badly."""
     current = dict(zip(names, sources, strict=True))
-    looks = 0
-    while True:
+    for looks in itertools.count():
         # Slurm is asked now and then only; a log is read all the time.
         ended = ended_shards(run, stage).intersection(names) if looks % POLLS_A_LOOK == 0 else set()
-        looks += 1
         for shard in names:
             newest = find_log(run, stage, shard)
-            yield from (line for line in current[shard].read() if pattern is None or pattern.search(line))
+            yield from lines_so_far([current[shard]], pattern)
             if newest is not None and newest != current[shard].path:
                 current[shard] = Tail(newest, current[shard].prefix)
-                yield from (line for line in current[shard].read() if pattern is None or pattern.search(line))
+                yield from lines_so_far([current[shard]], pattern)
         if len(ended) == len(names):
             return
         time.sleep(POLL_SECONDS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster
+from modpo_hpc.launch.fields import array_of
 from modpo_hpc.launch.graph import Needs, Work, downstream, plan_work, required, unmet_needs
 from modpo_hpc.launch.squeue import NEVER_SATISFIED
 from modpo_hpc.launch.state import Snapshot
@@ -80,11 +81,7 @@ def plan_repair(
     superseded, doomed = superseded_jobs(snapshot), doomed_submissions(snapshot)
     orphans = _never_started(snapshot, wanted)
     out = {job for submission in doomed for job in submission.jobs().values()} | set(superseded)
-    alive = {
-        stage.name: {shard: job for shard, job in snapshot.alive(stage.name).items() if job not in out}
-        for stage in STAGES
-    }
-    incomplete = {stage.name: set(snapshot.incomplete(stage.name)) for stage in STAGES}
+    alive, incomplete = {stage: snapshot.alive(stage, out) for stage in snapshot.shards}, snapshot.incomplete()
     everything = {stage: list(shards) for stage, shards in wanted.items()}
     mended: list[str] = []
     for stage in STAGES:
@@ -233,17 +230,15 @@ def _never_started(snapshot: Snapshot, wanted: Mapping[str, Sequence[str]]) -> d
     below = set(one for name in wanted for one in downstream(name, STAGES))
     for stage, states in snapshot.shards.items():
         for shard, state in states.items():
-            records = (snapshot.records or {}).get(state.job or "", [])
-            started = any(record.seconds for record in records)
+            started = any(record.seconds for record in snapshot.records_of(state.job))
             by_slurm = stage in below and state.state == "failed" and state.slurm == "CANCELLED" and not started
-            by_us = state.state == "cancelled" and _why_cancelled(snapshot, state.job) in ("replaced", "room")
+            by_us = state.state == "cancelled" and snapshot.journal.cancelled.get(state.job or "") in (
+                "replaced",
+                "room",
+            )
             if by_slurm or by_us:
                 found.setdefault(stage, []).append(shard)
     return found
-
-
-def _why_cancelled(snapshot: Snapshot, job: str | None) -> str:
-    return snapshot.journal.cancelled.get(job or "", "")
 
 
 def _waits(snapshot: Snapshot, job: str) -> bool:
@@ -260,24 +255,15 @@ def _ended_badly(snapshot: Snapshot, job: str) -> bool:
     line = snapshot.queue.get(job)
     if line is not None:
         return not line.alive and line.state != "COMPLETED"
-    records = (snapshot.records or {}).get(job, [])
-    last = max(records, key=lambda record: record.submit or 0, default=None)
+    last = max(snapshot.records_of(job), key=lambda record: record.submit or 0, default=None)
     return last is not None and not last.alive and last.state != "COMPLETED"
 
 
 def _whole_arrays(snapshot: Snapshot, jobs: Sequence[str]) -> list[str]:
-    chosen, names = set(jobs), []
+    chosen, names = set(jobs), list[str]()
     for submission in snapshot.journal.submissions:
-        mine = [job for job in submission.jobs().values() if _alive(snapshot, job)]
-        if mine and chosen.issuperset(mine):
-            names.append(submission.job)
-            chosen -= set(mine)
-        else:
-            names += dict.fromkeys(job for job in mine if job in chosen)
-            chosen -= set(mine)
+        mine = dict.fromkeys(job for job in submission.jobs().values() if _alive(snapshot, job))
+        whole = mine and chosen.issuperset(mine)
+        names += [submission.job] if whole else [job for job in mine if job in chosen]
+        chosen.difference_update(mine)
     return names
-
-
-def array_of(job: str) -> str:
-    """The array of an element; a single job is its own."""
-    return job.partition("_")[0]

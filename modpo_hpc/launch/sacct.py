@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,20 +11,8 @@ from modpo_hpc.launch.fields import count_of, expand_job, instant, megabytes_of
 from modpo_hpc.launch.squeue import ENDED
 
 SACCT_SECONDS = 30.0
-ACCOUNT_FIELDS = (
-    "JobID",
-    "JobIDRaw",
-    "State",
-    "ExitCode",
-    "Submit",
-    "Start",
-    "End",
-    "ElapsedRaw",
-    "NodeList",
-    "AllocTRES",
-    "JobName",
-)
-STEP_FIELDS = ("JobID", "State", "ExitCode", "MaxRSS", "ReqMem", "NodeList")
+ACCOUNT_FIELDS = "JobID,JobIDRaw,State,ExitCode,Submit,Start,End,ElapsedRaw,NodeList,AllocTRES,JobName"
+STEP_FIELDS = "JobID,State,ExitCode,MaxRSS,ReqMem,NodeList"
 
 
 @dataclass(frozen=True)
@@ -63,44 +51,24 @@ class JobStep:
 
 def ask_accounting(jobs: Iterable[str], since: float) -> list[JobRecord] | None:
     """Every record of ``jobs`` by sacct, or None if this cluster keeps no accounts."""
-    wanted = sorted({job.partition("_")[0] for job in jobs}, key=int)
-    if not wanted:
-        return []
-    text = _sacct(("--allocations", "--duplicates"), wanted, since, ACCOUNT_FIELDS)
+    text = ask(jobs, since, ACCOUNT_FIELDS, "--allocations", "--duplicates")
     return None if text is None else read_accounting(text)
 
 
-def ask_steps(jobs: Iterable[str], since: float) -> list[JobStep] | None:
-    """The steps of ``jobs`` by sacct, or None if this cluster keeps no accounts."""
-    wanted = sorted(set(jobs))
-    if not wanted:
-        return []
-    text = _sacct((), wanted, since, STEP_FIELDS)
-    return None if text is None else read_steps(text)
+def ask_steps(jobs: Iterable[str], since: float) -> list[JobStep]:
+    """The steps of ``jobs`` by sacct; none if this cluster keeps no accounts."""
+    return read_steps(ask(jobs, since, STEP_FIELDS) or "")
 
 
 def read_accounting(text: str) -> list[JobRecord]:
     """Lines of sacct with ACCOUNT_FIELDS; a pending range such as ``7_[2-5]`` is taken apart."""
-    records = []
+    records: list[JobRecord] = []
     for line in text.splitlines():
         job, raw, state, exit_code, submit, start, end, elapsed, nodes, tres, name = line.split("|", 10)
-        for one in expand_job(job):
-            records.append(
-                JobRecord(
-                    one,
-                    raw,
-                    state.split()[0] if state else "UNKNOWN",
-                    exit_code,
-                    instant(submit),
-                    instant(start),
-                    instant(end),
-                    int(elapsed or 0),
-                    "" if nodes == "None assigned" else nodes,
-                    count_of(tres, "cpu"),
-                    count_of(tres, "gres/gpu"),
-                    name,
-                )
-            )
+        word, where = state.split()[0] if state else "UNKNOWN", "" if nodes == "None assigned" else nodes
+        times = instant(submit), instant(start), instant(end), int(elapsed or 0)
+        size = count_of(tres, "cpu"), count_of(tres, "gres/gpu")
+        records += [JobRecord(one, raw, word, exit_code, *times, where, *size, name) for one in expand_job(job)]
     return records
 
 
@@ -117,13 +85,11 @@ def read_steps(text: str) -> list[JobStep]:
     return steps
 
 
-def start_of(since: float) -> str:
-    """Since when sacct is to look: without that, it looks no further back than midnight."""
-    return datetime.fromtimestamp(since - 3600).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _sacct(options: Sequence[str], jobs: Sequence[str], since: float, fields: Sequence[str]) -> str | None:
-    which = (f"--starttime={start_of(since)}", f"--jobs={','.join(jobs)}", f"--format={','.join(fields)}")
+def ask(jobs: Iterable[str], since: float, fields: str, *options: str) -> str | None:
+    """Lines of sacct with ``fields`` on ``jobs``, None if this cluster keeps no accounts."""
+    # Not told since when, sacct looks no further back than midnight.
+    start = datetime.fromtimestamp(since - 3600).strftime("%Y-%m-%dT%H:%M:%S")
+    which = (f"--starttime={start}", f"--jobs={','.join(sorted(set(jobs)))}", f"--format={fields}")
     try:
         return call("sacct", "--noheader", "--parsable2", *options, *which, timeout=SACCT_SECONDS)
     except SlurmError:

@@ -35,7 +35,6 @@ from modpo_hpc.launch.submissions import (
     Submission,
     read_journal,
     record_abandoned,
-    record_intent,
     record_learned,
     record_submission,
 )
@@ -156,7 +155,7 @@ class Submitter:
             json.dump(_tasks(self.run, work, submission, allocation.resident), stream)
         with atomic_file(script, "w") as stream:
             stream.write(batch_script(self.run, self.profile, submission, allocation, waits))
-        record_intent(self.run, submission)
+        record_submission(self.run, submission)
         try:
             job = _sbatch(script, submission.comment)
         except commands.SlurmSilent:

@@ -50,27 +50,26 @@ class QueueLine:
 
 
 def ask_queue(jobs: Iterable[str], wait: float = 0.0) -> list[QueueLine]:
-    """The lines of squeue on ``jobs`` (ids of jobs or arrays), with what has ended lately.
+    """The lines of squeue on ``jobs`` (ids of single jobs or whole arrays), with what has ended lately.
 
     Raises:
         SlurmSilent: squeue has not answered in ``wait`` seconds.
     """
-    wanted = sorted({job.partition("_")[0] for job in jobs}, key=int)
-    if not wanted:
-        return []
     try:
-        which = ("--array", "--states=all", f"--jobs={','.join(wanted)}")
-        text = call("squeue", "--noheader", *which, f"--format={QUEUE_FORMAT}", timeout=QUICK_SECONDS, wait=wait)
+        return _ask(f"--jobs={','.join(sorted(set(jobs), key=int))}", wait)
     except SlurmError as error:
-        if any(one in str(error) for one in NO_JOB):
+        if NO_JOB in str(error):
             return []
         raise
-    return read_queue(text)
 
 
 def ask_queue_of_user(wait: float = 7.0) -> list[QueueLine]:
     """The lines of squeue on all jobs of this user."""
-    which = ("--array", "--me", "--states=all", f"--format={QUEUE_FORMAT}")
+    return _ask("--me", wait)
+
+
+def _ask(whose: str, wait: float) -> list[QueueLine]:
+    which = ("--array", whose, "--states=all", f"--format={QUEUE_FORMAT}")
     return read_queue(call("squeue", "--noheader", *which, timeout=QUICK_SECONDS, wait=wait))
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import psutil
+
 from modpo_hpc.core.marker_index import MarkerLine
-from modpo_hpc.launch.attempts import Attempt, attempts_at, this_node
+from modpo_hpc.launch.attempts import Attempt, attempted_shards, attempts_at, this_node
 from modpo_hpc.launch.cluster import ClusterFacts, ask_facts
 from modpo_hpc.launch.commands import QUICK_SECONDS, SlurmError, available
+from modpo_hpc.launch.fields import array_of
 from modpo_hpc.launch.sacct import JobRecord, ask_accounting
 from modpo_hpc.launch.squeue import RUNNING, QueueLine, ask_queue
 from modpo_hpc.launch.submissions import QueueJournal, Submission, read_journal
@@ -30,10 +32,6 @@ class StageSurvey:
 
     markers: dict[str, MarkerLine]
     done: frozenset[str]
-
-    def fresh(self, shard: str) -> bool:
-        """Whether ``shard`` is done."""
-        return shard in self.done
 
 
 @dataclass(frozen=True)
@@ -74,21 +72,25 @@ class Snapshot:
     facts: ClusterFacts | None = None
     taken: float = field(default_factory=time.time)
 
-    def alive(self, stage: str) -> dict[str, str]:
-        """Shard -> job, of those that are queued or running and can still end well."""
+    def alive(self, stage: str, without: Collection[str] = ()) -> dict[str, str]:
+        """Shard -> job, of those that are queued or running and can still end well, and not among ``without``."""
         return {
             shard: state.job
             for shard, state in self.shards[stage].items()
-            if state.job and (line := self.queue.get(state.job)) and line.alive and not line.stuck
+            if state.job and state.job not in without
+            if (line := self.queue.get(state.job)) and line.alive and not line.stuck
         }
 
-    def incomplete(self, stage: str) -> list[str]:
-        """Shards without a fresh result."""
-        return [shard for shard, state in self.shards[stage].items() if state.state != "done"]
+    def incomplete(self) -> dict[str, set[str]]:
+        """Stage -> shards without a fresh result."""
+        return {
+            stage: {shard for shard, one in states.items() if one.state != "done"}
+            for stage, states in self.shards.items()
+        }
 
-    def sizes(self) -> dict[str, int]:
-        """Array -> number of its elements."""
-        return {submission.job: submission.elements for submission in self.journal.submissions}
+    def records_of(self, job: str | None) -> list[JobRecord]:
+        """What sacct keeps of ``job``, if it keeps anything."""
+        return (self.records or {}).get(job or "", [])
 
 
 def take_snapshot(run: Run, wait: float = 0.0) -> Snapshot:
@@ -114,10 +116,10 @@ def take_snapshot(run: Run, wait: float = 0.0) -> Snapshot:
         found = survey(run)
         silent = "there are no Slurm commands on this machine" if jobs else ""
     unseen = unseen_jobs(journal.submissions, queue, facts.name if facts else "", bool(silent))
-    by_job = {line.job: line for line in queue if line.job.partition("_")[0] not in unseen}
+    by_job = {line.job: line for line in queue if array_of(line.job) not in unseen}
     records_of = None if records is None else _by_job(records, journal.submissions, unseen if facts else frozenset())
     states = {
-        stage.name: _stage_shards(run, stage.name, found[stage.name], journal, by_job, records_of, unseen)
+        stage.name: _stage_shards(run, stage.name, found[stage.name], journal, by_job, records_of or {}, unseen)
         for stage in STAGES
     }
     return Snapshot(run, found, journal, by_job, records_of, states, silent, unseen, facts)
@@ -131,7 +133,7 @@ def unseen_jobs(
         return frozenset(one.job for one in submissions)
     comments = {one.job: one.comment for one in submissions if one.comment}
     elsewhere = {one.job for one in submissions if one.cluster and cluster and one.cluster != cluster}
-    arrays = ((line.job.partition("_")[0], line.comment) for line in queue)
+    arrays = ((array_of(line.job), line.comment) for line in queue)
     return frozenset(elsewhere | {job for job, comment in arrays if comments.get(job, comment) != comment})
 
 
@@ -192,14 +194,10 @@ def _stage_shards(
     found: StageSurvey,
     journal: QueueJournal,
     queue: Mapping[str, QueueLine],
-    records: Mapping[str, list[JobRecord]] | None,
+    records: Mapping[str, list[JobRecord]],
     unseen: Collection[str],
 ) -> dict[str, ShardState]:
-    submitted = journal.latest(stage)
-    try:
-        attempted = {entry.name for entry in os.scandir(run.logs / stage)}
-    except FileNotFoundError:
-        attempted = set()
+    submitted, attempted = journal.latest(stage), attempted_shards(run.logs, stage)
     states = {}
     for shard in run.shard_ids(stage):
         submission, job = submitted.get(shard, (None, None))
@@ -207,10 +205,9 @@ def _stage_shards(
             known: State = "done" if shard in found.done else "stale" if shard in found.markers else "todo"
             states[shard] = ShardState(stage, shard, known)
             continue
-        line = queue.get(job) if job else None
-        mine = (records or {}).get(job, []) if job else []
-        fresh = found.fresh(shard)
-        cancelled = job is not None and (job in journal.cancelled or job.partition("_")[0] in journal.cancelled)
+        line, mine = queue.get(job or ""), records.get(job or "", [])
+        fresh = shard in found.done
+        cancelled = job is not None and (job in journal.cancelled or array_of(job) in journal.cancelled)
         hidden = submission is not None and submission.job in unseen
         state, word, note = reconcile(fresh, shard in found.markers, job, line, mine, cancelled, hidden)
         if submission is not None and submission.pack > 1 and fresh:
@@ -244,9 +241,7 @@ def _with_attempts(one: ShardState, submission: Submission | None, attempts: Seq
     if one.state == "unknown" and last.job == one.job and last.outcome in ("failed", "bad input", "incomplete"):
         return ShardState(one.stage, one.shard, "failed", one.job, "", last.node, last.ended)
     if one.state == "failed":
-        return ShardState(
-            one.stage, one.shard, one.state, one.job, one.slurm, one.node or last.node, one.when or last.ended, one.note
-        )
+        return replace(one, node=one.node or last.node, when=one.when or last.ended)
     return one
 
 
@@ -254,13 +249,7 @@ def _lives_here(attempt: Attempt) -> bool:
     """Whether the process of ``attempt`` runs on this machine; one on another machine is judged by its age."""
     if attempt.node != this_node():
         return time.time() - attempt.started < SILENT_SECONDS
-    try:
-        os.kill(attempt.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return psutil.pid_exists(attempt.pid)
 
 
 def _by_job(
@@ -270,7 +259,7 @@ def _by_job(
     stages = {one.job: one.stage for one in submissions}
     found: dict[str, list[JobRecord]] = {}
     for record in records:
-        array = record.job.partition("_")[0]
+        array = array_of(record.job)
         if array not in unseen and record.name.startswith(f"{stages.get(array, '')}."):
             found.setdefault(record.job, []).append(record)
     return found

@@ -16,17 +16,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.core.journal import Journal
 from modpo_hpc.errors import InputError, ModpoError
+from modpo_hpc.launch.profile import Profile, load_profile
 from modpo_hpc.run import Run
-
-if TYPE_CHECKING:
-    from modpo_hpc.launch.profile import Profile
 
 FOLDER, JOURNAL, LOCK, PROFILE = "slurm", "submissions.jsonl", "lock", "profile.yaml"
 LOCK_SECONDS = 30.0
@@ -82,7 +80,7 @@ class Learned:
     at: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class QueueJournal:
     """All submissions of a run, what was cancelled on purpose, and what was begun and not ended.
 
@@ -91,10 +89,10 @@ class QueueJournal:
     ``goal`` are the stages that were asked for, ``released`` is job -> how often it was let go after a failed start.
     """
 
-    submissions: tuple[Submission, ...] = ()
+    submissions: list[Submission] = field(default_factory=list)
     cancelled: dict[str, str] = field(default_factory=dict)
     intents: dict[str, Submission] = field(default_factory=dict)
-    unfinished: tuple[str, ...] = ()
+    unfinished: set[str] = field(default_factory=set)
     half_cancelled: dict[str, str] = field(default_factory=dict)
     learned: dict[str, Learned] = field(default_factory=dict)
     goal: tuple[str, ...] = ()
@@ -120,78 +118,67 @@ def read_journal(run: Run) -> QueueJournal:
     Raises:
         InputError: another line is none of ours; names the file and the line.
     """
-    submissions: list[Submission] = []
-    cancelled: dict[str, str] = {}
-    half: dict[str, str] = {}
-    intents: dict[str, Submission] = {}
-    unfinished: dict[str, None] = {}
-    learned: dict[str, Learned] = {}
-    goal: tuple[str, ...] = ()
-    released: dict[str, int] = {}
+    journal = QueueJournal()
     for row in _rows(run.root / FOLDER / JOURNAL):
         event = row.pop("event")
-        if event in ("submitted", "intent"):
-            row["shards"], row["after"] = tuple(row["shards"]), tuple(row["after"])
+        row = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+        if event == "intent":
             one = Submission(**row)
-            if event == "intent":
-                intents[one.comment] = one
-                unfinished[one.comment] = None
-            else:
-                submissions.append(one)
-                unfinished.pop(one.comment, None)
+            journal.intents[one.comment] = one
+            journal.unfinished.add(one.comment)
+        elif event == "submitted":
+            one = Submission(**row)
+            journal.submissions.append(one)
+            journal.unfinished.discard(one.comment)
         elif event == "abandoned":
-            unfinished.pop(row["comment"], None)
-        elif event == "cancelling":
-            cancelled |= dict.fromkeys(row["jobs"], row["why"])
-            half |= dict.fromkeys(row["jobs"], row["why"])
-        elif event == "cancelled":
-            cancelled |= dict.fromkeys(row["jobs"], row["why"])
-            half = {job: why for job, why in half.items() if job not in row["jobs"]}
+            journal.unfinished.discard(row["comment"])
+        elif event in ("cancelling", "cancelled"):
+            jobs = dict.fromkeys(row["jobs"], row["why"])
+            journal.cancelled |= jobs
+            if event == "cancelling":
+                journal.half_cancelled |= jobs
+            else:
+                journal.half_cancelled = {job: why for job, why in journal.half_cancelled.items() if job not in jobs}
         elif event == "released":
-            released |= {job: released.get(job, 0) + 1 for job in row["jobs"]}
+            journal.released |= {job: journal.released.get(job, 0) + 1 for job in row["jobs"]}
         elif event == "goal":
-            goal = tuple(row["stages"])
+            journal.goal = row["stages"]
         elif event == "learned":
             stage = row.pop("stage")
-            learned[stage] = Learned(**{**row, "exclude": tuple(row["exclude"])})
-    return QueueJournal(tuple(submissions), cancelled, intents, tuple(unfinished), half, learned, goal, released)
-
-
-def record_intent(run: Run, submission: Submission) -> None:
-    """Write down that ``submission``, which has no job yet, is about to be handed in."""
-    _append(run, {"event": "intent", **asdict(submission)})
+            journal.learned[stage] = Learned(**row)
+    return journal
 
 
 def record_submission(run: Run, submission: Submission) -> None:
-    """Write down that ``submission`` is in the queue."""
-    _append(run, {"event": "submitted", **asdict(submission)})
+    """Write down that ``submission`` is in the queue or, as long as it has no job, is about to be handed in."""
+    _append(run, "submitted" if submission.job else "intent", **asdict(submission))
 
 
 def record_abandoned(run: Run, comment: str) -> None:
     """Write down that the intent of this comment came to nothing."""
-    _append(run, {"event": "abandoned", "comment": comment})
+    _append(run, "abandoned", comment=comment)
 
 
 def record_cancel(run: Run, jobs: Sequence[str], why: str, done: bool) -> None:
     """Write down that ``jobs`` are about to be cancelled, or have been: by a person (``"asked"``), because another
     submission has taken their place (``"replaced"``), or to make room for what they wait for (``"room"``)."""
     if jobs:
-        _append(run, {"event": "cancelled" if done else "cancelling", "jobs": list(jobs), "why": why})
+        _append(run, "cancelled" if done else "cancelling", jobs=list(jobs), why=why)
 
 
 def record_released(run: Run, jobs: Sequence[str]) -> None:
     """Write down that ``jobs``, which Slurm holds because a node could not start them, are about to be let go."""
-    _append(run, {"event": "released", "jobs": list(jobs)})
+    _append(run, "released", jobs=list(jobs))
 
 
 def record_learned(run: Run, stage: str, learned: Learned) -> None:
     """Write down what ``stage`` needs from now on."""
-    _append(run, {"event": "learned", "stage": stage, **asdict(learned)})
+    _append(run, "learned", stage=stage, **asdict(learned))
 
 
 def record_goal(run: Run, stages: Sequence[str]) -> None:
     """Write down which stages are asked for, so that whoever tends the run hands in the rest of them."""
-    _append(run, {"event": "goal", "stages": list(stages)})
+    _append(run, "goal", stages=list(stages))
 
 
 def keep_profile(run: Run, profile: Profile) -> None:
@@ -202,36 +189,33 @@ def keep_profile(run: Run, profile: Profile) -> None:
 
 def kept_profile(run: Run) -> Profile | None:
     """The profile with which this run was last submitted; None if it never was."""
-    from modpo_hpc.launch.profile import load_profile
-
     path = run.root / FOLDER / PROFILE
     return load_profile(path) if path.exists() else None
 
 
 @contextmanager
-def locked(run: Run, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+def locked(run: Run) -> Iterator[None]:
     """One command at a time changes the queue of a run; another one is waited for.
 
     Raises:
-        InputError: another one still does so after ``seconds``.
+        InputError: another one still does so after LOCK_SECONDS.
     """
     folder = run.root / FOLDER
     folder.mkdir(exist_ok=True, mode=0o700)
     with open(folder / LOCK, "a") as stream:
-        waited = 0.0
+        end = time.monotonic() + LOCK_SECONDS
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if waited >= seconds:
+                if time.monotonic() >= end:
                     raise InputError(
                         "another modpo command changes the queue of this run right now",
                         file=run.root,
                         remedy="Wait until it has ended; modpo status shows what is queued.",
                     ) from None
             time.sleep(0.2)
-            waited += 0.2
         yield
 
 
@@ -273,6 +257,6 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
         yield row
 
 
-def _append(run: Run, row: dict[str, Any]) -> None:
+def _append(run: Run, event: str, **row: Any) -> None:
     with Journal(run.root / FOLDER / JOURNAL) as journal:
-        journal.append([row])
+        journal.append([{"event": event, **row}])

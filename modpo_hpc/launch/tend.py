@@ -164,11 +164,7 @@ def _has_room(place: object) -> bool:
 def _wanted(snapshot: Snapshot, stages: Sequence[str], left: set[tuple[str, str]]) -> dict[str, list[str]]:
     """Shards to hand in: neither done, nor in the queue, nor waiting for a person, and with their needs met."""
     needs, doomed = needs_of(snapshot), {job for one in doomed_submissions(snapshot) for job in one.jobs().values()}
-    alive = {
-        stage: {shard: job for shard, job in snapshot.alive(stage).items() if job not in doomed}
-        for stage in snapshot.shards
-    }
-    incomplete = {stage: set(snapshot.incomplete(stage)) for stage in snapshot.shards}
+    alive, incomplete = {stage: snapshot.alive(stage, doomed) for stage in snapshot.shards}, snapshot.incomplete()
     wanted: dict[str, list[str]] = {}
     for stage in stages:
         for shard, one in snapshot.shards[stage].items():

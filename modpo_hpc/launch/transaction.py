@@ -13,6 +13,7 @@ from pathlib import Path
 
 from modpo_hpc.launch import cluster, commands, repair, squeue
 from modpo_hpc.launch.batch_scripts import ResourceChange
+from modpo_hpc.launch.fields import array_of
 from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.refusals import SubmitLimit
 from modpo_hpc.launch.slurm import Submitter, comment_prefix, withdraw
@@ -90,7 +91,8 @@ def apply(
         return bool(ended)
 
     try:
-        submitter.submit(planned.work, snapshot.sizes(), changes, make_room)
+        sizes = {one.job: one.elements for one in snapshot.journal.submissions}
+        submitter.submit(planned.work, sizes, changes, make_room)
     except SubmitLimit as limit:
         outcome.held_back = str(limit)
         return outcome
@@ -110,7 +112,7 @@ def recover(run: Run, wait: float) -> None:
         return
     lines = [line for line in squeue.ask_queue_of_user(wait) if line.comment.startswith(comment_prefix(run))]
     here = cluster.ask_facts(wait).name
-    in_queue = {line.comment: repair.array_of(line.job) for line in lines}
+    in_queue = {line.comment: array_of(line.job) for line in lines}
     known = {one.comment: one.job for one in journal.submissions}
     held = {shard: one for one in journal.submissions for shard in ((one.stage, name) for name in one.shards)}
     strays: list[str] = []
@@ -119,9 +121,7 @@ def recover(run: Run, wait: float) -> None:
             continue
         job = in_queue.get(comment) or (_job_that_ran(intent) if comment in journal.unfinished else None)
         if comment in known:
-            strays += sorted(
-                {repair.array_of(line.job) for line in lines if line.comment == comment} - {known[comment]}
-            )
+            strays += sorted({array_of(line.job) for line in lines if line.comment == comment} - {known[comment]})
         elif job is None:
             if comment in journal.unfinished:
                 withdraw(intent)

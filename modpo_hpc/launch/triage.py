@@ -132,9 +132,8 @@ def find_failures(snapshot: Snapshot, stage: str | None = None) -> list[Failure]
         if state.state == "failed"
     ]
     jobs = [state.job for state in failed if state.job]
-    steps = ask_steps(jobs, snapshot.journal.since) if jobs and snapshot.records is not None else None
     by_job: dict[str, list[JobStep]] = {}
-    for step in steps or ():
+    for step in ask_steps(jobs, snapshot.journal.since) if jobs and snapshot.records is not None else ():
         by_job.setdefault(step.job, []).append(step)
     folders = {one.job: Path(one.folder) for one in snapshot.journal.submissions}
     return [_failure(snapshot, state, by_job.get(state.job or "", []), folders) for state in failed]
@@ -246,7 +245,7 @@ def _failure(snapshot: Snapshot, state: ShardState, steps: Sequence[JobStep], fo
     # Slurm writes on where an earlier life of a requeued job has ended; how that ended is not why this one failed.
     slurm_log = _end_of(slurm_log_of(folder, state.job)).rpartition(BEGINS)[2] if folder and state.job else ""
     log = _end_of(log_of(snapshot.run.logs, attempt)) if attempt else ""
-    exit_code = max((one.exit_code for one in (snapshot.records or {}).get(state.job or "", [])), default="")
+    exit_code = max((one.exit_code for one in snapshot.records_of(state.job)), default="")
     cause = classify(Evidence(state.slurm, attempt, tuple(steps), slurm_log, log, exit_code))
     message = state.note or (attempt.error if attempt and attempt.error else "")
     if not message and cause == "oom":

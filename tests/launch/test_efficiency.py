@@ -37,7 +37,7 @@ def test_a_written_profile_asks_for_what_was_used_with_a_margin(
     assert desk.submit("--until", "responses")[0] == 0
     job = desk.job("questions", "all")
     desk.finish("questions")
-    monkeypatch.setattr(efficiency, "call", lambda *_, **__: USAGE.replace("101", job))
+    monkeypatch.setattr(efficiency, "ask", lambda *_, **__: USAGE.replace("101", job))
     code, output = desk("efficiency", "--json", "--write-profile", tmp_path / "new.yaml")
     assert code == 0, output
     row = next(row for row in json.loads(output)["stages"] if row["stage"] == "questions")

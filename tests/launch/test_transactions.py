@@ -19,7 +19,7 @@ from modpo_hpc.core.journal import Journal
 from modpo_hpc.core.markers import Marker, Output, marker_path, write_marker
 from modpo_hpc.launch import commands, slurm, task
 from modpo_hpc.launch.attempts import Attempt, claim_attempt
-from modpo_hpc.launch.repair import array_of
+from modpo_hpc.launch.fields import array_of
 from modpo_hpc.launch.state import take_snapshot
 from modpo_hpc.launch.submissions import read_journal
 from modpo_hpc.run import Run
