@@ -11,6 +11,8 @@ from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS, Launcher, Placement, 
 from modpo_hpc.pipeline import Stage
 from modpo_hpc.study import Study
 
+PLACE = ("partition", "account", "qos", "constraint", "exclude")
+
 
 @dataclass(frozen=True)
 class Allocation:
@@ -34,6 +36,11 @@ class Allocation:
     sbatch: tuple[tuple[str, str | int | bool], ...]
 
     @property
+    def place(self) -> dict[str, str | None]:
+        """Which nodes may take it, and on whose account: options of sbatch and srun."""
+        return {name: getattr(self, name) for name in PLACE}
+
+    @property
     def tasks_per_node(self) -> int:
         """Processes that srun starts on each node."""
         return max(1, self.gpus) if self.launcher == "srun" else 1
@@ -48,10 +55,8 @@ def allocate(profile: Profile, study: Study, stage: Stage) -> Allocation:
     base, mine = stage.resources(study), placement_of(profile, stage)
 
     def pick(field: str, default: Any = None) -> Any:
-        for layer in (mine, profile):
-            if (value := getattr(layer, field)) is not None:
-                return value
-        return default
+        given = (getattr(layer, field) for layer in (mine, profile))
+        return next((value for value in given if value is not None), default)
 
     minutes = pick("minutes", base.minutes)
     shortest = math.floor((profile.limits.signal_seconds + EARLY_SIGNAL_SECONDS) / 60) + 1

@@ -135,10 +135,8 @@ def recorded(log: Path, stage: str, shard: str, number: int, redirect: bool = Tr
     except BaseException as error:
         if redirect and not isinstance(error, SystemExit):
             traceback.print_exc()
-        cause = getattr(error, "cause", None)
-        _write(
-            record, replace(attempt, ended=time.time(), outcome=_outcome(error), cause=cause, error=_in_a_line(error))
-        )
+        cause, said = getattr(error, "cause", None), _in_a_line(error)
+        _write(record, replace(attempt, ended=time.time(), outcome=_outcome(error), cause=cause, error=said))
         raise
     _write(record, replace(attempt, ended=time.time(), outcome="done"))
 

@@ -12,10 +12,7 @@ from modpo_hpc.launch.allocation import Allocation, allocate
 from modpo_hpc.launch.graph import Work, share_throttle, split
 from modpo_hpc.launch.headers import interpreter, sbatch_parameters
 from modpo_hpc.launch.profile import Profile
-from modpo_hpc.launch.submissions import (
-    Learned,
-    Submission,
-)
+from modpo_hpc.launch.submissions import Learned, Submission
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
 
@@ -45,36 +42,39 @@ class ResourceChange:
         )
 
 
-def with_learned(allocation: Allocation, learned: Learned | None, now: float) -> Allocation:
-    """``allocation`` with what earlier jobs of its stage were found to need, where that is more."""
-    if learned is None:
-        return allocation
-    return replace(
-        allocation,
-        memory_gb=max(allocation.memory_gb, learned.memory_gb or 0.0),
-        minutes=max(allocation.minutes, learned.minutes or 0),
-        exclude=_joined(allocation.exclude, learned.exclude if now - learned.at < EXCLUDED_SECONDS else ()),
-    )
-
-
 def allocation_of(
     run: Run, profile: Profile, stage: str, change: ResourceChange | None, learned: Learned | None
 ) -> Allocation:
-    """What a job of ``stage`` gets: the profile, what was learned, and what this command asks."""
-    allocation = with_learned(allocate(profile, run.study, stage_named(stage)), learned, time.time())
-    return (change or ResourceChange()).apply(allocation)
+    """What a job of ``stage`` gets: the profile, what earlier ones were found to need, and what this command asks."""
+    base, learned = allocate(profile, run.study, stage_named(stage)), learned or Learned()
+    excluded = learned.exclude if time.time() - learned.at < EXCLUDED_SECONDS else ()
+    enough = replace(
+        base,
+        memory_gb=max(base.memory_gb, learned.memory_gb or 0.0),
+        minutes=max(base.minutes, learned.minutes or 0),
+        exclude=_joined(base.exclude, excluded),
+    )
+    return (change or ResourceChange()).apply(enough)
 
 
 def submission_of(
-    stage: str, shards: tuple[str, ...], allocation: Allocation, throttle: int, folder: Path, comment: str
+    stage: str,
+    shards: tuple[str, ...],
+    allocation: Allocation,
+    throttle: int,
+    folder: Path,
+    comment: str = "modpo:dry-run",
+    after: tuple[str, ...] = (),
+    cluster: str = "",
+    why: str = "",
 ) -> Submission:
     """The array of ``shards`` before it is handed in."""
     return Submission(
         stage=stage,
         job="",
         shards=shards,
-        submitted=0.0,
-        after=(),
+        submitted=time.time(),
+        after=after,
         minutes=allocation.minutes,
         memory_gb=allocation.memory_gb,
         gpus=allocation.gpus,
@@ -82,8 +82,10 @@ def submission_of(
         nodes=allocation.nodes,
         folder=str(folder),
         comment=comment,
+        cluster=cluster,
         throttle=throttle,
         pack=allocation.pack,
+        why=why,
     )
 
 
@@ -91,15 +93,7 @@ def batch_script(run: Run, profile: Profile, submission: Submission, allocation:
     """The sbatch file of ``submission``."""
     from submitit.slurm.slurm import _make_sbatch_string
 
-    parameters = sbatch_parameters(
-        allocation,
-        profile,
-        job_name=f"{submission.stage}.{run.root.name}",
-        comment=submission.comment,
-        dependency=waits,
-        throttle=submission.throttle,
-        folder_for_jobs=submission.folder,
-    )
+    parameters = sbatch_parameters(allocation, profile, submission, f"{submission.stage}.{run.root.name}", waits)
     known = {key: value for key, value in parameters.items() if value is not None or key == "wckey"}
     command = f"{interpreter(allocation, profile)} -u -m modpo_hpc.launch.task {shlex.quote(submission.folder)}"
     if parameters.get("use_srun", True):
@@ -122,13 +116,13 @@ def sbatch_header(
     jobs = ":".join([*work.after_jobs, *(f"<{stage}>" for stage in work.after_stages)])
     ended = ":".join(work.after_ended)
     waits = ",".join(filter(None, (f"afterok:{jobs}" if jobs else "", f"afterany:{ended}" if ended else "")))
-    blocks = split(work.shards, array_size * allocation.pack)
-    texts = []
-    for block, throttle in zip(blocks, share_throttle(allocation.throttle, len(blocks)), strict=True):
-        folder = job_folder(run, work.stage, "dry-run")
-        one = submission_of(work.stage, block, allocation, throttle, folder, "modpo:dry-run")
-        texts.append(batch_script(run, profile, one, allocation, waits or None))
-    return texts
+    blocks, folder = split(work.shards, array_size * allocation.pack), job_folder(run, work.stage, "dry-run")
+    return [
+        batch_script(
+            run, profile, submission_of(work.stage, block, allocation, throttle, folder), allocation, waits or None
+        )
+        for block, throttle in zip(blocks, share_throttle(allocation.throttle, len(blocks)), strict=True)
+    ]
 
 
 def job_folder(run: Run, stage: str, token: str) -> Path:

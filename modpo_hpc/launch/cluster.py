@@ -17,17 +17,13 @@ MOMENT = 7.0
 
 
 def ask_job(job: str, wait: float = MOMENT) -> dict[str, str]:
-    """What scontrol knows of ``job``; empty when it has forgotten it."""
+    """What scontrol knows of ``job``, values with spaces by their first word; empty when it has forgotten it."""
     try:
-        return read_job(call("scontrol", "--oneliner", "show", "job", job, wait=wait))
+        text = call("scontrol", "--oneliner", "show", "job", job, wait=wait)
     except SlurmError as error:
         if NO_JOB in str(error):
             return {}
         raise
-
-
-def read_job(text: str) -> dict[str, str]:
-    """The fields of ``scontrol --oneliner show job``; values with spaces keep their first word."""
     return dict(part.split("=", 1) for part in text.split() if "=" in part)
 
 
@@ -39,19 +35,20 @@ class ClusterFacts:
     max_array_size: int
 
 
-def ask_facts(wait: float = MOMENT, timeout: float = QUICK_SECONDS) -> ClusterFacts:
-    """What scontrol says of this cluster.
+def ask_settings(wait: float = MOMENT, timeout: float = QUICK_SECONDS) -> dict[str, str]:
+    """How this cluster is configured.
 
     Raises:
-        SlurmError: nothing.
+        SlurmError: scontrol says nothing.
     """
-    return read_facts(call("scontrol", "show", "config", wait=wait, timeout=timeout))
+    text = call("scontrol", "show", "config", wait=wait, timeout=timeout)
+    return dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
 
 
-def read_facts(text: str) -> ClusterFacts:
-    """The facts in the text of ``scontrol show config``."""
-    name, size = (re.search(rf"^{key}\s*=\s*(\S+)", text, re.MULTILINE) for key in ("ClusterName", "MaxArraySize"))
-    return ClusterFacts(name[1] if name else "", int(size[1]) if size else 1001)
+def ask_facts(wait: float = MOMENT) -> ClusterFacts:
+    """The name and the size of this cluster. Raises as :func:`ask_settings`."""
+    settings = ask_settings(wait)
+    return ClusterFacts(settings.get("ClusterName", ""), int(settings.get("MaxArraySize", 1001)))
 
 
 def partitions() -> dict[str, float]:

@@ -6,8 +6,8 @@ import fcntl
 import getpass
 import importlib.util
 import json
+import math
 import os
-import re
 import shlex
 import shutil
 import socket
@@ -53,14 +53,12 @@ def examine_cluster(profile: Profile | None) -> list[Finding]:
         commands.require_slurm()
     except InputError as error:
         return [Finding("Slurm", "bad", str(error))]
-    config = commands.call("scontrol", "show", "config", wait=7)
-    settings = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", config, re.MULTILINE))
-    found = [Finding("Slurm", "good", settings.get("SLURM_VERSION", "version unknown"))]
-    known = cluster.partitions()
-    limits = ", ".join(
-        f"{name} ({'no limit' if limit == float('inf') else f'{limit:.0f} min'})" for name, limit in known.items()
-    )
-    found.append(Finding("partitions", "good", limits))
+    settings, known = cluster.ask_settings(timeout=60), cluster.partitions()
+    limits = (f"{name} ({f'{most:.0f} min' if math.isfinite(most) else 'no limit'})" for name, most in known.items())
+    found = [
+        Finding("Slurm", "good", settings.get("SLURM_VERSION", "version unknown")),
+        Finding("partitions", "good", ", ".join(limits)),
+    ]
     if profile is not None:
         placements = (profile, *profile.stages.values())
         names = [profile.gpu_partition, *(one.partition for one in placements)]
@@ -68,21 +66,20 @@ def examine_cluster(profile: Profile | None) -> list[Finding]:
         absent = sorted(set(named) - set(known))
         message = f"not here: {', '.join(absent)}" if absent else "all of the profile are here"
         found.append(Finding("partitions of the profile", "bad" if absent else "good", message))
-    size = int(settings.get("MaxArraySize", 1001))
-    found.append(Finding("MaxArraySize", "good", f"{size}: larger stages are split"))
-    requeue = settings.get("JobRequeue") == "1"
-    found.append(
-        Finding(
-            "JobRequeue", "good" if requeue else "note", "on" if requeue else "off; jobs ask for --requeue themselves"
-        )
+    requeue, mode, gathers = (
+        settings.get("JobRequeue"),
+        settings.get("PreemptMode", "OFF"),
+        settings.get("ProctrackType", ""),
     )
-    mode = settings.get("PreemptMode", "OFF")
     warned = mode == "OFF" or "preempt_send_user_signal" in settings.get("SlurmctldParameters", "")
-    message = mode if warned else f"{mode}, told by SIGTERM alone, which does as well where there is a grace time"
-    found.append(Finding("PreemptMode", "good", message))
-    gathers = settings.get("ProctrackType", "")
-    note = "" if "cgroup" in gathers else "; a job over its memory ends as FAILED, triage tells by its words"
-    found.append(Finding("ProctrackType", "good" if "cgroup" in gathers else "note", f"{gathers}{note}"))
+    unwarned = ", told by SIGTERM alone, which does as well where there is a grace time"
+    uncounted = "; a job over its memory ends as FAILED, triage tells by its words"
+    found += [
+        Finding("MaxArraySize", "good", f"{int(settings.get('MaxArraySize', 1001))}: larger stages are split"),
+        _noted("JobRequeue", requeue == "1", "on", "off; jobs ask for --requeue themselves"),
+        Finding("PreemptMode", "good", mode if warned else f"{mode}{unwarned}"),
+        _noted("ProctrackType", "cgroup" in gathers, gathers, f"{gathers}{uncounted}"),
+    ]
     with suppress(commands.SlurmError):
         mine = ("user=" + getpass.getuser(), "format=account,user,maxsubmitjobs,grpsubmitjobs")
         associations = commands.call("sacctmgr", "-n", "-P", "show", "assoc", *mine, timeout=20)
@@ -109,21 +106,31 @@ def examine_from_a_job(profile: Profile, folder: Path) -> list[Finding]:
     """
     gpu_stage = next((one for one in profile.stages.values() if one.gpus), None)
     with_gpu = bool(gpu_stage or profile.gpus or profile.gpu_partition)
-    partition = (gpu_stage and gpu_stage.partition) or (with_gpu and profile.gpu_partition) or profile.partition
-    wanted = {"partition": partition, "account": profile.account, "qos": profile.qos}
-    options = [f"--{name}={value}" for name, value in wanted.items() if value]
-    options += ["--gpus-per-node=1"] if with_gpu else []
-    script = job_script(profile, f"-m modpo_hpc.launch.doctor {shlex.quote(str(folder))}")
-    command = ("srun", "--quiet", "--nodes=1", "--ntasks=1", "--time=5", "--mem=1G", *options, "bash", "-c", script)
-    return read_job_output(commands.call(*command, timeout=JOB_SECONDS))
+    options = {
+        "time": 5,
+        "mem": "1G",
+        "partition": (gpu_stage and gpu_stage.partition) or (with_gpu and profile.gpu_partition) or profile.partition,
+        "account": profile.account,
+        "qos": profile.qos,
+        "gpus-per-node": int(with_gpu),
+    }
+    return _in_a_job(profile, options, ["-m", "modpo_hpc.launch.doctor", str(folder)], JOB_SECONDS)
+
+
+def _in_a_job(profile: Profile, options: Mapping[str, object], inside: Sequence[str], seconds: float) -> list[Finding]:
+    """What Python with ``inside`` finds in a job with those ``options`` of srun that have a value."""
+    given = [f"--{name}={value}" for name, value in options.items() if value]
+    script = job_script(profile, shlex.join(inside))
+    command = ("srun", "--quiet", "--nodes=1", "--ntasks=1", *given, "bash", "-c", script)
+    return read_job_output(commands.call(*command, timeout=seconds))
 
 
 def job_script(profile: Profile, inside: str) -> str:
     """What the job runs: modules and set-up as every job has them, each failure said, then Python with ``inside``."""
     python = profile.python or shlex.quote(sys.executable)
-    modules = [
+    modules = (
         f"module load {shlex.quote(one)} || echo '{SAID}bad modules cannot load {one}'" for one in profile.modules
-    ]
+    )
     trap = f"""trap 'echo "{SAID}bad setup exit code $? of: $BASH_COMMAND"' ERR"""
     # A line may end the shell, as `|| exit 1` does: that is said, and is no reason to lose what was said before.
     ended = f"""trap 'echo "{SAID}bad setup exit code $? of: $BASH_COMMAND"; trap - ERR; exit 0' EXIT"""
@@ -143,11 +150,10 @@ def read_job_output(text: str) -> list[Finding]:
             last = f" ({rest.pop().strip()})" if rest else ""
             found.append(Finding(f"in a job: {name}", "bad" if verdict == "bad" else "note", f"{message}{last}"))
         elif line.startswith("[{"):
-            rows = json.loads(line)
-            found += [Finding(**{**row, "name": f"in a job: {row['name']}"}) for row in rows]
+            found += [Finding(**{**row, "name": f"in a job: {row['name']}"}) for row in json.loads(line)]
         else:
             rest.append(line)
-    if not any(one.name == "in a job: host" for one in found) and not found:
+    if not found:
         found.append(Finding("in a job: python", "bad", rest[-1] if rest else "the job printed nothing"))
     return found
 
@@ -180,20 +186,25 @@ def examine_training(study: str, overrides: Sequence[str] = (), profile: Profile
     inside = ["-m", "modpo_hpc.alignment.preflight", str(Path(study).resolve()), *overrides]
     if profile is not None:
         wanted = allocate(profile, settings, stage_named("policies"))
-        named = {name: getattr(wanted, name) for name in ("partition", "account", "qos", "constraint", "exclude")}
-        options = [f"--{name}={value}" for name, value in named.items() if value]
-        if wanted.gpus:
-            options.append(f"--gres={wanted.gres}" if wanted.gres else f"--gpus-per-node={wanted.gpus}")
-        size = (f"--cpus-per-task={wanted.cpus}", f"--mem={int(wanted.memory_gb * 1024)}M", f"--time={GPU_MINUTES}")
-        script = job_script(profile, shlex.join(inside))
-        command = ("srun", "--quiet", "--nodes=1", "--ntasks=1", *size, *options, "bash", "-c", script)
-        return read_job_output(commands.call(*command, timeout=GPU_QUEUE_SECONDS))
+        options = {
+            "cpus-per-task": wanted.cpus,
+            "mem": f"{int(wanted.memory_gb * 1024)}M",
+            "time": GPU_MINUTES,
+            **wanted.place,
+            "gres": wanted.gres,
+            "gpus-per-node": 0 if wanted.gres else wanted.gpus,
+        }
+        return _in_a_job(profile, options, inside, GPU_QUEUE_SECONDS)
     # In a process of its own: this command never imports torch.
     done = subprocess.run([sys.executable, *inside], capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
         return [Finding("training", "bad", f"the check itself failed: {last}")]
     return [Finding(**row) for row in json.loads(done.stdout.strip().splitlines()[-1])]
+
+
+def _noted(name: str, good: bool, message: str, otherwise: str) -> Finding:
+    return Finding(name, "good", message) if good else Finding(name, "note", otherwise)
 
 
 def _filesystem(folder: Path) -> Finding:
@@ -203,13 +214,10 @@ def _filesystem(folder: Path) -> Finding:
             first = Path(place) / "first"
             with open(first, "w") as one, open(first) as two:
                 fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                try:
+                with suppress(BlockingIOError):
                     fcntl.flock(two, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return Finding(
-                        "filesystem", "bad", f"{folder}: a second process gets a lock that is held; mount it with flock"
-                    )
-                except BlockingIOError:
-                    pass
+                    message = f"{folder}: a second process gets a lock that is held; mount it with flock"
+                    return Finding("filesystem", "bad", message)
             os.replace(first, Path(place) / "second")
         free = shutil.disk_usage(folder).free / 1e9
         return Finding("filesystem", "good", f"{folder}: locks and renames work, {free:,.0f} GB free")
@@ -220,15 +228,14 @@ def _filesystem(folder: Path) -> Finding:
 def _gpus() -> Finding:
     try:
         asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        names = (
-            subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.strip().splitlines()
-        )
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return Finding("GPU", "note", "none seen on this machine")
     # In a process of its own: this command never imports torch.
     script = "import torch; print(torch.cuda.is_available(), torch.version.cuda)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180)
     usable = done.stdout.startswith("True")
+    names = answer.strip().splitlines()
     message = f"{len(names)} x {names[0]}; torch {'sees it' if usable else 'does not see it'} ({done.stdout.strip()})"
     return Finding("GPU", "good" if usable else "bad", message)
 
@@ -238,29 +245,22 @@ def _internet() -> Finding:
         with urllib.request.urlopen(HUB, timeout=NET_SECONDS):
             return Finding("internet", "good", f"{HUB} answers")
     except OSError as error:
-        return Finding(
-            "internet",
-            "note",
-            f"{HUB} does not answer ({getattr(error, 'reason', error)}); use modpo doctor --fetch STUDY where it does",
-        )
+        why = getattr(error, "reason", error)
+        message = f"{HUB} does not answer ({why}); use modpo doctor --fetch STUDY where it does"
+        return Finding("internet", "note", message)
 
 
 def _cache() -> Finding:
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in home.glob("hub/models--*"))
-    return Finding("model cache", "good" if models else "note", f"{home}: {', '.join(models[:6]) or 'empty'}")
+    return _noted("model cache", bool(models), f"{home}: {', '.join(models[:6])}", f"{home}: empty")
 
 
 def _compiler() -> Finding:
     if importlib.util.find_spec("deepspeed") is None:
         return Finding("DeepSpeed", "note", "not installed; plain PyTorch trains the policies")
-    found = bool(shutil.which("g++")) and bool(shutil.which("ninja"))
-    message = (
-        "g++ and ninja are here"
-        if found
-        else "no g++ or ninja: fused optimizers cannot be built; load a compiler module"
-    )
-    return Finding("DeepSpeed", "good" if found else "note", message)
+    absent = "no g++ or ninja: fused optimizers cannot be built; load a compiler module"
+    return _noted("DeepSpeed", all(map(shutil.which, ("g++", "ninja"))), "g++ and ninja are here", absent)
 
 
 def main(arguments: Sequence[str]) -> None:

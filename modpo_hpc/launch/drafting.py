@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -38,13 +38,12 @@ def read_sinfo(text: str) -> list[Partition]:
             starred.endswith("*"),
         )
         before = found.get(name, one)
-        found[name] = Partition(
-            name,
-            one.minutes,
-            min(one.cpus, before.cpus),
-            min(one.memory_gb, before.memory_gb),
-            max(one.gpus, before.gpus),
-            one.default or before.default,
+        found[name] = replace(
+            one,
+            cpus=min(one.cpus, before.cpus),
+            memory_gb=min(one.memory_gb, before.memory_gb),
+            gpus=max(one.gpus, before.gpus),
+            default=one.default or before.default,
         )
     return list(found.values())
 
@@ -80,15 +79,12 @@ def _with_speed(text: str, name: str, value: str) -> str:
     if "speeds" not in fields:
         return f"{text.rstrip()}\nspeeds: {{{name}: {value}}}\n".lstrip()
     key, there = fields["speeds"]
-    if not isinstance(there, yaml.MappingNode) or not there.value:
-        return _replaced(text, key.start_mark.index, there.end_mark.index, f"speeds: {{{name}: {value}}}")
-    for known, old in there.value:
-        if known.value == name:
-            return _replaced(text, old.start_mark.index, old.end_mark.index, value)
-    first = there.value[0][0].start_mark
-    after = ", " if there.flow_style else "\n" + " " * first.column
-    return _replaced(text, first.index, first.index, f"{name}: {value}{after}")
-
-
-def _replaced(text: str, start: int, end: int, new: str) -> str:
-    return text[:start] + new + text[end:]
+    known = {one.value: old for one, old in there.value} if isinstance(there, yaml.MappingNode) else {}
+    if not known:
+        start, end, new = key.start_mark, there.end_mark, f"speeds: {{{name}: {value}}}"
+    elif name in known:
+        start, end, new = known[name].start_mark, known[name].end_mark, value
+    else:
+        start = end = there.value[0][0].start_mark
+        new = f"{name}: {value}" + (", " if there.flow_style else "\n" + " " * start.column)
+    return text[: start.index] + new + text[end.index :]

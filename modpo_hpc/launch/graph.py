@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from modpo_hpc.errors import IncompleteError
+from modpo_hpc.launch.fields import array_of
 from modpo_hpc.pipeline import Stage, stage_named
 
 Needs = Callable[[str, str], Mapping[str, Collection[str]]]
@@ -123,7 +124,7 @@ def dependency(jobs: Sequence[str], sizes: Mapping[str, int], kind: str = "after
     """
     arrays: dict[str, list[str]] = {}
     for job in jobs:
-        arrays.setdefault(job.partition("_")[0], []).append(job)
+        arrays.setdefault(array_of(job), []).append(job)
     names: list[str] = []
     for array, members in arrays.items():
         whole = len(set(members)) == sizes.get(array, 1) or members == [array]
@@ -142,12 +143,3 @@ def split(shards: Sequence[str], size: int) -> list[tuple[str, ...]]:
 def share_throttle(throttle: int, blocks: int) -> list[int]:
     """What each of ``blocks`` arrays may run at once so that together they keep to ``throttle``, one at least."""
     return [max(1, (block + 1) * throttle // blocks - block * throttle // blocks) for block in range(blocks)]
-
-
-def downstream(stage: str, order: Sequence[Stage]) -> list[str]:
-    """Every stage that rests on ``stage``, in the order in which work flows."""
-    found = {stage}
-    for one in order:
-        if found & set(one.needs):
-            found.add(one.name)
-    return [one.name for one in order if one.name in found and one.name != stage]

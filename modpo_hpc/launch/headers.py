@@ -9,6 +9,7 @@ from typing import Any
 
 from modpo_hpc.launch.allocation import Allocation
 from modpo_hpc.launch.profile import Profile
+from modpo_hpc.launch.submissions import Submission
 from modpo_hpc.resources import resource
 
 # Compilers lock and rename in their caches as shared filesystems do badly: these are on the node, the user's alone.
@@ -28,16 +29,9 @@ BEGINS = "modpo: a life of this job begins"
 
 
 def sbatch_parameters(
-    allocation: Allocation,
-    profile: Profile,
-    *,
-    job_name: str,
-    comment: str,
-    dependency: str | None,
-    throttle: int,
-    folder_for_jobs: str,
+    allocation: Allocation, profile: Profile, submission: Submission, job_name: str, dependency: str | None
 ) -> dict[str, Any]:
-    """Parameters of submitit's Slurm executor for one stage.
+    """Parameters of submitit's Slurm executor for ``submission``.
 
     srun takes no note of ``--cpus-per-task`` of the batch job since Slurm 22.05, so it is said again. ``wckey`` is
     sent only if the profile names one: a cluster that tracks them refuses submitit's own. There is never a
@@ -50,23 +44,19 @@ def sbatch_parameters(
         options["no-requeue"] = True
     parameters: dict[str, Any] = {
         "job_name": job_name,
-        "partition": allocation.partition,
-        "account": allocation.account,
-        "qos": allocation.qos,
-        "constraint": allocation.constraint,
-        "exclude": allocation.exclude,
+        **allocation.place,
         "time": allocation.minutes,
         "nodes": allocation.nodes,
         "ntasks_per_node": tasks,
         "cpus_per_task": cpus,
         "mem": f"{int(allocation.memory_gb * 1024)}MB",
-        "comment": comment,
+        "comment": submission.comment,
         "dependency": dependency,
         "signal_delay_s": profile.limits.signal_seconds,
         "stderr_to_stdout": True,
         "wckey": profile.wckey,
-        "array_parallelism": throttle,
-        "setup": setup_lines(allocation, profile, folder_for_jobs),
+        "array_parallelism": submission.throttle,
+        "setup": setup_lines(allocation, profile, submission.folder),
         "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
         "additional_parameters": {key: value for key, value in options.items() if value is not False},
     }

@@ -69,14 +69,13 @@ class Capacity:
 class _ShardGroup:
     """Shards that read the same: all shards of the stages ``whole``, and ``single`` ones of others.
 
-    Those of ``reads_too`` are waited for like ``whole`` ones; where they fail, the shards go on without them.
+    Those that the stage ``reads_too`` are waited for like ``whole`` ones; where they fail, the shards go on without.
     """
 
     stage: Stage
     shards: tuple[str, ...]
     whole: tuple[str, ...]
     single: tuple[tuple[str, str], ...]
-    reads_too: tuple[str, ...]
     ahead: int
 
 
@@ -141,7 +140,7 @@ class LocalExecutor:
             ahead = max(behind[name], *(behind[name, shard] for shard in shards))
             for need in (*whole, *single, *stage.reads_too):
                 behind[need] = max(behind[need], ahead + 1)
-            groups.append(_ShardGroup(stage, tuple(shards), whole, single, stage.reads_too, ahead))
+            groups.append(_ShardGroup(stage, tuple(shards), whole, single, ahead))
         return groups[::-1]
 
     def _advance(self, groups: list[_ShardGroup]) -> list[_ShardGroup]:
@@ -163,7 +162,7 @@ class LocalExecutor:
 
     def _ready(self, group: _ShardGroup) -> bool:
         hopeless = Counter(stage for stage, _ in self._broken)
-        if any(self._open_in[stage] > hopeless[stage] for stage in group.reads_too):
+        if any(self._open_in[stage] > hopeless[stage] for stage in group.stage.reads_too):
             return False
         return not any(self._open_in[stage] for stage in group.whole) and self._open.isdisjoint(group.single)
 
@@ -207,29 +206,15 @@ class LocalExecutor:
         cpus = self.capacity.cpus - sum(task.resources.cpus for task in self.running)
         memory = self.capacity.memory_gb - sum(task.resources.memory_gb for task in self.running)
         passed_over: list[Task] = []
-        for place, task in enumerate(self._waiting):
-            if cpus < 1 and self.running:
-                passed_over += self._waiting[place:]
-                break
+        for task in self._waiting:
             fits = task.resources.cpus <= cpus and task.resources.memory_gb <= memory
             if not fits and self.running:
                 passed_over.append(task)
                 continue
             cpus, memory = cpus - task.resources.cpus, memory - task.resources.memory_gb
             attempt, task.log = claim_attempt(self._run.logs, task.stage, task.shard)
-            task.process = self._context.Process(
-                target=shard_process.main,
-                args=(
-                    str(self._run.root),
-                    task.stage,
-                    task.shard,
-                    str(task.log),
-                    attempt,
-                    self._again,
-                    dict(os.environ),
-                ),
-                daemon=False,
-            )
+            made = (str(self._run.root), task.stage, task.shard, str(task.log), attempt, self._again, dict(os.environ))
+            task.process = self._context.Process(target=shard_process.main, args=made, daemon=False)
             task.process.start()
             task.state, task.started = "running", time.monotonic()
             self.running.append(task)
@@ -244,12 +229,13 @@ class LocalExecutor:
             assert task.process is not None
             task.process.join()
             task.exit_code = task.process.exitcode
-            task.state = "done" if task.exit_code == 0 else "failed"
             task.process.close()
             task.process = None
-            if task.state == "done":
+            if task.exit_code == 0:
+                task.state = "done"
                 self._close(task.stage, task.shard)
             else:
+                task.state = "failed"
                 self._broken.add((task.stage, task.shard))
             self._on_change(task)
         return bool(ended)

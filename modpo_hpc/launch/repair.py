@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster
 from modpo_hpc.launch.fields import array_of
-from modpo_hpc.launch.graph import Needs, Work, downstream, plan_work, required, unmet_needs
+from modpo_hpc.launch.graph import Needs, Work, plan_work, required, unmet_needs
 from modpo_hpc.launch.squeue import NEVER_SATISFIED
 from modpo_hpc.launch.state import Snapshot
 from modpo_hpc.launch.submissions import Submission, record_cancel
@@ -133,17 +133,9 @@ def _readers(
 def superseded_jobs(snapshot: Snapshot) -> list[str]:
     """Jobs that only wait, and whose every shard has been handed in again since: a command died before it took them
     out, or two of them were handed in for one shard."""
-    latest = {stage.name: snapshot.journal.latest(stage.name) for stage in STAGES}
-    found = []
-    for submission in snapshot.journal.submissions:
-        mine: dict[str, list[str]] = {}
-        for shard, job in submission.jobs().items():
-            mine.setdefault(job, []).append(shard)
-        for job, shards in mine.items():
-            later = all(latest[submission.stage][shard][1] != job for shard in shards)
-            if later and (line := snapshot.queue.get(job)) is not None and line.state == "PENDING":
-                found.append(job)
-    return found
+    newest = {job for stage in STAGES for _, job in snapshot.journal.latest(stage.name).values()}
+    older = [job for one in snapshot.journal.submissions for job in one.jobs().values() if job not in newest]
+    return [job for job in dict.fromkeys(older) if (line := snapshot.queue.get(job)) and line.state == "PENDING"]
 
 
 def doomed_submissions(snapshot: Snapshot) -> list[Submission]:
@@ -227,7 +219,10 @@ def _never_started(snapshot: Snapshot, wanted: Mapping[str, Sequence[str]]) -> d
     """Shards that were taken out of the queue to be handed in anew and were not, and those downstream of ``wanted``
     that Slurm itself cancelled before they began, as some clusters do with jobs whose dependency has failed."""
     found: dict[str, list[str]] = {}
-    below = set(one for name in wanted for one in downstream(name, STAGES))
+    below: set[str] = set()
+    for one in STAGES:
+        if not (below | wanted.keys()).isdisjoint(one.needs):
+            below.add(one.name)
     for stage, states in snapshot.shards.items():
         for shard, state in states.items():
             started = any(record.seconds for record in snapshot.records_of(state.job))

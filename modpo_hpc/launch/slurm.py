@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import InputError
@@ -24,9 +23,9 @@ from modpo_hpc.launch.batch_scripts import (
     allocation_of,
     batch_script,
     job_folder,
-    sbatch_header,
     submission_of,
 )
+from modpo_hpc.launch.fields import array_of
 from modpo_hpc.launch.graph import Work, dependency, share_throttle, split
 from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.refusals import NO_NODE, SubmitLimit, refusal
@@ -57,10 +56,6 @@ class Submitter:
         self._array_size = min(profile.limits.array_size, self._facts.max_array_size)
         self._learned = read_journal(run).learned
 
-    def allocation(self, stage: str, change: ResourceChange | None = None) -> Allocation:
-        """What a job of ``stage`` gets: the profile, what was learned, and what this command asks."""
-        return allocation_of(self.run, self.profile, stage, change, self._learned.get(stage))
-
     def submit(
         self,
         plan: Sequence[Work],
@@ -79,12 +74,14 @@ class Submitter:
         Raises:
             SubmitLimit: the cluster takes no more; what was handed in stays, and is what its ``submissions`` says.
         """
-        new: dict[str, list[Submission]] = {}
+        new: list[Submission] = []
         for work in plan:
             change = (changes or {}).get(work.stage)
-            allocation = self.allocation(work.stage, change)
-            known = {**sizes, **{one.job: one.elements for some in new.values() for one in some}}
-            waits = dependency([*work.after_jobs, *_jobs_of(work.after_shards, new)], known)
+            allocation = allocation_of(self.run, self.profile, work.stage, change, self._learned.get(work.stage))
+            known = {**sizes, **{one.job: one.elements for one in new}}
+            held = {(one.stage, shard): job for one in new for shard, job in one.jobs().items()}
+            before = dict.fromkeys(held[shard] for shard in work.after_shards)
+            waits = dependency([*work.after_jobs, *before], known)
             if work.after_ended:
                 waits = ",".join(filter(None, (waits, dependency(work.after_ended, known, "afterany"))))
             if change is not None and change != ResourceChange():
@@ -93,9 +90,8 @@ class Submitter:
             blocks = split(work.shards, self._array_size * allocation.pack)
             throttles = share_throttle(throttle_of(work, plan, allocation), len(blocks))
             for block, throttle in zip(blocks, throttles, strict=True):
-                for part in self._hand_in(work, block, allocation, throttle, waits, make_room):
-                    new.setdefault(work.stage, []).append(part)
-        return [one for submissions in new.values() for one in submissions]
+                new += self._hand_in(work, block, allocation, throttle, waits, make_room)
+        return new
 
     def _lesson(self, stage: str, change: ResourceChange, allocation: Allocation) -> Learned:
         """What later jobs of ``stage`` are to get, too: what was asked now, else what was asked before."""
@@ -118,19 +114,16 @@ class Submitter:
         waits: str | None,
         make_room: Callable[[], bool],
     ) -> list[Submission]:
-        left, size, done = list(block), len(block), list[Submission]()
+        left, size, done = block, len(block), list[Submission]()
         while left:
-            part = tuple(left[:size])
             try:
-                done.append(self._submit_block(work, part, allocation, throttle, waits))
+                done.append(self._submit_block(work, left[:size], allocation, throttle, waits))
+                left = left[size:]
             except SubmitLimit:
-                if make_room():
-                    continue
-                if size <= allocation.pack:
-                    raise
-                size = max(allocation.pack, size // 2)
-                continue
-            left = left[size:]
+                if not make_room():
+                    if size <= allocation.pack:
+                        raise
+                    size = max(allocation.pack, size // 2)
         return done
 
     def _submit_block(
@@ -140,19 +133,27 @@ class Submitter:
         folder = job_folder(self.run, work.stage, token)
         self.run.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.mkdir(parents=True, mode=0o700)
-        after = re.findall(r"\d+(?:_\d+)?", waits or "")
-        submission = replace(
-            submission_of(
-                work.stage, block, allocation, throttle, folder, f"{comment_prefix(self.run)}{work.stage}:{token}"
-            ),
-            submitted=time.time(),
-            after=tuple(after),
+        submission = submission_of(
+            work.stage,
+            block,
+            allocation,
+            throttle,
+            folder,
+            comment=f"{comment_prefix(self.run)}{work.stage}:{token}",
+            after=tuple(re.findall(r"\d+(?:_\d+)?", waits or "")),
             cluster=self._facts.name,
             why=self._why.get(work.stage, ""),
         )
-        script = folder / "batch.sh"
+        script, pack = folder / "batch.sh", allocation.pack
+        tasks = {
+            "run": str(self.run.root),
+            "stage": work.stage,
+            "tasks": [block[start : start + pack] for start in range(0, len(block), pack)],
+            "again": sorted(set(work.again) & set(block)),
+            "resident": allocation.resident,
+        }
         with atomic_file(folder / "tasks.json", "w") as stream:
-            json.dump(_tasks(self.run, work, submission, allocation.resident), stream)
+            json.dump(tasks, stream)
         with atomic_file(script, "w") as stream:
             stream.write(batch_script(self.run, self.profile, submission, allocation, waits))
         record_submission(self.run, submission)
@@ -193,21 +194,9 @@ def _sbatch(script: Path, comment: str) -> str:
         # Not again before the queue has been seen: the job may be there already.
         lines = squeue.ask_queue_of_user(commands.WAIT_SECONDS)
         if taken := [line for line in lines if line.comment == comment]:
-            return taken[0].job.partition("_")[0]
+            return array_of(taken[0].job)
         time.sleep(pause)
         waited, pause = waited + pause, min(commands.LONGEST_PAUSE, 2 * pause)
-
-
-def _tasks(run: Run, work: Work, submission: Submission, resident: bool) -> dict[str, Any]:
-    shards, pack = submission.shards, submission.pack
-    groups = [shards[start : start + pack] for start in range(0, len(shards), pack)]
-    return {
-        "run": str(run.root),
-        "stage": work.stage,
-        "tasks": groups,
-        "again": sorted(set(work.again) & set(shards)),
-        "resident": resident,
-    }
 
 
 def throttle_of(work: Work, plan: Sequence[Work], allocation: Allocation) -> int:
@@ -229,14 +218,15 @@ def check_with_slurm(
     for work in plan:
         change = (changes or {}).get(work.stage)
         allocation = allocation_of(run, profile, work.stage, change, learned.get(work.stage))
-        if allocation.partition and (absent := [one for one in allocation.partition.split(",") if one not in known]):
+        named = allocation.partition.split(",") if allocation.partition else []
+        if absent := [one for one in named if one not in known]:
             raise InputError(
                 "this cluster has no such partition",
                 field=f"partition (of stage {work.stage})",
                 value=absent[0],
                 remedy=f"Its partitions: {', '.join(known)}. Correct the profile.",
             )
-        longest = max((known[one] for one in (allocation.partition or "").split(",") if one in known), default=math.inf)
+        longest = max((known[one] for one in named), default=math.inf)
         if allocation.minutes > longest:
             # Slurm itself would take such a job, and let it wait for ever.
             raise InputError(
@@ -245,8 +235,9 @@ def check_with_slurm(
                 value=allocation.minutes,
                 remedy="Lower it (a shard at its limit is requeued and resumes), or take another partition.",
             )
-        alone = replace(work, shards=work.shards[:1], after_jobs=(), after_shards=(), after_ended=())
-        text = sbatch_header(run, profile, alone, 1, change, learned.get(work.stage))[0]
+        folder = job_folder(run, work.stage, "dry-run")
+        one = submission_of(work.stage, work.shards[:1], allocation, allocation.throttle, folder)
+        text = batch_script(run, profile, one, allocation, None)
         try:
             commands.call("sbatch", "--test-only", wait=commands.WAIT_SECONDS, text_in=text)
         except commands.SlurmSilent:
@@ -268,9 +259,3 @@ def check_with_slurm(
             "why: sinfo -R). Their jobs wait for them.",
             file=sys.stderr,
         )
-
-
-def _jobs_of(shards: Sequence[tuple[str, str]], new: Mapping[str, Sequence[Submission]]) -> list[str]:
-    """The jobs of ``shards``, each a stage and a shard, among the ``new`` submissions."""
-    jobs = {(one.stage, shard): job for some in new.values() for one in some for shard, job in one.jobs().items()}
-    return list(dict.fromkeys(jobs[one] for one in shards))

@@ -13,7 +13,7 @@ import psutil
 from modpo_hpc.core.marker_index import MarkerLine
 from modpo_hpc.launch.attempts import Attempt, attempted_shards, attempts_at, this_node
 from modpo_hpc.launch.cluster import ClusterFacts, ask_facts
-from modpo_hpc.launch.commands import QUICK_SECONDS, SlurmError, available
+from modpo_hpc.launch.commands import SlurmError, available
 from modpo_hpc.launch.fields import array_of
 from modpo_hpc.launch.sacct import JobRecord, ask_accounting
 from modpo_hpc.launch.squeue import RUNNING, QueueLine, ask_queue
@@ -103,7 +103,7 @@ def take_snapshot(run: Run, wait: float = 0.0) -> Snapshot:
     silent, facts, queue, records = "", None, list[QueueLine](), None
     if jobs and available():
         with ThreadPoolExecutor(3) as pool:
-            facts_answer = pool.submit(ask_facts, wait, QUICK_SECONDS)
+            facts_answer = pool.submit(ask_facts, wait)
             queue_answer = pool.submit(ask_queue, jobs, wait)
             account_answer = pool.submit(ask_accounting, jobs, journal.since)
             found = survey(run)

@@ -19,17 +19,11 @@ from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Any, NoReturn
 
+from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.launch import cluster, commands, fields
-from modpo_hpc.launch.attempts import (
-    ENDED_BY_SLURM,
-    NO_ROOM_CODE,
-    Attempt,
-    attempts_at,
-    claim_attempt,
-    recorded,
-    slurm_job,
-)
+from modpo_hpc.launch.attempts import ENDED_BY_SLURM, NO_ROOM_CODE, attempts_at, claim_attempt, recorded, slurm_job
+from modpo_hpc.launch.entry import rank_in_job, run_shard
 from modpo_hpc.launch.profile import EARLY_SIGNAL_SECONDS
 from modpo_hpc.launch.shard_process import preloaded
 from modpo_hpc.launch.submissions import NO_ROOM
@@ -71,8 +65,6 @@ def main(folder: Path) -> int:
 
 def make_shard(run_dir: str, stage: str, shard: str, again: bool, stops: Sequence[int]) -> int:
     """Make one shard in this Slurm job; returns the exit code of the error, if there is one."""
-    from modpo_hpc.launch.entry import rank_in_job, run_shard
-
     try:
         run = Run.open(run_dir)
     except ModpoError as error:
@@ -94,7 +86,11 @@ def make_shard(run_dir: str, stage: str, shard: str, again: bool, stops: Sequenc
             if stops:
                 raise back_to_the_queue(run, stage, shard)
             # A requeued job that had made the shard anew must not make it a third time.
-            _run(run, stage, shard, again and not _made_by(run, stage, shard, slurm_job()))
+            again = again and not _made_here(run, stage, shard)
+            try:
+                run_shard(str(run.root), stage, shard, again)
+            except Interrupted as error:
+                raise back_to_the_queue(run, stage, shard) from error
     except BaseException as error:
         with suppress(OSError):
             os.write(slurm_output, f"{stage} {shard}: {type(error).__name__}: {error}; see {log}\n".encode())
@@ -176,20 +172,10 @@ def _is_ours(folder: Path) -> bool:
     return True
 
 
-def _made_by(run: Run, stage: str, shard: str, job: str | None) -> bool:
-    from modpo_hpc.core.markers import read_marker
-
+def _made_here(run: Run, stage: str, shard: str) -> bool:
+    """Whether an earlier life of this job has made the shard."""
     marker = read_marker(run.folder(stage), shard)
-    return marker is not None and marker.job == job
-
-
-def _run(run: Run, stage: str, shard: str, again: bool) -> None:
-    from modpo_hpc.launch.entry import run_shard
-
-    try:
-        run_shard(str(run.root), stage, shard, again)
-    except Interrupted as error:
-        raise back_to_the_queue(run, stage, shard) from error
+    return marker is not None and marker.job == slurm_job()
 
 
 def back_to_the_queue(run: Run, stage: str, shard: str) -> Requeued:
@@ -203,7 +189,7 @@ def back_to_the_queue(run: Run, stage: str, shard: str) -> Requeued:
     if cause in ("cancelled", ENDED_BY_SLURM):
         return Requeued(cause, f"{cause}; what is done is kept, a rerun resumes here")
     bound = int(os.environ.get("MODPO_TIMEOUTS" if cause == "timeout" else "MODPO_PREEMPTIONS", "3"))
-    before = times_requeued(attempts_at(run.logs, stage, shard), slurm_job(), cause)
+    before = sum(one.job == slurm_job() and one.cause == cause for one in attempts_at(run.logs, stage, shard))
     if before >= bound:
         return Requeued(
             f"{cause}, too often",
@@ -235,11 +221,6 @@ def why_stopped(facts: dict[str, str], now: float, signal_seconds: int) -> str:
     if end is not None and end - now <= signal_seconds + EARLY_SIGNAL_SECONDS + SLACK_SECONDS:
         return "timeout"
     return "preemption"
-
-
-def times_requeued(attempts: list[Attempt], job: str | None, cause: str) -> int:
-    """How often ``job`` went back into the queue for ``cause``."""
-    return sum(one.job == job and one.cause == cause for one in attempts)
 
 
 def _wait_for_the_end() -> NoReturn:
