@@ -21,7 +21,6 @@ PASSING = (
     "Message receive failure", "System submissions disabled",
 )  # fmt: skip
 
-
 QUICK_SECONDS = 10.0
 """How long a command that only looks waits for an answer of Slurm."""
 WAIT_SECONDS = 300.0
@@ -120,9 +119,9 @@ def clean_environment(environment: os._Environ[str] | dict[str, str]) -> dict[st
 
     SLURM_* and SLURM_CPU_BIND* would bind the new job as the old one was; SBATCH_* would override its options.
     """
-    kept = ("SLURM_CONF",)
     return {
         key: value
         for key, value in environment.items()
-        if key in kept or not key.startswith(("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_", "PMI"))
+        if key == "SLURM_CONF"
+        or not key.startswith(("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_", "PMI"))
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +13,10 @@ from modpo_hpc.launch.cluster import gpus_in, read_partitions
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition: its limit in minutes, and the smallest of its nodes."""
+    """A partition: its limit in minutes, and the GPUs of the node that has the most."""
 
     name: str
     minutes: float
-    cpus: int
-    memory_gb: float
     gpus: int
     default: bool
 
@@ -28,23 +25,10 @@ def read_sinfo(text: str) -> list[Partition]:
     """Lines of ``sinfo --format=%R|%l|%c|%m|%G|%P``; nodes of one partition that differ come as several lines."""
     found: dict[str, Partition] = {}
     for line in text.splitlines():
-        name, limit, cpus, memory, gres, starred = line.strip().split("|")
-        one = Partition(
-            name,
-            read_partitions(f"{name}|{limit}")[name],
-            int(re.sub(r"\D", "", cpus)),
-            int(re.sub(r"\D", "", memory)) / 1024,
-            gpus_in(gres),
-            starred.endswith("*"),
-        )
+        name, limit, _, _, gres, starred = line.strip().split("|")
+        one = Partition(name, read_partitions(f"{name}|{limit}")[name], gpus_in(gres), starred.endswith("*"))
         before = found.get(name, one)
-        found[name] = replace(
-            one,
-            cpus=min(one.cpus, before.cpus),
-            memory_gb=min(one.memory_gb, before.memory_gb),
-            gpus=max(one.gpus, before.gpus),
-            default=one.default or before.default,
-        )
+        found[name] = replace(one, gpus=max(one.gpus, before.gpus), default=one.default or before.default)
     return list(found.values())
 
 

@@ -106,8 +106,8 @@ def efficiencies(snapshot: Snapshot, usage: Sequence[JobUsage], gpu_hour: float)
         jobs = {job: one for one in submissions for job in one.jobs().values()}
         lives = [life for job in jobs for life in by_job.get(job, []) if life.seconds]
         folder = snapshot.run.folder(stage)
-        done = [read_marker(folder, shard) for shard, one in states.items() if one.state == "done"]
-        markers = [marker for marker in done if marker is not None]
+        done = [shard for shard, one in states.items() if one.state == "done"]
+        markers = [marker for shard in done if (marker := read_marker(folder, shard))]
         peaks = [peak for marker in markers if (peak := marker.metrics.get("peak_memory_gb"))]
         if not submissions or not (lives or markers):
             continue

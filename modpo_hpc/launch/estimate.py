@@ -156,11 +156,11 @@ def assumptions(study: Study, profile: Profile) -> list[str]:
             f"each of {len(study.panel)} judges ({', '.join(study.panel)}) answers every item; calls of all are counted"
         )
     for judge in _paid(study):
-        read, written = _price_of_tokens(judge, profile)
+        read, written, share = _price_of_tokens(judge, profile)
         said.append(
             f"{judge.model} costs {read:g} for a million tokens read and {written:g} written, "
             f"{judge.price.thinking:,} of thought a call; no discount for what was read before"
-            + (f"; the batch interface {_batch_share(judge, profile):.0%} of that" if judge.kind == "batch" else "")
+            + (f"; the batch interface {share:.0%} of that" if judge.kind == "batch" else "")
         )
     if remote := [name for name, one in study.alignment.policies.items() if one.is_remote]:
         said.append(f"answers of {', '.join(remote)} come from an API and are in no price here")
@@ -181,17 +181,15 @@ def _price(study: Study, profile: Profile, work: Workload) -> float:
     calls, criteria = work.calls / judges, work.items / work.calls
     price = 0.0
     for judge in _paid(study):
-        read, written = _price_of_tokens(judge, profile)
+        read, written, share = _price_of_tokens(judge, profile)
         tokens = work.tokens_read / judges * read + written_by(judge, calls, criteria) * written
-        price += _batch_share(judge, profile) * tokens / 1e6
+        price += share * tokens / 1e6
     return price
 
 
-def _price_of_tokens(judge: Judge, profile: Profile) -> tuple[float, float]:
+def _price_of_tokens(judge: Judge, profile: Profile) -> tuple[float, float, float]:
+    """Of a million tokens read, and written; and the share of both that the interface of ``judge`` takes."""
     price = profile.prices.models.get(judge.model)
-    return (price.input, price.output) if price else (judge.price.input, judge.price.output)
-
-
-def _batch_share(judge: Judge, profile: Profile) -> float:
-    price = profile.prices.models.get(judge.model)
-    return price.batch if price and judge.kind == "batch" else 1.0
+    if price is None:
+        return judge.price.input, judge.price.output, 1.0
+    return price.input, price.output, price.batch if judge.kind == "batch" else 1.0

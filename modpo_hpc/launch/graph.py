@@ -104,7 +104,7 @@ def _waits_for(
 
 def unmet_needs(
     reads: Mapping[str, Collection[str]],
-    wanted: Mapping[str, Sequence[str]],
+    wanted: Mapping[str, Collection[str]],
     alive: Mapping[str, Mapping[str, str]],
     incomplete: Mapping[str, Collection[str]],
 ) -> dict[str, set[str]]:

@@ -82,7 +82,7 @@ def plan_repair(
     orphans = _never_started(snapshot, wanted)
     out = {job for submission in doomed for job in submission.jobs().values()} | set(superseded)
     alive, incomplete = {stage: snapshot.alive(stage, out) for stage in snapshot.shards}, snapshot.incomplete()
-    everything = {stage: list(shards) for stage, shards in wanted.items()}
+    everything = {stage: set(shards) for stage, shards in wanted.items()}
     mended: list[str] = []
     for stage in STAGES:
         waiting_in_vain = [submission for submission in doomed if submission.stage == stage.name]
@@ -97,16 +97,12 @@ def plan_repair(
         left = {array_of(job) for shard, job in waiting.items() if shard not in kept}
         chosen = [shard for shard, job in kept.items() if job is None or array_of(job) not in left]
         if chosen:
-            everything[stage.name] = list(dict.fromkeys([*everything.get(stage.name, []), *chosen]))
+            everything[stage.name] = everything.get(stage.name, set()).union(chosen)
             mended += [one.job for one in waiting_in_vain if one.job not in left]
-    order = {stage.name: {shard: place for place, shard in enumerate(snapshot.shards[stage.name])} for stage in STAGES}
-    work = plan_work(
-        STAGES,
-        {stage: sorted(shards, key=order[stage].__getitem__) for stage, shards in everything.items()},
-        alive,
-        incomplete,
-        needs,
-    )
+    ordered = {
+        stage: [shard for shard in snapshot.shards[stage] if shard in shards] for stage, shards in everything.items()
+    }
+    work = plan_work(STAGES, ordered, alive, incomplete, needs)
     readers = _readers(alive, needs, again)
     work = [
         replace(one, again=tuple(mine), after_ended=tuple(readers.get(one.stage, ())))

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from modpo_hpc.core.code import different_code
 from modpo_hpc.launch.state import STATES, ShardState, Snapshot, State
@@ -136,11 +137,8 @@ def shards_at_once(spans: Sequence[tuple[float, float]], running: int, throttle:
     """How many shards are made at once: as many as now, or as lately, within the ``throttle`` (0: none known)."""
     newest = sorted(spans, key=lambda span: span[1])[-RECENT_MARKERS:]
     changes = sorted([(start, 1) for start, _ in newest] + [(end, -1) for _, end in newest])
-    most = now = 0
-    for _, change in changes:
-        now += change
-        most = max(most, now)
-    return max(1, min(max(running, most), throttle or max(running, most)))
+    most = max(running, *accumulate(change for _, change in changes), 0)
+    return max(1, min(most, throttle or most))
 
 
 def seconds_left(

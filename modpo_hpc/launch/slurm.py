@@ -22,7 +22,6 @@ from modpo_hpc.launch.batch_scripts import (
     ResourceChange,
     allocation_of,
     batch_script,
-    job_folder,
     submission_of,
 )
 from modpo_hpc.launch.fields import array_of
@@ -130,21 +129,17 @@ class Submitter:
         self, work: Work, block: tuple[str, ...], allocation: Allocation, throttle: int, waits: str | None
     ) -> Submission:
         token = uuid.uuid4().hex[:10]
-        folder = job_folder(self.run, work.stage, token)
-        self.run.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.mkdir(parents=True, mode=0o700)
-        submission = submission_of(
-            work.stage,
-            block,
-            allocation,
-            throttle,
-            folder,
+        submission = replace(
+            submission_of(self.run, work.stage, block, allocation, throttle, token),
             comment=f"{comment_prefix(self.run)}{work.stage}:{token}",
             after=tuple(re.findall(r"\d+(?:_\d+)?", waits or "")),
             cluster=self._facts.name,
             why=self._why.get(work.stage, ""),
         )
-        script, pack = folder / "batch.sh", allocation.pack
+        folder, pack = Path(submission.folder), allocation.pack
+        script = folder / "batch.sh"
+        self.run.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, mode=0o700)
         tasks = {
             "run": str(self.run.root),
             "stage": work.stage,
@@ -235,9 +230,8 @@ def check_with_slurm(
                 value=allocation.minutes,
                 remedy="Lower it (a shard at its limit is requeued and resumes), or take another partition.",
             )
-        folder = job_folder(run, work.stage, "dry-run")
-        one = submission_of(work.stage, work.shards[:1], allocation, allocation.throttle, folder)
-        text = batch_script(run, profile, one, allocation, None)
+        draft = submission_of(run, work.stage, work.shards[:1], allocation, allocation.throttle)
+        text = batch_script(run, profile, draft, allocation, None)
         try:
             commands.call("sbatch", "--test-only", wait=commands.WAIT_SECONDS, text_in=text)
         except commands.SlurmSilent:

@@ -61,13 +61,11 @@ class Submission:
         """Number of Slurm's jobs in it."""
         return -(-len(self.shards) // self.pack)
 
-    def job_of(self, index: int) -> str:
-        """Slurm's id of the job of the shard at ``index``: a single job gets a plain id, no array."""
-        return self.job if self.elements == 1 else f"{self.job}_{index // self.pack}"
-
     def jobs(self) -> dict[str, str]:
-        """Shard -> Slurm's id."""
-        return {shard: self.job_of(index) for index, shard in enumerate(self.shards)}
+        """Shard -> Slurm's id of its job: a single job gets a plain id, no array."""
+        if self.elements == 1:
+            return dict.fromkeys(self.shards, self.job)
+        return {shard: f"{self.job}_{index // self.pack}" for index, shard in enumerate(self.shards)}
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,7 @@ def apply(
 
     def make_room() -> bool:
         # What is here will never run, and stands in the journal as work to be handed in.
-        doomed = [one for one in planned.cancel if one not in outcome.cancelled]
-        ended = repair.cancel(snapshot, doomed, "room") if doomed and not outcome.cancelled else []
+        ended = [] if outcome.cancelled else repair.cancel(snapshot, planned.cancel, "room")
         outcome.cancelled += ended
         return bool(ended)
 
@@ -96,7 +95,8 @@ def apply(
     except SubmitLimit as limit:
         outcome.held_back = str(limit)
         return outcome
-    outcome.cancelled += repair.cancel(snapshot, planned.cancel, "replaced") if not outcome.cancelled else []
+    if not outcome.cancelled:
+        outcome.cancelled += repair.cancel(snapshot, planned.cancel, "replaced")
     return outcome
 
 

@@ -12,22 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from modpo_hpc.launch.attempts import ENDED_BY_SLURM, NO_ROOM_CODE, Attempt, attempts_at, log_of, slurm_log_of
-from modpo_hpc.launch.headers import BEGINS
-from modpo_hpc.launch.patterns import (
-    API,
-    DISK,
-    GPU_MEMORY,
-    HOST_MEMORY,
-    LOST_PEER,
-    NO_STEP,
-    NODE,
-    NOT_STARTED,
-    PREEMPTION,
-    START_UP,
-    TASK_KILLED,
-    TIME,
-    TROUBLE,
-)
+from modpo_hpc.launch.batch_scripts import BEGINS
+from modpo_hpc.launch.commands import PASSING
 from modpo_hpc.launch.sacct import JobRecord, JobStep, ask_steps
 from modpo_hpc.launch.squeue import QueueLine
 from modpo_hpc.launch.state import ShardState, Snapshot
@@ -52,38 +38,90 @@ CAUSES: dict[Cause, str] = {
     "cancelled": "cancelled",
     "lost": "no trace of its end",
 }
-REMEDIES: dict[Cause, tuple[str, str]] = {
-    "oom": ("Give each shard more memory.", "modpo rerun {run} --class oom --mem x1.5"),
-    "oom-gpu": (
-        "Lower the batch size of this stage in a new study, or give it a GPU with more memory in the profile.",
-        "modpo rerun {run} --class oom-gpu",
-    ),
-    "time": ("Give more time; what was done is kept and resumed.", "modpo rerun {run} --class time --time x2"),
-    "node": ("Keep away from the nodes that fail.", "modpo rerun {run} --class node --exclude-suspects"),
-    "preempted": (
-        "Resume, in a partition that is not preempted if there is one.",
-        "modpo rerun {run} --class preempted",
-    ),
-    "input": ("Mend the input first; the same shard would fail again.", "modpo logs {run} {stage} {shard}"),
-    "disk": ("Make room (quota, df), then go on.", "modpo rerun {run} --class disk"),
-    "api": ("Check key, quota and endpoint; no answer that was paid for is lost.", "modpo rerun {run} --class api"),
-    "slurm": (
-        "The job was ending (preempted, requeued, its node lost) or the controller was away when srun asked for the "
-        "step: again.",
-        "modpo rerun {run} --class slurm",
-    ),
-    "environment": (
-        "The job ended before the shard began: look at modules, setup and python of the profile with modpo doctor "
-        "--profile, and whether the run or its logs were moved.",
-        "modpo rerun {run} --class environment",
-    ),
-    "code": ("See it fail here, mend it, then rerun the class.", "modpo rerun {run} {stage} {shard} --here"),
-    "killed": ("Something sent SIGKILL; if it was memory, add --mem x1.5.", "modpo rerun {run} --class killed"),
-    "cancelled": ("Cancelled by a person or by Slurm; go on when you like.", "modpo rerun {run} --class cancelled"),
-    "lost": ("Slurm has forgotten the job; its log may tell more.", "modpo rerun {run} --class lost"),
+REMEDIES: dict[Cause, str] = {
+    "oom": "Give each shard more memory.",
+    "oom-gpu": "Lower the batch size of this stage in a new study, or give it a GPU with more memory in the profile.",
+    "time": "Give more time; what was done is kept and resumed.",
+    "node": "Keep away from the nodes that fail.",
+    "preempted": "Resume, in a partition that is not preempted if there is one.",
+    "input": "Mend the input first; the same shard would fail again.",
+    "disk": "Make room (quota, df), then go on.",
+    "api": "Check key, quota and endpoint; no answer that was paid for is lost.",
+    "slurm": "The job was ending (preempted, requeued, its node lost) or the controller was away when srun asked for "
+    "the step: again.",
+    "environment": "The job ended before the shard began: look at modules, setup and python of the profile with modpo "
+    "doctor --profile, and whether the run or its logs were moved.",
+    "code": "See it fail here, mend it, then rerun the class.",
+    "killed": "Something sent SIGKILL; if it was memory, add --mem x1.5.",
+    "cancelled": "Cancelled by a person or by Slurm; go on when you like.",
+    "lost": "Slurm has forgotten the job; its log may tell more.",
 }
-
+COMMANDS: dict[Cause, str] = {
+    "oom": "modpo rerun {run} --class oom --mem x1.5",
+    "time": "modpo rerun {run} --class time --time x2",
+    "node": "modpo rerun {run} --class node --exclude-suspects",
+    "input": "modpo logs {run} {stage} {shard}",
+    "code": "modpo rerun {run} {stage} {shard} --here",
+}
+"""What mends a class where a plain rerun of it does not."""
 LOG_TAIL_BYTES = 8192
+
+
+# What programs, shells and Slurm say when they fail.
+def _any_of(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+HOST_MEMORY = _any_of(
+    r"exceeded memory limit", r"oom[-_]kill", r"Out Of Memory", r"\bMemoryError\b", r"Cannot allocate"
+)
+GPU_MEMORY = _any_of(r"CUDA out of memory", r"OutOfMemoryError", r"CUBLAS_STATUS_ALLOC_FAILED", r"HIP out of memory")
+TIME = _any_of(r"DUE TO TIME LIMIT")
+NODE = _any_of(
+    r"NODE FAIL",
+    r"uncorrectable ECC",
+    r"CUDA error: (?:unknown|hardware)",
+    r"no CUDA-capable device",
+    r"devices are busy or unavailable",
+    r"\bXid\b",
+    r"Stale file handle",
+    r"Transport endpoint is not connected",
+    r"Node failure on",
+    r"STEPD TERMINATED ON",
+)
+# What srun and slurmstepd say of a node that did not start its tasks.
+NOT_STARTED = _any_of(
+    r"launch (?:for .+ )?failed.*(?:connection|Socket timed out|Zero Bytes|Message \w+ failure|No route to host|"
+    r"Job credential (?:expired|replayed)|Invalid job credential|authentication|prolog failed|Slurmd could not|"
+    r"not found on host)",
+    r"Unable to (?:create step|confirm allocation) .*(?:Required node not available|authentication)",
+    r"Munge (?:en|de)code failed",
+    r"Failed to invoke task plugins",
+)
+# The second is what srun says of a task that the stop signal met before its Python could listen.
+PREEMPTION = _any_of(r"DUE TO PREEMPTION", r"User defined signal [12]")
+DISK = _any_of(r"No space left on device", r"Disk quota exceeded", r"\[Errno (?:28|122)\]")
+API = _any_of(
+    r"RateLimit|AuthenticationError|APIConnection|APIStatus|HTTPStatusError|ConnectError|ReadTimeout|insufficient_quota"
+)
+# One of several processes that make a shard together was killed, and the others say only that it is gone.
+LOST_PEER = _any_of(r"Connection (?:closed|reset) by peer", r"remote process exited", r"Connection refused|Broken pipe")
+# What srun says when the job under it was already ending, or nobody answered; never what a wrong request makes it say.
+NO_STEP = _any_of(
+    r"Unable to (?:create step|confirm allocation) for job \S+: .*(?:Job/step already complet|Job is no longer pending|"
+    r"Job is pending execution|Job has already finished|Job is not running|Job can not be altered now|Invalid job id|"
+    r"Error generating job credential|Unexpected message received|" + "|".join(map(re.escape, PASSING)) + ")",
+    r"Slurm job \d+ has expired",
+    r"Job allocation \d+ has been revoked",
+    r"launch (?:for .+ )?failed.*Job credential revoked",
+)
+# What a shell, a module command and an interpreter say of a job that cannot begin.
+START_UP = _any_of(
+    r"cannot load modules", r"unable to locate a modulefile", r"module\(s\) are unknown", r"command not found",
+    r"No such file or directory", r"ModuleNotFoundError", r"ImportError", r"Permission denied", r"no run directory",
+)  # fmt: skip
+TROUBLE = _any_of("error", "killed", "exception", "exceeded", "cancelled", START_UP.pattern)
+TASK_KILLED = _any_of(r"task \d+: Killed")
 
 
 @dataclass(frozen=True)
@@ -231,10 +269,10 @@ def suspects(snapshot: Snapshot, failures: Sequence[Failure]) -> list[str]:
 
 def remedy(group: FailureGroup, run: object) -> tuple[str, str]:
     """What to do about ``group`` in one line, and the command that does it."""
-    remedy, command = REMEDIES[group.cause]
     first = group.failures[0].state
-    names = (shlex.quote(str(one)) for one in (run, first.stage, first.shard))
-    return remedy, command.format(**dict(zip(("run", "stage", "shard"), names, strict=True)))
+    words = {"run": str(run), "stage": first.stage, "shard": first.shard}
+    command = COMMANDS.get(group.cause, f"modpo rerun {{run}} --class {group.cause}")
+    return REMEDIES[group.cause], command.format(**{key: shlex.quote(word) for key, word in words.items()})
 
 
 def _failure(snapshot: Snapshot, state: ShardState, steps: Sequence[JobStep], folders: Mapping[str, Path]) -> Failure:

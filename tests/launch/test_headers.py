@@ -10,9 +10,8 @@ import pytest
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch.allocation import allocate
-from modpo_hpc.launch.batch_scripts import sbatch_header
+from modpo_hpc.launch.batch_scripts import sbatch_header, setup_lines
 from modpo_hpc.launch.graph import Work
-from modpo_hpc.launch.headers import setup_lines
 from modpo_hpc.launch.profile import Profile, load_profile
 from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.run import Run

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modpo_hpc.launch.attempts import slurm_log_of
-from modpo_hpc.launch.headers import BEGINS
+from modpo_hpc.launch.batch_scripts import BEGINS
 from modpo_hpc.launch.submissions import read_journal
 from tests.launch.fake_slurm import install
 from tests.launch.test_transactions import Desk, fail_with, with_a_failure
