@@ -40,6 +40,5 @@ def _started(pid: int) -> str | None:
 @lru_cache(maxsize=1)
 def _machine() -> str:
     """Host and process-id namespace: containers on one host do not see each other's processes."""
-    namespace = Path("/proc/self/ns/pid")
-    number = os.readlink(namespace) if psutil.LINUX else ""
+    number = os.readlink("/proc/self/ns/pid") if psutil.LINUX else ""
     return f"{socket.gethostname()}{number}"

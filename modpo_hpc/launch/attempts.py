@@ -68,10 +68,9 @@ def claim_attempt(logs: Path, stage: str, shard: str) -> tuple[int, Path]:
         log = folder / f"attempt_{number}.out"
         try:
             os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            break
         except FileExistsError:
             number += 1
-            continue
-        break
     link = folder / f".latest.{socket.gethostname()}.{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(log.name)

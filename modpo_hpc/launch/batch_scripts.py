@@ -183,7 +183,7 @@ def sbatch_header(
 ) -> list[str]:
     """The sbatch files that ``work`` would be handed in with, one a block; ids of jobs to come are named by stage."""
     allocation = allocation_of(run, profile, work.stage, change, learned)
-    jobs = ":".join([*work.after_jobs, *(f"<{stage}>" for stage in work.after_stages)])
+    jobs = ":".join([*work.after_jobs, *dict.fromkeys(f"<{stage}>" for stage, _ in work.after_shards)])
     ended = ":".join(work.after_ended)
     waits = ",".join(filter(None, (f"afterok:{jobs}" if jobs else "", f"afterany:{ended}" if ended else "")))
     blocks = split(work.shards, array_size * allocation.pack)

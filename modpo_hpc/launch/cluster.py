@@ -98,7 +98,7 @@ def my_accounts() -> list[str]:
     except SlurmError:
         return []
     rows = [line.split("|") for line in text.splitlines() if "|" in line]
-    return list(dict.fromkeys([*(row[0] for row in rows), *(row[1] for row in rows)]))
+    return list(dict.fromkeys(row[place] for place in (0, 1) for row in rows))
 
 
 def release(jobs: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ HUB = "https://huggingface.co"
 NET_SECONDS = 5
 JOB_SECONDS = 300
 GPU_MINUTES, GPU_QUEUE_SECONDS = 10, 24 * 3600
-SAID = "modpo-doctor: "
+SAID = "modpo-doctor: bad "
 Verdict = Literal["good", "note", "bad"]
 
 
@@ -60,23 +60,17 @@ def examine_cluster(profile: Profile | None) -> list[Finding]:
         Finding("partitions", "good", ", ".join(limits)),
     ]
     if profile is not None:
-        placements = (profile, *profile.stages.values())
-        names = [profile.gpu_partition, *(one.partition for one in placements)]
-        named = [part for name in names for part in (name or "").split(",") if part]
-        absent = sorted(set(named) - set(known))
+        names = [profile.gpu_partition, *(one.partition for one in (profile, *profile.stages.values()))]
+        absent = sorted({part for name in names if name for part in name.split(",")} - {"", *known})
         message = f"not here: {', '.join(absent)}" if absent else "all of the profile are here"
         found.append(Finding("partitions of the profile", "bad" if absent else "good", message))
-    requeue, mode, gathers = (
-        settings.get("JobRequeue"),
-        settings.get("PreemptMode", "OFF"),
-        settings.get("ProctrackType", ""),
-    )
+    mode, gathers = settings.get("PreemptMode", "OFF"), settings.get("ProctrackType", "")
     warned = mode == "OFF" or "preempt_send_user_signal" in settings.get("SlurmctldParameters", "")
     unwarned = ", told by SIGTERM alone, which does as well where there is a grace time"
     uncounted = "; a job over its memory ends as FAILED, triage tells by its words"
     found += [
         Finding("MaxArraySize", "good", f"{int(settings.get('MaxArraySize', 1001))}: larger stages are split"),
-        _noted("JobRequeue", requeue == "1", "on", "off; jobs ask for --requeue themselves"),
+        _noted("JobRequeue", settings.get("JobRequeue") == "1", "on", "off; jobs ask for --requeue themselves"),
         Finding("PreemptMode", "good", mode if warned else f"{mode}{unwarned}"),
         _noted("ProctrackType", "cgroup" in gathers, gathers, f"{gathers}{uncounted}"),
     ]
@@ -128,16 +122,14 @@ def _in_a_job(profile: Profile, options: Mapping[str, object], inside: Sequence[
 def job_script(profile: Profile, inside: str) -> str:
     """What the job runs: modules and set-up as every job has them, each failure said, then Python with ``inside``."""
     python = profile.python or shlex.quote(sys.executable)
-    modules = (
-        f"module load {shlex.quote(one)} || echo '{SAID}bad modules cannot load {one}'" for one in profile.modules
-    )
-    trap = f"""trap 'echo "{SAID}bad setup exit code $? of: $BASH_COMMAND"' ERR"""
+    modules = [f"module load {shlex.quote(one)} || echo '{SAID}modules cannot load {one}'" for one in profile.modules]
+    said = f'echo "{SAID}setup exit code $? of: $BASH_COMMAND"'
     # A line may end the shell, as `|| exit 1` does: that is said, and is no reason to lose what was said before.
-    ended = f"""trap 'echo "{SAID}bad setup exit code $? of: $BASH_COMMAND"; trap - ERR; exit 0' EXIT"""
+    traps = (f"trap '{said}' ERR", f"trap '{said}; trap - ERR; exit 0' EXIT")
     variables = [f"export {name}={shlex.quote(value)}" for name, value in profile.environment.items()]
-    last = f"{python} {inside} || echo '{SAID}bad python exit code '$?' of: {python}'"
+    last = f"{python} {inside} || echo '{SAID}python exit code '$?' of: {python}'"
     return "\n".join(
-        ["exec 2>&1", *variables, *modules, trap, ended, *profile.setup, "trap - ERR EXIT", f"{{ {last}; }}", "true"]
+        ["exec 2>&1", *variables, *modules, *traps, *profile.setup, "trap - ERR EXIT", f"{{ {last}; }}", "true"]
     )
 
 
@@ -146,9 +138,9 @@ def read_job_output(text: str) -> list[Finding]:
     found, rest = list[Finding](), list[str]()
     for line in text.splitlines():
         if line.startswith(SAID):
-            verdict, name, message = line.removeprefix(SAID).split(" ", 2)
+            name, message = line.removeprefix(SAID).split(" ", 1)
             last = f" ({rest.pop().strip()})" if rest else ""
-            found.append(Finding(f"in a job: {name}", "bad" if verdict == "bad" else "note", f"{message}{last}"))
+            found.append(Finding(f"in a job: {name}", "bad", f"{message}{last}"))
         elif line.startswith("[{"):
             found += [Finding(**{**row, "name": f"in a job: {row['name']}"}) for row in json.loads(line)]
         else:

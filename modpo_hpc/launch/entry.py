@@ -201,8 +201,7 @@ def _stop_flag() -> Iterator[Callable[[], bool]]:
 
 
 def _heartbeat(scratch: Path, stage: str, shard: str) -> Callable[[dict[str, Any]], None]:
-    last = 0.0
-    started = time.time()
+    last, started = 0.0, time.time()
 
     def beat(state: dict[str, Any]) -> None:
         nonlocal last

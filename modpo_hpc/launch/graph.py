@@ -29,11 +29,6 @@ class Work:
     after_ended: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
 
-    @property
-    def after_stages(self) -> tuple[str, ...]:
-        """The stages of ``after_shards``."""
-        return tuple(dict.fromkeys(stage for stage, _ in self.after_shards))
-
 
 Waits = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]
 

@@ -63,20 +63,18 @@ def find_log(run: Run, stage: str, shard: str, attempt: int | None = None) -> Pa
     return logs.get(max(logs, default=0) if attempt is None else attempt)
 
 
-def slurms_own(run: Run, stage: str, shard: str) -> Path | None:
-    """Slurm's log of the job that holds ``shard`` last, which is all there is where the shard never began."""
-    submission, job = read_journal(run).latest(stage).get(shard, (None, ""))
-    if submission is None:
-        return None
-    log = slurm_log_of(Path(submission.folder), job)
-    return log if log.exists() else None
+def slurm_logs(run: Run, stage: str, names: Sequence[str]) -> dict[str, Path]:
+    """Shard -> Slurm's log of the job that holds it last, which is all there is where the shard never began."""
+    jobs = read_journal(run).latest(stage)
+    logs = {shard: slurm_log_of(Path(jobs[shard][0].folder), jobs[shard][1]) for shard in names if shard in jobs}
+    return {shard: log for shard, log in logs.items() if log.exists()}
 
 
 def shards_with_logs(run: Run, stage: str) -> list[str]:
     """The shards of ``stage`` that were ever attempted or have a log of Slurm's, in canonical order."""
-    attempted, jobs = attempted_shards(run.logs, stage), read_journal(run).latest(stage)
-    begun = {shard for shard, (one, job) in jobs.items() if slurm_log_of(Path(one.folder), job).exists()}
-    return [shard for shard in run.shard_ids(stage) if shard in attempted | begun]
+    shards = run.shard_ids(stage)
+    begun = attempted_shards(run.logs, stage) | slurm_logs(run, stage, shards).keys()
+    return [shard for shard in shards if shard in begun]
 
 
 def tails(run: Run, stage: str, names: Sequence[str], attempt: int | None, wait: bool = False) -> list[Tail]:
@@ -85,11 +83,9 @@ def tails(run: Run, stage: str, names: Sequence[str], attempt: int | None, wait:
     Raises:
         IncompleteError: there is no such log.
     """
-    found = []
+    found, own = [], slurm_logs(run, stage, names) if attempt is None else {}
     for shard in names:
-        log = find_log(run, stage, shard, attempt)
-        if log is None and attempt is None:
-            log = slurms_own(run, stage, shard)
+        log = find_log(run, stage, shard, attempt) or own.get(shard)
         if log is None and not wait:
             which = f"attempt {attempt}" if attempt is not None else "attempt"
             raise IncompleteError(

@@ -21,23 +21,19 @@ class SubmitLimit(IncompleteError):
 
 def refusal(message: str, stage: str, allocation: Allocation) -> InputError | SubmitLimit:
     """What Slurm's refusal of a job means, and what to do. ``message`` is sbatch's."""
-    limit = NAMED_LIMIT.search(message)
-    name = limit[0] if limit else ""
+    name = limit[0] if (limit := NAMED_LIMIT.search(message)) else ""
     if "Submit" in name or (ANY_LIMIT in message and not name):
         return SubmitLimit(f"the cluster takes no more jobs of yours now ({name or 'a limit'}); next is stage {stage}")
     size = f"{allocation.cpus} CPUs, {allocation.memory_gb:g} GB, {allocation.gpus} GPUs"
     if name:
-        field = "minutes" if "Wall" in name else "cpus, memory_gb, gpus, nodes"
         return InputError(
             f"a limit of your account or qos ({name}) is below what a job of stage {stage} asks",
-            field=field,
+            field="minutes" if "Wall" in name else "cpus, memory_gb, gpus, nodes",
             value=f"{allocation.minutes} min, {size}",
             remedy=f"Ask for less in the profile. {YOURS},maxwall,maxtrespernode",
         )
-    reason = (
-        message.strip().splitlines()[-1].removeprefix("sbatch: ").removeprefix("error: ") if message.strip() else "?"
-    )
-    lower = message.lower()
+    reason = (message.strip().splitlines() or ["?"])[-1].removeprefix("sbatch: ").removeprefix("error: ")
+    problem = f"Slurm refuses the jobs of stage {stage}: {reason}"
     causes: tuple[tuple[str, str, object, str], ...] = (
         ("account", "account", allocation.account, f"Give an account of yours in the profile. {YOURS}"),
         ("qos", "qos", allocation.qos, f"Give a qos that your account may use. {YOURS}"),
@@ -49,11 +45,9 @@ def refusal(message: str, stage: str, allocation: Allocation) -> InputError | Su
         ("memory", "memory_gb", allocation.memory_gb, "Lower memory_gb; see sinfo -N -o '%N %m'."),
     )
     for word, field, value, remedy in causes:
-        if word in lower:
-            return InputError(
-                f"Slurm refuses the jobs of stage {stage}: {reason}", field=field, value=value, remedy=remedy
-            )
+        if word in message.lower():
+            return InputError(problem, field=field, value=value, remedy=remedy)
     return InputError(
-        f"Slurm refuses the jobs of stage {stage}: {reason}",
+        problem,
         remedy="What is queued stays queued. When it is mended, submit again: only what is missing is handed in.",
     )

@@ -31,7 +31,7 @@ class StageSurvey:
     """The markers of one stage, and which of them are of shards that are done."""
 
     markers: dict[str, MarkerLine]
-    done: frozenset[str]
+    done: set[str]
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,7 @@ def survey(run: Run) -> dict[str, StageSurvey]:
     inventory, found = run.inventory(), {}
     for stage in STAGES:
         lines = inventory.lines(stage.name)
-        done = frozenset(shard for shard in lines if inventory.fresh(stage.name, shard))
-        found[stage.name] = StageSurvey(lines, done)
+        found[stage.name] = StageSurvey(lines, {shard for shard in lines if inventory.fresh(stage.name, shard)})
     return found
 
 

@@ -22,7 +22,6 @@ from modpo_hpc.launch.state import Snapshot
 from modpo_hpc.launch.submissions import Submission, record_released
 from modpo_hpc.launch.transaction import Outcome, apply, transaction
 from modpo_hpc.launch.triage import Cause, Failure, find_failures, suspects
-from modpo_hpc.pipeline import STAGES
 from modpo_hpc.run import Run
 
 MORE_MEMORY, MORE_TIME = 1.5, 2.0
@@ -93,10 +92,9 @@ def tend_once(
 
 def plan_round(snapshot: Snapshot, limits: Mapping[str, float], profile: Profile) -> tuple[Round, Repair]:
     """What there is to do: the stages that were asked for, without what waits for a person."""
-    wished = set(snapshot.journal.goal)
-    stages = [stage.name for stage in STAGES if stage.name in wished and snapshot.shards[stage.name]]
+    stages = [stage for stage, states in snapshot.shards.items() if stage in snapshot.journal.goal and states]
     states = [one for stage in stages for one in snapshot.shards[stage].values()]
-    failures = [one for one in find_failures(snapshot) if one.state.stage in wished]
+    failures = [one for one in find_failures(snapshot) if one.state.stage in stages]
     bad_nodes = suspects(snapshot, failures)
     mended = [one for one in failures if _may_again(snapshot, one, bad_nodes)]
     remedies = remedies_of(snapshot, mended, bad_nodes, limits, profile)
@@ -133,7 +131,7 @@ def remedies_of(
         ]
         memory = max((one.memory_gb for failure, one in mine if failure.cause == "oom"), default=0.0)
         minutes = max((one.minutes for failure, one in mine if failure.cause == "time"), default=0)
-        partition = (profile.stages[stage].partition if stage in profile.stages else None) or profile.partition or ""
+        partition = profile.stages.get(stage, profile).partition or profile.partition or ""
         longest = max((limits.get(one, math.inf) for one in partition.split(",")), default=math.inf)
         changes[stage] = ResourceChange(
             memory_gb=memory * MORE_MEMORY or None,

@@ -181,16 +181,17 @@ def classify(evidence: Evidence) -> Cause:
     """The root cause. Slurm calls a job over its memory FAILED unless it runs with cgroups, so words come first."""
     attempt, both = evidence.attempt, f"{evidence.slurm_log}\n{evidence.log}"
     error = attempt.error or "" if attempt else ""
+    told = f"{evidence.slurm_log}\n{error}"
     stopped_for = attempt.cause or "" if attempt else ""
     over = any(step.max_rss_mb and step.requested_mb and step.max_rss_mb > step.requested_mb for step in evidence.steps)
     memory_step = any(step.state == "OUT_OF_MEMORY" for step in evidence.steps)
     if GPU_MEMORY.search(error):
         return "oom-gpu"
-    if evidence.slurm == "OUT_OF_MEMORY" or memory_step or over or HOST_MEMORY.search(f"{evidence.slurm_log}\n{error}"):
+    if evidence.slurm == "OUT_OF_MEMORY" or memory_step or over or HOST_MEMORY.search(told):
         return "oom"
     if evidence.slurm in ("TIMEOUT", "DEADLINE") or stopped_for.startswith("timeout") or TIME.search(both):
         return "time"
-    if evidence.slurm in ("NODE_FAIL", "BOOT_FAIL") or NODE.search(f"{evidence.slurm_log}\n{error}"):
+    if evidence.slurm in ("NODE_FAIL", "BOOT_FAIL") or NODE.search(told):
         return "node"
     if evidence.slurm == "PREEMPTED" or stopped_for.startswith("preemption") or PREEMPTION.search(both):
         return "preempted"
@@ -198,7 +199,7 @@ def classify(evidence: Evidence) -> Cause:
         return "cancelled"
     if stopped_for == ENDED_BY_SLURM:  # without Slurm's own word it may have been a person
         return "slurm" if evidence.slurm else "cancelled"
-    if DISK.search(f"{error}\n{evidence.slurm_log}") or evidence.exit_code.startswith(f"{NO_ROOM_CODE}:"):
+    if DISK.search(told) or evidence.exit_code.startswith(f"{NO_ROOM_CODE}:"):
         return "disk"
     if attempt is not None and attempt.outcome in ("bad input", "incomplete"):
         return "input"
@@ -277,20 +278,21 @@ def remedy(group: FailureGroup, run: object) -> tuple[str, str]:
 
 def _failure(snapshot: Snapshot, state: ShardState, steps: Sequence[JobStep], folders: Mapping[str, Path]) -> Failure:
     attempts = attempts_at(snapshot.run.logs, state.stage, state.shard)
-    of_this_job = [one for one in attempts if one.job == state.job]
-    attempt = of_this_job[-1] if of_this_job else None
+    attempt = next((one for one in reversed(attempts) if one.job == state.job), None)
     folder = folders.get((state.job or "").partition("_")[0])
     # Slurm writes on where an earlier life of a requeued job has ended; how that ended is not why this one failed.
     slurm_log = _end_of(slurm_log_of(folder, state.job)).rpartition(BEGINS)[2] if folder and state.job else ""
     log = _end_of(log_of(snapshot.run.logs, attempt)) if attempt else ""
     exit_code = max((one.exit_code for one in snapshot.records_of(state.job)), default="")
     cause = classify(Evidence(state.slurm, attempt, tuple(steps), slurm_log, log, exit_code))
-    message = state.note or (attempt.error if attempt and attempt.error else "")
-    if not message and cause == "oom":
-        message = _last_line(HOST_MEMORY, slurm_log)
-    if not message and attempt is None:
-        message = _last_line(START_UP, slurm_log)
-    message = message or _last_line(TROUBLE, log, slurm_log) or state.slurm
+    message = (
+        state.note
+        or (attempt and attempt.error)
+        or (cause == "oom" and _last_line(HOST_MEMORY, slurm_log))
+        or (attempt is None and _last_line(START_UP, slurm_log))
+        or _last_line(TROUBLE, log, slurm_log)
+        or state.slurm
+    )
     return Failure(state, cause, message, state.node or (attempt.node if attempt else ""))
 
 
