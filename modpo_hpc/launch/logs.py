@@ -83,9 +83,11 @@ def tails(run: Run, stage: str, names: Sequence[str], attempt: int | None, wait:
     Raises:
         IncompleteError: there is no such log.
     """
-    found, own = [], slurm_logs(run, stage, names) if attempt is None else {}
+    found = []
     for shard in names:
-        log = find_log(run, stage, shard, attempt) or own.get(shard)
+        log = find_log(run, stage, shard, attempt)
+        if log is None and attempt is None:
+            log = slurm_logs(run, stage, [shard]).get(shard)
         if log is None and not wait:
             which = f"attempt {attempt}" if attempt is not None else "attempt"
             raise IncompleteError(
