@@ -95,15 +95,13 @@ def footprint(root: Path) -> Footprint:
 
 @dataclass
 class Peak:
-    """The largest footprint that was seen."""
+    """The most files and bytes that were seen."""
 
     files: int = 0
     bytes: int = 0
-    fullest: int = 0
 
     def see(self, one: Footprint) -> None:
         self.files, self.bytes = max(self.files, one.files), max(self.bytes, one.bytes)
-        self.fullest = max(self.fullest, one.fullest)
 
 
 @contextmanager

@@ -9,12 +9,6 @@ from typing import Any
 from modpo_hpc.rehearsal.measure import Footprint, StageCost
 from modpo_hpc.rehearsal.scaling import Prediction
 
-REMEDIES: Mapping[str, str] = {
-    "memory": "cut the stage into more shards (shards.<stage> in the study)",
-    "shards": "raise nothing: arrays are split under MaxArraySize; merge blocks if markers get many",
-    "time": "more shards, and let the throttle of the profile run more at once",
-}
-
 
 @dataclass(frozen=True)
 class Rehearsal:
@@ -90,10 +84,10 @@ def render(found: Rehearsal) -> str:
         "## Ten and a hundred times as large",
         "",
     ]
-    if not found.pains:
-        lines.append("Nothing passes a limit.")
-    for one in found.pains:
-        lines.append(f"- {one.factor} x {one.dimension}: {one.stage} takes {', '.join(one.pains)}. {remedy(one)}")
+    lines += [
+        f"- {one.factor} x {one.dimension}: {one.stage} takes {', '.join(one.pains)}. {remedy(one)}"
+        for one in found.pains
+    ] or ["Nothing passes a limit."]
     return "\n".join(lines) + "\n"
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,29 +71,22 @@ def composing_engine(shard: Shard) -> Iterator[ComposingEngine]:
     shard.metrics[STAND_IN_SECONDS] = clock.seconds
 
 
-@contextmanager
-def timed_judge(shard: Shard) -> Iterator[None]:
-    """The time that the rule judge takes inside the block is noted in the metrics of ``shard``."""
+def with_timed_judge(run: Run, shard: Shard) -> None:
+    """The recipe that the project ships; the time that the rule judge takes is noted in the metrics of ``shard``."""
     from modpo_hpc.judging.kinds.rules import RuleJudge
 
-    clock, answer = Clock(), RuleJudge.answer
-    RuleJudge.answer = clock.around(answer)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        RuleJudge.answer = answer  # type: ignore[method-assign]
-    shard.metrics[STAND_IN_SECONDS] = clock.seconds
-
-
-def shipped_recipe(verb: str) -> Callable[[Run, Shard], None]:
-    """The recipe that the project ships, whatever stands in for it."""
+    verb, clock, answer = shard.stage.verb, Clock(), RuleJudge.answer
     specification = importlib.util.spec_from_file_location(f"shipped_{verb}", shipped(f"jobs/{verb}.py"))
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    function: Callable[[Run, Shard], None] = getattr(module, verb)
-    return function
+    RuleJudge.answer = clock.around(answer)  # type: ignore[method-assign]
+    try:
+        getattr(module, verb)(run, shard)
+    finally:
+        RuleJudge.answer = answer  # type: ignore[method-assign]
+    shard.metrics[STAND_IN_SECONDS] = clock.seconds
 
 
 def drawn_trial(run: Run, criterion: str, number: int) -> dict[str, Any]:
@@ -116,8 +108,8 @@ def drawn_trial(run: Run, criterion: str, number: int) -> dict[str, Any]:
         "best_epoch": epochs,
         "learned_from": 2141,
         "seed": run.seed("reward_trials", criterion, number),
-        "learning_rate": float(np.exp(rng.uniform(*np.log(search.learning_rate)))),
-        "weight_decay": float(np.exp(rng.uniform(*np.log(search.weight_decay)))),
+        "learning_rate": _log_uniform(rng, search.learning_rate),
+        "weight_decay": _log_uniform(rng, search.weight_decay),
         "dropout": float(rng.uniform(*search.dropout)),
         "batch_size": int(rng.choice(search.batch_size)),
         "max_length": int(rng.choice(search.max_length)),
@@ -134,8 +126,8 @@ def drawn_policy_trial(run: Run, policy: str, number: int) -> Trial:
     search = run.study.alignment.search
     rng = rng_of("stand-in policy trial", run.study.seed, policy, number)
     params = {
-        "learning_rate": float(np.exp(rng.uniform(*np.log(search.learning_rate)))),
-        "beta": float(np.exp(rng.uniform(*np.log(search.beta)))),
+        "learning_rate": _log_uniform(rng, search.learning_rate),
+        "beta": _log_uniform(rng, search.beta),
         "lora_rank": int(rng.choice(search.lora_rank)),
         "lora_alpha": int(rng.choice(search.lora_alpha)),
         "lora_dropout": float(rng.uniform(*search.lora_dropout)),
@@ -171,11 +163,15 @@ def drawn_predictions(run: Run, criterion: str, part: str) -> list[dict[str, Any
     return rows
 
 
-def write_folder(shard: Shard, what: str, **facts: Any) -> None:
+def write_folder(run: Run, shard: Shard) -> None:
     """A folder of the shard's name with a note in it, in the place of weights."""
+    note = {"stand_in": True, "made_by": shard.stage.verb, "shard": shard.id}
     with shard.directory(shard.id) as folder:
-        note = {"stand_in": True, "made_by": what, "shard": shard.id, **facts}
-        (Path(folder) / "summary.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+        (folder / "summary.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+
+
+def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+    return float(np.exp(rng.uniform(*np.log(bounds))))
 
 
 def _compose(request: GenerationRequest) -> Completion:

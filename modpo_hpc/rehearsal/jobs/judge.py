@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from modpo_hpc.rehearsal.standins import shipped_recipe, timed_judge
-from modpo_hpc.run import Run, Shard
+from modpo_hpc.rehearsal.standins import with_timed_judge
 
-
-def judge(run: Run, shard: Shard) -> None:
-    with timed_judge(shard):
-        shipped_recipe("judge")(run, shard)
+judge = with_timed_judge

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from modpo_hpc.rehearsal.standins import shipped_recipe, timed_judge
-from modpo_hpc.run import Run, Shard
+from modpo_hpc.rehearsal.standins import with_timed_judge
 
-
-def rank(run: Run, shard: Shard) -> None:
-    with timed_judge(shard):
-        shipped_recipe("rank")(run, shard)
+rank = with_timed_judge

@@ -9,5 +9,5 @@ from modpo_hpc.run import Run, Shard
 
 def train_reward(run: Run, shard: Shard) -> None:
     criterion, _, part = shard.id.rpartition(".")
-    write_folder(shard, "train_reward")
+    write_folder(run, shard)
     shard.write_table(drawn_predictions(run, criterion, part), PREDICTIONS)
