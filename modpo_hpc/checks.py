@@ -34,6 +34,16 @@ def check_inputs(study: Study) -> list[str]:
     return told
 
 
+def questions_of(study: Study) -> tuple[int, int]:
+    """How many training and test questions ``study`` has before it takes a part of them."""
+    from modpo_hpc.data.questions import usable_posts
+
+    data = study.data
+    if data.epitome is None and data.file is None:
+        return data.sandbox_train, data.sandbox_test
+    return usable_posts(data, study.seed)[1].kept - data.test_size, data.test_size
+
+
 def without_absent_inputs(study: Study) -> tuple[Study, list[str]]:
     """``study`` as it can be planned before its data is there, and what is assumed in the place of each absent file.
 
@@ -71,13 +81,14 @@ def cautions(study: Study, run: Run | None = None) -> list[str]:
     from modpo_hpc.judging.kinds import judge_kind
     from modpo_hpc.personas.privacy import anonymity_of_run, anonymity_of_study, warning
 
+    found = _invented_opinions(study)
     outside = [judge.kind for judge in study.judges if judge_kind(judge.kind).texts_leave]
-    imported = run is not None and run.imported("personas")
-    if not outside or not (study.personas.surveys or imported):
-        return _invented_opinions(study)
-    anonymity = anonymity_of_run(run) if run is not None and imported else anonymity_of_study(study)
-    found = warning(anonymity, outside[0])
-    return [*_invented_opinions(study), *([found] if found else [])]
+    brought = run if run is not None and run.imported("personas") else None
+    if outside and (study.personas.surveys or brought):
+        anonymity = anonymity_of_run(brought) if brought else anonymity_of_study(study)
+        if warned := warning(anonymity, outside[0]):
+            found.append(warned)
+    return found
 
 
 def _check_criteria(study: Study) -> None:
@@ -182,15 +193,13 @@ def _check_questions(study: Study) -> list[str]:
 
 def _check_personalization(study: Study) -> None:
     """Questions that teach weights must be there, others that test them, and ratings where an arm takes them."""
-    from modpo_hpc.data.questions import usable_posts
     from modpo_hpc.personas.columns import load_columns
 
-    wanted, data = study.personalization, study.data
+    wanted = study.personalization
     if wanted is None:
         return
-    read = data.epitome is not None or data.file is not None
-    there = usable_posts(data, study.seed)[1].kept - data.test_size if read else data.sandbox_train
-    there = min(there, data.use_train or there)
+    there = questions_of(study)[0]
+    there = min(there, study.data.use_train or there)
     if wanted.teach_questions + wanted.test_questions > there:
         raise InputError(
             f"{wanted.teach_questions} questions that teach weights and {wanted.test_questions} others that test them "
@@ -211,11 +220,12 @@ def _check_personalization(study: Study) -> None:
 
 
 def _check_surveys(study: Study) -> list[str]:
-    for population, path in study.personas.surveys.items():
-        _readable(path, f"personas.surveys.{population}")
-    if study.personas.columns is not None:
-        _readable(study.personas.columns, "personas.columns")
-    if not study.personas.surveys:
+    surveys = study.personas.surveys
+    named = {f"personas.surveys.{name}": path for name, path in surveys.items()}
+    for field, path in {**named, "personas.columns": study.personas.columns}.items():
+        if path is not None and not path.is_file():
+            raise InputError("there is no such file", file=path, field=field, remedy="Correct the path in the study.")
+    if not surveys:
         return []
     from modpo_hpc.personas import records
 
@@ -224,8 +234,3 @@ def _check_surveys(study: Study) -> list[str]:
         f"surveys: {account['participants']:,} people read; dropped {len(account['copies'])} copies and "
         f"{account['below_floor']} below the quality floor; {account['selected']} personas chosen of the rest"
     ]
-
-
-def _readable(path: Path, field: str) -> None:
-    if not path.is_file():
-        raise InputError("there is no such file", file=path, field=field, remedy="Correct the path in the study.")

@@ -45,8 +45,7 @@ def pack(run: Run, target: Path, leave_out: tuple[str, ...] = (), partial: bool 
         InputError: no such stage to leave out, or the target lies inside the run.
         Damaged: an output is not what its marker says.
     """
-    unknown = set(leave_out) - {stage.name for stage in STAGES}
-    if unknown:
+    if unknown := set(leave_out) - {stage.name for stage in STAGES}:
         raise InputError(
             "there is no such stage to leave out",
             value=sorted(unknown)[0],
@@ -101,15 +100,15 @@ def verify_pack(path: Path) -> PackContents:
                 if inside == MANIFEST:
                     manifest = json.load(source)["files"]
                     continue
-                small = source.read() if _is_marker(inside) else None
-                hashed = _Hashing(io.BytesIO(small) if small is not None else source)
+                hashed = _Hashing(source)
                 while hashed.read(_BLOCK):
                     pass
                 found[inside] = hashed.digest()
                 total += member.size
-                if small is not None:
-                    stage = inside.partition("/")[0]
-                    outputs = json.loads(small)["outputs"]
+                stage, _, kept = inside.partition("/")
+                if kept.startswith(f"{MARKERS}/"):
+                    source.seek(0)
+                    outputs = json.load(source)["outputs"]
                     markers[inside] = {f"{stage}/{one}": facts["sha256"] for one, facts in outputs.items()}
     except (OSError, tarfile.TarError, ValueError, KeyError) as error:
         raise InputError(
@@ -146,20 +145,15 @@ def _outputs(run: Run, leave_out: tuple[str, ...], partial: bool) -> dict[str, s
 
 def _own_files(run: Run) -> Iterator[str]:
     """The study, the provenance, every fresh marker, and what is beside the stages (the ledger, notes)."""
-    stages = {stage.name for stage in STAGES}
+    elsewhere = {"logs", *(stage.name for stage in STAGES)}
     for path in sorted(run.root.rglob("*")):
         name = path.relative_to(run.root)
         hidden = any(part.startswith(".") for part in name.parts)
-        if path.is_file() and not hidden and name.parts[0] not in stages and name.parts[0] != "logs":
+        if path.is_file() and not hidden and name.parts[0] not in elsewhere:
             yield str(name)
     for stage in STAGES:
         for shard in run.done(stage.name):
             yield str(marker_path(run.folder(stage.name), shard).relative_to(run.root))
-
-
-def _is_marker(inside: str) -> bool:
-    parts = inside.split("/")
-    return len(parts) == 3 and parts[1] == MARKERS
 
 
 def _entry(name: str, size: int) -> tarfile.TarInfo:

@@ -154,7 +154,7 @@ def _split_in(path: Path) -> str:
 def _read_personas(bundle: Bundle, paths: Sequence[Path], details: Mapping[str, Mapping[str, object]]) -> None:
     texts = {_split_in(path): authors.read_personas(path) for path in paths}
     if len(texts) == 1:
-        there = next(iter(texts))
+        (there,) = texts
         raise InputError(
             f"there are {there} personas, but no {'test' if there == 'train' else 'train'} personas",
             file=paths[0],
@@ -202,25 +202,20 @@ def _read_ranked(bundle: Bundle, path: Path, entries: Sequence[Ranked], first: i
 
 
 def _add_question(bundle: Bundle, split: str, identity: str, text: str, path: Path) -> None:
-    before = bundle.questions[split].setdefault(identity, text)
-    if before.strip() != text.strip():
-        raise InputError(
-            "this question has another text in another of the files",
-            file=path,
-            field="question_id",
-            value=identity,
-            remedy="Give files of the same collection.",
-        )
+    _refuse_another("question", identity, bundle.questions[split].setdefault(identity, text), text, path)
 
 
 def _add_response(bundle: Bundle, identity: str, response: Response, path: Path) -> None:
-    of_question = bundle.responses.setdefault(response.question_id, {})
-    before = of_question.setdefault(identity, response)
-    if before.text.strip() != response.text.strip():
+    before = bundle.responses.setdefault(response.question_id, {}).setdefault(identity, response)
+    _refuse_another("response", identity, before.text, response.text, path)
+
+
+def _refuse_another(kind: str, identity: str, before: str, text: str, path: Path) -> None:
+    if before.strip() != text.strip():
         raise InputError(
-            "this response has another text in another of the files",
+            f"this {kind} has another text in another of the files",
             file=path,
-            field="response_id",
+            field=f"{kind}_id",
             value=identity,
             remedy="Give files of the same collection.",
         )

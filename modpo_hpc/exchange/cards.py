@@ -121,20 +121,18 @@ def _results(run: Run, policy: str) -> str:
         results = read_results(run)
     except IncompleteError:
         return "Not judged when this was exported.\n"
-    table, value, called = (
-        ("share_ranking", "share", "mean share of votes")
-        if results.is_sequential
-        else ("ranking", "win_rate", "average win rate")
-    )
+    settings = results.summary["settings"]
+    if results.is_sequential:
+        table, value, called, level = "share_ranking", "share", "mean share of votes", 1 - settings["alpha"]
+    else:
+        table, value, called, level = "ranking", "win_rate", "average win rate", settings["confidence"]
     rows = [row for row in results.tables[table] if row["policy"] == policy]
     if not rows:
         return "Not among the policies that were judged.\n"
-    level = 1 - results.summary["settings"]["alpha"] if results.is_sequential else None
-    share = f"{level or results.summary['settings']['confidence']:.0%}"
     lines = [
         f"| {row['phase']} | {formats.title(row['criterion'])} | {formats.percent(row[value])} | "
         f"{formats.interval(row['low'], row['high'])} | {row['rank']} |\n"
         for row in rows
     ]
-    head = f"| phase | criterion | {called} | {share} interval | rank |\n| --- | --- | --: | --: | --: |\n"
+    head = f"| phase | criterion | {called} | {level:.0%} interval | rank |\n| --- | --- | --: | --: | --: |\n"
     return head + "".join(lines)

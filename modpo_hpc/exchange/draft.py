@@ -16,6 +16,7 @@ from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.data.files import read_csv, read_text, write_csv
 from modpo_hpc.data.questions import usable_posts
 from modpo_hpc.errors import InputError
+from modpo_hpc.exchange.exports import refuse_taken
 from modpo_hpc.exchange.source_card import draft_card
 from modpo_hpc.personas.columns import plain
 from modpo_hpc.seeds import rng_of
@@ -24,7 +25,12 @@ from modpo_hpc.study.judging import GENERIC
 
 PEOPLE = 12
 POSTS_OF_A_TRIAL = 200
-_GROUPS = {"age_group": ("age", "old"), "gender": ("gender", "sex"), "ethnicities": ("ethnicity", "background")}
+_GROUPS = {
+    "age_group": ("one", {"age", "old"}),
+    "gender": ("one", {"gender", "sex"}),
+    "ethnicities": ("several", {"ethnicity", "background"}),
+}
+"""Group -> kind of the field, and the words by which a header is known."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +61,13 @@ def write_draft(draft: Draft, folder: Path) -> Path:
     Raises:
         InputError: the folder holds files, or the posts, criteria or survey are wrong; nothing is written then.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError("this folder holds files already", file=folder, remedy="Give a new or empty folder.")
+    refuse_taken(folder)
     if not draft.criteria:
         raise InputError("a study needs a criterion", field="criteria", remedy='Give one: "name: what is better".')
     for name in draft.criteria:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise InputError(
-                "a criterion's name has small letters, digits and _ alone", field="criteria", value=name,
-                remedy="Rename it.",
-            )  # fmt: skip
+            problem = "a criterion's name has small letters, digits and _ alone"
+            raise InputError(problem, field="criteria", value=name, remedy="Rename it.")
     if draft.survey and draft.personas:
         raise InputError(
             "people come from a survey or from texts, and both are given", field="personas", value=draft.personas,
@@ -103,9 +106,8 @@ def _people(draft: Draft) -> tuple[Sequence[str], list[dict[str, str]]]:
     """The columns of the survey, and the rows that are to be written; none where it stays the file it is."""
     if draft.survey:
         return read_csv(draft.survey).header, []
-    if draft.personas is None:
-        return _headers(draft.criteria), _invented_people(draft.criteria)
-    rows = _rows(draft.personas, (draft.persona_column,))
+    given = draft.personas
+    rows = _rows(given, (draft.persona_column,)) if given else _invented_people(draft.criteria)
     headers = list(dict.fromkeys(name for row in rows for name in row))
     return headers, [{name: str(row.get(name, "")) for name in headers} for row in rows]
 
@@ -161,22 +163,16 @@ def _json_lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _headers(criteria: Iterable[str]) -> list[str]:
-    return [
-        "How old are you?",
-        "What is your gender?",
-        *(f"How important: {one.replace('_', ' ')}" for one in criteria),
-    ]
-
-
 def _invented_people(criteria: Iterable[str]) -> list[dict[str, str]]:
-    names, rng = list(criteria), rng_of("invented people")
-    headers = _headers(names)
-    cells = [
-        [str(rng.integers(18, 80)), ("woman", "man")[number % 2], *(str(rng.integers(1, 6)) for _ in names)]
+    rng = rng_of("invented people")
+    return [
+        {
+            "How old are you?": str(rng.integers(18, 80)),
+            "What is your gender?": ("woman", "man")[number % 2],
+            **{f"How important: {one.replace('_', ' ')}": str(rng.integers(1, 6)) for one in criteria},
+        }
         for number in range(2 * PEOPLE)
     ]
-    return [dict(zip(headers, row, strict=True)) for row in cells]
 
 
 def _columns(headers: Sequence[str], draft: Draft) -> dict[str, Any]:
@@ -189,16 +185,16 @@ def _columns(headers: Sequence[str], draft: Draft) -> dict[str, Any]:
             lines["told_text"] = ""
             continue
         words = set(plain(header).split())
-        name = next((group for group, marks in _GROUPS.items() if words & set(marks) and group not in fields), None)
-        name = name or next((f"importance_{c}" for c in draft.criteria if set(c.split("_")) <= words), None)
-        kind = "one" if name in ("age_group", "gender") else "rating" if name and "_" in name[:11] else "several"
-        name = name or "told_" + re.sub(r"\W+", "_", plain(header))[:40]
-        kind = "several" if name == "ethnicities" else kind
+        name, kind = "told_" + re.sub(r"\W+", "_", plain(header))[:40], "several"
+        if group := next((one for one, (_, marks) in _GROUPS.items() if words & marks and one not in fields), None):
+            name, kind = group, _GROUPS[group][0]
+        elif rated := next((one for one in draft.criteria if set(one.split("_")) <= words), None):
+            name, kind = f"importance_{rated}", "rating"
         fields[name] = {"kind": kind, "question": header, "phrases": [plain(header)], "optional": True}
         lines[name] = header
-    for group in _GROUPS:
-        fields.setdefault(group, {"kind": "several" if group == "ethnicities" else "one", "question": group,
-                                  "phrases": [f"no column of {group}"], "optional": True})  # fmt: skip
+    for group, (kind, _) in _GROUPS.items():
+        absent = {"kind": kind, "question": group, "phrases": [f"no column of {group}"], "optional": True}
+        fields.setdefault(group, absent)
     return {
         "fields": fields,
         "answers": {

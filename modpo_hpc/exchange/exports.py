@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,7 +41,7 @@ def write_out(run: Run, folder: Path, formats: tuple[str, ...]) -> dict[str, int
         InputError: the folder holds files already, or the study's card of its data cannot be read.
         IncompleteError: the run has nothing to export yet.
     """
-    _refuse_taken(folder)
+    refuse_taken(folder)
     read_card(run.study)
     writers = {AUTHORS: _authors_files, DATASETS: _datasets, ADAPTERS: _adapters}
     written: dict[str, int] = {}
@@ -66,7 +68,7 @@ def write_adapter(run: Run, policy: str, folder: Path, weights: Mapping[str, flo
     from modpo_hpc.methods.conditioned import Conditioned
     from modpo_hpc.models import base_model_path
 
-    _refuse_taken(folder)
+    refuse_taken(folder)
     policies = run.study.alignment.policies
     if policy not in policies:
         raise InputError(
@@ -89,7 +91,8 @@ def write_adapter(run: Run, policy: str, folder: Path, weights: Mapping[str, flo
         load_tokenizer(run).save_pretrained(target)
 
 
-def _refuse_taken(folder: Path) -> None:
+def refuse_taken(folder: Path) -> None:
+    """Raises InputError where ``folder`` holds files already."""
     if folder.exists() and any(folder.iterdir()):
         raise InputError("this folder holds files already", file=folder, remedy="Give a new or empty folder.")
 
@@ -150,26 +153,27 @@ def _preferences(
     def shown(identity: str) -> dict[str, Any]:
         return {"response_id": their_response_id(identity), "response_text": responses[identity]}
 
-    for criterion, part in run.table("pairs").to_pandas().groupby("criterion", sort=False, observed=True):
+    for criterion, listed in _pairs(run):
         pairs, rankings = [], []
-        for one in part.to_dict("records"):
+        for one in listed:
             question = {"question_id": one["question_id"], "question_text": questions[one["question_id"]]}
             pairs.append({**question, "chosen": shown(one["chosen"]), "rejected": shown(one["rejected"])})
             ranked = sorted(
                 zip(one["responses"], one["votes"], strict=True),
                 key=lambda both: (-both[1], both[0] != one["chosen"], both[0] == one["rejected"], both[0]),
             )
-            rankings.append(
-                {
-                    **question,
-                    "ranking": [
-                        {"rank": rank, **shown(identity), "votes": int(votes)}
-                        for rank, (identity, votes) in enumerate(ranked, start=1)
-                    ],
-                }
-            )
+            ranking = [
+                {"rank": rank, **shown(identity), "votes": votes}
+                for rank, (identity, votes) in enumerate(ranked, start=1)
+            ]
+            rankings.append({**question, "ranking": ranking})
         yield _json(folder / f"{criterion}_pairs.json", pairs, len(pairs))
         yield _json(folder / f"{criterion}_rankings.json", rankings, len(rankings))
+
+
+def _pairs(run: Run) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """The pairs of each criterion, which stand together: a criterion is a shard."""
+    return groupby(run.table("pairs").to_pylist(), key=itemgetter("criterion"))
 
 
 def _datasets(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
@@ -179,28 +183,28 @@ def _datasets(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
         texts = {one.question_id: one.text for one in study_questions(run, "train")}
         table = run.table("responses", ["response_id", "text"]).to_pydict()
         responses = dict(zip(table["response_id"], table["text"], strict=True))
-        for criterion, part in run.table("pairs").to_pandas().groupby("criterion", sort=False, observed=True):
+        for criterion, listed in _pairs(run):
             rows = [
                 {
                     "prompt": answering_messages(texts[one["question_id"]], run.study.generation.instruction),
                     "chosen": [{"role": "assistant", "content": responses[one["chosen"]]}],
                     "rejected": [{"role": "assistant", "content": responses[one["rejected"]]}],
                     "question_id": one["question_id"],
-                    "margin": int(one["margin"]),
+                    "margin": one["margin"],
                 }
-                for one in part.to_dict("records")
+                for one in listed
             ]
             tables[f"preferences_{criterion}"] = ("train", rows)
     for stage, split in (("responses", "train"), ("answers", "test")):
         if run.made(stage):
             tables[stage] = (split, run.table(stage).to_pylist())
     for name, (split, rows) in tables.items():
-        with atomic_file(_below(folder / name / f"{split}.parquet")) as stream:
+        with atomic_file(folder / name / f"{split}.parquet") as stream:
             pq.write_table(pa.Table.from_pylist(rows), stream, compression="zstd")
         yield folder / name, len(rows)
     if tables:
         sizes = {name: (split, len(rows)) for name, (split, rows) in tables.items()}
-        yield from _card(folder, cards.dataset_card(run, sizes))
+        yield _card(folder, cards.dataset_card(run, sizes))
 
 
 def _adapters(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
@@ -215,19 +219,17 @@ def _adapters(run: Run, folder: Path) -> Iterator[tuple[Path, int]]:
             continue
         if base == "sandbox":
             base = f"../{cards.BASE_FOLDER}"
-            shutil.copytree(base_model_path(run), _below(folder / cards.BASE_FOLDER))
+            shutil.copytree(base_model_path(run), folder / cards.BASE_FOLDER)
             yield folder / cards.BASE_FOLDER, 1
         source = adapter_path(run, policy)
         assert source is not None
         with atomic_folder(folder / policy) as target:
             shutil.copytree(source, target, dirs_exist_ok=True)
             configuration = target / "adapter_config.json"
-            content = json.loads(configuration.read_text(encoding="utf-8"))
-            configuration.write_text(
-                json.dumps({**content, "base_model_name_or_path": base}, indent=2), encoding="utf-8"
-            )
+            content = json.loads(configuration.read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
+            configuration.write_text(json.dumps(content, indent=2), encoding="utf-8")
             load_tokenizer(run).save_pretrained(target)
-        yield from _card(folder / policy, cards.model_card(run, policy, base))
+        yield _card(folder / policy, cards.model_card(run, policy, base))
         yield folder / policy, 1
 
 
@@ -241,26 +243,18 @@ def _text_row(one: Mapping[str, Any], questions: Mapping[str, str]) -> dict[str,
 
 
 def _csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> tuple[Path, int]:
-    _write(path, lambda stream: files.write_csv(stream, columns, rows))
+    with atomic_file(path, "w") as stream:
+        files.write_csv(stream, columns, rows)
     return path, len(rows)
 
 
 def _json(path: Path, content: Any, entries: int) -> tuple[Path, int]:
-    _write(path, lambda stream: authors.write_json(stream, content))
+    with atomic_file(path, "w") as stream:
+        authors.write_json(stream, content)
     return path, entries
 
 
-def _write(path: Path, writer: Callable[[IO[Any]], None]) -> None:
-    with atomic_file(_below(path), "w") as stream:
-        writer(stream)
-
-
-def _card(folder: Path, text: str) -> Iterator[tuple[Path, int]]:
+def _card(folder: Path, text: str) -> tuple[Path, int]:
     with atomic_file(folder / "README.md", "w") as stream:
         stream.write(text)
-    yield folder / "README.md", 1
-
-
-def _below(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return folder / "README.md", 1

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from modpo_hpc.core.markers import IMPORTED, Marker, Output, marker_path, write_marker
 from modpo_hpc.data import questions
 from modpo_hpc.data.authors import AuthorsPersona, Ranked, Response
-from modpo_hpc.data.questions import study_questions
+from modpo_hpc.data.questions import Question, Split, study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.exchange.bundle import Bundle
 from modpo_hpc.exchange.names import OWN_RATINGS, rating_names
@@ -23,11 +24,12 @@ from modpo_hpc.judging.tables import PAIRS
 from modpo_hpc.personas.answers import age_band, group_of, several
 from modpo_hpc.personas.columns import IMPORTANCE, Columns, load_columns
 from modpo_hpc.personas.records import schema as personas_schema
-from modpo_hpc.pipeline import STAGES, stage_named
+from modpo_hpc.pipeline import ALL, STAGES, stage_named
 from modpo_hpc.run import Run, Shard
+from modpo_hpc.stages.stage import before_dot
 from modpo_hpc.study import Study
 
-SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
+SPLITS: tuple[Split, ...] = ("train", "test")
 NO_POPULATION = "imported"
 
 
@@ -50,24 +52,18 @@ def bring_in(run: Run, bundle: Bundle) -> dict[str, int]:
                 field=name,
                 remedy="Import into a new run: --run NEW_DIR.",
             )
-    rows: dict[str, int] = {}
     columns = load_columns(run.study.personas.columns)
-    for name in given:
-        if name == "questions":
-            rows[name] = _write_whole(run, name, _question_rows(bundle), questions.SCHEMA)
-        elif name == "personas":
-            rows[name] = _write_whole(run, name, _persona_rows(bundle, columns), personas_schema(columns.criteria))
-        elif name == "responses":
-            rows[name] = _write_responses(run, bundle)
-        elif name == "pairs":
-            for criterion in run.study.criteria.rank:
-                listed = _pair_rows(run, criterion, bundle.ranked[criterion])
-                rows[name] = rows.get(name, 0) + _write(run, name, criterion, listed, PAIRS)
-        elif name == "answers":
-            rows[name] = _write_answers(run, bundle)
+    writers: dict[str, Callable[[Run, Bundle], int]] = {
+        "questions": _write_questions,
+        "personas": partial(_write_personas, columns=columns),
+        "responses": _write_responses,
+        "pairs": _write_pairs,
+        "answers": _write_answers,
+    }
+    rows = {name: writers[name](run, bundle) for name in given}
     for name in unneeded(given, run.study):
         for shard in run.shard_ids(name):
-            _mark(run, name, shard, {}, metrics={"not_needed": 1.0})
+            _mark(run, name, shard, {}, {"not_needed": 1.0})
         rows[name] = 0
     return rows
 
@@ -129,16 +125,18 @@ def _check_complete(problem: str, known: Collection[str], given: Sequence[Mappin
             )
 
 
-def _question_rows(bundle: Bundle) -> list[dict[str, str]]:
-    return [
+def _write_questions(run: Run, bundle: Bundle) -> int:
+    rows = [
         {"question_id": identity, "text": text, "split": split}
         for split in SPLITS
         for identity, text in bundle.questions[split].items()
     ]
+    return _write(run, "questions", ALL[0], rows, questions.SCHEMA)
 
 
-def _persona_rows(bundle: Bundle, columns: Columns) -> list[dict[str, Any]]:
-    return [_persona_row(one, split, columns) for split in SPLITS for one in bundle.personas[split]]
+def _write_personas(run: Run, bundle: Bundle, columns: Columns) -> int:
+    rows = [_persona_row(one, split, columns) for split in SPLITS for one in bundle.personas[split]]
+    return _write(run, "personas", ALL[0], rows, personas_schema(columns.criteria))
 
 
 def _persona_row(one: AuthorsPersona, split: str, columns: Columns) -> dict[str, Any]:
@@ -170,10 +168,8 @@ def _rating(value: object) -> int | None:
 
 
 def _write_responses(run: Run, bundle: Bundle) -> int:
-    chosen = study_questions(run, "train")
     written = 0
-    for shard in run.shard_ids("responses"):
-        block = Shard(run, stage_named("responses"), shard, run.folder("responses")).block(chosen)
+    for shard, block in _blocks(run, "responses", "train"):
         rows = [
             {"response_id": identity, **_text_columns(response)}
             for question in block
@@ -184,14 +180,24 @@ def _write_responses(run: Run, bundle: Bundle) -> int:
 
 
 def _write_answers(run: Run, bundle: Bundle) -> int:
-    chosen = study_questions(run, "test")
     written = 0
-    for shard in run.shard_ids("answers"):
-        policy = shard.rpartition(".")[0]
-        block = Shard(run, stage_named("answers"), shard, run.folder("answers")).block(chosen)
+    for shard, block in _blocks(run, "answers", "test"):
+        policy = before_dot(shard)
         rows = [{"policy": policy, **_text_columns(bundle.answers[policy][question.question_id])} for question in block]
         written += _write(run, "answers", shard, rows, ANSWERS)
     return written
+
+
+def _write_pairs(run: Run, bundle: Bundle) -> int:
+    rows = {criterion: _pair_rows(run, criterion, bundle.ranked[criterion]) for criterion in run.study.criteria.rank}
+    return sum(_write(run, "pairs", criterion, listed, PAIRS) for criterion, listed in rows.items())
+
+
+def _blocks(run: Run, stage: str, split: Split) -> Iterator[tuple[str, list[Question]]]:
+    """Each shard of ``stage`` with the questions that fall to it."""
+    chosen = study_questions(run, split)
+    for shard in run.shard_ids(stage):
+        yield shard, Shard(run, stage_named(stage), shard, Path()).block(chosen)
 
 
 def _text_columns(response: Response) -> dict[str, Any]:
@@ -238,15 +244,10 @@ def _in_order(responses: Mapping[str, Response]) -> list[tuple[str, Response]]:
     return sorted(responses.items(), key=lambda item: (len(item[0]), item[0]))
 
 
-def _write_whole(run: Run, stage: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> int:
-    (shard,) = run.shard_ids(stage)
-    return _write(run, stage, shard, rows, schema)
-
-
 def _write(run: Run, stage: str, shard: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> int:
     work = Shard(run, stage_named(stage), shard, Path())
     work.write_table(rows, schema)
-    _mark(run, stage, shard, work.outputs, metrics={"imported": float(len(rows))})
+    _mark(run, stage, shard, work.outputs, {"imported": float(len(rows))})
     return len(rows)
 
 
