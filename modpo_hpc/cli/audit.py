@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modpo_hpc.cli.arguments import add_flag, add_json, require_positive, show
 from modpo_hpc.cli.consoles import console
 from modpo_hpc.core.markers import marker_path
 from modpo_hpc.errors import InputError
@@ -34,10 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate", type=float, metavar="P", help="with --counts: the judge's win rate of A")
     parser.add_argument("--of", type=int, metavar="N", help="with --counts: questions that the rate is of")
-    parser.add_argument(
-        "--drawn", action="store_true", help="with --counts: they were drawn at random from the questions of --of"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_flag(parser, "--drawn", "with --counts: they were drawn at random from the questions of --of")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,8 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _counts(arguments)
     if not arguments.run:
         raise InputError("there is nothing to audit", field="DIR", remedy="Name a run, or give --counts AA AB BA BB.")
-    if arguments.calls is not None and arguments.calls < 1:
-        raise InputError("this buys nothing", field="--calls", value=arguments.calls, remedy="Give 1 or more.")
+    require_positive("--calls", arguments.calls, "this buys nothing")
     return _run(arguments)
 
 
@@ -55,28 +53,28 @@ def _counts(arguments: argparse.Namespace) -> int:
     from modpo_hpc.audit.run import finite
 
     counts = Confusion(*arguments.counts)
-    sensitivity = share(counts.a_a, counts.a_a + counts.a_b)
-    specificity = share(counts.b_b, counts.b_a + counts.b_b)
     if (arguments.rate is None) != (arguments.of is None):
         raise InputError("a rate needs its count", field="--rate, --of", remedy="Give both, or none.")
     found = None if arguments.rate is None else correct(counts, arguments.rate, arguments.of, arguments.drawn)
-    if arguments.json:
-        shown = {"sensitivity": vars(sensitivity), "specificity": vars(specificity)}
-        print(json.dumps(finite({**shown, "corrected": found.as_json() if found else None})))
-        return 0
-    for name, one in (("sensitivity", sensitivity), ("specificity", specificity)):
-        print(f"{name} {_number(one.value)} [{_number(one.low)}, {_number(one.high)}] of {one.cases:.0f}")
+    shares = {
+        "sensitivity": share(counts.a_a, counts.a_a + counts.a_b),
+        "specificity": share(counts.b_b, counts.b_a + counts.b_b),
+    }
+    lines = [
+        f"{name} {_number(one.value)} [{_number(one.low)}, {_number(one.high)}] of {one.cases:.0f}"
+        for name, one in shares.items()
+    ]
     if counts.constant:
-        print("the judge gave one answer to all of these questions: it is worth nothing")
-    if found is None:
-        return 0
-    if not found.informative:
-        print(
+        lines.append("the judge gave one answer to all of these questions: it is worth nothing")
+    if found is not None and not found.informative:
+        lines.append(
             "the judge is not shown to beat chance, or not to err here as it did there: its rate says nothing, [0, 1]"
         )
-        return 0
-    print(f"the judge's rate {_number(found.rate)} of {found.of} questions")
-    print(f"corrected {_number(found.estimate)} [{_number(found.low)}, {_number(found.high)}]")
+    elif found is not None:
+        lines.append(f"the judge's rate {_number(found.rate)} of {found.of} questions")
+        lines.append(f"corrected {_number(found.estimate)} [{_number(found.low)}, {_number(found.high)}]")
+    content = {name: vars(one) for name, one in shares.items()} | {"corrected": found.as_json() if found else None}
+    show(arguments.json, finite(content), "\n".join(lines))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from modpo_hpc.cli.arguments import add_flag, add_run_dir
 from modpo_hpc.launch.commands import SlurmSilent, require_slurm
 from modpo_hpc.launch.repair import cancel, select_jobs
 from modpo_hpc.launch.state import take_snapshot
@@ -14,10 +15,10 @@ from modpo_hpc.run import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="DIR", help="run directory")
+    add_run_dir(parser)
     parser.add_argument("stage", metavar="STAGE", nargs="?", help="this stage only")
     parser.add_argument("shards", metavar="SHARD", nargs="*", help="these shards only")
-    parser.add_argument("--dry-run", action="store_true", help="say which jobs would go; take out nothing")
+    add_flag(parser, "--dry-run", "say which jobs would go; take out nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:

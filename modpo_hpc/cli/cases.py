@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modpo_hpc.cli.arguments import add_flag, add_json, add_run_dir, require_positive, show
 from modpo_hpc.cli.consoles import console
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import InputError
@@ -20,7 +21,7 @@ KINDS = ("won", "lost", "tied", "closest", "flipped", "judges", "people")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="DIR", help="run directory")
+    add_run_dir(parser)
     parser.add_argument("--phase", help="phase of judging; the first if not given")
     parser.add_argument("--pair", nargs=2, metavar=("A", "B"), help="two policies; A's wins are won, B's are lost")
     parser.add_argument("--criterion", help="the criterion; the phase's first if not given")
@@ -29,26 +30,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--question", metavar="ID", help="this case alone: answers, verdicts of all personas, raw answers"
     )
-    parser.add_argument("--texts", action="store_true", help="show texts that are personal (posts that people wrote)")
+    add_flag(parser, "--texts", "show texts that are personal (posts that people wrote)")
     parser.add_argument(
         "--page", nargs="?", const="", metavar="FILE", help="write all cases as one page (DIR/cases.html), with --texts"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.report import cases
     from modpo_hpc.report.cases_page import cases_page
 
-    opened = Run.open(arguments.run)
-    if arguments.limit < 1:
-        raise InputError("at least one case", field="--limit", value=arguments.limit, remedy="Give 1 or more.")
+    opened = Run.open(arguments.run_dir)
+    require_positive("--limit", arguments.limit, "at least one case")
     texts = arguments.texts or cases.texts_are_invented(opened)
     if arguments.page is not None:
         place = Path(arguments.page or opened.root / "cases.html")
         with atomic_file(place, "w") as stream:
             stream.write(cases_page(opened, texts))
-        print(json.dumps({"page": str(place)}) if arguments.json else f"{place}\nOpen it with a browser.")
+        show(arguments.json, {"page": str(place)}, f"{place}\nOpen it with a browser.")
         return 0
     asked = cases.MatrixCell.of(opened, arguments.phase, arguments.criterion, arguments.pair)
     found = cases.read_cases(opened, asked)

@@ -6,13 +6,14 @@ import argparse
 import json
 from pathlib import Path
 
+from modpo_hpc.cli.arguments import add_flag
 from modpo_hpc.cli.consoles import console
 from modpo_hpc.core.atomic import atomic_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run directories, two or more")
-    parser.add_argument("--json", action="store_true", help="print the comparison as one JSON object")
+    add_flag(parser, "--json", "print the comparison as one JSON object")
     parser.add_argument("--out", metavar="DIR", help="also write it there as a page, CSV and LaTeX")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.table import Table
 
 
 def console(elsewhere: int | None = None, stderr: bool = False) -> Console:
@@ -22,3 +24,18 @@ def console(elsewhere: int | None = None, stderr: bool = False) -> Console:
     if elsewhere is not None and not made.is_terminal:
         made.width = elsewhere
     return made
+
+
+def table_of(rows: Sequence[Mapping[str, RenderableType]], words: Sequence[str] = (), **look: Any) -> Table:
+    """A table without lines: a column a key, those of stages and of ``words`` to the left, numbers to the right.
+
+    What stands under no heading is cut where the terminal is narrow.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, **look)
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name in ("stage", "", *words) else "right", no_wrap=bool(name))
+    for row in rows:
+        table.add_row(*row.values())
+    return table

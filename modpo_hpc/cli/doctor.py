@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from modpo_hpc.cli.arguments import add_overrides
+from modpo_hpc.cli.arguments import add_flag, add_json, add_overrides
 from modpo_hpc.cli.consoles import console
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import InputError
@@ -23,23 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile", metavar="P", help="cluster profile; its partitions are looked up, and a small job looks around"
     )
     parser.add_argument("--folder", type=Path, default=Path(), metavar="DIR", help="where runs will be (default: here)")
-    parser.add_argument("--no-job", action="store_true", help="hand in no job; look from here only")
+    add_flag(parser, "--no-job", "hand in no job; look from here only")
     parser.add_argument(
         "--gpu",
         metavar="STUDY",
         help="train a few steps of the longest pass of STUDY's own model on this machine's GPU; with --profile, in a "
         "job on the nodes where policies are trained",
     )
-    parser.add_argument(
-        "--write", action="store_true", help="with --gpu and --profile FILE: write the speed that was found into FILE"
-    )
+    add_flag(parser, "--write", "with --gpu and --profile FILE: write the speed that was found into FILE")
     models = parser.add_mutually_exclusive_group()
     models.add_argument(
         "--fetch", metavar="STUDY", help="get this study's models into the cache, for nodes without internet; no more"
     )
     models.add_argument("--cached", metavar="STUDY", help="say which models of this study are in the cache; no more")
     add_overrides(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,13 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
         refuse_to_write(arguments)
     folder = arguments.folder.resolve()
     findings = [*examine_cluster(profile), *examine_machine(folder)]
-    if profile is not None and not arguments.no_job and not any(one.verdict == "bad" for one in findings):
+    in_a_job = None if arguments.no_job else profile
+    if in_a_job is not None and not any_bad(findings):
         try:
-            findings += examine_from_a_job(profile, folder)
+            findings += examine_from_a_job(in_a_job, folder)
         except (SlurmError, ValueError) as error:
             findings.append(Finding("in a job", "bad", str(error)))
     if arguments.gpu:
-        in_a_job = None if arguments.no_job else profile
         try:
             findings += examine_training(arguments.gpu, arguments.overrides, in_a_job)
         except SlurmError as error:
@@ -68,7 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps([asdict(one) for one in findings]))
     else:
         render(findings)
-    return 1 if any(one.verdict == "bad" for one in findings) else 0
+    return 1 if any_bad(findings) else 0
+
+
+def any_bad(findings: list[Finding]) -> bool:
+    """Whether something has to be mended first."""
+    return any(one.verdict == "bad" for one in findings)
 
 
 def refuse_to_write(arguments: argparse.Namespace) -> None:
@@ -85,7 +88,7 @@ def refuse_to_write(arguments: argparse.Namespace) -> None:
 def write_speeds(profile: Path, findings: list[Finding]) -> Finding:
     """What ``findings`` measured goes into ``profile``, unless one of them is bad."""
     speeds = {name: value for one in findings for name, value in one.speeds.items()}
-    if not speeds or any(one.verdict == "bad" for one in findings):
+    if not speeds or any_bad(findings):
         return Finding("profile", "note", f"{profile} stays as it is: no speed was found on a GPU that can be used")
     with atomic_file(profile, "w") as stream:
         stream.write(with_speeds(profile.read_text(encoding="utf-8"), speeds))

@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from modpo_hpc.cli.arguments import quoted
-from modpo_hpc.cli.consoles import console
+from modpo_hpc.cli.arguments import add_json, add_run_dir, quoted
+from modpo_hpc.cli.consoles import console, table_of
 from modpo_hpc.cli.progress import duration
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch.efficiency import Efficiency, ask_usage, efficiencies, fitted, totals
@@ -22,9 +22,9 @@ WIDE = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="DIR", help="run directory")
+    add_run_dir(parser)
     parser.add_argument("--write-profile", type=Path, metavar="FILE", help="the run's profile with what was measured")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,38 +58,30 @@ def run(arguments: argparse.Namespace) -> int:
 
 def render(rows: list[Efficiency], currency: str) -> None:
     """A row a stage, used of asked; the hours below it."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
     gpus = any(row.gpu_hours for row in rows)
-    columns = ["stage", "jobs", "memory", "of GB", "CPU", "time", "of", "waited", "hours", "wasted"]
-    for column in [*columns, *(["GPU", "GPU-h", currency] if gpus else [])]:
-        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.stage,
-            str(row.jobs),
-            f"{row.memory_gb:.2f}" if row.memory_gb is not None else "",
-            f"{row.asked_gb:g}",
-            f"{row.cpu_share:.0%}" if row.cpu_share is not None else "",
-            duration(row.seconds),
-            duration(row.asked_seconds),
-            duration(row.waited) if row.waited is not None else "",
-            f"{row.hours:.2f}",
-            f"{row.wasted_hours:.2f}" if row.wasted_hours else "",
-            *(
-                [
-                    f"{row.gpu_share:.0%}" if row.gpu_share is not None else "",
-                    f"{row.gpu_hours:.2f}",
-                    f"{row.price:.2f}",
-                ]
-                if gpus
-                else []
-            ),
-        )
     shown = console()
     shown.width = WIDE
-    shown.print(table)
+    shown.print(table_of([_cells(row) | (_cells_of_gpus(row, currency) if gpus else {}) for row in rows]))
     total = totals(rows)
     hours = f"{total['hours']:.2f} hours, {total['wasted_hours']:.2f} of them wasted"
     print(f"{total['gb_hours']:.2f} GB-hours asked, {hours}")
+
+
+def _cells(row: Efficiency) -> dict[str, str]:
+    return {
+        "stage": row.stage,
+        "jobs": str(row.jobs),
+        "memory": f"{row.memory_gb:.2f}" if row.memory_gb is not None else "",
+        "of GB": f"{row.asked_gb:g}",
+        "CPU": f"{row.cpu_share:.0%}" if row.cpu_share is not None else "",
+        "time": duration(row.seconds),
+        "of": duration(row.asked_seconds),
+        "waited": duration(row.waited) if row.waited is not None else "",
+        "hours": f"{row.hours:.2f}",
+        "wasted": f"{row.wasted_hours:.2f}" if row.wasted_hours else "",
+    }
+
+
+def _cells_of_gpus(row: Efficiency, currency: str) -> dict[str, str]:
+    share = f"{row.gpu_share:.0%}" if row.gpu_share is not None else ""
+    return {"GPU": share, "GPU-h": f"{row.gpu_hours:.2f}", currency: f"{row.price:.2f}"}

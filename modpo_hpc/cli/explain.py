@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 
+from modpo_hpc.cli.arguments import add_json
 from modpo_hpc.core.changes import why_stale
 from modpo_hpc.core.identity import Inventory, read_made_from
 from modpo_hpc.core.markers import IMPORTED, read_marker
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN", help="run directory")
     parser.add_argument("stage", metavar="STAGE", help="for instance verdicts")
     parser.add_argument("shard", metavar="SHARD", nargs="?", help="one shard; without it, one line for each")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,16 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
 def explain(the_run: Run, inventory: Inventory, stage: str, shard: str) -> dict[str, Any]:
     """All that is known of how ``shard`` was made, as plain data."""
     marker = read_marker(the_run.folder(stage), shard)
-    now = inventory.made_from(stage, shard)
+    named = {"stage": stage, "shard": shard}
     if marker is None:
-        return {
-            "stage": stage, "shard": shard, "state": "not made", "inputs": inventory.inputs(stage, shard),
-            "made_from": now.document, "changed": [],
-        }  # fmt: skip
+        inputs, document = inventory.inputs(stage, shard), inventory.made_from(stage, shard).document
+        return {**named, "state": "not made", "inputs": inputs, "made_from": document, "changed": []}
     fresh, imported = inventory.fresh(stage, shard), marker.inputs == IMPORTED
     return {
-        "stage": stage,
-        "shard": shard,
+        **named,
         "state": "imported" if imported else "done" if fresh else "stale",
         "inputs": marker.inputs,
         "made_from": {} if imported else read_made_from(the_run.root, marker.made_from),
@@ -79,16 +77,15 @@ def render(one: dict[str, Any]) -> None:
     for why in one["changed"]:
         print(f"  changed since: {why}")
     if "code" in one:
-        print(f"  made {time.strftime('%Y-%m-%d %H:%M', time.localtime(one['when']))} on {one['host']}", end="")
-        print(f" by job {one['job']}" if one["job"] else "", end="")
-        print(f", {_code(one['code'])}")
+        when, job = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["when"])), one["job"]
+        print(f"  made {when} on {one['host']}{f' by job {job}' if job else ''}, {_code(one['code'])}")
     if one.get("source"):
         print(f"  taken from: {one['source']}")
     if document:
         print(f"  recipe: {document['recipe']}")
-        for section in ("fields", "contents"):
+        for section, word in (("fields", "study"), ("contents", "content")):
             for name, value in document.get(section, {}).items():
-                print(f"  {'study' if section == 'fields' else 'content'}: {name} = {_short(value)}")
+                print(f"  {word}: {name} = {_short(value)}")
         for judge in document.get("judges", ()):
             print(f"  judge: {_short(judge)}")
         for stage, read in document.get("needs", {}).items():

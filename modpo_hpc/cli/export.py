@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+from modpo_hpc.cli.arguments import add_json, show
 from modpo_hpc.errors import InputError
 from modpo_hpc.run import Run
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CRITERION=SHARE,...",
         help="with adapter, of a conditioned policy: the weights that the plain adapter answers at",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     words: list[str] = arguments.words
     if len(words) == 3 and words[0] == "adapter":
         write_adapter(Run.open(words[1]), words[2], arguments.to, _weights(arguments.weights))
-        print(json.dumps({"folder": str(arguments.to)}) if arguments.json else f"an adapter for PEFT: {arguments.to}")
+        show(arguments.json, {"folder": str(arguments.to)}, f"an adapter for PEFT: {arguments.to}")
         return 0
     if len(words) > 1 or arguments.weights:
         raise InputError(
@@ -53,14 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
     written = write_out(opened, arguments.to, tuple(arguments.formats or FORMATS))
     card = read_card(opened.study)
     unfilled = card.unfilled if card else 0
-    if arguments.json:
-        print(json.dumps({"folder": str(arguments.to), "entries": written, "unfilled": unfilled}))
-        return 0
-    print(f"exported to {arguments.to} (it may hold survey answers and posts: keep it as closed as the run)")
-    for path, entries in written.items():
-        print(f"  {entries:>8,}  {path}")
+    lines = [f"exported to {arguments.to} (it may hold survey answers and posts: keep it as closed as the run)"]
+    lines += [f"  {entries:>8,}  {path}" for path, entries in written.items()]
     if unfilled:
-        print(f"{opened.study.data.card}: {unfilled} entries still say {TO_FILL_IN}, and so do the cards")
+        lines.append(f"{opened.study.data.card}: {unfilled} entries still say {TO_FILL_IN}, and so do the cards")
+    content = {"folder": str(arguments.to), "entries": written, "unfilled": unfilled}
+    show(arguments.json, content, "\n".join(lines))
     return 0
 
 

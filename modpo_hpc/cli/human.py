@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from modpo_hpc.cli.arguments import add_flag, add_json, add_run_dir, show
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.core.markers import marker_path
 from modpo_hpc.errors import IncompleteError, InputError
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forms.add_argument("--criteria", nargs="+", metavar="NAME", help="criteria instead of those of the study")
     forms.add_argument("--attention", type=int, metavar="N", help="attention checks a form; 0, for a crowd 2")
     forms.add_argument("--failures", type=int, default=0, metavar="N", help="failed checks that exclude nobody yet")
-    forms.add_argument("--crowd", action="store_true", help="many short forms with a completion code, as for Prolific")
+    add_flag(forms, "--crowd", "many short forms with a completion code, as for Prolific")
     forms.add_argument("--raters-per-question", type=int, default=5, metavar="N", help="crowd only")
     forms.add_argument("--questions-per-form", type=int, default=20, metavar="N", help="crowd only")
     forms.add_argument("--completion-code", metavar="CODE", help="crowd only; one is drawn if not given")
@@ -42,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     simulate = actions.add_parser("simulate", help="let raters who do not exist fill in all forms (sandbox)")
 
     analyze = actions.add_parser("analyze", help="read the answers, unblind them, and make all tables")
-    analyze.add_argument("--partial", action="store_true", help="count files that are not complete as far as they go")
+    add_flag(analyze, "--partial", "count files that are not complete as far as they go")
     analyze.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="draws of the questions")
     analyze.add_argument("--epsilon", type=float, default=0.2, help="of the alternative annotator test")
     for action in (sample, forms, simulate, analyze):
-        action.add_argument("run_dir", metavar="DIR", help="run directory")
-        action.add_argument("--json", action="store_true", help="print JSON alone")
+        add_run_dir(action)
+        add_json(action)
     for action in (forms, simulate, analyze):
         action.add_argument("--round", type=int, metavar="N", help="round of questions; the newest if not given")
     # after DIR: what comes first in a call is matched first
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     actions = {"sample": _sample, "forms": _forms, "simulate": _simulate, "analyze": _analyze}
     content, lines = actions[arguments.action](Run.open(arguments.run_dir), arguments)
-    print(json.dumps(content, indent=1) if arguments.json else "\n".join(lines))
+    show(arguments.json, content, "\n".join(lines), indent=1)
     return 0
 
 
@@ -66,23 +67,20 @@ def _sample(run: Run, arguments: argparse.Namespace) -> Shown:
     from modpo_hpc.human.sample import choose_comparison, draw_sample, llm_outcomes
     from modpo_hpc.human.study import folder_of, keep_sample, rounds
 
-    saved = ""
+    saved = []
     if arguments.next:
         sample, saving = next_sample(run, arguments.next, arguments.questions)
-        comparison = sample.comparison
         path = keep_sample(folder_of(run, len(rounds(run)) + 1), sample)
+        told = "by what is known so far, no better than a random sample"
         if saving > 0.005:
-            saved = f"expected to tell as much as {len(sample.questions) / (1 - saving):.0f} drawn at random"
-        else:
-            saved = "by what is known so far, no better than a random sample"
+            told = f"expected to tell as much as {len(sample.questions) / (1 - saving):.0f} drawn at random"
+        saved.append(f"for {arguments.next}: {told}")
     else:
         comparison = choose_comparison(run.study, arguments.phase, arguments.policies)
         sample = draw_sample(llm_outcomes(run, comparison), comparison, arguments.questions, run.study.seed)
         path = keep_sample(folder_of(run, 1), sample)
-    lines = [
-        f"{len(sample.questions)} questions, {comparison.a} (A) against {comparison.b} (B): {path}",
-        *([f"for {arguments.next}: {saved}"] if saved else []),
-    ]
+    a, b = sample.comparison.a, sample.comparison.b
+    lines = [f"{len(sample.questions)} questions, {a} (A) against {b} (B): {path}", *saved]
     for row in sample.profile:
         shares = "   ".join(
             f"{name} {row[f'{name}_all']:.1%} -> {row[f'{name}_sample']:.1%}" for name in ("A", "tie", "B")

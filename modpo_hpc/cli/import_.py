@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Collection
 from pathlib import Path
 
-from modpo_hpc.cli.arguments import add_study, quoted
+from modpo_hpc.cli.arguments import add_json, add_repeated, add_study, quoted, show
 from modpo_hpc.errors import InputError
 from modpo_hpc.exchange.bundle import check_bundle, files_in, read_bundle
 from modpo_hpc.run import Run
@@ -18,15 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser, "study file that goes on with the data")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files, or folders of them")
     parser.add_argument("--run", required=True, metavar="DIR", help="run directory, new or without these stages")
-    parser.add_argument(
-        "--model",
-        action="append",
-        default=[],
-        metavar="NAME=POLICY",
-        dest="models",
-        help="which policy a model of the answers is, where the names differ",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    words = "which policy a model of the answers is, where the names differ"
+    add_repeated(parser, "--model", "NAME=POLICY", words, dest="models")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,9 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_bundle(bundle, study)
     the_run = Run.create(arguments.run, study)
     rows = bring_in(the_run, bundle)
-    print(
-        json.dumps({"run": str(the_run.root), "rows": rows}) if arguments.json else _told(the_run.root, rows, arguments)
-    )
+    show(arguments.json, {"run": str(the_run.root), "rows": rows}, _told(the_run.root, rows, arguments))
     return 0
 
 
@@ -56,14 +47,10 @@ def _models(given: list[str], policies: Collection[str]) -> dict[str, str]:
 
 
 def _told(root: Path, rows: dict[str, int], arguments: argparse.Namespace) -> str:
-    lines = [f"  {stage:<12} {count:>8,} rows" for stage, count in rows.items() if count]
-    idle = [stage for stage, count in rows.items() if not count]
-    again = "".join(f" --set {one}" for one in map(quoted, arguments.overrides))
-    return "\n".join(
-        [
-            f"imported into {root}",
-            *lines,
-            *([f"not needed any more: {', '.join(idle)}"] if idle else []),
-            f"go on with: modpo run {quoted(arguments.study)} --run {quoted(arguments.run)}{again}",
-        ]
-    )
+    lines = [f"imported into {root}"]
+    lines += [f"  {stage:<12} {count:>8,} rows" for stage, count in rows.items() if count]
+    if idle := [stage for stage, count in rows.items() if not count]:
+        lines.append(f"not needed any more: {', '.join(idle)}")
+    again = "".join(f" --set {quoted(one)}" for one in arguments.overrides)
+    lines.append(f"go on with: modpo run {quoted(arguments.study)} --run {quoted(arguments.run)}{again}")
+    return "\n".join(lines)

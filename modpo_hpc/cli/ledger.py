@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modpo_hpc.cli.arguments import add_json, show
 from modpo_hpc.errors import InputError
 from modpo_hpc.run import Run
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show the prompt, the raw answer and the repairs behind the verdicts of a persona on a question",
     )
     parser.add_argument("--pair", nargs=2, metavar=("A", "B"), help="of this pair of policies only")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,26 +38,22 @@ def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.judging.audit import audit
 
     if arguments.verdict:
-        return _show_verdict(arguments)
+        _show_verdict(arguments)
+        return 0
     accounts = [audit(ledger) for ledger in find_ledgers(arguments.folder)]
-    if arguments.json:
-        print(json.dumps({"ledgers": [account.as_json() for account in accounts]}, indent=1))
-    else:
-        print("\n".join([*map(render, accounts), LAST_WORD]))
+    content = {"ledgers": [account.as_json() for account in accounts]}
+    show(arguments.json, content, "\n".join([*map(render, accounts), LAST_WORD]), indent=1)
     return 1 if any(account.repeated or account.torn for account in accounts) else 0
 
 
-def _show_verdict(arguments: argparse.Namespace) -> int:
+def _show_verdict(arguments: argparse.Namespace) -> None:
     from modpo_hpc.judging.inspect import inspect
 
     pair = dict(zip(("policy_a", "policy_b"), arguments.pair, strict=True)) if arguments.pair else {}
     question, persona = arguments.verdict
     found = inspect(Run.open(arguments.folder), question, persona, pair)
-    if arguments.json:
-        print(json.dumps({"verdicts": [one.as_json() for one in found]}, indent=1))
-    else:
-        print("\n\n".join(map(render_verdict, found)))
-    return 0
+    content = {"verdicts": [one.as_json() for one in found]}
+    show(arguments.json, content, "\n\n".join(map(render_verdict, found)), indent=1)
 
 
 def render_verdict(one: Inspection) -> str:
@@ -90,7 +86,6 @@ def find_ledgers(folder: Path) -> list[Path]:
     candidates = [folder, folder / "ledger"]
     if (folder / "study.yaml").is_file():
         from modpo_hpc.llm.store import ledger_folder
-        from modpo_hpc.run import Run
 
         run = Run.open(folder)
         candidates = [ledger_folder(run, judge) for judge in run.study.judges]

@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 
+from modpo_hpc.cli.arguments import add_flag, add_run_dir, require_known
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.launch import logs
 from modpo_hpc.pipeline import stage_named
@@ -13,7 +14,7 @@ from modpo_hpc.run import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="DIR", help="run directory")
+    add_run_dir(parser)
     parser.add_argument("stage", metavar="STAGE", help="stage, for instance responses")
     parser.add_argument("shards", metavar="SHARD", nargs="*", help="shards; all that were attempted if not given")
     parser.add_argument(
@@ -21,19 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--attempt", type=int, metavar="N", help="this attempt, not the newest")
     parser.add_argument("--grep", metavar="REGEX", help="only lines that match")
-    parser.add_argument("--path", action="store_true", help="print the paths of the logs alone")
+    add_flag(parser, "--path", "print the paths of the logs alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
     the_run, stage = Run.open(arguments.run_dir), stage_named(arguments.stage).name
-    known = the_run.shard_ids(stage)
-    if unknown := [shard for shard in arguments.shards if shard not in known]:
-        raise InputError(
-            f"stage {stage} has no such shard",
-            field="SHARD",
-            value=unknown[0],
-            remedy=f"Its shards: {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}.",
-        )
+    require_known(stage, arguments.shards, the_run.shard_ids(stage))
     try:
         pattern = re.compile(arguments.grep) if arguments.grep else None
     except re.error as error:

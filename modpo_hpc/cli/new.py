@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from modpo_hpc.cli.arguments import add_repeated
 from modpo_hpc.cli.main import main
 from modpo_hpc.errors import InputError
 from modpo_hpc.judging.criteria import load_criteria
@@ -19,10 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--posts", type=Path, metavar="FILE", help="questions: CSV, JSONL, or the folder of a dataset")
     parser.add_argument("--text-column", metavar="NAME", help="column of the text")
     parser.add_argument("--id-column", metavar="NAME", default="", help="column of the id; numbered if not given")
-    parser.add_argument(
-        "--criterion", action="append", default=[], metavar="NAME=SENTENCE", dest="criteria",
-        help="what answers are judged by, and when one is better; may be repeated, the first is the anchor",
-    )  # fmt: skip
+    words = "what answers are judged by, and when one is better; may be repeated, the first is the anchor"
+    add_repeated(parser, "--criterion", "NAME=SENTENCE", words, dest="criteria")
     parser.add_argument("--survey", type=Path, metavar="CSV", help="answers of people; invented people if not given")
     parser.add_argument(
         "--personas", type=Path, metavar="FILE", help="people as texts, in place of a survey: CSV, JSONL or a dataset"

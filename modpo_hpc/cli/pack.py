@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from modpo_hpc.core.markers import describe_output, read_marker
+from modpo_hpc.cli.arguments import add_flag, add_json, add_repeated, show
+from modpo_hpc.core.markers import Output, describe_output, read_marker
 from modpo_hpc.packing import pack, verify_pack
 from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.run import Run
@@ -26,17 +26,11 @@ class Damage:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="DIR|FILE", help="run directory to pack; with --verify, what to check")
     parser.add_argument("--to", metavar="FILE", help="where to write the pack; DIR.tar if not given")
-    parser.add_argument(
-        "--verify",
-        action="store_true",
-        help="hold every file of a run or a pack against its manifest; pack nothing",
-    )
+    add_flag(parser, "--verify", "hold every file of a run or a pack against its manifest; pack nothing")
     parser.add_argument("--stage", metavar="STAGE", help="with --verify: this stage of a run only")
-    parser.add_argument(
-        "--leave-out", action="append", default=[], metavar="STAGE", help="outputs to leave behind, such as rewards"
-    )
-    parser.add_argument("--partial", action="store_true", help="pack a run that is not finished")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_repeated(parser, "--leave-out", "STAGE", "outputs to leave behind, such as rewards")
+    add_flag(parser, "--partial", "pack a run that is not finished")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,62 +41,52 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.verify:
         target = Path(arguments.path)
         packed = verify_pack(target)
-        said = "whole: every file is what was packed"
+        said = "Whole: every file is what was packed."
     else:
         the_run = Run.open(arguments.path)
         target = Path(arguments.to) if arguments.to else the_run.root.with_name(f"{the_run.root.name}.tar")
         packed = pack(the_run, target, tuple(arguments.leave_out), arguments.partial)
-        said = f"check it elsewhere with: modpo pack --verify {target.name}; unpack it with: tar xf {target.name}"
-    if arguments.json:
-        print(json.dumps({**asdict(packed), "file": str(target)}))
-    else:
-        print(f"{target}: {packed.files:,} files, {size(packed.bytes)} of the run {packed.name}.")
-        print(f"{said[0].upper()}{said[1:]}.")
-        if not arguments.verify:
-            print("It holds personas and posts: keep it where only those may read it who may read the run.")
+        said = (
+            f"Check it elsewhere with: modpo pack --verify {target.name}; unpack it with: tar xf {target.name}.\n"
+            "It holds personas and posts: keep it where only those may read it who may read the run."
+        )
+    lines = f"{target}: {packed.files:,} files, {size(packed.bytes)} of the run {packed.name}.\n{said}"
+    show(arguments.json, {**asdict(packed), "file": str(target)}, lines)
     return 0
 
 
-def verify(the_run: Run, stage: str | None, as_data: bool) -> int:
+def verify(run: Run, stage: str | None, as_json: bool) -> int:
     """Every output of a run against its manifest, byte for byte."""
     stages = [stage_named(stage).name] if stage else [one.name for one in STAGES]
-    checked, damages = 0, list[Damage]()
+    checked, damages = 0, []
     for name in stages:
-        files, found = query(the_run, name)
-        checked, damages = checked + files, damages + found
-    if as_data:
-        print(json.dumps({"files": checked, "damaged": [asdict(one) for one in damages]}))
-    else:
-        render(the_run, checked, damages)
+        for shard in run.shard_ids(name):
+            marker = read_marker(run.folder(name), shard)
+            for file, output in (marker.outputs if marker else {}).items():
+                checked += 1
+                path = run.folder(name) / file
+                if problem := problem_of(path, output):
+                    damages.append(Damage(name, shard, str(path), problem))
+    show(as_json, {"files": checked, "damaged": [asdict(one) for one in damages]}, render(run, checked, damages))
     return 1 if damages else 0
 
 
-def query(run: Run, stage: str) -> tuple[int, list[Damage]]:
-    """Number of files that the markers of ``stage`` name, and those that are missing or changed."""
-    checked, damages = 0, []
-    folder = run.folder(stage)
-    for shard in run.shard_ids(stage):
-        marker = read_marker(folder, shard)
-        for name, output in (marker.outputs if marker else {}).items():
-            checked += 1
-            path = folder / name
-            if not path.exists():
-                damages.append(Damage(stage, shard, str(path), "missing"))
-            elif path.stat().st_size != output.bytes:
-                damages.append(Damage(stage, shard, str(path), f"{path.stat().st_size} bytes, not {output.bytes}"))
-            elif describe_output(path).sha256 != output.sha256:
-                damages.append(Damage(stage, shard, str(path), "other content than when it was made"))
-    return checked, damages
+def problem_of(path: Path, output: Output) -> str:
+    """How a file differs from what its shard left; empty if it does not."""
+    if not path.exists():
+        return "missing"
+    if path.stat().st_size != output.bytes:
+        return f"{path.stat().st_size} bytes, not {output.bytes}"
+    return "" if describe_output(path).sha256 == output.sha256 else "other content than when it was made"
 
 
-def render(run: Run, checked: int, damages: list[Damage]) -> None:
+def render(run: Run, checked: int, damages: list[Damage]) -> str:
     """One line a damage, and the commands that mend them."""
-    for one in damages:
-        print(f"{one.stage} {one.shard}: {one.file}: {one.problem}")
     if not damages:
-        print(f"{checked:,} files are as they were made")
-        return
-    print(f"{len(damages)} of {checked:,} files are damaged. Make their shards again with:")
+        return f"{checked:,} files are as they were made"
+    lines = [f"{one.stage} {one.shard}: {one.file}: {one.problem}" for one in damages]
+    lines.append(f"{len(damages)} of {checked:,} files are damaged. Make their shards again with:")
     for stage in dict.fromkeys(one.stage for one in damages):
         names = " ".join(dict.fromkeys(one.shard for one in damages if one.stage == stage))
-        print(f"modpo rerun {run.quoted} {stage} {names}")
+        lines.append(f"modpo rerun {run.quoted} {stage} {names}")
+    return "\n".join(lines)

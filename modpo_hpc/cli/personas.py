@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modpo_hpc.cli.arguments import add_overrides
+from modpo_hpc.cli.arguments import add_json, add_overrides, add_run_dir, show
 from modpo_hpc.cli.consoles import console
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.personas.columns import load_columns
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
-from modpo_hpc.study import Study, load_study
+from modpo_hpc.study import load_study
 from modpo_hpc.study.evaluation import sandbox_mark
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     show = actions.add_parser("show", help="pool, selection, training and test: tables and tests of balance")
-    show.add_argument("run_dir", metavar="DIR", help="run directory")
+    add_run_dir(show)
     check = actions.add_parser(
         "check", help="combinations of traits that few participants share, before an outside judge reads them"
     )
@@ -34,18 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--k", type=int, default=5, help="participants who should share a combination")
     add_overrides(check)
     for action in (show, check):
-        action.add_argument("--json", action="store_true", help="print JSON alone")
+        add_json(action)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit code 1 of ``check``: somebody stands out."""
     if arguments.action == "check":
         found, judge = _look(arguments)
-        print(
-            json.dumps({**asdict(found), "exposed": found.exposed, "judge": judge})
-            if arguments.json
-            else _told(found, judge)
-        )
+        show(arguments.json, {**asdict(found), "exposed": found.exposed, "judge": judge}, _told(found, judge))
         return 1 if found.rare else 0
     mark, account, tables = _tables(arguments.run_dir)
     if arguments.json:
@@ -63,13 +59,11 @@ def _look(arguments: argparse.Namespace) -> tuple[Anonymity, str]:
         raise InputError("this says nothing", field="--k", value=arguments.k, remedy="Give 2 or more.")
     if Path(arguments.place).is_dir():
         the_run = Run.open(arguments.place)
-        return anonymity_of_run(the_run, arguments.k), _kinds(the_run.study)
-    study = load_study(arguments.place, arguments.overrides)
-    return anonymity_of_study(study, arguments.k), _kinds(study)
-
-
-def _kinds(study: Study) -> str:
-    return ", ".join(dict.fromkeys(judge.kind for judge in study.judges))
+        study, found = the_run.study, anonymity_of_run(the_run, arguments.k)
+    else:
+        study = load_study(arguments.place, arguments.overrides)
+        found = anonymity_of_study(study, arguments.k)
+    return found, ", ".join(dict.fromkeys(judge.kind for judge in study.judges))
 
 
 def _told(found: Anonymity, judge: str) -> str:
@@ -105,15 +99,12 @@ def _tables(run_dir: str) -> tuple[str | None, dict[str, Any], dict[str, pd.Data
     people = pq.read_table(folder / f"{POOL}.parquet", partitioning=None).to_pandas()
     account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
     mark = sandbox_mark([part for part in the_run.study.simulated if part == "personas"])
-    return (
-        mark,
-        account,
-        {
-            "composition": composition(people),
-            "balance": balance_tests(people, rng_of(the_run.study.seed, "report", "balance")),
-            "importance": importance_means(people, load_columns(the_run.study.personas.columns).criteria),
-        },
-    )
+    tables = {
+        "composition": composition(people),
+        "balance": balance_tests(people, rng_of(the_run.study.seed, "report", "balance")),
+        "importance": importance_means(people, load_columns(the_run.study.personas.columns).criteria),
+    }
+    return mark, account, tables
 
 
 def _draw(mark: str | None, account: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
@@ -139,11 +130,6 @@ def _draw(mark: str | None, account: dict[str, Any], tables: dict[str, pd.DataFr
     out.print(shown)
     tests = Table("comparison", "characteristic", "chi-squared", "p", "Cramer's V", title="Balance")
     for row in tables["balance"].to_dict("records"):
-        tests.add_row(
-            row["comparison"],
-            row["characteristic"],
-            f"{row['statistic']:.2f}",
-            f"{row['p_value']:.3f}",
-            f"{row['cramers_v']:.2f}",
-        )
+        numbers = f"{row['statistic']:.2f}", f"{row['p_value']:.3f}", f"{row['cramers_v']:.2f}"
+        tests.add_row(row["comparison"], row["characteristic"], *numbers)
     out.print(tests)

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc.checks import cautions, check_inputs, without_absent_inputs
-from modpo_hpc.cli.arguments import add_reuse, add_study
-from modpo_hpc.cli.consoles import console
+from modpo_hpc.checks import cautions, check_inputs, questions_of, without_absent_inputs
+from modpo_hpc.cli.arguments import add_json, add_reuse, add_study
+from modpo_hpc.cli.consoles import console, table_of
 from modpo_hpc.cli.progress import duration
 from modpo_hpc.core.changes import FATES, ShardChange, causes, changes, counted
 from modpo_hpc.core.reuse import check_reuse
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pilot", metavar="RUN", help="finished verdicts that say how many calls judging.stop: sequential will make"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,23 +61,23 @@ def run(arguments: argparse.Namespace) -> int:
             value=arguments.pilot,
             remedy="Leave it out, or plan with --set judging.stop=sequential.",
         )
-    snapshot = take_snapshot(Run.envisage(arguments.run, study)) if arguments.run else None
-    found = changes(snapshot.run, [Path(one) for one in check_reuse(arguments.reuse)]) if snapshot else []
+    the_run = Run.envisage(arguments.run, study) if arguments.run else None
+    snapshot = take_snapshot(the_run) if the_run else None
+    found = changes(the_run, [Path(one) for one in check_reuse(arguments.reuse)]) if the_run else []
     planned, assumed = without_absent_inputs(study)
     accounts = check_inputs(planned)
     counts = count_questions(planned, snapshot)
     rows = query(study, profile, counts, snapshot, found)
     assumed += [*assumptions(study, profile), *power_sentences(study, counts.test), *power.sentences(study)]
     assumed += plan_sentences(study, counts.test, Run.open(arguments.pilot) if arguments.pilot else None)
-    warned = cautions(planned, snapshot.run if snapshot else None)
-    mark = snapshot.run.sandbox_mark if snapshot else sandbox_mark(study.simulated)
-    plan = Plan(study, mark, profile, counts, rows, assumed, warned, accounts, found)
+    mark = the_run.sandbox_mark if the_run else sandbox_mark(study.simulated)
+    plan = Plan(study, mark, profile, counts, rows, assumed, cautions(planned, the_run), accounts, found)
     if arguments.json:
         print(json.dumps(as_json(plan)))
     else:
         render(plan)
-        if snapshot is not None:
-            render_changes(snapshot.run, found)
+        if the_run is not None:
+            render_changes(the_run, found)
     return 0
 
 
@@ -85,42 +85,31 @@ def query(
     study: Study, profile: Profile, counts: Counts, snapshot: Snapshot | None, found: Sequence[ShardChange] = ()
 ) -> list[StagePlan]:
     """The rows of the plan, less what the run of ``snapshot`` has or can take from elsewhere."""
-    left = {stage.name: stage.shards(study) for stage in STAGES}
-    seconds: dict[str, list[float]] = {}
-    if snapshot is not None:
-        for name in left:
-            left[name] = tuple(one.shard for one in found if one.stage == name and one.fate in ("again", "new"))
-            seconds[name] = [marker.seconds for marker in snapshot.survey[name].markers.values()]
+    if snapshot is None:
+        return plan_stages(study, profile, counts, {stage.name: stage.shards(study) for stage in STAGES}, {})
+    to_make = [one for one in found if one.fate in ("again", "new")]
+    left = {stage.name: tuple(one.shard for one in to_make if one.stage == stage.name) for stage in STAGES}
+    survey = snapshot.survey.items()
+    seconds = {name: [marker.seconds for marker in one.markers.values()] for name, one in survey}
     return plan_stages(study, profile, counts, left, seconds)
 
 
 def count_questions(study: Study, snapshot: Snapshot | None) -> Counts:
     """Training and test questions: from the run if they are prepared, else as the study will cut them."""
-    from modpo_hpc.data.questions import usable_posts
-
-    data = study.data
-    source = data.epitome or data.file
     if snapshot is not None and snapshot.shards["questions"]["all"].state == "done":
         splits = snapshot.run.table("questions", ["split"])["split"].to_pylist()
         train, test = splits.count("train"), splits.count("test")
-    elif source is None:
-        train, test = data.sandbox_train, data.sandbox_test
     else:
-        posts = usable_posts(data, study.seed)[1].kept
-        train, test = posts - data.test_size, data.test_size
-    return Counts(min(train, data.use_train or train), min(test, data.use_test or test))
+        train, test = questions_of(study)
+    return Counts(min(train, study.data.use_train or train), min(test, study.data.use_test or test))
 
 
 def totals(rows: list[StagePlan]) -> dict[str, float]:
     """Sums over the stages, and the wall time along the longest chain of needs."""
+    summed = ("gpu_hours", "gpu_hours_worst", "cpu_hours", "calls_left", "price", "disk_bytes")
     return {
         "shards_left": sum(row.left for row in rows),
-        "gpu_hours": sum(row.gpu_hours for row in rows),
-        "gpu_hours_worst": sum(row.gpu_hours_worst for row in rows),
-        "cpu_hours": sum(row.cpu_hours for row in rows),
-        "calls_left": sum(row.calls_left for row in rows),
-        "price": sum(row.price for row in rows),
-        "disk_bytes": sum(row.disk_bytes for row in rows),
+        **{name: sum(getattr(row, name) for row in rows) for name in summed},
         "wall_seconds": max((row.ends_after_seconds for row in rows), default=0.0),
         "wall_seconds_with_barriers": max((row.ends_after_barriers for row in rows), default=0.0),
     }
@@ -169,36 +158,23 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 def render(plan: Plan) -> None:
     """Print a row a stage, what it comes to, and what that rests on."""
-    from rich.table import Table
-
     rows, profile, counts = plan.rows, plan.profile, plan.counts
     shown = console(elsewhere=NATURAL_WIDTH)
     narrow = shown.width < NATURAL_WIDTH
-    table = Table(box=None, pad_edge=False, padding=(0, 1 if narrow else 2, 0, 0))
-    for column in (
-        "stage",
-        "shards",
-        "left",
-        *(() if narrow else ("each takes", "work")),
-        "calls",
-        "GPU-h",
-        "at worst",
-        "each",
-        "ready after",
-    ):
-        table.add_column(column, justify="left" if column in ("stage", "each takes", "work") else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.stage,
-            f"{row.shards:,}",
-            f"{row.left:,}" if row.left else "[green]done[/]",
-            *(() if narrow else (_resources(row), _work(row))),
-            f"{row.calls_left:,}" if row.calls_left else "",
-            f"{row.gpu_hours:,.1f}" if row.gpu_hours else "",
-            f"{row.gpu_hours_worst:,.0f}" if row.gpu_hours_worst else "",
-            f"{'' if row.measured else '~'}{duration(row.seconds_per_shard)}",
-            duration(row.ends_after_seconds) if row.left else "",
-        )
+    cells = [
+        {
+            "stage": row.stage,
+            "shards": f"{row.shards:,}",
+            "left": f"{row.left:,}" if row.left else "[green]done[/]",
+            **({} if narrow else {"each takes": _resources(row), "work": _work(row)}),
+            "calls": f"{row.calls_left:,}" if row.calls_left else "",
+            "GPU-h": f"{row.gpu_hours:,.1f}" if row.gpu_hours else "",
+            "at worst": f"{row.gpu_hours_worst:,.0f}" if row.gpu_hours_worst else "",
+            "each": f"{'' if row.measured else '~'}{duration(row.seconds_per_shard)}",
+            "ready after": duration(row.ends_after_seconds) if row.left else "",
+        }
+        for row in rows
+    ]
     total, currency = totals(rows), profile.prices.currency
     shown.print(
         f"[bold]{plan.study.name}[/]: {counts.train:,} training and {counts.test:,} test questions"
@@ -206,7 +182,7 @@ def render(plan: Plan) -> None:
     )
     for account in plan.accounts:
         shown.print(f"[dim]{account}[/]")
-    shown.print(table)
+    shown.print(table_of(cells, ("each takes", "work"), padding=(0, 1 if narrow else 2, 0, 0)))
     gpus = f"{total['gpu_hours']:,.1f} GPU-hours, at worst {total['gpu_hours_worst']:,.0f}"
     worst = f" (every shard runs into its limit {1 + profile.limits.timeouts} times)"
     price = f"{total['price']:,.2f} {currency} for {total['calls_left']:,.0f} judge calls"
@@ -218,9 +194,8 @@ def render(plan: Plan) -> None:
     shown.print(makespan(rows))
     for row in rows:
         if row.requeues_expected:
-            shown.print(
-                f"[yellow]{row.stage}: longer than its limit of {row.allocation.minutes} min; it will be requeued[/]"
-            )
+            limit = row.allocation.minutes
+            shown.print(f"[yellow]{row.stage}: longer than its limit of {limit} min; it will be requeued[/]")
     for row, pack in _packs(rows, profile):
         shown.print(
             f"{row.stage}: start-up is much of a shard's time; stages: {{{row.stage}: {{pack: {pack}}}}} pays "
@@ -267,18 +242,14 @@ def render_changes(the_run: Run, found: Sequence[ShardChange]) -> None:
 
 def _resources(row: StagePlan) -> str:
     one = row.allocation
-    parts = [
-        f"{one.gpus * one.nodes} GPU" if one.gpus else "",
-        f"{one.cpus} CPU",
-        f"{one.memory_gb:g} GB",
-        f"{one.minutes} min",
-    ]
-    return " ".join(part for part in parts if part)
+    gpus = f"{one.gpus * one.nodes} GPU " if one.gpus else ""
+    return f"{gpus}{one.cpus} CPU {one.memory_gb:g} GB {one.minutes} min"
 
 
 def _work(row: StagePlan) -> str:
     work = row.workload
+    if not work.items:
+        return ""
     tokens = work.tokens_read + work.tokens_written
-    items = f"{work.items:,} {work.unit}" if work.items else ""
     scale, unit = next((pair for pair in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if tokens >= pair[0]), (1.0, ""))
-    return f"{items}, {tokens / scale:.1f}{unit} tokens" if items else ""
+    return f"{work.items:,} {work.unit}, {tokens / scale:.1f}{unit} tokens"

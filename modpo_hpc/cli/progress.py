@@ -96,32 +96,23 @@ class _Lines:
     def changed(self, task: Task) -> None:
         stage = task.stage
         self._finished.changed(task)
-        if task.state == "waiting":
-            return
-        if task.state == "running":
-            if stage not in self._since:
-                self._since[stage] = time.monotonic()
-                print(f"{time.strftime('%H:%M:%S')} {stage}: {purpose(stage)}", flush=True)
-            return
-        if task.state == "blocked":
-            return
-        if task.state == "taken":
-            print(f"{time.strftime('%H:%M:%S')} {stage} {task.shard} was made before and is taken over", flush=True)
-            return
-        note = f"log {task.log}"
-        if task.state == "done":
+        if task.state == "running" and stage not in self._since:
+            self._since[stage] = time.monotonic()
+            say_stamped(f"{stage}: {purpose(stage)}")
+        elif task.state == "taken":
+            say_stamped(f"{stage} {task.shard} was made before and is taken over")
+        elif task.state == "done":
             self._made[stage] += 1
-            note = self._counts(stage)
-        print(f"{time.strftime('%H:%M:%S')} {stage} {task.shard} {task.state} ({note})", flush=True)
+            say_stamped(f"{stage} {task.shard} done ({self._counts(stage)})")
+        elif task.state == "failed":
+            say_stamped(f"{stage} {task.shard} failed (log {task.log})")
 
     def _counts(self, stage: str) -> str:
         total, made, finished = len(self._run.shard_ids(stage)), self._made[stage], self._finished.count(stage)
-        left = total - finished
-        note = f"{finished} of {total}"
-        if left > 0:
-            each = max(1e-3, time.monotonic() - self._since[stage]) / made
-            note += f", {60 / each:.0f} a minute, {duration(each * left)} left"
-        return note
+        if finished >= total:
+            return f"{finished} of {total}"
+        each = max(1e-3, time.monotonic() - self._since[stage]) / made
+        return f"{finished} of {total}, {60 / each:.0f} a minute, {duration(each * (total - finished))} left"
 
 
 class _Bars:
@@ -131,8 +122,7 @@ class _Bars:
         self._run, self._bars, self._finished = run, bars, _Finished(run)
         self._rows, self._tasks, self._since = {}, {}, {}
         for stage in stages:
-            total = len(run.shard_ids(stage.name))
-            if total:
+            if total := len(run.shard_ids(stage.name)):
                 done = self._finished.count(stage.name)
                 self._rows[stage.name] = bars.add_task(stage.name, total=total, completed=done, start=False, note="")
         self._end = threading.Event()
@@ -181,6 +171,11 @@ class _Bars:
         self._bars.update(self._rows[stage], note=shorten(", ".join(notes), room, placeholder=" ..."))
 
 
+def say_stamped(text: str, stderr: bool = False) -> None:
+    """Print a line that begins with the time of day, at once."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr if stderr else None, flush=True)
+
+
 def heartbeat(run: Run, stage: str, shard: str) -> dict[str, Any] | None:
     """What a running shard last said of itself: done, total, unit and its metrics."""
     try:
@@ -192,15 +187,10 @@ def heartbeat(run: Run, stage: str, shard: str) -> dict[str, Any] | None:
 
 def describe_beat(beat: dict[str, Any]) -> str:
     """A heartbeat in words: ``step 40 of 200, loss 0.61``."""
-    left = beat.get("seconds_left")
-    shown = {key: value for key, value in beat.items() if key != "seconds_left"}
-    return ", ".join(
-        [
-            f"{beat['done']:,}/{beat['total']:,} {beat['unit']}",
-            *([f"{duration(left)} left"] if left is not None else []),
-            *metrics_in_words(shown),
-        ]
-    )
+    parts = [f"{beat['done']:,}/{beat['total']:,} {beat['unit']}"]
+    if (left := beat.get("seconds_left")) is not None:
+        parts.append(f"{duration(left)} left")
+    return ", ".join(parts + metrics_in_words({key: one for key, one in beat.items() if key != "seconds_left"}))
 
 
 def duration(seconds: float) -> str:

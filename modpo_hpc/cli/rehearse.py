@@ -7,24 +7,25 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modpo_hpc.checks import cautions, check_inputs, without_absent_inputs
-from modpo_hpc.cli.arguments import add_study
+from modpo_hpc.checks import without_absent_inputs
+from modpo_hpc.cli.arguments import add_json, add_study, require_positive, show
 from modpo_hpc.cli.plan import count_questions, makespan, query
 from modpo_hpc.cli.progress import follow
-from modpo_hpc.cli.run import conclude
+from modpo_hpc.cli.run import check, chosen_stages, conclude
 from modpo_hpc.cli.submit import submit
 from modpo_hpc.core.atomic import atomic_file
-from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.errors import IncompleteError
 from modpo_hpc.launch.commands import require_slurm
 from modpo_hpc.launch.local import Capacity, LocalExecutor
 from modpo_hpc.launch.profile import light, load_profile
 from modpo_hpc.launch.slurm import Work, check_with_slurm
-from modpo_hpc.pipeline import STAGES, phase_pairs, stage_named, with_needs
+from modpo_hpc.pipeline import phase_pairs, stage_named
 from modpo_hpc.run import Run
 from modpo_hpc.study import Study, load_study
 
@@ -46,22 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rehearse on a Slurm cluster: lets Slurm judge the real jobs, hands the rehearsal's in and ends; the same "
         "command later makes the report",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.rehearsal.report import render
     from modpo_hpc.rehearsal.study import rehearsed
 
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise InputError("at least one CPU is needed", field="--jobs", value=arguments.jobs, remedy="Give 1 or more.")
+    require_positive("--jobs", arguments.jobs, "at least one CPU is needed")
     real = load_study(arguments.study, arguments.overrides)
     study = rehearsed(real, arguments.study)
-    stages = [one.name for one in (with_needs(arguments.until) if arguments.until else STAGES)]
-    for account in check_inputs(study):
-        print(account, file=sys.stderr)
-    for caution in cautions(study):
-        print(caution, file=sys.stderr)
+    stages = [stage.name for stage in chosen_stages(arguments.until)]
+    check(study, None, accounts_to=sys.stderr)
     # every process of the rehearsal, on any node, finds the stand-ins by this variable
     os.environ["MODPO_JOBS"] = str(RECIPES)
     the_run = Run.create(arguments.run, study)
@@ -75,17 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
         if code:
             return code
         before = json.loads(notes.read_text())
-    found = gather(the_run, before, _makespan(real, arguments.profile))
-    (the_run.root / "rehearsal.md").write_text(render(found), encoding="utf-8")
-    print(
-        json.dumps(found.as_json(), indent=1) if arguments.json else render(found), end="\n" if arguments.json else ""
-    )
-    return 0
-
-
-def _makespan(real: Study, profile: str | None) -> str:
     counts = count_questions(without_absent_inputs(real)[0], None)
-    return makespan(query(real, load_profile(profile or "gpu"), counts, None))
+    time_needed = makespan(query(real, load_profile(arguments.profile or "gpu"), counts, None))
+    found = gather(the_run, before, time_needed)
+    (the_run.root / "rehearsal.md").write_text(render(found), encoding="utf-8")
+    show(arguments.json, found.as_json(), render(found).removesuffix("\n"), indent=1)
+    return 0
 
 
 def gather(the_run: Run, notes: dict[str, float], makespan: str) -> Rehearsal:
@@ -95,15 +87,15 @@ def gather(the_run: Run, notes: dict[str, float], makespan: str) -> Rehearsal:
     from modpo_hpc.rehearsal.scaling import pains
 
     study, costs = the_run.study, stage_costs(the_run)
-    rows = {one.stage: one.rows for one in costs}
+    rows = Counter({one.stage: one.rows for one in costs})
     counts = {
-        "posts": rows.get("questions", 0),
-        "personas": the_run.table("personas", ["persona_id"]).num_rows if "personas" in rows else 0,
-        "responses": rows.get("responses", 0),
-        "rankings by a criterion": rows.get("rankings", 0),
-        "answers": rows.get("answers", 0),
+        "posts": rows["questions"],
+        "personas": the_run.table("personas", ["persona_id"]).num_rows if rows["personas"] else 0,
+        "responses": rows["responses"],
+        "rankings by a criterion": rows["rankings"],
+        "answers": rows["answers"],
         "pairs of policies": sum(len(phase_pairs(study, phase)) for phase in study.judging.phases),
-        "verdicts": rows.get("verdicts", 0),
+        "verdicts": rows["verdicts"],
     }
     files = footprint(the_run.root)
     return Rehearsal(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import time
 from collections.abc import Sequence
 
-from modpo_hpc.cli.progress import follow
-from modpo_hpc.cli.run import conclude
+from modpo_hpc.cli.arguments import add_flag, add_run_dir, require_known
+from modpo_hpc.cli.run import carry_out
 from modpo_hpc.cli.submit import print_plan, render_submission, told_what_is_held_back
 from modpo_hpc.core.markers import IMPORTED, read_marker
 from modpo_hpc.errors import InputError
@@ -17,7 +16,6 @@ from modpo_hpc.launch.attempts import claim_attempt, recorded
 from modpo_hpc.launch.batch_scripts import ResourceChange
 from modpo_hpc.launch.commands import require_slurm
 from modpo_hpc.launch.entry import run_shard
-from modpo_hpc.launch.local import Capacity, LocalExecutor
 from modpo_hpc.launch.profile import Profile, load_profile
 from modpo_hpc.launch.repair import Repair, check_not_alive, plan_repair
 from modpo_hpc.launch.slurm import check_with_slurm
@@ -32,24 +30,22 @@ Chosen = dict[str, list[str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="DIR", help="run directory")
+    add_run_dir(parser)
     parser.add_argument("stage", metavar="STAGE", nargs="?", help="stage, for instance responses; all if not given")
     parser.add_argument("shards", nargs="*", metavar="SHARD", help="exactly these, done or not")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--failed", action="store_true", help="every shard that has failed, and what waits for ever behind one"
-    )
+    add_flag(which, "--failed", "every shard that has failed, and what waits for ever behind one")
     which.add_argument(
         "--class", dest="cause", metavar="CLASS", help="failed shards of one class of modpo triage: oom, time, ..."
     )
-    which.add_argument("--stale", action="store_true", help="shards whose inputs have changed since they were made")
+    add_flag(which, "--stale", "shards whose inputs have changed since they were made")
     parser.add_argument("--mem", metavar="x1.5|GB", help="memory of the jobs: a factor, or gigabytes")
     parser.add_argument("--time", metavar="x2|MIN", help="time limit of the jobs: a factor, or minutes")
-    parser.add_argument("--exclude-suspects", action="store_true", help="keep away from nodes that fail what they get")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be done; change nothing")
-    parser.add_argument("--here", action="store_true", help="in this process, in the foreground, for a debugger")
+    add_flag(parser, "--exclude-suspects", "keep away from nodes that fail what they get")
+    add_flag(parser, "--dry-run", "print what would be done; change nothing")
+    add_flag(parser, "--here", "in this process, in the foreground, for a debugger")
     parser.add_argument("--profile", metavar="P", help="another cluster profile than that of the last submit")
-    parser.add_argument("--local", action="store_true", help="on this machine, though the run was submitted to Slurm")
+    add_flag(parser, "--local", "on this machine, though the run was submitted to Slurm")
     parser.add_argument("--jobs", type=int, metavar="N", help="CPUs to use at once, on this machine")
 
 
@@ -83,15 +79,7 @@ def _choose(snapshot: Snapshot, arguments: argparse.Namespace) -> Chosen:
     """
     stage, shards, failed, stale = arguments.stage, arguments.shards, arguments.failed, arguments.stale
     if stage:
-        stage_named(stage)
-        known = snapshot.shards[stage]
-        if unknown := [shard for shard in shards if shard not in known]:
-            raise InputError(
-                f"stage {stage} has no such shard",
-                field="SHARD",
-                value=unknown[0],
-                remedy=f"Its shards: {', '.join(list(known)[:8])}{' ...' if len(known) > 8 else ''}.",
-            )
+        require_known(stage_named(stage).name, shards, list(snapshot.shards[stage]))
     if shards and stage:
         if imported := [shard for shard in shards if _is_imported(snapshot, stage, shard)]:
             raise InputError(
@@ -153,11 +141,7 @@ def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool)
             if not set(made_from.lacking) & set(chosen):
                 the_run.refuse_lacking(stage.name, shard, made_from)
     wanted = [(stage, shard) for stage, shards in chosen.items() for shard in shards]
-    started = time.monotonic()
-    with follow(the_run, stages) as progress:
-        executor = LocalExecutor(the_run, Capacity.of_this_machine(jobs), progress.changed)
-        failed = executor.run(stages, only=wanted, again=again)
-    return conclude(the_run, failed, time.monotonic() - started)
+    return carry_out(the_run, stages, jobs, only=wanted, again=again)
 
 
 def on_slurm(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
@@ -200,37 +184,32 @@ def _plan(snapshot: Snapshot, arguments: argparse.Namespace) -> tuple[Repair, di
     return planned, {stage: _change(snapshot, stage, shards, arguments) for stage, shards in chosen.items()}
 
 
-def parse_change(text: str, field: str) -> tuple[float | None, float | None]:
-    """``x1.5`` as (1.5, None), ``24`` or ``24GB`` or ``90min`` as (None, number).
+def parse_change(text: str | None, field: str, last: Sequence[float]) -> tuple[float, float | None]:
+    """A factor and a number: of ``x1.5`` that times the largest of ``last``, of ``24``, ``24GB`` or ``90min`` this.
 
     Raises:
         InputError: neither.
     """
+    if not text:
+        return 1.0, None
     found = re.fullmatch(r"(x?)(\d+(?:\.\d+)?)\s*(?:GB?|min|m)?", text, re.IGNORECASE)
     if found is None or float(found[2]) <= 0:
         raise InputError(
             "this is neither a factor nor a number", field=field, value=text, remedy="Write x1.5, or a number."
         )
-    return (float(found[2]), None) if found[1] else (None, float(found[2]))
+    given = float(found[2])
+    if not found[1]:
+        return 1.0, given
+    return given, given * max(last) if last else None
 
 
 def _change(snapshot: Snapshot, stage: str, shards: Sequence[str], arguments: argparse.Namespace) -> ResourceChange:
     """What the options ask, as absolute numbers: a factor counts from the largest that these shards had last."""
     last = [submission for shard, (submission, _) in snapshot.journal.latest(stage).items() if shard in shards]
-    memory_gb = minutes = None
-    memory = hours = 1.0
-    if arguments.mem:
-        factor, memory_gb = parse_change(arguments.mem, "--mem")
-        if factor and last:
-            memory_gb = factor * max(one.memory_gb for one in last)
-        memory = factor or 1.0
-    if arguments.time:
-        factor, minutes = parse_change(arguments.time, "--time")
-        if factor and last:
-            minutes = factor * max(one.minutes for one in last)
-        hours = factor or 1.0
+    memory, memory_gb = parse_change(arguments.mem, "--mem", [one.memory_gb for one in last])
+    time, minutes = parse_change(arguments.time, "--time", [one.minutes for one in last])
     exclude = tuple(suspects(snapshot, find_failures(snapshot))) if arguments.exclude_suspects else ()
-    return ResourceChange(memory, hours, memory_gb, round(minutes) if minutes else None, exclude)
+    return ResourceChange(memory, time, memory_gb, round(minutes) if minutes else None, exclude)
 
 
 def _refuse_slurm_options(arguments: argparse.Namespace) -> None:

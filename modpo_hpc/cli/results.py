@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import replace
 
+from modpo_hpc.cli.arguments import add_flag, add_run_dir
 from modpo_hpc.cli.consoles import console
 from modpo_hpc.core.code import stages_of_different_code
 from modpo_hpc.core.snapshots import drift_of_judges
@@ -15,8 +16,8 @@ from modpo_hpc.run import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="DIR", help="run directory")
-    parser.add_argument("--json", action="store_true", help="print every table as one JSON object")
+    add_run_dir(parser)
+    add_flag(parser, "--json", "print every table as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from modpo_hpc.report.repeats import read_repeats, repeats_section
     from modpo_hpc.report.results import as_json, finite, read_completeness, read_results
 
-    opened = Run.open(args.run)
+    opened = Run.open(args.run_dir)
     try:
         results = read_results(opened)
     except IncompleteError:

@@ -6,19 +6,19 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
+from typing import IO
 
 from modpo_hpc.checks import cautions, check_inputs
-from modpo_hpc.cli.arguments import add_reuse, add_study
+from modpo_hpc.cli.arguments import add_reuse, add_study, require_positive
 from modpo_hpc.cli.progress import duration, follow
-from modpo_hpc.errors import InputError
 from modpo_hpc.launch.following import follow_study
 from modpo_hpc.launch.local import Capacity, LocalExecutor, Task, last_words
 from modpo_hpc.pipeline import STAGES, Stage, stage_named, with_needs
 from modpo_hpc.report import formats
 from modpo_hpc.run import Run
-from modpo_hpc.study import load_study
+from modpo_hpc.study import Study, load_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,29 +34,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise InputError("at least one CPU is needed", field="--jobs", value=arguments.jobs, remedy="Give 1 or more.")
+    require_positive("--jobs", arguments.jobs, "at least one CPU is needed")
     study = load_study(arguments.study, arguments.overrides)
-    stages: tuple[Stage, ...] = STAGES
-    if arguments.only:
-        stages = (stage_named(arguments.only),)
-    elif arguments.until:
-        stages = with_needs(arguments.until)
-    for account in check_inputs(study):
-        print(account)
-    for caution in cautions(study, Run.envisage(arguments.run, study)):
-        print(caution, file=sys.stderr)
+    stages = chosen_stages(arguments.until, arguments.only)
+    check(study, Run.envisage(arguments.run, study))
     the_run = follow_study(arguments.run, study, arguments.reuse)
     if arguments.only:
         inventory = the_run.inventory()
         for shard in the_run.shard_ids(arguments.only):
             the_run.refuse_lacking(arguments.only, shard, inventory.made_from(arguments.only, shard))
-    started = time.monotonic()
     for line in what_is_made(the_run, stages):
         print(line, flush=True)
+    return carry_out(the_run, stages, arguments.jobs)
+
+
+def chosen_stages(until: str | None, only: str | None = None) -> tuple[Stage, ...]:
+    """The stages that the command line asks for, in the order in which work flows."""
+    if only:
+        return (stage_named(only),)
+    return with_needs(until) if until else STAGES
+
+
+def check(study: Study, the_run: Run | None, accounts_to: IO[str] | None = None) -> None:
+    """Read the input files of ``study``; say what became of their rows, and on standard error what to know before."""
+    for account in check_inputs(study):
+        print(account, file=accounts_to)
+    for caution in cautions(study, the_run):
+        print(caution, file=sys.stderr)
+
+
+def carry_out(
+    the_run: Run,
+    stages: Sequence[Stage],
+    jobs: int | None,
+    only: Iterable[tuple[str, str]] | None = None,
+    again: bool = False,
+) -> int:
+    """Make ``stages`` (or their shards ``only``) on this machine, and say how it ended."""
+    started = time.monotonic()
     with follow(the_run, stages) as progress:
-        executor = LocalExecutor(the_run, Capacity.of_this_machine(arguments.jobs), progress.changed)
-        failed = executor.run(stages)
+        executor = LocalExecutor(the_run, Capacity.of_this_machine(jobs), progress.changed)
+        failed = executor.run(stages, only=only, again=again)
     return conclude(the_run, failed, time.monotonic() - started)
 
 

@@ -8,7 +8,8 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from modpo_hpc.cli.consoles import console
+from modpo_hpc.cli.arguments import add_flag, add_json, add_run_dir
+from modpo_hpc.cli.consoles import console, table_of
 from modpo_hpc.cli.progress import describe_beat, duration, heartbeat
 from modpo_hpc.core.snapshots import drift
 from modpo_hpc.launch.commands import available
@@ -28,10 +29,10 @@ FORGETFUL = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="DIR", help="run directory")
+    add_run_dir(parser)
     parser.add_argument("--shards", metavar="STAGE", help="list the shards of this stage instead")
-    parser.add_argument("--watch", action="store_true", help="stay, and show every change until nothing is left to run")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_flag(parser, "--watch", "stay, and show every change until nothing is left to run")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,8 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(as_json(snapshot, rows)))
     else:
-        from modpo_hpc.cli.consoles import console
-
         console().print(render(snapshot, rows))
     return exit_code(rows)
 
@@ -85,23 +84,17 @@ def as_json(snapshot: Snapshot, rows: list[StageState]) -> dict[str, Any]:
 def render(snapshot: Snapshot, rows: list[StageState]) -> RenderableType:
     """A table with one row a stage, and below it what to do next."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     gpus = any(row.gpu_hours for row in rows)
     root = Text(str(snapshot.run.root), style="bold", no_wrap=True, overflow="ignore")
-    table = Table(box=None, pad_edge=False)
-    columns = ["stage", "done", "of", "run", "queue", "fail", "stale", "rate/h", "left", "GPU-h" if gpus else "CPU-h"]
-    for column in [*columns, *(["wasted"] if gpus else [])]:
-        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
-    table.add_column("")
+    cells: list[dict[str, str | Text]] = []
     for row in rows:
-        *numbers, note = _cells(snapshot, row, gpus)
         # The note, not the numbers, gives way on a narrow terminal; and it stays on its line.
-        kept_short = Text.from_markup(note)
-        kept_short.no_wrap, kept_short.overflow = True, "ellipsis"
-        table.add_row(*numbers, kept_short)
-    return Group(root, table, *(Text.from_markup(line) for line in advice(snapshot, rows)))
+        note = Text.from_markup(_note(snapshot, row))
+        note.no_wrap, note.overflow = True, "ellipsis"
+        cells.append({**_numbers(row, gpus), "": note})
+    return Group(root, table_of(cells), *(Text.from_markup(line) for line in advice(snapshot, rows)))
 
 
 def drift_in(snapshot: Snapshot) -> list[str]:
@@ -168,35 +161,42 @@ def list_shards(snapshot: Snapshot, stage: str, as_data: bool) -> None:
         print(json.dumps({shard: asdict(state) for shard, state in states.items()}))
         return
     for shard, one in states.items():
-        print("  ".join(part for part in (shard, one.state, one.job or "", one.slurm, one.node, one.note) if part))
+        print("  ".join(filter(None, (shard, one.state, one.job, one.slurm, one.node, one.note))))
 
 
-def _cells(snapshot: Snapshot, row: StageState, gpus: bool) -> list[str]:
+def _note(snapshot: Snapshot, row: StageState) -> str:
     counts = row.counts
-    queued = counts["queued"] + counts["blocked"]
-    note = ""
     if counts["unknown"]:
-        note = f"[yellow]{counts['unknown']} not to be seen[/]"
-    elif counts["blocked"]:
-        note = "[red]waits for what has failed[/]"
-    elif counts["cancelled"]:
-        note = f"{counts['cancelled']} cancelled"
-    elif counts["running"]:
-        running = next(shard for shard, one in snapshot.shards[row.stage].items() if one.state == "running")
-        beat = heartbeat(snapshot.run, row.stage, running)
-        note = f"[dim]{running}: {describe_beat(beat)}[/]" if beat else ""
-    hours = f"{row.gpu_hours if gpus else row.cpu_hours:.2f}" if row.gpu_hours or row.cpu_hours else ""
-    return [
-        row.stage,
-        f"[green]{counts['done']}[/]" if counts["done"] == row.total else str(counts["done"]),
-        str(row.total),
-        f"[cyan]{counts['running']}[/]" if counts["running"] else "",
-        str(queued or ""),
-        f"[red]{counts['failed']}[/]" if counts["failed"] else "",
-        f"[yellow]{counts['stale']}[/]" if counts["stale"] else "",
-        f"{row.shards_per_hour:,.0f}" if row.shards_per_hour and counts["running"] else "",
-        duration(row.seconds_left) if row.seconds_left else "",
-        hours,
-        *([f"{row.gpu_hours_wasted:.2f}" if row.gpu_hours_wasted else ""] if gpus else []),
-        note,
-    ]
+        return f"[yellow]{counts['unknown']} not to be seen[/]"
+    if counts["blocked"]:
+        return "[red]waits for what has failed[/]"
+    if counts["cancelled"]:
+        return f"{counts['cancelled']} cancelled"
+    if not counts["running"]:
+        return ""
+    running = next(shard for shard, one in snapshot.shards[row.stage].items() if one.state == "running")
+    beat = heartbeat(snapshot.run, row.stage, running)
+    return f"[dim]{running}: {describe_beat(beat)}[/]" if beat else ""
+
+
+def _numbers(row: StageState, gpus: bool) -> dict[str, str]:
+    counts = row.counts
+
+    def coloured(count: int, colour: str) -> str:
+        return f"[{colour}]{count}[/]" if count else ""
+
+    hours = row.gpu_hours if gpus else row.cpu_hours
+    wasted = f"{row.gpu_hours_wasted:.2f}" if row.gpu_hours_wasted else ""
+    return {
+        "stage": row.stage,
+        "done": f"[green]{counts['done']}[/]" if counts["done"] == row.total else str(counts["done"]),
+        "of": str(row.total),
+        "run": coloured(counts["running"], "cyan"),
+        "queue": str(counts["queued"] + counts["blocked"] or ""),
+        "fail": coloured(counts["failed"], "red"),
+        "stale": coloured(counts["stale"], "yellow"),
+        "rate/h": f"{row.shards_per_hour:,.0f}" if row.shards_per_hour and counts["running"] else "",
+        "left": duration(row.seconds_left) if row.seconds_left else "",
+        "GPU-h" if gpus else "CPU-h": f"{hours:.2f}" if row.gpu_hours or row.cpu_hours else "",
+        **({"wasted": wasted} if gpus else {}),
+    }

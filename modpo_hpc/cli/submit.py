@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from modpo_hpc.checks import cautions, check_inputs
-from modpo_hpc.cli.arguments import add_reuse, add_study, quoted
+from modpo_hpc.cli.arguments import add_flag, add_json, add_reuse, add_study, quoted
+from modpo_hpc.cli.run import check, chosen_stages
 from modpo_hpc.launch.batch_scripts import ResourceChange, sbatch_header
 from modpo_hpc.launch.cluster import ask_facts
 from modpo_hpc.launch.commands import SlurmError, require_slurm
@@ -21,7 +21,7 @@ from modpo_hpc.launch.slurm import check_with_slurm
 from modpo_hpc.launch.state import Snapshot, take_snapshot
 from modpo_hpc.launch.submissions import Submission, record_goal
 from modpo_hpc.launch.transaction import Outcome, apply, transaction
-from modpo_hpc.pipeline import STAGES, Stage, stage_named, with_needs
+from modpo_hpc.pipeline import Stage
 from modpo_hpc.run import Run
 from modpo_hpc.study import Study, load_study
 
@@ -36,20 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--until", metavar="STAGE", help="this stage and what it needs")
     some.add_argument("--only", metavar="STAGE", help="this stage alone; what it needs must be done or queued")
-    parser.add_argument("--dry-run", action="store_true", help="print the sbatch files; hand in nothing")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_flag(parser, "--dry-run", "print the sbatch files; hand in nothing")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
     stages = chosen_stages(arguments.until, arguments.only)
-    for account in check_inputs(study):
-        print(account, file=sys.stderr)
     envisaged = Run.envisage(arguments.run, study)
-    for caution in cautions(study, envisaged):
-        print(caution, file=sys.stderr)
+    check(study, envisaged, accounts_to=sys.stderr)
     if arguments.dry_run:
-        return dry_run(envisaged, profile, stages)
+        snapshot = take_snapshot(envisaged)
+        print_plan(snapshot, profile, plan_repair(snapshot, missing_work(snapshot, stages)))
+        return 0
     require_slurm()
     outcome = submit(arguments.run, study, profile, stages, show=not arguments.json, reuse=arguments.reuse)
     if arguments.json:
@@ -60,13 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"watch with: modpo status {quoted(arguments.run)} --watch")
     return told_what_is_held_back(outcome, arguments.run)
-
-
-def chosen_stages(until: str | None, only: str | None) -> tuple[Stage, ...]:
-    """The stages that the command line asks for, in the order in which work flows."""
-    if only:
-        return (stage_named(only),)
-    return with_needs(until) if until else STAGES
 
 
 def submit(
@@ -101,13 +93,6 @@ def told_what_is_held_back(outcome: Outcome, folder: str | Path) -> int:
     return 3
 
 
-def dry_run(the_run: Run, profile: Profile, stages: Sequence[Stage]) -> int:
-    """Print what would be handed in."""
-    snapshot = take_snapshot(the_run)
-    print_plan(snapshot, profile, plan_repair(snapshot, missing_work(snapshot, stages)))
-    return 0
-
-
 def print_plan(
     snapshot: Snapshot, profile: Profile, planned: Repair, changes: Mapping[str, ResourceChange] | None = None
 ) -> None:
@@ -125,11 +110,8 @@ def print_plan(
 
 def render_submission(submission: Submission) -> None:
     """One line for one sbatch."""
-    count = len(submission.shards)
     parents = sorted({job.partition("_")[0] for job in submission.after}, key=int)
     jobs = f" in {submission.elements} jobs" if submission.pack > 1 else ""
     waits = f"  after {', '.join(parents)}" if parents else ""
-    print(
-        f"{submission.stage:<14} job {submission.job:<8} {count} shard{'s' if count > 1 else ''}{jobs}{waits}",
-        flush=True,
-    )
+    shards = f"{len(submission.shards)} shard{'s' * (len(submission.shards) > 1)}"
+    print(f"{submission.stage:<14} job {submission.job:<8} {shards}{jobs}{waits}", flush=True)

@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 
-from modpo_hpc.cli.arguments import quoted
+from modpo_hpc.cli.arguments import add_flag, quoted
+from modpo_hpc.cli.progress import say_stamped
 from modpo_hpc.cli.submit import print_plan, render_submission
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import InputError
@@ -32,9 +33,9 @@ AWAY = "Slurm is away"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="DIR", help="run directory that was submitted")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--once", action="store_true", help="one round, for a line in cron")
-    how.add_argument("--slurm", action="store_true", help="hand in a small job that tends, and end")
-    how.add_argument("--dry-run", action="store_true", help="say what a round would do; change nothing")
+    add_flag(how, "--once", "one round, for a line in cron")
+    add_flag(how, "--slurm", "hand in a small job that tends, and end")
+    add_flag(how, "--dry-run", "say what a round would do; change nothing")
     parser.add_argument("--every", type=int, default=60, metavar="SECONDS", help="between rounds (default: 60)")
     parser.add_argument("--profile", metavar="P", help="another cluster profile than that of the last submit")
     parser.add_argument("--mail", metavar="ADDRESS", help="tell this address of a change of state")
@@ -76,7 +77,7 @@ def tend(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
                 tell(the_run, state, words_of(the_run, found), arguments.mail)
             except SlurmSilent as error:
                 state = "going on"
-                print(f"{time.strftime('%H:%M:%S')} {AWAY}: {error}", file=sys.stderr, flush=True)
+                say_stamped(f"{AWAY}: {error}", stderr=True)
                 tell(the_run, AWAY, f"{the_run.root.name}: {AWAY}; it is asked again", arguments.mail)
             except InputError as error:
                 tell(the_run, "needs you", f"{the_run.root.name}: {error}", arguments.mail)
@@ -85,53 +86,51 @@ def tend(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
                 return 1 if state == "needs you" else 0
             if arguments.once:
                 return 3
-            if stopped or _pause(arguments.every, stopped):
+            if _pause(arguments.every, stopped):
                 return requeue_itself()
 
 
 def _pause(seconds: float, stopped: list[int]) -> bool:
     for _ in range(max(1, round(seconds))):
         if stopped:
-            return True
+            break
         time.sleep(1)
     return bool(stopped)
 
 
 def say(found: Round) -> None:
     """One line a remedy, and one for what could not be handed in yet."""
-    clock = time.strftime("%H:%M:%S")
     for stage, change in found.remedies.items():
         mine = [one for one in found.mended if one.state.stage == stage]
         causes = ", ".join(sorted({one.cause for one in mine}))
-        asks = [
+        asks = (
             f"{change.memory_gb:g} GB" if change.memory_gb else "",
             f"{change.minutes} min" if change.minutes else "",
-        ]
-        asks += [f"not on {', '.join(change.exclude)}" if change.exclude else ""]
+            f"not on {', '.join(change.exclude)}" if change.exclude else "",
+        )
         more = ", ".join(filter(None, asks))
-        print(f"{clock} {stage}: {len(mine)} again ({causes}){': ' * bool(more)}{more}", flush=True)
+        say_stamped(f"{stage}: {len(mine)} again ({causes}){': ' * bool(more)}{more}")
     if found.released:
-        print(f"{clock} released: {', '.join(found.released)}, which a node could not start", flush=True)
+        say_stamped(f"released: {', '.join(found.released)}, which a node could not start")
     if found.outcome.held_back not in ("", STILL_FULL):
-        print(f"{clock} {found.outcome.held_back}", flush=True)
+        say_stamped(found.outcome.held_back)
 
 
 def words_of(the_run: Run, found: Round) -> str:
     """The state of the run in a sentence or two, for a mail."""
-    message = f"{the_run.root.name}: {found.state}, {found.done} of {found.total} shards done."
-    for one in found.left[:5]:
-        message += f"\n{one.state.stage} {one.state.shard}: {one.cause}: {one.message}"
-    if found.held:
-        message += (
-            f"\nHeld, since nodes could not start them: {', '.join(found.held[:5])}. scontrol release JOB goes on"
-        )
-    if found.left:
-        message += f"\nWhy, and what to do: modpo triage {the_run.quoted}"
+    name = the_run.root.name
     if found.state == "nothing asked for":
-        message = (
-            f"{the_run.root.name}: nothing is asked for, since the run was cancelled as a whole. modpo submit goes on."
-        )
-    return message + (f"\nmodpo results {the_run.quoted}" if found.state == "complete" else "")
+        return f"{name}: nothing is asked for, since the run was cancelled as a whole. modpo submit goes on."
+    lines = [f"{name}: {found.state}, {found.done} of {found.total} shards done."]
+    lines += [f"{one.state.stage} {one.state.shard}: {one.cause}: {one.message}" for one in found.left[:5]]
+    if found.held:
+        held = ", ".join(found.held[:5])
+        lines.append(f"Held, since nodes could not start them: {held}. scontrol release JOB goes on")
+    if found.left:
+        lines.append(f"Why, and what to do: modpo triage {the_run.quoted}")
+    if found.state == "complete":
+        lines.append(f"modpo results {the_run.quoted}")
+    return "\n".join(lines)
 
 
 def tell(the_run: Run, state: str, message: str, address: str | None) -> None:
@@ -145,13 +144,11 @@ def tell(the_run: Run, state: str, message: str, address: str | None) -> None:
         return
     with atomic_file(path, "w") as stream:
         json.dump({"state": state, "at": time.time()}, stream)
-    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
-    for problem in (
-        send_mail(address, f"modpo {the_run.root.name}: {state}", message) if address else None,
-        post(os.environ.get("MODPO_WEBHOOK"), {"run": str(the_run.root), "state": state, "text": message}),
-    ):
-        if problem:
-            print(problem, file=sys.stderr, flush=True)
+    say_stamped(message)
+    mailed = send_mail(address, f"modpo {the_run.root.name}: {state}", message) if address else None
+    posted = post(os.environ.get("MODPO_WEBHOOK"), {"run": str(the_run.root), "state": state, "text": message})
+    for problem in filter(None, (mailed, posted)):
+        print(problem, file=sys.stderr, flush=True)
 
 
 def dry_run(the_run: Run, profile: Profile) -> int:
@@ -180,12 +177,7 @@ def hand_in_itself(the_run: Run, profile: Profile, arguments: argparse.Namespace
         command += ["--every", str(arguments.every), *(["--mail", quoted(arguments.mail)] if arguments.mail else [])]
         modules = [f"module load {shlex.quote(one)}" for one in profile.modules]
         script = "\n".join(["#!/bin/bash", *modules, *profile.setup, f"exec {' '.join(command)}"])
-        wanted = {
-            "partition": profile.partition,
-            "account": profile.account,
-            "qos": profile.qos,
-            "wckey": profile.wckey,
-        }
+        wanted = {name: getattr(profile, name) for name in ("partition", "account", "qos", "wckey")}
         text = commands.call(
             "sbatch", "--parsable", f"--comment={comment}", f"--job-name=tend.{the_run.root.name}", "--requeue",
             "--ntasks=1", "--cpus-per-task=1", "--mem=1G", f"--time={int(min(limit, 1440.0))}", "--signal=B:USR1@120",

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from modpo_hpc.cli.arguments import add_flag, add_json, add_run_dir, show
 from modpo_hpc.report.formats import counted
 from modpo_hpc.run import Run
 
@@ -29,26 +30,24 @@ CHECKED = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="DIR", help="run directory")
+    add_run_dir(parser)
     parser.add_argument(
         "id", metavar="ID", nargs="?", help="as the report shows it (hover over a number); all ids if not given"
     )
-    parser.add_argument(
-        "--check", action="store_true", help="run the lines of every number, and say which do not give it"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_flag(parser, "--check", "run the lines of every number, and say which do not give it")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from modpo_hpc.report.results import finite
     from modpo_hpc.report.trace import Traced
 
-    traced = Traced(Run.open(arguments.run))
+    traced = Traced(Run.open(arguments.run_dir))
     if arguments.check:
         return _check(traced, [arguments.id] if arguments.id else list(traced.places), arguments.json)
     if arguments.id is None:
         ids = {identity: place.text for identity, place in traced.places.items()}
-        print(json.dumps(ids) if arguments.json else "\n".join(f"{one}\t{text}" for one, text in ids.items()))
+        show(arguments.json, ids, "\n".join(f"{one}\t{text}" for one, text in ids.items()))
         return 0
     found = traced.trace(arguments.id)
     if arguments.json:
@@ -81,14 +80,14 @@ def _check(traced: Traced, ids: list[str], as_json: bool) -> int:
     from modpo_hpc.report.trace_check import check
 
     found = check(traced, ids)
-    if as_json:
-        print(json.dumps(asdict(found)))
-        return 1 if found.unexplained else 0
-    for identity, text, missing in found.unexplained:
-        print(f"{identity}: its lines do not give {', '.join(missing) or 'it in ten lines'}\n    {text}")
+    lines = [
+        f"{identity}: its lines do not give {', '.join(missing) or 'it in ten lines'}\n    {text}"
+        for identity, text, missing in found.unexplained
+    ]
     starts = ", ".join(f"{number:,} {CHECKED[start]}" for start, number in found.starts.items())
-    print(
+    lines.append(
         f"{counted(found.numbers, 'number')} in {counted(found.places, 'place')} (cells and sentences), of which "
         f"{len(found.unexplained)} are not explained by their lines. These start {starts}."
     )
+    show(as_json, asdict(found), "\n".join(lines))
     return 1 if found.unexplained else 0

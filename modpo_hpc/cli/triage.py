@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from modpo_hpc.cli.arguments import add_json, add_run_dir
 from modpo_hpc.cli.consoles import console
 from modpo_hpc.launch.state import take_snapshot
 from modpo_hpc.launch.triage import CAUSES, FailureGroup, find_failures, group, remedy, suspects
@@ -15,9 +16,9 @@ SHOWN_SHARDS = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="DIR", help="run directory")
+    add_run_dir(parser)
     parser.add_argument("stage", metavar="STAGE", nargs="?", help="this stage only")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
