@@ -43,7 +43,7 @@ def pack(run: Run, target: Path, leave_out: tuple[str, ...] = (), partial: bool 
     Raises:
         IncompleteError: a stage is not finished, and ``partial`` is not set.
         InputError: no such stage to leave out, or the target lies inside the run.
-        Damaged: an output is not what its marker says.
+        DamagedPack: an output is not what its marker says.
     """
     if unknown := set(leave_out) - {stage.name for stage in STAGES}:
         raise InputError(
@@ -84,7 +84,7 @@ def verify_pack(path: Path) -> PackContents:
 
     Raises:
         InputError: no pack, or one that was cut off.
-        Damaged: a file is missing, is not in the manifest, or has another hash.
+        DamagedPack: a file is missing, is not in the manifest, or has another hash.
     """
     found: dict[str, str] = {}
     markers: dict[str, dict[str, str]] = {}

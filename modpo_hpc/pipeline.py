@@ -63,11 +63,8 @@ def stage_named(name: str) -> Stage:
 
 def with_needs(name: str) -> tuple[Stage, ...]:
     """``name`` and every stage that it rests on, in the order in which work flows."""
-    wanted: set[str] = set()
-    queue = [name]
-    while queue:
-        stage = stage_named(queue.pop())
-        if stage.name not in wanted:
-            wanted.add(stage.name)
-            queue.extend(stage.needs)
+    wanted = {stage_named(name).name}
+    for stage in reversed(STAGES):
+        if stage.name in wanted:
+            wanted.update(stage.needs)
     return tuple(stage for stage in STAGES if stage.name in wanted)

@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from modpo_hpc.errors import InputError
@@ -78,9 +79,20 @@ def require_positive(field: str, number: int | None, problem: str) -> None:
         raise InputError(problem, field=field, value=number, remedy="Give 1 or more.")
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """``a, b and 3 more``: not ``most`` names and more."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def quoted(path: object) -> str:
     """``path`` as a word that can be copied into a shell."""
     return shlex.quote(str(path))
+
+
+def require_new(file: Path) -> None:
+    """Refuse a ``file`` that is there already."""
+    if file.exists():
+        raise InputError("this file is there already", file=file, remedy="Give another name, or move it away.")
 
 
 def require_known(stage: str, shards: Iterable[str], known: Sequence[str]) -> None:

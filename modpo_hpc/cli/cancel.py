@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from modpo_hpc.cli.arguments import add_flag, add_run_dir
+from modpo_hpc.cli.arguments import add_flag, add_run_dir, first_of
 from modpo_hpc.launch.commands import SlurmSilent, require_slurm
 from modpo_hpc.launch.repair import cancel, select_jobs
 from modpo_hpc.launch.state import take_snapshot
@@ -43,6 +43,5 @@ def run(arguments: argparse.Namespace) -> int:
     if not ended:
         print("nothing of this is queued or running")
         return 0
-    shown = ", ".join(jobs[:8]) + (f" and {len(jobs) - 8} more" if len(jobs) > 8 else "")
-    print(f"cancelled {len(ended)} job{'s' if len(ended) > 1 else ''} ({shown}); what is done is kept")
+    print(f"cancelled {len(ended)} job{'s' if len(ended) > 1 else ''} ({first_of(jobs, 8)}); what is done is kept")
     return 0

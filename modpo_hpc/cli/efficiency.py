@@ -7,10 +7,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from modpo_hpc.cli.arguments import add_json, add_run_dir, quoted
+from modpo_hpc.cli.arguments import add_json, add_run_dir, quoted, require_new
 from modpo_hpc.cli.consoles import console, table_of
 from modpo_hpc.cli.progress import duration
-from modpo_hpc.errors import IncompleteError, InputError
+from modpo_hpc.errors import IncompleteError
 from modpo_hpc.launch.efficiency import Efficiency, ask_usage, efficiencies, fitted, totals
 from modpo_hpc.launch.profile import Profile
 from modpo_hpc.launch.state import take_snapshot
@@ -37,16 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.write_profile:
         import yaml
 
-        if arguments.write_profile.exists():
-            raise InputError(
-                "this file is there already", file=arguments.write_profile, remedy="Give another name, or move it away."
-            )
+        require_new(arguments.write_profile)
         fields = fitted(profile, rows, snapshot).model_dump(mode="json", exclude_defaults=True)
-        arguments.write_profile.write_text(
-            f"# Memory and time as measured in the run {the_run.root.name}, with a margin.\n"
-            + yaml.safe_dump(fields, sort_keys=False),
-            encoding="utf-8",
-        )
+        head = f"# Memory and time as measured in the run {the_run.root.name}, with a margin.\n"
+        arguments.write_profile.write_text(head + yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
     if arguments.json:
         print(json.dumps({"stages": [asdict(row) for row in rows], "total": totals(rows)}))
         return 0

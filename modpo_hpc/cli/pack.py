@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from modpo_hpc.cli.arguments import add_flag, add_json, add_repeated, show
@@ -11,16 +13,6 @@ from modpo_hpc.core.markers import Output, describe_output, read_marker
 from modpo_hpc.packing import pack, verify_pack
 from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.run import Run
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One output that is not as its shard left it."""
-
-    stage: str
-    shard: str
-    file: str
-    problem: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 def verify(run: Run, stage: str | None, as_json: bool) -> int:
     """Every output of a run against its manifest, byte for byte."""
     stages = [stage_named(stage).name] if stage else [one.name for one in STAGES]
-    checked, damages = 0, []
+    checked, damages = 0, list[dict[str, str]]()
     for name in stages:
         for shard in run.shard_ids(name):
             marker = read_marker(run.folder(name), shard)
@@ -66,8 +58,8 @@ def verify(run: Run, stage: str | None, as_json: bool) -> int:
                 checked += 1
                 path = run.folder(name) / file
                 if problem := problem_of(path, output):
-                    damages.append(Damage(name, shard, str(path), problem))
-    show(as_json, {"files": checked, "damaged": [asdict(one) for one in damages]}, render(run, checked, damages))
+                    damages.append({"stage": name, "shard": shard, "file": str(path), "problem": problem})
+    show(as_json, {"files": checked, "damaged": damages}, render(run, checked, damages))
     return 1 if damages else 0
 
 
@@ -80,13 +72,13 @@ def problem_of(path: Path, output: Output) -> str:
     return "" if describe_output(path).sha256 == output.sha256 else "other content than when it was made"
 
 
-def render(run: Run, checked: int, damages: list[Damage]) -> str:
+def render(run: Run, checked: int, damages: list[dict[str, str]]) -> str:
     """One line a damage, and the commands that mend them."""
     if not damages:
         return f"{checked:,} files are as they were made"
-    lines = [f"{one.stage} {one.shard}: {one.file}: {one.problem}" for one in damages]
+    lines = ["{stage} {shard}: {file}: {problem}".format_map(one) for one in damages]
     lines.append(f"{len(damages)} of {checked:,} files are damaged. Make their shards again with:")
-    for stage in dict.fromkeys(one.stage for one in damages):
-        names = " ".join(dict.fromkeys(one.shard for one in damages if one.stage == stage))
+    for stage, mine in groupby(damages, itemgetter("stage")):
+        names = " ".join(dict.fromkeys(one["shard"] for one in mine))
         lines.append(f"modpo rerun {run.quoted} {stage} {names}")
     return "\n".join(lines)

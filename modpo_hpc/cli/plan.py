@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modpo_hpc.checks import cautions, check_inputs, questions_of, without_absent_inputs
-from modpo_hpc.cli.arguments import add_json, add_reuse, add_study
+from modpo_hpc.cli.arguments import add_json, add_reuse, add_study, first_of
 from modpo_hpc.cli.consoles import console, table_of
 from modpo_hpc.cli.progress import duration
 from modpo_hpc.core.changes import FATES, ShardChange, causes, changes, counted
@@ -233,9 +233,7 @@ def render_changes(the_run: Run, found: Sequence[ShardChange]) -> None:
     for why, mine in causes(found).items():
         print(f"  made again, because of {why}:" if not why.startswith("they") else f"  made again, since {why}:")
         for stage in dict.fromkeys(one.stage for one in mine):
-            shards = [one.shard for one in mine if one.stage == stage]
-            shown = ", ".join(shards[:4]) + (f" and {len(shards) - 4} more" if len(shards) > 4 else "")
-            print(f"    {stage}: {shown}")
+            print(f"    {stage}: {first_of([one.shard for one in mine if one.stage == stage], 4)}")
     if count.get("again"):
         print("  One that reads what is made again stays after all if that comes out the same, byte for byte.")
 

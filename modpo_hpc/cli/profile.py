@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from modpo_hpc.cli.arguments import quoted
-from modpo_hpc.errors import InputError
+from modpo_hpc.cli.arguments import quoted, require_new
 from modpo_hpc.launch import cluster, commands
 from modpo_hpc.launch.drafting import draft_profile
 from modpo_hpc.launch.profile import Limits, ModelPrice, Placement, Prices, Profile, Speeds, load_profile
@@ -72,8 +71,7 @@ def draft(path: Path) -> None:
     """
     import yaml
 
-    if path.exists():
-        raise InputError("this file is there already", file=path, remedy="Give another name, or move it away.")
+    require_new(path)
     commands.require_slurm()
     sinfo = commands.call("sinfo", "--noheader", "--format=%R|%l|%c|%m|%G|%P", wait=7)
     fields = draft_profile(sinfo, cluster.ask_facts().max_array_size, cluster.my_accounts())

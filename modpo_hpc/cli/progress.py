@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.core.scratch import SCRATCH
 from modpo_hpc.launch.entry import HEARTBEAT, metrics_in_words
@@ -35,10 +35,29 @@ def purpose(stage: str) -> str:
     return (words or "").partition("\n")[0]
 
 
-class Follower(Protocol):
-    """Hears of every change of a task."""
+class Follower:
+    """Hears of every change of a task, and shows none itself: when a stage began, which shards of it are done."""
 
-    def changed(self, task: Task) -> None: ...
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._finished: dict[str, set[str]] = {}
+        self._since: dict[str, float] = {}
+
+    def changed(self, task: Task) -> None:
+        finished = self.finished(task.stage)
+        (finished.add if task.state in ("done", "taken") else finished.discard)(task.shard)
+        if task.state == "running" and task.stage not in self._since:
+            self._since[task.stage] = time.monotonic()
+            self.began(task.stage)
+
+    def began(self, stage: str) -> None:
+        """The first shard of ``stage`` runs."""
+
+    def finished(self, stage: str) -> set[str]:
+        """The shards of ``stage`` that are done: one that is made again is not, until it is made."""
+        if stage not in self._finished:
+            self._finished[stage] = set(self._run.done(stage))
+        return self._finished[stage]
 
 
 @contextmanager
@@ -64,84 +83,58 @@ def follow(run: Run, stages: Sequence[Stage]) -> Iterator[Follower]:
             follower.stop()
 
 
-class _Finished:
-    """The shards of each stage that are done: one that is made again is not, until it is made."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._shards: dict[str, set[str]] = {}
-
-    def changed(self, task: Task) -> None:
-        mine = self._of(task.stage)
-        (mine.add if task.state in ("done", "taken") else mine.discard)(task.shard)
-
-    def count(self, stage: str) -> int:
-        return len(self._of(stage))
-
-    def _of(self, stage: str) -> set[str]:
-        if stage not in self._shards:
-            self._shards[stage] = set(self._run.done(stage))
-        return self._shards[stage]
-
-
-class _Lines:
+class _Lines(Follower):
     """One line a change, each usable alone."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
-        self._finished = _Finished(run)
+        super().__init__(run)
         self._made: Counter[str] = Counter()
-        self._since: dict[str, float] = {}
 
     def changed(self, task: Task) -> None:
-        stage = task.stage
-        self._finished.changed(task)
-        if task.state == "running" and stage not in self._since:
-            self._since[stage] = time.monotonic()
-            say_stamped(f"{stage}: {purpose(stage)}")
-        elif task.state == "taken":
-            say_stamped(f"{stage} {task.shard} was made before and is taken over")
+        super().changed(task)
+        if task.state == "taken":
+            say_stamped(f"{task.stage} {task.shard} was made before and is taken over")
         elif task.state == "done":
-            self._made[stage] += 1
-            say_stamped(f"{stage} {task.shard} done ({self._counts(stage)})")
+            self._made[task.stage] += 1
+            say_stamped(f"{task.stage} {task.shard} done ({self._counts(task.stage)})")
         elif task.state == "failed":
-            say_stamped(f"{stage} {task.shard} failed (log {task.log})")
+            say_stamped(f"{task.stage} {task.shard} failed (log {task.log})")
+
+    def began(self, stage: str) -> None:
+        say_stamped(f"{stage}: {purpose(stage)}")
 
     def _counts(self, stage: str) -> str:
-        total, made, finished = len(self._run.shard_ids(stage)), self._made[stage], self._finished.count(stage)
+        total, finished = len(self._run.shard_ids(stage)), len(self.finished(stage))
         if finished >= total:
             return f"{finished} of {total}"
-        each = max(1e-3, time.monotonic() - self._since[stage]) / made
+        each = max(1e-3, time.monotonic() - self._since[stage]) / self._made[stage]
         return f"{finished} of {total}, {60 / each:.0f} a minute, {duration(each * (total - finished))} left"
 
 
-class _Bars:
+class _Bars(Follower):
     """A bar a stage; running shards count by how far their heartbeat says they are."""
 
     def __init__(self, run: Run, stages: Sequence[Stage], bars: Progress) -> None:
-        self._run, self._bars, self._finished = run, bars, _Finished(run)
-        self._rows, self._tasks, self._since = {}, {}, {}
+        super().__init__(run)
+        self._bars = bars
+        self._rows: dict[str, Any] = {}
+        self._tasks: dict[tuple[str, str], Task] = {}
         for stage in stages:
             if total := len(run.shard_ids(stage.name)):
-                done = self._finished.count(stage.name)
+                done = len(self.finished(stage.name))
                 self._rows[stage.name] = bars.add_task(stage.name, total=total, completed=done, start=False, note="")
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._refresh, daemon=True)
         self._thread.start()
 
-    _rows: dict[str, Any]
-    _tasks: dict[tuple[str, str], Task]
-    _since: dict[str, float]
-
     def changed(self, task: Task) -> None:
         self._tasks[task.stage, task.shard] = task
-        row = self._rows[task.stage]
-        if task.state == "running" and task.stage not in self._since:
-            self._since[task.stage] = time.monotonic()
-            self._bars.console.print(f"[bold]{task.stage}[/]: {purpose(task.stage)}", highlight=False)
-            self._bars.start_task(row)
-        self._finished.changed(task)
-        self._bars.update(row, completed=self._finished.count(task.stage))
+        super().changed(task)
+        self._bars.update(self._rows[task.stage], completed=len(self.finished(task.stage)))
+
+    def began(self, stage: str) -> None:
+        self._bars.console.print(f"[bold]{stage}[/]: {purpose(stage)}", highlight=False)
+        self._bars.start_task(self._rows[stage])
 
     def stop(self) -> None:
         self._end.set()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from modpo_hpc.checks import without_absent_inputs
 from modpo_hpc.cli.arguments import add_json, add_study, require_positive, show
 from modpo_hpc.cli.plan import count_questions, makespan, query
-from modpo_hpc.cli.progress import follow
+from modpo_hpc.cli.progress import Follower, follow
 from modpo_hpc.cli.run import check, chosen_stages, conclude
 from modpo_hpc.cli.submit import submit
 from modpo_hpc.core.atomic import atomic_file
@@ -58,23 +58,23 @@ def run(arguments: argparse.Namespace) -> int:
     real = load_study(arguments.study, arguments.overrides)
     study = rehearsed(real, arguments.study)
     stages = [stage.name for stage in chosen_stages(arguments.until)]
-    check(study, None, accounts_to=sys.stderr)
+    check(study, accounts_to=sys.stderr)
     # every process of the rehearsal, on any node, finds the stand-ins by this variable
     os.environ["MODPO_JOBS"] = str(RECIPES)
     the_run = Run.create(arguments.run, study)
-    notes = the_run.root / "rehearsal.json"
-    before = json.loads(notes.read_text()) if notes.exists() else {}
+    kept = the_run.root / "rehearsal.json"
+    notes: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
     if any(the_run.missing(stage) for stage in stages):
         if arguments.profile:
             _submit(arguments.profile, the_run, real, stages, quiet=arguments.json)
             raise IncompleteError(f"the rehearsal is queued; when it is done, type the same again: {the_run.root}")
-        code = _run_here(the_run, stages, arguments.jobs, before, quiet=arguments.json)
-        if code:
+        if code := _run_here(the_run, stages, arguments.jobs, notes, quiet=arguments.json):
             return code
-        before = json.loads(notes.read_text())
+        with atomic_file(kept, "w") as stream:
+            json.dump(notes, stream)
     counts = count_questions(without_absent_inputs(real)[0], None)
     time_needed = makespan(query(real, load_profile(arguments.profile or "gpu"), counts, None))
-    found = gather(the_run, before, time_needed)
+    found = gather(the_run, notes, time_needed)
     (the_run.root / "rehearsal.md").write_text(render(found), encoding="utf-8")
     show(arguments.json, found.as_json(), render(found).removesuffix("\n"), indent=1)
     return 0
@@ -113,25 +113,23 @@ def gather(the_run: Run, notes: dict[str, float], makespan: str) -> Rehearsal:
     )
 
 
-def _run_here(the_run: Run, stages: list[str], jobs: int | None, before: dict[str, float], quiet: bool) -> int:
+def _run_here(the_run: Run, stages: list[str], jobs: int | None, notes: dict[str, float], quiet: bool) -> int:
+    """Make ``stages``; ``notes`` of what that took are brought up to date if all went well."""
     from modpo_hpc.rehearsal.measure import watched
 
     # stand-ins load no model, so no process needs torch
     light = [replace(stage_named(name), uses_models=False) for name in stages]
     started = time.monotonic()
-    with watched(the_run.root) as peak, nullcontext() if quiet else follow(the_run, light) as progress:
-        changed = (lambda _: None) if progress is None else progress.changed
-        failed = LocalExecutor(the_run, Capacity.of_this_machine(jobs), changed).run(light)
+    with watched(the_run.root) as seen, nullcontext(Follower(the_run)) if quiet else follow(the_run, light) as progress:
+        failed = LocalExecutor(the_run, Capacity.of_this_machine(jobs), progress.changed).run(light)
     seconds = time.monotonic() - started
     if failed:
         return conclude(the_run, failed, seconds)
-    notes = {
-        "wall_seconds": before.get("wall_seconds", 0.0) + seconds,
-        "peak_files": max(before.get("peak_files", 0), peak.files),
-        "peak_bytes": max(before.get("peak_bytes", 0), peak.bytes),
+    notes |= {
+        "wall_seconds": notes.get("wall_seconds", 0.0) + seconds,
+        "peak_files": max(notes.get("peak_files", 0), *(one.files for one in seen)),
+        "peak_bytes": max(notes.get("peak_bytes", 0), *(one.bytes for one in seen)),
     }
-    with atomic_file(the_run.root / "rehearsal.json", "w") as stream:
-        json.dump(notes, stream)
     return 0
 
 

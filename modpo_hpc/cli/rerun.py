@@ -147,10 +147,9 @@ def on_this_machine(the_run: Run, chosen: Chosen, jobs: int | None, again: bool)
 def on_slurm(the_run: Run, profile: Profile, arguments: argparse.Namespace) -> int:
     """The shards as Slurm jobs, and anew whatever waits for what had failed."""
     require_slurm()
-    _plan(take_snapshot(the_run), arguments)  # a call that cannot be meant writes nothing
+    snapshot = take_snapshot(the_run)
+    planned, changes = _plan(snapshot, arguments)  # a call that cannot be meant writes nothing
     if arguments.dry_run:
-        snapshot = take_snapshot(the_run)
-        planned, changes = _plan(snapshot, arguments)
         print_plan(snapshot, profile, planned, changes)
         return 0
     with transaction(the_run) as snapshot:

@@ -35,16 +35,14 @@ def run(args: argparse.Namespace) -> int:
             terminal.show_incomplete(cells, console(elsewhere=terminal.WIDTH, stderr=True))
         raise
     if args.json:
-        fronts = {"fronts": finite(tables)} if (tables := read_fronts(opened)) else {}
-        again = {"repeats": finite(tables)} if (tables := read_repeats(opened)) else {}
-        told = {**as_json(results), **fronts, **again, "drift": drift_of_judges(opened)}
+        more = {"fronts": read_fronts(opened), "repeats": read_repeats(opened)}
+        found = {name: finite(tables) for name, tables in more.items() if tables}
+        told = {**as_json(results), **found, "drift": drift_of_judges(opened)}
         print(json.dumps(told, indent=1, allow_nan=False))
         return 0
     shown = console(elsewhere=terminal.WIDTH)
     terminal.show(results, shown)
-    for section in (fronts_section(opened), repeats_section(opened)):
-        if section is None:
-            continue
+    for section in filter(None, (fronts_section(opened), repeats_section(opened))):
         shown.print()
         unfolded = replace(section, tables=[table for table in section.tables if not table.folded])
         terminal.show_sections([unfolded], None, shown)

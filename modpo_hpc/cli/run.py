@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     require_positive("--jobs", arguments.jobs, "at least one CPU is needed")
     study = load_study(arguments.study, arguments.overrides)
     stages = chosen_stages(arguments.until, arguments.only)
-    check(study, Run.envisage(arguments.run, study))
+    check(study, arguments.run)
     the_run = follow_study(arguments.run, study, arguments.reuse)
     if arguments.only:
         inventory = the_run.inventory()
@@ -55,11 +55,15 @@ def chosen_stages(until: str | None, only: str | None = None) -> tuple[Stage, ..
     return with_needs(until) if until else STAGES
 
 
-def check(study: Study, the_run: Run | None, accounts_to: IO[str] | None = None) -> None:
-    """Read the input files of ``study``; say what became of their rows, and on standard error what to know before."""
+def check(study: Study, folder: str | None = None, accounts_to: IO[str] | None = None) -> None:
+    """Say what becomes of the rows of the study's files, and on standard error what to know before it begins.
+
+    Raises:
+        InputError: a file is wrong, or ``folder`` is no place for a run.
+    """
     for account in check_inputs(study):
         print(account, file=accounts_to)
-    for caution in cautions(study, the_run):
+    for caution in cautions(study, None if folder is None else Run.envisage(folder, study)):
         print(caution, file=sys.stderr)
 
 

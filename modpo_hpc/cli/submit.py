@@ -43,10 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     study, profile = load_study(arguments.study, arguments.overrides), load_profile(arguments.profile)
     stages = chosen_stages(arguments.until, arguments.only)
-    envisaged = Run.envisage(arguments.run, study)
-    check(study, envisaged, accounts_to=sys.stderr)
+    check(study, arguments.run, accounts_to=sys.stderr)
     if arguments.dry_run:
-        snapshot = take_snapshot(envisaged)
+        snapshot = take_snapshot(Run.envisage(arguments.run, study))
         print_plan(snapshot, profile, plan_repair(snapshot, missing_work(snapshot, stages)))
         return 0
     require_slurm()

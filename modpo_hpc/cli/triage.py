@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from modpo_hpc.cli.arguments import add_json, add_run_dir
+from modpo_hpc.cli.arguments import add_json, add_run_dir, first_of
 from modpo_hpc.cli.consoles import console
 from modpo_hpc.launch.state import take_snapshot
 from modpo_hpc.launch.triage import CAUSES, FailureGroup, find_failures, group, remedy, suspects
@@ -64,13 +64,12 @@ def render(the_run: Run, groups: list[FailureGroup], bad_nodes: list[str]) -> No
         out.print(f"No shard of {escape(str(the_run.root))} has failed.")
     for one in groups:
         names = [f"{failure.state.stage}/{failure.state.shard}" for failure in one.failures]
-        more = f" and {len(names) - SHOWN_SHARDS} more" if len(names) > SHOWN_SHARDS else ""
         states = sorted({failure.state.slurm for failure in one.failures} - {""})
         said = f"({one.cause}; Slurm says {', '.join(states) or 'nothing'})"
         out.print(f"[bold red]{len(names)} x {CAUSES[one.cause]}[/] [dim]{said}[/]")
         if one.message:
             out.print(f"  {escape(one.message)}")
-        out.print(f"  shards {', '.join(names[:SHOWN_SHARDS])}{more}")
+        out.print(f"  shards {first_of(names, SHOWN_SHARDS)}")
         out.print(f"  nodes  {', '.join(f'{node} ({count})' for node, count in one.nodes.items())}")
         what, command = remedy(one, the_run.root)
         out.print(f"  {what}\n  [bold]{escape(command)}[/]\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,19 +54,17 @@ def read_bundle(files: Sequence[Path], study: Study, models: Mapping[str, str]) 
     Raises:
         InputError: the first fault, with file, line or entry, and field.
     """
-    kinds: dict[Kind, list[Path]] = {}
+    kinds: dict[Kind, list[Path]] = defaultdict(list)
     for path in files:
-        kinds.setdefault(authors.kind_of(path), []).append(path)
+        kinds[authors.kind_of(path)].append(path)
     bundle = Bundle()
-    details = {
-        text: entry for path in kinds.get("all_personas", ()) for text, entry in authors.read_details(path).items()
-    }
-    _read_personas(bundle, kinds.get("personas", ()), details)
-    for path in kinds.get("questions", ()):
+    details = {text: entry for path in kinds["all_personas"] for text, entry in authors.read_details(path).items()}
+    _read_personas(bundle, kinds["personas"], details)
+    for path in kinds["questions"]:
         for identity, text in authors.read_questions(path).items():
             _add_question(bundle, _split_in(path), identity, text, path)
-    ranked = [(path, authors.read_ranked(path)) for kind in ("rankings", "pairs") for path in kinds.get(kind, ())]
-    responses = [(path, authors.read_responses(path)) for path in kinds.get("responses", ())]
+    ranked = [(path, authors.read_ranked(path)) for path in (*kinds["rankings"], *kinds["pairs"])]
+    responses = [(path, authors.read_responses(path)) for path in kinds["responses"]]
     numbers = [one.response_id for _, listed in responses for one in listed]
     numbers += [identity for _, listed in ranked for one in listed for identity in one.response_ids]
     first = 0 if "0" in numbers else 1
@@ -75,7 +74,7 @@ def read_bundle(files: Sequence[Path], study: Study, models: Mapping[str, str]) 
             _add_response(bundle, our_response_id(one.question_id, one.response_id, first), one, path)
     for path, entries in ranked:
         _read_ranked(bundle, path, entries, first, study)
-    for path in kinds.get("answers", ()):
+    for path in kinds["answers"]:
         for one in authors.read_responses(path):
             policy = policy_named(one.model, study.alignment.policies, models, path)
             _add_question(bundle, "test", one.question_id, one.question, path)

@@ -25,8 +25,7 @@ from modpo_hpc.personas.columns import IMPORTANCE
 from modpo_hpc.prompts import answering_messages
 from modpo_hpc.run import Run
 
-AUTHORS, DATASETS, ADAPTERS = "authors", "datasets", "adapters"
-FORMATS = (AUTHORS, DATASETS, ADAPTERS)
+FORMATS = ("authors", "datasets", "adapters")
 _ANSWER_COLUMNS = ("question_id", "question_text", "response_text", "model_name", "tokens", "finish_reason", "seed")
 _RESPONSE_COLUMNS = ("question_id", "question_text", "response_id", "response_text", "tokens", "finish_reason", "seed")
 
@@ -43,7 +42,7 @@ def write_out(run: Run, folder: Path, formats: tuple[str, ...]) -> dict[str, int
     """
     refuse_taken(folder)
     read_card(run.study)
-    writers = {AUTHORS: _authors_files, DATASETS: _datasets, ADAPTERS: _adapters}
+    writers = {"authors": _authors_files, "datasets": _datasets, "adapters": _adapters}
     written: dict[str, int] = {}
     for name in formats:
         for path, entries in writers[name](run, folder / name):

@@ -173,7 +173,9 @@ def _write_responses(run: Run, bundle: Bundle) -> int:
         rows = [
             {"response_id": identity, **_text_columns(response)}
             for question in block
-            for identity, response in _in_order(bundle.responses[question.question_id])
+            for identity, response in sorted(
+                bundle.responses[question.question_id].items(), key=lambda item: (len(item[0]), item[0])
+            )
         ]
         written += _write(run, "responses", shard, rows, RESPONSES)
     return written
@@ -238,10 +240,6 @@ def _pair_rows(run: Run, criterion: str, ranked: Mapping[str, Ranked]) -> list[d
             }
         )
     return rows
-
-
-def _in_order(responses: Mapping[str, Response]) -> list[tuple[str, Response]]:
-    return sorted(responses.items(), key=lambda item: (len(item[0]), item[0]))
 
 
 def _write(run: Run, stage: str, shard: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> int:

@@ -50,8 +50,7 @@ def stage_costs(run: Run) -> list[StageCost]:
     """The cost of every stage that has finished shards, in the order in which work flows."""
     costs = []
     for stage in STAGES:
-        markers = list(run.done(stage.name).values())
-        if not markers:
+        if not (markers := list(run.done(stage.name).values())):
             continue
         metrics = [one.metrics for one in markers]
         costs.append(
@@ -93,31 +92,20 @@ def footprint(root: Path) -> Footprint:
     return Footprint(files, folders, size, count, os.path.relpath(fullest, root))
 
 
-@dataclass
-class Peak:
-    """The most files and bytes that were seen."""
-
-    files: int = 0
-    bytes: int = 0
-
-    def see(self, one: Footprint) -> None:
-        self.files, self.bytes = max(self.files, one.files), max(self.bytes, one.bytes)
-
-
 @contextmanager
-def watched(root: Path, seconds: float = 5.0) -> Iterator[Peak]:
-    """The peak of files and bytes under ``root`` while the block runs, looked at every few seconds."""
-    peak, over = Peak(), threading.Event()
+def watched(root: Path, seconds: float = 5.0) -> Iterator[list[Footprint]]:
+    """What is under ``root`` every few seconds while the block runs, and once at its end."""
+    seen, over = list[Footprint](), threading.Event()
 
     def watch() -> None:
         while not over.wait(seconds):
-            peak.see(footprint(root))
+            seen.append(footprint(root))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield peak
+        yield seen
     finally:
         over.set()
         watcher.join()
-        peak.see(footprint(root))
+        seen.append(footprint(root))

@@ -148,18 +148,9 @@ def drawn_predictions(run: Run, criterion: str, part: str) -> list[dict[str, Any
         fold = number % run.study.rewards.folds
         if part != "final" and fold != (int(part.removeprefix("fold")) if part.startswith("fold") else 0):
             continue
-        rewards = rng_of("stand-in reward", criterion, part, pair["question_id"]).normal((1.0, 0.0))
-        rows.append(
-            {
-                "criterion": criterion,
-                "part": part,
-                "fold": fold,
-                "seen": part == "final",
-                **pair,
-                "reward_chosen": float(rewards[0]),
-                "reward_rejected": float(rewards[1]),
-            }
-        )
+        chosen, rejected = rng_of("stand-in reward", criterion, part, pair["question_id"]).normal((1.0, 0.0)).tolist()
+        made = {"criterion": criterion, "part": part, "fold": fold, "seen": part == "final"}
+        rows.append({**made, **pair, "reward_chosen": chosen, "reward_rejected": rejected})
     return rows
 
 
