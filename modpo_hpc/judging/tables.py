@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from modpo_hpc.judging.opinions import Judgment
@@ -85,46 +84,23 @@ class VerdictPlace:
     criteria: tuple[str, ...]
 
 
+Place = TypeVar("Place", RankingPlace, VerdictPlace)
+
+
 def rankings_table(places: Sequence[RankingPlace], judgments: Sequence[Judgment]) -> pa.Table:
     """One row for each place and criterion, those of one call after those of the other."""
-    parts, start = [], 0
-    for criteria, places_of in groupby(places, key=lambda place: place.criteria):
-        mine = list(places_of)
-        parts.append(_rankings_of_call(mine, criteria, judgments[start : start + len(mine)]))
-        start += len(mine)
-    return pa.concat_tables(parts).unify_dictionaries() if len(parts) > 1 else parts[0]
 
+    def columns(places: Sequence[RankingPlace], opinions: Sequence[Opinion | None]) -> dict[str, list[Any]]:
+        return {
+            "order": [
+                [place.shown[position] for position in opinion] if isinstance(opinion, tuple) else []
+                for place, opinion in zip(places, opinions, strict=True)
+            ],
+            "shown": [place.shown for place in places],
+            "state": ["unparsed" if isinstance(opinion, Unparsed) else "ok" for opinion in opinions],
+        }
 
-def _rankings_of_call(
-    places: Sequence[RankingPlace], criteria: Sequence[str], judgments: Sequence[Judgment]
-) -> pa.Table:
-    width = len(criteria)
-    opinions = [opinion for judgment in judgments for opinion in judgment.opinions]
-    shown_ids = [identity for place in places for identity in place.shown]
-    lengths = np.array([len(place.shown) for place in places], dtype=np.int64)
-    starts = np.repeat(np.cumsum(lengths) - lengths, width)
-    ranked = [() if isinstance(opinion, Unparsed) else opinion for opinion in opinions]
-    flat = np.fromiter((position for one in ranked for position in one), dtype=np.int64)
-    ranked_lengths = np.array([len(one) for one in ranked], dtype=np.int64)
-    flat += np.repeat(starts, ranked_lengths)
-    ids = pa.array(shown_ids, pa.string())
-    row_lengths = np.repeat(lengths, width)
-    shown_flat = np.arange(row_lengths.sum()) - np.repeat(np.cumsum(row_lengths) - row_lengths, row_lengths)
-    shown_flat += np.repeat(starts, row_lengths)
-    reasons = [opinion.reason if isinstance(opinion, Unparsed) else None for opinion in opinions]
-    return pa.table(
-        {
-            "question_id": _repeated([place.question_id for place in places], width),
-            "persona_id": _repeated([place.persona_id for place in places], width),
-            "criterion": _cycled(criteria, len(places)),
-            "order": _lists(ids, flat, ranked_lengths),
-            "shown": _lists(ids, shown_flat, row_lengths),
-            "state": _names(["ok" if reason is None else "unparsed" for reason in reasons]),
-            "reason": _names(reasons),
-            "key": pa.array([key.hex() for judgment in judgments for key in judgment.keys], pa.string()),
-        },
-        schema=RANKINGS,
-    )
+    return _table_of_calls(places, judgments, RANKINGS, columns)
 
 
 def verdicts_table(
@@ -135,51 +111,47 @@ def verdicts_table(
     judgments: Sequence[Judgment | None],
 ) -> pa.Table:
     """One row for each place and criterion; what the judge called A and B is turned back into policies."""
-    parts, start = [], 0
-    for criteria, places_of in groupby(places, key=lambda place: place.criteria):
-        mine = list(places_of)
-        heard = judgments[start : start + len(mine)]
-        parts.append(_verdicts_of_call(phase, policy_a, policy_b, mine, criteria, heard))
-        start += len(mine)
-    return pa.concat_tables(parts).unify_dictionaries() if len(parts) > 1 else parts[0]
+
+    def columns(places: Sequence[VerdictPlace], opinions: Sequence[Opinion | None]) -> dict[str, list[Any]]:
+        return {
+            "phase": [phase] * len(places),
+            "policy_a": [policy_a] * len(places),
+            "policy_b": [policy_b] * len(places),
+            "winner": [
+                "not_asked" if opinion is None else policy_of(opinion, place.a_first)
+                for place, opinion in zip(places, opinions, strict=True)
+            ],
+            "first": ["A" if place.a_first else "B" for place in places],
+        }
+
+    return _table_of_calls(places, judgments, VERDICTS, columns)
 
 
-def _verdicts_of_call(
-    phase: str,
-    policy_a: str,
-    policy_b: str,
-    places: Sequence[VerdictPlace],
-    criteria: Sequence[str],
+def _table_of_calls(
+    places: Sequence[Place],
     judgments: Sequence[Judgment | None],
+    schema: pa.Schema,
+    columns: Callable[[Sequence[Place], Sequence[Opinion | None]], dict[str, list[Any]]],
 ) -> pa.Table:
-    width, rows = len(criteria), len(places) * len(criteria)
-    winners: list[str] = []
-    reasons: list[str | None] = []
-    keys: list[str | None] = []
-    for place, judgment in zip(places, judgments, strict=True):
-        if judgment is None:
-            winners += ["not_asked"] * width
-            reasons += [None] * width
-            keys += [None] * width
-            continue
-        winners += [policy_of(opinion, place.a_first) for opinion in judgment.opinions]
-        reasons += [opinion.reason if isinstance(opinion, Unparsed) else None for opinion in judgment.opinions]
-        keys += [key.hex() for key in judgment.keys]
-    return pa.table(
-        {
-            "phase": _cycled([phase], rows),
-            "policy_a": _cycled([policy_a], rows),
-            "policy_b": _cycled([policy_b], rows),
-            "question_id": _repeated([place.question_id for place in places], width),
-            "persona_id": _repeated([place.persona_id for place in places], width),
-            "criterion": _cycled(criteria, len(places)),
-            "winner": _names(winners),
-            "first": _repeated(["A" if place.a_first else "B" for place in places], width),
-            "reason": _names(reasons),
-            "key": pa.array(keys, pa.string()),
-        },
-        schema=VERDICTS,
-    )
+    """The table of one call after that of the other; ``columns`` gets place and opinion of each row of a call."""
+    parts = []
+    for criteria, call in groupby(zip(places, judgments, strict=True), key=lambda one: one[0].criteria):
+        asked, nothing = list(call), (None,) * len(criteria)
+        places_of_rows = [place for place, _ in asked for _ in criteria]
+        opinions = [one for _, judgment in asked for one in (judgment.opinions if judgment else nothing)]
+        keys = [key for _, judgment in asked for key in (judgment.keys if judgment else nothing)]
+        found = {
+            "question_id": [place.question_id for place in places_of_rows],
+            "persona_id": [place.persona_id for place in places_of_rows],
+            "criterion": [*criteria] * len(asked),
+            "reason": [opinion.reason if isinstance(opinion, Unparsed) else None for opinion in opinions],
+            "key": [key and key.hex() for key in keys],
+            **columns(places_of_rows, opinions),
+        }
+        # as plain text first: names are looked up much faster so
+        plain = pa.schema([(field.name, pa.string() if field.type == _NAME else field.type) for field in schema])
+        parts.append(pa.table(found, schema=plain).cast(schema))
+    return pa.concat_tables(parts).unify_dictionaries()
 
 
 def with_judges(tables: Sequence[pa.Table], panel: Sequence[str]) -> pa.Table:
@@ -188,7 +160,7 @@ def with_judges(tables: Sequence[pa.Table], panel: Sequence[str]) -> pa.Table:
         (table,) = tables
         return table
     return pa.concat_tables(
-        table.append_column(JUDGE, _cycled([name], table.num_rows)) for name, table in zip(panel, tables, strict=True)
+        _with_column(table, JUDGE, name) for name, table in zip(panel, tables, strict=True)
     ).unify_dictionaries()
 
 
@@ -198,7 +170,7 @@ def as_asked(verdicts: pa.Table, sample: int, swapped: bool) -> pa.Table:
     0 is the first, that of the table of verdicts unless it is ``swapped``: shown in the other order.
     """
     for field, value in zip(_ASKED, (sample, swapped), strict=True):
-        verdicts = verdicts.append_column(field, pa.repeat(pa.scalar(value, field.type), verdicts.num_rows))
+        verdicts = _with_column(verdicts, field, value)
     return verdicts
 
 
@@ -214,20 +186,5 @@ def policy_of(opinion: Opinion, a_first: bool) -> str:
     return "B" if opinion == "A" else "A"
 
 
-def _names(values: Sequence[str | None]) -> Any:
-    return pa.array(values, pa.string()).dictionary_encode().cast(_NAME)
-
-
-def _repeated(values: Sequence[str], times: int) -> Any:
-    encoded = _names(values)
-    return pa.DictionaryArray.from_arrays(np.repeat(encoded.indices.to_numpy(), times), encoded.dictionary)
-
-
-def _cycled(values: Sequence[str], times: int) -> Any:
-    encoded = _names(values)
-    return pa.DictionaryArray.from_arrays(np.tile(encoded.indices.to_numpy(), times), encoded.dictionary)
-
-
-def _lists(ids: pa.Array, positions: np.ndarray, lengths: np.ndarray) -> Any:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, ids.take(pa.array(positions, pa.int64())))
+def _with_column(table: pa.Table, field: pa.Field, value: str | int) -> pa.Table:
+    return table.append_column(field, pa.array([value] * table.num_rows, field.type))

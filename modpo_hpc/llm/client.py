@@ -59,6 +59,17 @@ class PendingCall:
     def sent(self) -> int:
         return 1 + sum(self.tries.values())
 
+    def most_usd(self, api: Api) -> float:
+        """US dollars that it may cost."""
+        return api.cost(Usage(self.call.input_tokens, self.call.output_tokens))
+
+    def with_usage(self, outcome: Answered | Refused) -> Answered | Refused:
+        """``outcome`` with what was reserved for its usage, where the endpoint told none that can be true."""
+        if outcome.usage is not None:
+            return outcome
+        usage = Usage(self.call.input_tokens, self.call.output_tokens, 0, self.usd, estimated=True)
+        return replace(outcome, usage=usage)
+
 
 Finished = tuple[PendingCall, Answered | Refused]
 
@@ -182,7 +193,7 @@ class Client:
             one = self._next()
             if one is None:
                 break
-            one.usd = self._api.cost(Usage(one.call.input_tokens, one.call.output_tokens))
+            one.usd = one.most_usd(self._api)
             grant = self._budget.reserve(one.tokens, one.usd)
             if not grant.granted:
                 self._held = one
@@ -243,7 +254,7 @@ class Client:
             self._loads[one.worker] -= 1
             outcome = reply.outcome
             if isinstance(outcome, (Answered, Refused)):
-                finished.append((one, self._with_usage(one, outcome)))
+                finished.append((one, one.with_usage(outcome)))
                 continue
             charged = isinstance(outcome, Failed) and outcome.charged
             self._budget.settle(
@@ -263,13 +274,6 @@ class Client:
                 usage = outcome.usage or Usage()
                 self._budget.settle(one.tokens, one.usd, usage.read + usage.written, usage.usd)
                 self._answered(outcome)
-
-    def _with_usage(self, one: PendingCall, outcome: Answered | Refused) -> Answered | Refused:
-        """``outcome`` with what was reserved for its usage, where the endpoint told none that can be true."""
-        if outcome.usage is not None:
-            return outcome
-        usage = Usage(one.call.input_tokens, one.call.output_tokens, 0, one.usd, estimated=True)
-        return replace(outcome, usage=usage)
 
     def _answered(self, outcome: Answered | Refused) -> None:
         if self._outage.heard(time.time()):
