@@ -80,10 +80,9 @@ def _criterion(path: Path, name: str, entry: Any) -> Criterion:
             field=field,
             remedy=f"Fields are: {', '.join(sorted(_FIELDS))}.",
         )
-    signs = {}
-    for side in ("better", "worse"):
-        signs[side] = entry.get(side, [])
-        if not isinstance(signs[side], list) or any(not isinstance(sign, str) for sign in signs[side]):
+    signs = {side: entry.get(side, []) for side in ("better", "worse")}
+    for side, phrases in signs.items():
+        if not isinstance(phrases, list) or any(not isinstance(phrase, str) for phrase in phrases):
             raise InputError(
                 "this is not a list of phrases",
                 file=path,

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from modpo_hpc.judging.opinions import Judgment
+from modpo_hpc.judging.stop import Stop
 from modpo_hpc.judging.tables import VerdictPlace, policy_of
 
 
-class ExactStop:
+class ExactStop(Stop):
     """Which comparisons of a shard still have to be asked, as verdicts come in.
 
     Args:
@@ -31,30 +32,17 @@ class ExactStop:
         self._remaining = np.bincount(self._row, minlength=len(names)) if places else np.zeros(0, dtype=np.int64)
         self._lead = np.zeros((len(names), criteria), dtype=np.int64)
 
+    def anew(self) -> ExactStop:
+        return ExactStop(self._places, self._criteria)
+
     def is_open(self, number: int) -> bool:
         """Whether comparison ``number`` can still change a winner."""
         row = self._row[number]
         return bool((np.abs(self._lead[row]) <= self._remaining[row]).any())
 
     def hear(self, number: int, judgment: Judgment) -> None:
-        """Take in the verdicts of comparison ``number``."""
         row = self._row[number]
         self._remaining[row] -= 1
         for criterion, opinion in enumerate(judgment.opinions):
             winner = policy_of(opinion, self._places[number].a_first)
             self._lead[row, criterion] += (winner == "A") - (winner == "B")
-
-    def needed(self, judgments: Sequence[Judgment | None]) -> list[Judgment | None]:
-        """``judgments`` without those past the point at which their question, judge by judge, was decided.
-
-        Calls that were out at that moment have come back all the same; without them the result does not depend on
-        pace.
-        """
-        stop = ExactStop(self._places, self._criteria)
-        kept: list[Judgment | None] = []
-        for number, judgment in enumerate(judgments):
-            use = judgment is not None and stop.is_open(number)
-            kept.append(judgment if use else None)
-            if use and judgment is not None:
-                stop.hear(number, judgment)
-        return kept

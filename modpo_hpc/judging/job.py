@@ -40,10 +40,9 @@ class JudgingJob:
         """The numbers of the requests, at most ``size`` at once, no batch in more than one round."""
         start = 0
         for length in self.rounds or (len(self.requests),):
-            end = start + length
-            while start < end:
-                yield range(start, min(start + size, end))
-                start = min(start + size, end)
+            for first in range(start, start + length, size):
+                yield range(first, min(first + size, start + length))
+            start += length
 
     def begins_round(self, number: int) -> bool:
         """Whether request ``number`` is the first of a round."""

@@ -6,7 +6,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from modpo_hpc.judging import settings as judge_settings
 from modpo_hpc.judging.job import JudgingJob
@@ -14,6 +13,7 @@ from modpo_hpc.judging.keys import Keys
 from modpo_hpc.judging.kinds import judge_kind
 from modpo_hpc.judging.kinds.kind import Judgments, asking_name
 from modpo_hpc.judging.opinions import Judgment, Tally
+from modpo_hpc.judging.stop import Stop
 from modpo_hpc.judging.tasks import JudgeRequest
 from modpo_hpc.llm.ledger import Ledger
 from modpo_hpc.llm.store import Store, ledger_folder
@@ -22,22 +22,6 @@ from modpo_hpc.study.judging import Judge
 
 FIRST_TO_SEE = ("usd", "usd_projected", "failed_rate", "failed_server", "failed_connection", "unparsed")
 """Numbers that a narrow terminal must not cut off."""
-
-
-class Stop(Protocol):
-    """When enough was heard of some comparisons. It does not depend on the pace, since :meth:`needed` has the word."""
-
-    def is_open(self, number: int) -> bool:
-        """Whether comparison ``number`` still has to be asked."""
-        ...
-
-    def hear(self, number: int, judgment: Judgment) -> None:
-        """Take in the verdicts of comparison ``number``."""
-        ...
-
-    def needed(self, judgments: Sequence[Judgment | None]) -> list[Judgment | None]:
-        """``judgments`` without those that were made and are not needed."""
-        ...
 
 
 def keys_of(settings: Judge) -> Keys:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.judging.job import JudgingJob
 from modpo_hpc.judging.opinions import Judgment, Tally, form_of, judgment_of
 from modpo_hpc.judging.repair import messages_after, problem_of
-from modpo_hpc.judging.tasks import JudgeRequest, Unparsed, answer_schema
+from modpo_hpc.judging.tasks import Unparsed, answer_schema
 from modpo_hpc.llm.chat import ChatPayload, first_messages
 from modpo_hpc.llm.client import Finished, PendingCall
 from modpo_hpc.llm.ledger import Entry, Usage
 from modpo_hpc.llm.outcomes import Answered, Call, Refused
-from modpo_hpc.study.judging import Judge
+from modpo_hpc.llm.store import Known
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +61,12 @@ class JudgingQueue:
         """The next call, repairs before others; None if there is none now."""
         self._claim()
         if not self._ready and not self._exhausted:
-            try:
-                first = next(self._first)
-            except StopIteration:
-                self._exhausted, first = True, None
-            if first is not None:
+            if (first := next(self._first, None)) is not None:
                 return first
             self._claim()
-        if not self._ready and self._elsewhere:
-            self._look_elsewhere()
+        if not self._ready and self._elsewhere and (known := self._job.store.look_again(list(self._elsewhere))):
+            waiting, self._elsewhere = self._elsewhere, {}
+            self._sort(waiting, known)
         return self._ready.pop() if self._ready else None
 
     def is_finished(self) -> bool:
@@ -79,21 +76,19 @@ class JudgingQueue:
     def finished(self, calls: Sequence[Finished]) -> None:
         """Write the answers down, then act on what they say."""
         kept: list[tuple[JudgingCall, Entry]] = []
-        other: str | None = None
+        other, wanted = None, self._job.settings.snapshot
         for one, outcome in calls:
             assert isinstance(one, JudgingCall)
-            wanted = self._job.settings.snapshot
             if wanted and isinstance(outcome, Answered) and outcome.model != wanted:
                 other = outcome.model
                 continue
-            request = self._job.requests[one.numbers[0]]
-            kept.append((one, entry_of(one, outcome, request, self._job.settings)))
+            kept.append((one, self._entry(one, outcome)))
         self._job.store.append([entry for _, entry in kept])
         if other is not None:
             raise InputError(
                 f"the endpoint answers as another model ({other!r})",
                 field="judge.snapshot",
-                value=self._job.settings.snapshot,
+                value=wanted,
                 remedy="Name that one, or leave judge.snapshot out; answers of the model that you named are kept.",
             )
         for one, entry in kept:
@@ -126,7 +121,7 @@ class JudgingQueue:
                 while self.tally.judged + self.tally.not_asked < numbers.start:
                     yield None
                 if self._gave_up and self._job.settings.unanswered == "fail":
-                    return  # what the next round has to ask hangs on calls that the next attempt makes
+                    break  # what the next round has to ask hangs on calls that the next attempt makes
             wanted = {number: keys.key(requests[number]) for number in numbers if is_open(number)}
             self.tally.not_asked += len(numbers) - len(wanted)
             known = self._job.store.look_up([key for key in wanted.values() if key not in self._by_key])
@@ -147,6 +142,7 @@ class JudgingQueue:
                         yield call
                     else:
                         self._elsewhere[key] = call
+        self._exhausted = True
 
     def _call(self, number: int, key: bytes, chain: list[Entry]) -> JudgingCall:
         request = self._job.requests[number]
@@ -173,23 +169,16 @@ class JudgingQueue:
         """Find out which repairs are known, which are ours to ask, and which others are asking."""
         while self._unclaimed:
             waiting, self._unclaimed = self._unclaimed, {}
-            known = self._job.store.look_up(list(waiting))
-            self._sort(waiting, known.entries, known.ours)
+            self._sort(waiting, self._job.store.look_up(list(waiting)))
 
-    def _look_elsewhere(self) -> None:
-        known = self._job.store.look_again(list(self._elsewhere))
-        if known is not None:
-            waiting, self._elsewhere = self._elsewhere, {}
-            self._sort(waiting, known.entries, known.ours)
-
-    def _sort(self, waiting: dict[bytes, JudgingCall], entries: dict[bytes, Entry], ours: set[bytes]) -> None:
+    def _sort(self, waiting: Mapping[bytes, JudgingCall], known: Known) -> None:
         for key, call in waiting.items():
-            if key in entries:
+            if key in known.entries:
                 self._by_key.pop(key, None)
                 self.tally.from_ledger += len(call.numbers) if not call.chain else 0
                 for number in call.numbers:
-                    self._advance(number, [*call.chain, entries[key]])
-            elif key in ours:
+                    self._advance(number, [*call.chain, known.entries[key]])
+            elif key in known.ours:
                 self.tally.repairs += bool(call.chain)
                 self._ready.append(call)
             else:
@@ -204,20 +193,20 @@ class JudgingQueue:
             self.tally.snapshots[entry.judge] += 1
         self._job.on_judgment(number, judgment)
 
-
-def entry_of(one: PendingCall, outcome: Answered | Refused, request: JudgeRequest, settings: Judge) -> Entry:
-    """What the ledger keeps of an answer or a refusal."""
-    answered = outcome if isinstance(outcome, Answered) else None
-    return Entry(
-        key=one.call.key,
-        answer=answered.text if answered else None,
-        task=request.task,
-        criteria=form_of(request),
-        shown=len(request.shown),
-        judge=(answered.model if answered else "") or settings.model,
-        refusal=outcome.reason if isinstance(outcome, Refused) else None,
-        finish=answered.finish if answered else None,
-        usage=outcome.usage or Usage(),
-        tries=one.sent,
-        at=round(time.time(), 1),
-    )
+    def _entry(self, one: JudgingCall, outcome: Answered | Refused) -> Entry:
+        """What the ledger keeps of an answer or a refusal."""
+        request = self._job.requests[one.numbers[0]]
+        answered = outcome if isinstance(outcome, Answered) else None
+        return Entry(
+            key=one.call.key,
+            answer=answered.text if answered else None,
+            task=request.task,
+            criteria=form_of(request),
+            shown=len(request.shown),
+            judge=(answered.model if answered else "") or self._job.settings.model,
+            refusal=outcome.reason if isinstance(outcome, Refused) else None,
+            finish=answered.finish if answered else None,
+            usage=outcome.usage or Usage(),
+            tries=one.sent,
+            at=round(time.time(), 1),
+        )

@@ -128,9 +128,8 @@ def _without_drafts(raw: str) -> str:
     return "\n".join(line for line in text.split("\n") if not line.startswith("| "))
 
 
-_ABSENT = object()
-_TWICE = object()
-_DECODER = json.JSONDecoder(object_pairs_hook=lambda pairs: _unique(pairs))
+_ABSENT = Unparsed("criterion absent")
+_TWICE = Unparsed("criterion given twice")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -139,6 +138,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         fields.update({name: _TWICE for name in fields if names.count(name) > 1})
     return fields
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _answer_objects(text: str, criteria: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -156,10 +158,8 @@ def _answer_objects(text: str, criteria: tuple[str, ...]) -> list[dict[str, Any]
 
 
 def _opinion(value: Any, task: Task, shown: int) -> Opinion:
-    if value is _ABSENT:
-        return Unparsed("criterion absent")
-    if value is _TWICE:
-        return Unparsed("criterion given twice")
+    if isinstance(value, Unparsed):
+        return value
     if task != "rank":
         *others, last = SIDES[task]
         return value if value in SIDES[task] else Unparsed(f"not {', '.join(others)} or {last}")

@@ -70,7 +70,9 @@ class Budget:
         self._path, self._limits, self._clock = folder / FILE, limits, clock
         self._owner = f"{os.uname().nodename}:{os.getpid()}:{time.monotonic_ns()}"
         self._usd = self._reserved = self._answered = self._unanswered = 0.0
-        self._requests = self._tokens = 0.0
+        self._stock = {"requests": 0.0, "tokens": 0.0}
+        per_minute = {"requests": limits.requests_per_minute, "tokens": limits.tokens_per_minute}
+        self._rates = {name: rate for name, rate in per_minute.items() if rate is not None}
         self._settled_at = clock()
         self._refused = _NOT_REFUSED
         self.not_before = 0.0
@@ -98,8 +100,8 @@ class Budget:
             return grant
         self._usd -= usd
         self._reserved += usd
-        self._requests -= 1
-        self._tokens -= tokens
+        self._stock["requests"] -= 1
+        self._stock["tokens"] -= tokens
         return grant
 
     def settle(self, reserved_tokens: int, reserved_usd: float, tokens: int, usd: float, answered: bool = True) -> None:
@@ -107,7 +109,7 @@ class Budget:
 
         What has cost ``usd`` and brought no answer is remembered here, since the ledger does not know of it.
         """
-        self._tokens += reserved_tokens - tokens
+        self._stock["tokens"] += reserved_tokens - tokens
         self._reserved = max(0.0, self._reserved - reserved_usd)
         self._usd += reserved_usd - usd
         if answered:
@@ -169,36 +171,32 @@ class Budget:
             self._usd = self._reserved = 0.0
             self._settle(state)
             account = state["accounts"][self._limits.account]
-            account["requests"] += max(0.0, self._requests)
-            account["tokens"] += max(0.0, self._tokens)
+            for name, unused in self._stock.items():
+                account[name] += max(0.0, unused)
             state["leased"].pop(self._owner, None)
         self._alive_path(self._owner).unlink(missing_ok=True)
         self._alive.close()
 
     def _has(self, tokens: int, usd: float) -> bool:
-        limits = self._limits
-        return (
-            (limits.max_usd is None or self._usd >= usd)
-            and (limits.requests_per_minute is None or self._requests >= 1)
-            and (limits.tokens_per_minute is None or self._tokens >= tokens)
-        )
+        enough = self._limits.max_usd is None or self._usd >= usd
+        return enough and not any(self._missing(tokens).values())
+
+    def _missing(self, tokens: int) -> dict[str, float]:
+        """What a call needs more than is in stock, of each thing that has a limit."""
+        needed = {"requests": 1, "tokens": tokens}
+        return {name: max(0.0, needed[name] - self._stock[name]) for name in self._rates}
 
     def _take_block(self, tokens: int, usd: float) -> Grant:
-        limits = self._limits
+        missing = self._missing(tokens)
         with self._state() as state:
-            account: dict[str, float] = state["accounts"][limits.account]
-            rates = (
-                ("requests", limits.requests_per_minute, max(0.0, 1.0 - self._requests)),
-                ("tokens", limits.tokens_per_minute, max(0.0, tokens - self._tokens)),
-            )
+            account: dict[str, float] = state["accounts"][self._limits.account]
             # a call larger than the burst goes when the burst is full, into debt
             waits = [
-                (min(missing, _burst(per_minute)) - account[name]) * 60 / per_minute
-                for name, per_minute, missing in rates
-                if per_minute is not None
+                (min(missing[name], _burst(per_minute)) - account[name]) * 60 / per_minute
+                for name, per_minute in self._rates.items()
             ]
             self._settle(state)
-            if limits.max_usd is not None:
+            if self._limits.max_usd is not None:
                 left = self._left(state)
                 if left < usd:
                     self._bury_the_dead(state)
@@ -211,12 +209,10 @@ class Budget:
                 self._usd += block
             if max(waits, default=0.0) > 0:
                 return Grant(False, max(waits))
-            for name, per_minute, missing in rates:
-                if per_minute is not None:
-                    taken = max(missing, min(account[name], per_minute * BLOCK_SECONDS / 60))
-                    account[name] -= taken
-                    self._requests += taken if name == "requests" else 0.0
-                    self._tokens += taken if name == "tokens" else 0.0
+            for name, per_minute in self._rates.items():
+                taken = max(missing[name], min(account[name], per_minute * BLOCK_SECONDS / 60))
+                account[name] -= taken
+                self._stock[name] += taken
         return Grant(True)
 
     def _left(self, state: dict[str, Any]) -> float:
@@ -256,12 +252,8 @@ class Budget:
             account = state["accounts"].setdefault(self._limits.account, {"at": now, "requests": 1.0, "tokens": 0.0})
             passed = max(0.0, now - account["at"])
             account["at"] = now
-            for name, per_minute in (
-                ("requests", self._limits.requests_per_minute),
-                ("tokens", self._limits.tokens_per_minute),
-            ):
-                if per_minute is not None:
-                    account[name] = min(_burst(per_minute), account[name] + per_minute * passed / 60)
+            for name, per_minute in self._rates.items():
+                account[name] = min(_burst(per_minute), account[name] + per_minute * passed / 60)
             self.not_before = max(self.not_before, account.get("not_before", 0.0))
             yield state
             write_state(self._path, state)

@@ -77,15 +77,15 @@ class ChatApi:
             **self.sampling,
             **payload.more,
         }
-        if payload.schema is None or self.structured == "none":
-            return body
-        if self.structured == "json_schema":
-            wrapped = {"name": "opinion", "strict": True, "schema": payload.schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": wrapped}
-        elif self.structured == "json_object_schema":
-            body["response_format"] = {"type": "json_object", "schema": payload.schema}
-        else:
-            body["response_format"] = {"type": "json_object"}
+        schema = payload.schema
+        wrapped = {"name": "opinion", "strict": True, "schema": schema}
+        formats: dict[str, dict[str, Any]] = {
+            "json_schema": {"type": "json_schema", "json_schema": wrapped},
+            "json_object_schema": {"type": "json_object", "schema": schema},
+            "json_object": {"type": "json_object"},
+        }
+        if schema is not None and self.structured in formats:
+            body["response_format"] = formats[self.structured]
         return body
 
     def cost(self, usage: Usage) -> float:

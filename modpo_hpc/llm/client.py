@@ -41,10 +41,9 @@ class EndpointFailed(ModpoError):
 
 @dataclass
 class PendingCall:
-    """A call that has to be made: who has it, what it reserved, its tries by kind of failure."""
+    """A call that has to be made: what it reserved, its tries by kind of failure."""
 
     call: Call
-    worker: int = -1
     usd: float = 0.0
     out_since: float = 0.0
     first_failed: float = 0.0
@@ -79,24 +78,19 @@ class Queue(Protocol):
 
     def next(self) -> PendingCall | None:
         """The next call; None if there is none now."""
-        ...
 
     def is_finished(self) -> bool:
         """Whether nothing will have to be asked any more, once what is out has come back."""
-        ...
 
     def finished(self, calls: Sequence[Finished]) -> None:
         """Keep what these calls came to; it is on disk when this returns. Every ``usage`` is known by now."""
-        ...
 
     def given_up(self, call: PendingCall, reason: str) -> None:
         """There will be no answer to ``call``."""
-        ...
 
     @property
     def left(self) -> int:
         """How much is still without an answer."""
-        ...
 
 
 class Client:
@@ -136,9 +130,7 @@ class Client:
         self._held: PendingCall | None = None
         self._out: dict[int, PendingCall] = {}
         self._later: list[tuple[float, int, PendingCall]] = []
-        self._loads = [0] * pool.workers
-        self._limits = [0] * pool.workers
-        self._serial = 0
+        self._limit = self._serial = 0
         self._budget_says = 0.0
         self._stop: Exception | None = None
         self._stop_by = float("inf")
@@ -188,8 +180,8 @@ class Client:
 
     def _fill(self) -> None:
         """Send what the window, the pace and the budget allow; in an outage one probe at a time."""
-        given: dict[int, list[Call]] = {}
-        while len(self._out) < self._room and self._may_send():
+        given: list[Call] = []
+        while len(self._out) < self._room and time.time() >= self._closed_until:
             one = self._next()
             if one is None:
                 break
@@ -202,23 +194,13 @@ class Client:
                 else:
                     self._budget_says = time.time() + grant.wait
                 break
-            one.worker = min(range(self._pool.workers), key=self._loads.__getitem__)
-            self._loads[one.worker] += 1
             self._serial += 1
             self._out[self._serial] = one
             one.out_since = time.time()
-            given.setdefault(one.worker, []).append(replace(one.call, number=self._serial))
-        for worker in range(self._pool.workers):
-            limit = max(1, (self.window.limit + worker) // self._pool.workers)
-            if worker in given or limit != self._limits[worker]:
-                self._limits[worker] = limit
-                self._pool.feed(worker, given.get(worker, []), self._api, limit)
-
-    def _may_send(self) -> bool:
-        now = time.time()
-        if now < max(self._budget_says, self._budget.not_before):
-            return False
-        return not self._outage.is_on or (not self._out and now >= self._outage.next_probe)
+            given.append(replace(one.call, number=self._serial))
+        if given or self.window.limit != self._limit:
+            self._limit = self.window.limit
+            self._pool.feed(given, self._api, self._limit)
 
     def _next(self) -> PendingCall | None:
         if self._held is not None:
@@ -230,18 +212,24 @@ class Client:
 
     def _wait_seconds(self) -> float:
         """Seconds for which there is nothing to do but to wait for replies."""
-        now = time.time()
-        gate = max(self._budget_says, self._budget.not_before, self._outage.next_probe if self._outage.is_on else 0.0)
         if self._stop is not None or len(self._out) >= self._room:
             return DRAIN_SECONDS
-        if gate > now:
-            return min(DRAIN_SECONDS, gate - now)
+        if (closed := self._closed_until - time.time()) > 0:
+            return min(DRAIN_SECONDS, closed)
         due = self._later[0][0] - time.monotonic() if self._later else DRAIN_SECONDS
         return max(0.002, min(DRAIN_SECONDS, due))
 
     @property
+    def _closed_until(self) -> float:
+        """Moment before which nothing is sent."""
+        probe = self._outage.next_probe if self._outage.is_on else 0.0
+        return max(self._budget_says, self._budget.not_before, probe)
+
+    @property
     def _room(self) -> int:
         """Calls that may be with the senders: a few more than may be open, so that these never wait for us."""
+        if self._outage.is_on:
+            return 1
         return self.window.limit + max(2 * self._pool.workers, self.window.limit // 2)
 
     def _take(self, replies: Sequence[Reply]) -> None:
@@ -251,7 +239,6 @@ class Client:
             one = self._out.pop(reply.number, None)
             if one is None:
                 continue  # it was taken for lost, and has come back after all
-            self._loads[one.worker] -= 1
             outcome = reply.outcome
             if isinstance(outcome, (Answered, Refused)):
                 finished.append((one, one.with_usage(outcome)))
@@ -289,9 +276,9 @@ class Client:
 
     def _again(self, one: PendingCall, failure: Failed, reply: Reply) -> None:
         self.failures[failure.kind] += 1
-        now = time.time()
+        now, asked = time.time(), min(failure.after or 0.0, retry.LONGEST_RETRY_AFTER)
         if failure.after is not None and failure.after > 30 * self._settings.outage_minutes:
-            self._told_to_wait = now + min(failure.after, retry.LONGEST_RETRY_AFTER)
+            self._told_to_wait = now + asked
         if failure.kind == "rate":
             self._slow_down(failure, reply.sent_at, now)
             self._try_later(one, 0.0)
@@ -301,8 +288,7 @@ class Client:
             self._outage.failed(now, self._rng)
         if failure.kind == "malformed" and self._outage.probes > MOST_PROBES and not self._outage.answered:
             self._end(self._failure(f"this is no endpoint of the kind that is expected: {failure.detail}"))
-        if failure.after is not None:
-            self._outage.next_probe = max(self._outage.next_probe, now + min(failure.after, retry.LONGEST_RETRY_AFTER))
+        self._outage.next_probe = max(self._outage.next_probe, now + asked)
         if self._outage.is_on:
             if not was_on:
                 log.warning("the endpoint seems to be down (%s); asking now and then if it is back", failure.detail)
@@ -314,8 +300,7 @@ class Client:
         if self._outage.last_answer > one.first_failed and tries >= retry.TRIES[failure.kind]:
             self._give_up(one, f"given up after {one.sent - 1} tries: {failure.detail}")
             return
-        wait = 0.0 if failure.kind == "lost" else retry.delay(tries, self._rng)
-        self._try_later(one, max(wait, min(failure.after or 0.0, retry.LONGEST_RETRY_AFTER)))
+        self._try_later(one, max(asked, 0.0 if failure.kind == "lost" else retry.delay(tries, self._rng)))
 
     def _slow_down(self, failure: Failed, sent_at: float, now: float) -> None:
         """Nobody asks for a while, and fewer at once after it; calls of one burst say it once."""
@@ -331,8 +316,12 @@ class Client:
         log.warning("a call was %s", reason)
         self.not_answered.append(reason)
         self._queue.given_up(one, reason)
-        if len(self.not_answered) > max(MOST_GIVEN_UP, MOST_GIVEN_UP_SHARE * self._outage.answered):
+        if len(self.not_answered) > self._most_given_up:
             self._end(self._failure(reason))
+
+    @property
+    def _most_given_up(self) -> float:
+        return max(MOST_GIVEN_UP, MOST_GIVEN_UP_SHARE * self._outage.answered)
 
     def _try_later(self, one: PendingCall, seconds: float) -> None:
         self._serial += 1
@@ -344,10 +333,9 @@ class Client:
         silent = time.time() - max(self._outage.last_answer, self._told_to_wait)
         if self._stop is not None or silent < allowed or not sum(self.failures.values()):
             return
-        most = max(MOST_GIVEN_UP, MOST_GIVEN_UP_SHARE * self._outage.answered)
         if self._settings.unanswered == "unparsed" and not self._held and self._queue.is_finished():
             waiting = [one for _, _, one in self._later]
-            if len(waiting) + len(self._out) + len(self.not_answered) <= most:
+            if len(waiting) + len(self._out) + len(self.not_answered) <= self._most_given_up:
                 self._later.clear()
                 for one in waiting:
                     self._give_up(one, f"given up after {self._settings.outage_minutes:g} minutes without an answer")

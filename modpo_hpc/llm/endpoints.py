@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -32,7 +33,6 @@ class Address(Protocol):
         Raises:
             ModpoError: there is none, and there will be none.
         """
-        ...
 
     def close(self) -> None: ...
 
@@ -61,8 +61,7 @@ class LocalServers:
         """Waits while a server restarts. Raises ServerError when none can come back."""
         while (server := self.servers.try_lease()) is None:
             await asyncio.sleep(0.2)
-        leased = server
-        return leased.url, lambda: self.servers.release(leased)
+        return server.url, partial(self.servers.release, server)
 
     def close(self) -> None:
         pass
@@ -135,13 +134,11 @@ def check_connection(base_url: str, field: str = "judge.base_url", seconds: floa
 
 
 def _first_hop(base_url: str) -> tuple[str, int, str]:
-    parts = urlsplit(base_url)
-    host, known = parts.hostname or "", getproxies_environment()
-    proxy = None if is_loopback(base_url) or proxy_bypass(host) else known.get(parts.scheme)
-    if proxy:
-        through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        return through.hostname or "", through.port or (443 if through.scheme == "https" else 80), ", the proxy"
-    return host, parts.port or (443 if parts.scheme == "https" else 80), ""
+    parts, by = urlsplit(base_url), ""
+    proxy = getproxies_environment().get(parts.scheme)
+    if proxy and not (is_loopback(base_url) or proxy_bypass(parts.hostname or "")):
+        parts, by = urlsplit(proxy if "://" in proxy else f"http://{proxy}"), ", the proxy"
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), by
 
 
 def api_key(variable: str) -> str:

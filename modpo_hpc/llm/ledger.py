@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -73,7 +72,7 @@ class Ledger:
     def refresh(self) -> None:
         """Take in what other processes have added since."""
         own = self._writer.path if self._writer else None
-        for path in segments.segments(self.folder) if self.folder.is_dir() else []:
+        for path in segments.segments(self.folder):
             try:
                 known = self._indexes.get(path)
                 if path == own or (known is not None and known.length == path.stat().st_size):
@@ -127,8 +126,7 @@ class Ledger:
             return
         if self._writer is None:
             self._writer = segments.SegmentWriter(self.folder)
-        rows = [_row(entry) for entry in entries]
-        self._writer.append([entry.key for entry in entries], rows, sum(segments.usd_of(row) for row in rows))
+        self._writer.append([_row(entry) for entry in entries])
         self._fresh.update((entry.key, entry) for entry in entries)
 
     def close(self) -> None:
@@ -139,9 +137,7 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _lines(self, path: Path, offset: int) -> list[dict[str, Any]]:
@@ -157,7 +153,7 @@ def entries(folder: Path) -> Iterable[Entry]:
 
 def spent(folder: Path) -> float:
     """US dollars that the answers in ``folder`` cost."""
-    return sum(segments.load_index(path).usd for path in segments.segments(folder)) if folder.is_dir() else 0.0
+    return sum(segments.load_index(path).usd for path in segments.segments(folder))
 
 
 def _row(entry: Entry) -> dict[str, Any]:

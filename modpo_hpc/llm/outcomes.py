@@ -73,7 +73,6 @@ class Api(Protocol):
 
     def headers(self) -> dict[str, str]:
         """Headers of every request, with the key from the environment."""
-        ...
 
     def url(self, base_url: str) -> str: ...
 
@@ -81,8 +80,6 @@ class Api(Protocol):
 
     def outcome(self, call: Call, status: int, body: bytes, headers: Mapping[str, str]) -> Outcome:
         """What a reply means for the call, for the pace and for the job. It raises nothing, whatever came back."""
-        ...
 
     def cost(self, usage: Usage) -> float:
         """US dollars of ``usage``."""
-        ...

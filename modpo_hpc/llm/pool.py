@@ -19,13 +19,11 @@ class Pool(Protocol):
 
     workers: int
 
-    def feed(self, worker: int, calls: Sequence[Call], api: Api, limit: int) -> None:
-        """Give ``calls`` to a worker, which keeps at most ``limit`` open from now on."""
-        ...
+    def feed(self, calls: Sequence[Call], api: Api, limit: int) -> None:
+        """Give ``calls`` to the workers, which keep at most ``limit`` open from now on, all together."""
 
     def drain(self, seconds: float) -> list[Reply]:
         """What has come back; waits up to ``seconds`` for the first of it."""
-        ...
 
     def close(self) -> None: ...
 
@@ -40,9 +38,9 @@ class ThreadPool:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="llm-calls", daemon=True)
         self._thread.start()
-        self._sender = self._await(_sender(address, timeout_seconds))
+        self._sender = Sender(address, timeout_seconds)
 
-    def feed(self, worker: int, calls: Sequence[Call], api: Api, limit: int) -> None:
+    def feed(self, calls: Sequence[Call], api: Api, limit: int) -> None:
         self._await(self._sender.feed(calls, api, limit))
 
     def drain(self, seconds: float) -> list[Reply]:
@@ -57,7 +55,3 @@ class ThreadPool:
 
     def _await(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-
-async def _sender(address: Address, timeout_seconds: float) -> Sender:
-    return Sender(address, timeout_seconds)

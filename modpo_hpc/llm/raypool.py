@@ -61,14 +61,24 @@ class RayPool:
         self._gpus = gpus if ray.cluster_resources().get("GPU") else 0
         self._actors: list[Any] = [self._start() for _ in range(actors)]
         self._with: list[set[int]] = [set() for _ in range(actors)]
+        self._limits = [0] * actors
         self._drains: dict[Any, int] = {}
-        self._feeds: dict[Any, int] = {}
+        self._feeds: list[Any] = []
         for worker in range(actors):
             self._listen(worker)
 
-    def feed(self, worker: int, calls: Sequence[Call], api: Api, limit: int) -> None:
-        self._with[worker].update(call.number for call in calls)
-        self._feeds[self._actors[worker].feed.remote(list(calls), api, limit)] = worker
+    def feed(self, calls: Sequence[Call], api: Api, limit: int) -> None:
+        """Give each call to the actor that has the fewest, and each actor its share of ``limit``."""
+        given: list[list[Call]] = [[] for _ in self._actors]
+        for call in calls:
+            worker = min(range(self.workers), key=lambda one: len(self._with[one]))
+            self._with[worker].add(call.number)
+            given[worker].append(call)
+        for worker, actor in enumerate(self._actors):
+            share = max(1, (limit + worker) // self.workers)
+            if given[worker] or share != self._limits[worker]:
+                self._limits[worker] = share
+                self._feeds.append(actor.feed.remote(given[worker], api, share))
 
     def drain(self, seconds: float) -> list[Reply]:
         """What has come back, from one actor or several; calls of a dead actor come back as lost."""
@@ -88,7 +98,8 @@ class RayPool:
                 self._with[worker].difference_update(reply.number for reply in got)
                 replies += got
                 self._listen(worker)
-        self._forget_finished_feeds()
+        if self._feeds:  # one that failed with its actor needs nothing: its calls come back as lost by the drain
+            _, self._feeds = ray.wait(self._feeds, num_returns=len(self._feeds), timeout=0)
         return replies
 
     def close(self) -> None:
@@ -122,12 +133,6 @@ class RayPool:
         self._actors[worker] = self._start()
         self._listen(worker)
         return lost
-
-    def _forget_finished_feeds(self) -> None:
-        """A feed that failed with its actor needs nothing: its calls come back as lost by the drain."""
-        done, _ = ray.wait([*self._feeds], num_returns=len(self._feeds), timeout=0) if self._feeds else ([], [])
-        for reference in done:
-            del self._feeds[reference]
 
 
 def _join_cluster() -> None:

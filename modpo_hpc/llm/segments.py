@@ -17,7 +17,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,6 @@ class Frame:
     offset: int
     size: int
     plain: int
-    checksum: int
 
     @property
     def end(self) -> int:
@@ -83,8 +82,8 @@ class SegmentWriter:
         self._index: list[np.ndarray] = []
         self._usd = 0.0
 
-    def append(self, keys: Sequence[bytes], rows: Sequence[dict[str, Any]], usd: float = 0.0) -> None:
-        """Add ``rows``, which cost ``usd``, and return when they are on disk."""
+    def append(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add ``rows``, and return when they are on disk."""
         plain = b"".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" for row in rows)
         packed = pa.compress(plain, codec=_CODEC, asbytes=True)
         header = _HEADER.pack(_MAGIC, _HEADER.size - 8, _TAG, len(packed), len(plain), _checksum(packed, len(plain)))
@@ -93,8 +92,8 @@ class SegmentWriter:
         while block:
             block = block[self._stream.write(block) :]
         os.fsync(self._stream.fileno())
-        self._index.append(index_of(keys, offset))
-        self._usd += usd
+        self._index.append(_index_of_rows(rows, offset))
+        self._usd += sum(map(usd_of, rows))
 
     def close(self) -> None:
         """Write the index beside the segment and give up the lock; a segment without rows goes away."""
@@ -111,6 +110,10 @@ def index_of(keys: Sequence[bytes], offset: int) -> np.ndarray:
     index[HIGH : LOW + 1] = np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2).T
     index[OFFSET], index[ROW] = offset, np.arange(len(keys))
     return index
+
+
+def _index_of_rows(rows: Sequence[dict[str, Any]], offset: int) -> np.ndarray:
+    return index_of([bytes.fromhex(row["key"]) for row in rows], offset)
 
 
 def write_index(segment: Path, index: Index) -> None:
@@ -167,9 +170,9 @@ def extend_index(index: Index, segment: Path, more: Scan) -> Index:
     """``index`` with the frames of ``more``, which follow what it covers."""
     parts, usd = [index.keys], index.usd
     for frame in more.frames:
-        rows = read_frame(segment, frame)
-        parts.append(index_of([bytes.fromhex(row["key"]) for row in rows], frame.offset))
-        usd += sum(usd_of(row) for row in rows)
+        rows = read_frame(segment, frame.offset)
+        parts.append(_index_of_rows(rows, frame.offset))
+        usd += sum(map(usd_of, rows))
     end = max((frame.end for frame in more.frames), default=index.length)
     return Index(sort_index(parts), usd, end)
 
@@ -208,45 +211,35 @@ def is_locked(path: Path) -> bool:
 
 def scan(segment: Path, start: int = 0) -> Scan:
     """Find the whole frames of ``segment`` from ``start`` on; damage costs the damaged frames only."""
-    frames: list[Frame] = []
-    covered = 0
     with open(segment, "rb") as stream:
         stream.seek(start)
         data = stream.read()
+    frames: list[Frame] = []
     offset = 0
-    while offset + _HEADER.size <= len(data):
-        frame = _frame_at(data, offset)
-        if frame is None:
+    while 0 <= offset < len(data):
+        if (frame := _frame_at(data, offset)) is None:
             offset = data.find(_BEGIN, offset + 1)
-            if offset < 0:
-                break
-            continue
-        frames.append(Frame(start + offset, frame.size, frame.plain, frame.checksum))
-        covered += frame.end - frame.offset
-        offset = frame.end
-    return Scan(tuple(frames), len(data) - covered)
+        else:
+            frames.append(replace(frame, offset=start + offset))
+            offset = frame.end
+    return Scan(tuple(frames), len(data) - sum(frame.end - frame.offset for frame in frames))
 
 
-def read_frame(segment: Path, frame: Frame | int) -> list[dict[str, Any]]:
-    """The rows of one frame, given itself or its offset.
+def read_frame(segment: Path, offset: int) -> list[dict[str, Any]]:
+    """The rows of the frame at ``offset``.
 
     Raises:
         Damaged: there is no whole frame at this place.
     """
-    offset = frame if isinstance(frame, int) else frame.offset
     with open(segment, "rb") as stream:
         stream.seek(offset)
-        head = stream.read(_HEADER.size)
-        size = _HEADER.unpack(head)[3] if len(head) == _HEADER.size else 0
-        data = head + stream.read(min(size, segment.stat().st_size))
-    found = _frame_at(data, 0) if len(head) == _HEADER.size else None
-    if found is None:
+        data = stream.read(_HEADER.size)
+        if len(data) == _HEADER.size:
+            data += stream.read(min(_HEADER.unpack(data)[3], segment.stat().st_size))
+    frame = _frame_at(data, 0)
+    if frame is None:
         raise DamagedSegment(f"{segment}: no whole frame at byte {offset}")
-    return _rows(data, found)
-
-
-def _rows(data: bytes, frame: Frame) -> list[dict[str, Any]]:
-    packed = data[frame.offset + _HEADER.size : frame.end]
+    packed = data[_HEADER.size : frame.end]
     lines = pa.decompress(packed, decompressed_size=frame.plain, codec=_CODEC, asbytes=True)
     return [json.loads(line) for line in lines.split(b"\n") if line]
 
@@ -260,17 +253,19 @@ def rows_of(folder: Path) -> Iterator[dict[str, Any]]:
     """Every row of every segment in ``folder``."""
     for segment in segments(folder):
         for frame in scan(segment).frames:
-            yield from read_frame(segment, frame)
+            yield from read_frame(segment, frame.offset)
 
 
 def _frame_at(data: bytes, offset: int) -> Frame | None:
-    magic, rest, tag, size, plain, checksum = _HEADER.unpack_from(data, offset)
     start = offset + _HEADER.size
+    if start > len(data):
+        return None
+    magic, rest, tag, size, plain, checksum = _HEADER.unpack_from(data, offset)
     if magic != _MAGIC or rest != _HEADER.size - 8 or tag != _TAG or start + size > len(data):
         return None
     if _checksum(memoryview(data)[start : start + size], plain) != checksum:
         return None
-    return Frame(offset, size, plain, checksum)
+    return Frame(offset, size, plain)
 
 
 def _checksum(packed: bytes | memoryview, plain: int) -> int:

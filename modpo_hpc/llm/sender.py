@@ -38,8 +38,7 @@ class Sender:
 
     def __init__(self, address: Address, timeout_seconds: float) -> None:
         self._address, self._timeout = address, timeout_seconds
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._urls: dict[str, tuple[URL, bool]] = {}
+        self._targets: dict[str, tuple[aiohttp.ClientSession, URL]] = {}
         self._waiting: deque[tuple[Call, Api]] = deque()
         self._limit, self._open = 1, 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,7 +66,7 @@ class Sender:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for session in self._sessions.values():
+        for session, _ in self._targets.values():
             await session.close()
 
     def _start(self) -> None:
@@ -112,8 +111,7 @@ class Sender:
             return Failed("malformed", f"{type(error).__name__}: {error}"[:300], charged=True)
 
     async def _exchange(self, call: Call, api: Api, base_url: str, content: bytes) -> Outcome:
-        url, direct = self._url(api, base_url)
-        session = self._session(direct)
+        session, url = self._target(api, base_url)
         async with session.post(url, data=content, headers=api.headers(), allow_redirects=False) as reply:
             parts, size = [], 0
             async for part in reply.content.iter_any():
@@ -123,18 +121,13 @@ class Sender:
                     return Failed("malformed", f"a reply of more than {MOST_BYTES:,} bytes", charged=True)
             return api.outcome(call, reply.status, b"".join(parts), reply.headers)
 
-    def _session(self, direct: bool) -> aiohttp.ClientSession:
-        if direct not in self._sessions:
-            connect = min(20.0, self._timeout)
-            self._sessions[direct] = aiohttp.ClientSession(
+    def _target(self, api: Api, base_url: str) -> tuple[aiohttp.ClientSession, URL]:
+        if base_url not in self._targets:
+            session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=connect),
-                trust_env=not direct,
+                timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=min(20.0, self._timeout)),
+                trust_env=not is_loopback(base_url),
             )
-        return self._sessions[direct]
-
-    def _url(self, api: Api, base_url: str) -> tuple[URL, bool]:
-        if base_url not in self._urls:
-            self._urls[base_url] = (URL(api.url(base_url)), is_loopback(base_url))
-        return self._urls[base_url]
+            self._targets[base_url] = session, URL(api.url(base_url))
+        return self._targets[base_url]

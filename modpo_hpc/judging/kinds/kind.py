@@ -107,9 +107,9 @@ class LocalJudge(JudgeKind):
             ledger.append(new)
             known.update((entry.key, entry) for entry in new)
             for number, key in wanted.items():
-                judgments[number] = judgment_of((known[key],))
-                tally.count(judgments[number])  # type: ignore[arg-type]
-                job.on_judgment(number, judgments[number])  # type: ignore[arg-type]
+                judgments[number] = judgment = judgment_of((known[key],))
+                tally.count(judgment)
+                job.on_judgment(number, judgment)
             job.on_progress(tally)
             job.check()
         return judgments, tally
