@@ -17,7 +17,7 @@ from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.llm import retry
 from modpo_hpc.llm.chat import ChatApi
 from modpo_hpc.llm.client import PendingCall
-from modpo_hpc.llm.endpoints import is_loopback
+from modpo_hpc.llm.endpoints import api_key, is_loopback
 from modpo_hpc.study.judging import Judge
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ class BatchClient:
     """The few calls of the Files and Batches interface, each tried again after hiccups of the network."""
 
     def __init__(self, settings: Judge, pause: float = 2.0) -> None:
-        api = ChatApi("", 1, api_key_env=settings.api_key_env)
-        headers = {name: value for name, value in api.headers().items() if name != "content-type"}
+        key = api_key(settings.api_key_env)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
         direct = is_loopback(settings.base_url)
         self._client = httpx.Client(timeout=settings.timeout_seconds, headers=headers, trust_env=not direct)
         self._base, self._pause, self._rng = settings.base_url.rstrip("/"), pause, random.Random()

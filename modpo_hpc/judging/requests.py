@@ -131,8 +131,8 @@ def ranking_requests(
                 if persona.persona_id not in assigned[identity]:
                     continue
                 given = _given(responses, identity, "responses")
-                shown = [given[at] for at in response_order(identity, persona.persona_id, len(given), seed)]
-                ids, texts = tuple(one for one, _ in shown), tuple(text for _, text in shown)
+                order = response_order(identity, persona.persona_id, len(given), seed)
+                ids, texts = zip(*(given[at] for at in order), strict=True)
                 places.append(RankingPlace(identity, persona.persona_id, ids, names))
                 requests.append(JudgeRequest("rank", persona, criteria, identity, question.text, texts))
     return places, requests
@@ -159,8 +159,7 @@ def verdict_requests(
     a_first: dict[str, dict[str, bool]] = {}
     for question, panel in panels:
         name = question.question_id
-        given = (_given(answers[policy], name, f"answers of {policy}") for policy in (policy_a, policy_b))
-        texts[name] = tuple(given)
+        texts[name] = tuple(_given(answers[policy], name, f"answers of {policy}") for policy in (policy_a, policy_b))
         order = first_shown(name, policy_a, policy_b, len(panel), seed).tolist()
         a_first[name] = {persona.persona_id: first for persona, first in zip(panel, order, strict=True)}
     everyone = {persona.persona_id: persona for _, panel in panels for persona in panel}

@@ -143,7 +143,7 @@ def _table_of_calls(
         found = {
             "question_id": [place.question_id for place in places_of_rows],
             "persona_id": [place.persona_id for place in places_of_rows],
-            "criterion": [*criteria] * len(asked),
+            "criterion": list(criteria) * len(asked),
             "reason": [opinion.reason if isinstance(opinion, Unparsed) else None for opinion in opinions],
             "key": [key and key.hex() for key in keys],
             **columns(places_of_rows, opinions),

@@ -74,13 +74,9 @@ def answer_schema(request: JudgeRequest) -> dict[str, Any]:
     The subset that structured output allows cannot say "a permutation"; ``parse_answer`` checks that.
     """
     if request.task == "rank":
-        numbers = {"type": "integer", "enum": list(range(1, len(request.shown) + 1))}
-        field: dict[str, Any] = {
-            "type": "array",
-            "items": numbers,
-            "minItems": len(request.shown),
-            "maxItems": len(request.shown),
-        }
+        count = len(request.shown)
+        numbers = {"type": "integer", "enum": list(range(1, count + 1))}
+        field: dict[str, Any] = {"type": "array", "items": numbers, "minItems": count, "maxItems": count}
     else:
         field = {"type": "string", "enum": list(SIDES[request.task])}
     names = [criterion.name for criterion in request.criteria]

@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,11 +235,9 @@ class Budget:
     def _bury_the_dead(self, state: dict[str, Any]) -> None:
         for owner in [one for one in state["leased"] if one != self._owner and not one.startswith(_HELD)]:
             path = self._alive_path(owner)
-            try:
+            with suppress(FileNotFoundError):
                 if is_locked(path):
                     continue
-            except FileNotFoundError:
-                pass
             # what it had out counts as spent: the provider may have charged for it
             state["unanswered"] += state["leased"].pop(owner)
             path.unlink(missing_ok=True)

@@ -283,15 +283,11 @@ class Client:
             self._slow_down(failure, reply.sent_at, now)
             self._try_later(one, 0.0)
             return
-        was_on = self._outage.is_on
-        if failure.kind != "lost":
-            self._outage.failed(now, self._rng)
+        if failure.kind != "lost" and self._outage.failed(now, asked, self._rng):
+            log.warning("the endpoint seems to be down (%s); asking now and then if it is back", failure.detail)
         if failure.kind == "malformed" and self._outage.probes > MOST_PROBES and not self._outage.answered:
             self._end(self._failure(f"this is no endpoint of the kind that is expected: {failure.detail}"))
-        self._outage.next_probe = max(self._outage.next_probe, now + asked)
         if self._outage.is_on:
-            if not was_on:
-                log.warning("the endpoint seems to be down (%s); asking now and then if it is back", failure.detail)
             self._try_later(one, 0.0)  # an outage is not the call's fault
             return
         one.tries[failure.kind] += 1
@@ -331,7 +327,7 @@ class Client:
         """End the work when nothing was answered for too long."""
         allowed = 60 * self._settings.outage_minutes
         silent = time.time() - max(self._outage.last_answer, self._told_to_wait)
-        if self._stop is not None or silent < allowed or not sum(self.failures.values()):
+        if self._stop is not None or silent < allowed or not self.failures:
             return
         if self._settings.unanswered == "unparsed" and not self._held and self._queue.is_finished():
             waiting = [one for _, _, one in self._later]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Ledger:
         """Take in what other processes have added since."""
         own = self._writer.path if self._writer else None
         for path in segments.segments(self.folder):
-            try:
+            with suppress(FileNotFoundError):  # closed without a row in the meantime
                 known = self._indexes.get(path)
                 if path == own or (known is not None and known.length == path.stat().st_size):
                     continue
@@ -81,8 +82,6 @@ class Ledger:
                     self._indexes[path] = segments.load_index(path)
                 elif (more := segments.scan(path, known.length)).frames:
                     self._indexes[path] = segments.extend_index(known, path, more)
-            except FileNotFoundError:
-                continue  # closed without a row in the meantime
 
     def just_added(self, key: bytes) -> Entry | None:
         """The entry of ``key`` if it was added here since the ledger was opened."""

@@ -86,14 +86,19 @@ class Outage:
         self.answered += 1
         return ended
 
-    def failed(self, now: float, rng: random.Random) -> None:
-        """A call failed in a way that an endpoint that is down would make it fail."""
+    def failed(self, now: float, asked: float, rng: random.Random) -> bool:
+        """A call failed in a way that an endpoint that is down would make it fail; whether an outage begins with it.
+
+        ``asked``: seconds that the endpoint asked to wait.
+        """
         self.failures += 1
         if self.is_on and now >= self.next_probe:
             self.next_probe = now + rng.uniform(0.75, 1.0) * min(
                 LONGEST_PROBE, FIRST_DELAY * 2.0 ** min(self.probes, 8)
             )
             self.probes += 1
+        self.next_probe = max(self.next_probe, now + asked)
+        return self.failures == OUTAGE_AFTER
 
 
 def is_passing(status: int) -> bool:
