@@ -11,9 +11,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from modpo_hpc.alignment.start import train_policy
 from modpo_hpc.errors import InputError
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.search import Objective, RunningTrial, Trial, folder_of_trial
+from modpo_hpc.search import Objective, RunningTrial, Trial, context_of_trial
 from modpo_hpc.study.alignment import PolicySearch, Training
-from modpo_hpc.training import Row, TrainingContext
+from modpo_hpc.training import Row
 
 STAGE = "policy_trials"
 TRIALS = pa.schema(
@@ -72,8 +72,7 @@ def objective(run: Run, shard: Shard, policy: str) -> Objective:
                 value=0.0,
                 remedy="Set it above zero, for instance 0.1.",
             )
-        with folder_of_trial(run, shard, trial.number) as folder:
-            context = TrainingContext(folder, shard.check, shard.progress)
+        with context_of_trial(run, shard, trial.number) as context:
 
             def report(measured: list[Row], ended: bool) -> None:
                 row = measured[-1]
@@ -87,10 +86,7 @@ def objective(run: Run, shard: Shard, policy: str) -> Objective:
                     field="launcher",
                     remedy="Use the launcher python; a trial starts its own processes.",
                 )
-            held_out = json.loads((trained / "summary.json").read_text())["held_out"]
-            trial.facts.update(accuracy=held_out["held_out_accuracy"], loss=held_out["held_out_loss"])
-            trial.facts["steps"] = held_out["step"]
-            return float(held_out["held_out_accuracy"])
+            return float(trial.facts["accuracy"])
 
     return compute
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from modpo_hpc.prompts import reward_pair
 
@@ -62,19 +63,15 @@ def encode_responses(
 
 def collate(rows: Sequence[Encoded], pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
     """``rows`` as model inputs of shape (rows, longest), padded on the right."""
-    longest = max(len(row.ids) for row in rows)
-    ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
-    mask = np.zeros((len(rows), longest), dtype=np.int64)
-    types = np.zeros((len(rows), longest), dtype=np.int64)
-    for place, row in enumerate(rows):
-        ids[place, : len(row.ids)] = row.ids
-        mask[place, : len(row.ids)] = 1
-        if row.types is not None:
-            types[place, : len(row.ids)] = row.types
-    arrays = {"input_ids": ids, "attention_mask": mask}
-    if rows[0].types is not None:
-        arrays["token_type_ids"] = types
-    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in arrays.items()}
+
+    def padded(arrays: Sequence[np.ndarray], filler: int) -> torch.Tensor:
+        whole = pad_sequence([torch.from_numpy(one) for one in arrays], batch_first=True, padding_value=filler)
+        return whole.to(device, non_blocking=True)
+
+    ids = [row.ids for row in rows]
+    inputs = {"input_ids": padded(ids, pad_id), "attention_mask": padded([np.ones_like(one) for one in ids], 0)}
+    types = [row.types for row in rows if row.types is not None]
+    return {**inputs, "token_type_ids": padded(types, 0)} if types else inputs
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:

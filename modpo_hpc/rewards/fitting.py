@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from modpo_hpc.models import reward_model_path
 from modpo_hpc.rewards.accuracy import pair_quality
-from modpo_hpc.rewards.encoding import batches_by_length
-from modpo_hpc.rewards.loading import folds_of, load_comparisons
-from modpo_hpc.rewards.model import RewardModel, load_reward_model, load_tokenizer, predict, quiet_transformers
-from modpo_hpc.rewards.records import Comparison, best_trial, read_texts
+from modpo_hpc.rewards.loading import Reading, folds_of
+from modpo_hpc.rewards.model import RewardModel, quiet_transformers, rewards_of_pairs
+from modpo_hpc.rewards.records import Comparison, best_trial
 from modpo_hpc.rewards.splits import first_share
 from modpo_hpc.rewards.training import train
 from modpo_hpc.run import Run, Shard
@@ -49,19 +47,12 @@ def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
     criterion, _, part = shard.id.rpartition(".")
     recipe = recipe_of(run, criterion)
     options = run.study.rewards.model_copy(update={"loss": part}) if part in LOSSES else run.study.rewards
-    path, texts = reward_model_path(run), read_texts(run)
-    tokenizer, folds = load_tokenizer(path), folds_of(run, texts)
-    comparisons, encoded = load_comparisons(run, criterion, options.loss, path, tokenizer, texts)
+    reading = Reading(run)
+    folds = folds_of(run, reading.texts)
+    comparisons, encoded = reading.comparisons(criterion, options.loss)
     training = _training_part(part, comparisons, folds, run.seed("rewards", "curve"))
     seed = run.seed("rewards", criterion, part)
-    model = load_reward_model(
-        path,
-        tokenizer.pad_token_id,
-        dropout=recipe.settings.dropout,
-        seed=seed,
-        precision=options.precision,
-        gradient_checkpointing=options.gradient_checkpointing,
-    )
+    model = reading.fresh_model(recipe.settings.dropout, seed)
     context = TrainingContext(shard.scratch, shard.check, shard.progress)
     log = train(
         model,
@@ -72,54 +63,13 @@ def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
         seed,
         context,
         epochs=recipe.epochs,
-        after_epoch=lambda epoch: {"training_loss": epoch.loss},
+        after_epoch=lambda loss: {"training_loss": loss},
     )
-    rows = _predictions(
-        criterion, part, model, comparisons, training, encoded, recipe.settings, options.score_tokens, folds
-    )
-    _keep(shard, model, tokenizer, recipe, part, log)
-    unseen = [row["reward_chosen"] - row["reward_rejected"] for row in rows if not row["seen"]]
-    if unseen:
-        shard.metrics["accuracy"] = pair_quality(np.array(unseen)).accuracy
-    return rows
-
-
-def _training_part(
-    part: str, comparisons: Sequence[Comparison], folds: Mapping[str, int], seed: int
-) -> list[Comparison]:
-    """What model ``part`` learns from: a fold's and the other loss's from the questions outside the fold (for the
-    latter fold 0), a point of the learning curve from a share of what fold 0's model does."""
-    if part == "final":
-        return list(comparisons)
-    fold = int(part.removeprefix("fold")) if part.startswith("fold") else 0
-    others = [one for one in comparisons if folds[one.question_id] != fold]
-    if not part.startswith("curve"):
-        return others
-    chosen = first_share([one.question_id for one in others], float(part.removeprefix("curve")) / 100, seed)
-    return [one for one in others if one.question_id in chosen]
-
-
-def _predictions(
-    criterion: str,
-    part: str,
-    model: RewardModel,
-    comparisons: Sequence[Comparison],
-    training: Sequence[Comparison],
-    encoded: Mapping[str, Any],
-    settings: RewardSettings,
-    score_tokens: int,
-    folds: Mapping[str, int],
-) -> list[dict[str, Any]]:
-    """Rewards of the pairs that the model did not see; of the final model, which saw all, those of all pairs."""
-    seen = {one.question_id for one in training}
-    fold = int(part.removeprefix("fold")) if part.startswith("fold") else 0
+    # the pairs that the model did not see; of the final model, which saw all, all pairs
+    fold, seen = _fold_of(part), {one.question_id for one in training}
     wanted = [one.pair() for one in comparisons if part == "final" or folds[one.question_id] == fold]
-    ids = [one for each in wanted for one in each.responses]
-    cut = [encoded[one].cut(settings.max_length) for one in ids]
-    rewards = dict(
-        zip(ids, predict(model, cut, batches_by_length([len(one.ids) for one in cut], score_tokens)), strict=True)
-    )
-    return [
+    rewards = rewards_of_pairs(model, wanted, encoded, recipe.settings.max_length, options.score_tokens)
+    rows = [
         {
             "criterion": criterion,
             "part": part,
@@ -134,6 +84,30 @@ def _predictions(
         }
         for one in wanted
     ]
+    _keep(shard, model, reading.tokenizer, recipe, part, log)
+    unseen = [row["reward_chosen"] - row["reward_rejected"] for row in rows if not row["seen"]]
+    if unseen:
+        shard.metrics["accuracy"] = pair_quality(np.array(unseen)).accuracy
+    return rows
+
+
+def _training_part(
+    part: str, comparisons: Sequence[Comparison], folds: Mapping[str, int], seed: int
+) -> list[Comparison]:
+    """What model ``part`` learns from: a fold's and the other loss's from the questions outside the fold (for the
+    latter fold 0), a point of the learning curve from a share of what fold 0's model does."""
+    if part == "final":
+        return list(comparisons)
+    others = [one for one in comparisons if folds[one.question_id] != _fold_of(part)]
+    if not part.startswith("curve"):
+        return others
+    chosen = first_share([one.question_id for one in others], float(part.removeprefix("curve")) / 100, seed)
+    return [one for one in others if one.question_id in chosen]
+
+
+def _fold_of(part: str) -> int:
+    """The fold that model ``part`` is not trained on; 0 for those that are compared with fold 0's model."""
+    return int(part.removeprefix("fold")) if part.startswith("fold") else 0
 
 
 def _keep(shard: Shard, model: RewardModel, tokenizer: Any, recipe: FitSettings, part: str, log: Sequence[Row]) -> None:

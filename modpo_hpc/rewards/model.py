@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from transformers.utils import logging as transformers_logging
 
 from modpo_hpc.device import compute_device
 from modpo_hpc.errors import InputError
-from modpo_hpc.rewards.encoding import Encoded, collate
+from modpo_hpc.rewards.encoding import Encoded, batches_by_length, collate
+from modpo_hpc.rewards.records import Comparison
 
 _HEADS = ("classifier", "score", "classification_head")
 UNBOUNDED = 10**6
@@ -26,21 +27,15 @@ class RewardModel:
     def __init__(self, network: PreTrainedModel, pad_id: int, device: torch.device, precision: str) -> None:
         self.network, self.pad_id, self.device = network, pad_id, device
         nn.Module.to(network, device)
-        wants_bfloat16 = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
-        self._dtype = torch.bfloat16 if wants_bfloat16 else None
-        if self._dtype is not None:
+        self._half = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+        if self._half:
             _keep_head_in_float32(network, device.type)
 
     def __call__(self, rows: Sequence[Encoded]) -> Tensor:
         """Rewards of ``rows``, float32 of shape (rows,), with gradients."""
-        with self._autocast():
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             logits: Tensor = self.network(**collate(rows, self.pad_id, self.device)).logits
         return logits[:, 0].float()
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self._dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self._dtype)
 
 
 def load_tokenizer(path: str | Path) -> Any:
@@ -106,6 +101,16 @@ def predict(model: RewardModel, rows: Sequence[Encoded], batches: Sequence[Seque
         for index, reward in zip(batch, model([rows[index] for index in batch]).tolist(), strict=True):
             rewards[index] = reward
     return rewards
+
+
+def rewards_of_pairs(
+    model: RewardModel, comparisons: Sequence[Comparison], encoded: Mapping[str, Encoded], max_length: int, tokens: int
+) -> dict[str, float]:
+    """Rewards of the best and the worst response of each comparison, by id, in batches of ``tokens`` at most."""
+    ids = [one for each in comparisons for one in each.pair().responses]
+    rows = [encoded[one].cut(max_length) for one in ids]
+    batches = batches_by_length([len(row.ids) for row in rows], tokens)
+    return dict(zip(ids, predict(model, rows, batches), strict=True))
 
 
 def _require_dropout(network: nn.Module, dropout: float, path: str | Path) -> None:

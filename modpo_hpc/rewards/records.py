@@ -131,17 +131,15 @@ def read_pairs(run: Run, criterion: str) -> list[dict[str, Any]]:
 
 
 def comparisons_of(pairs: Iterable[Mapping[str, Any]]) -> list[Comparison]:
-    """The comparisons of ``pairs`` in which one response got more votes than another."""
-    return [comparison_of(row) for row in pairs if row["margin"] > 0]
-
-
-def comparison_of(row: Mapping[str, Any]) -> Comparison:
-    """The comparison that a row of the table ``pairs`` holds; the pair stands at the ends."""
-    chosen, rejected = row["chosen"], row["rejected"]
-    vote_of: dict[str, int] = dict(zip(row["responses"], row["votes"], strict=True))
-    between = sorted((one for one in vote_of if one not in (chosen, rejected)), key=lambda one: -vote_of[one])
-    ordered = (chosen, *between, rejected)
-    return Comparison(row["question_id"], ordered, tuple(vote_of[one] for one in ordered))
+    """The comparisons of ``pairs`` in which one response got more votes than another; the pair stands at the ends."""
+    found = []
+    for row in pairs:
+        if row["margin"] > 0:
+            ends, vote_of = (row["chosen"], row["rejected"]), dict(zip(row["responses"], row["votes"], strict=True))
+            between = sorted((one for one in vote_of if one not in ends), key=lambda one: -vote_of[one])
+            ordered = (ends[0], *between, ends[1])
+            found.append(Comparison(row["question_id"], ordered, tuple(vote_of[one] for one in ordered)))
+    return found
 
 
 def best_trial(trials: pa.Table, criterion: str) -> dict[str, Any]:

@@ -7,13 +7,8 @@ from collections.abc import Iterable
 from modpo_hpc.seeds import seed_of
 
 
-def held_out_questions(question_ids: Iterable[str], share: float, seed: int) -> set[str]:
-    """``share`` of the questions (one at least), drawn by the hash of each id, the same for every criterion."""
-    return first_share(question_ids, share, seed)
-
-
 def first_share(question_ids: Iterable[str], share: float, seed: int) -> set[str]:
-    """``share`` of the questions, one at least; a larger share holds every smaller one."""
+    """``share`` of the questions, one at least, by the hash of each id; a larger share holds every smaller one."""
     shuffled = _shuffled(question_ids, seed)
     return set(shuffled[: max(1, round(share * len(shuffled)))])
 

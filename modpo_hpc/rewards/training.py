@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from modpo_hpc.rewards.encoding import Encoded, shuffled_batches
 from modpo_hpc.rewards.losses import bradley_terry, plackett_luce
@@ -22,14 +22,6 @@ from modpo_hpc.training import Layout, OnEvaluation, Row, TrainingContext, nothi
 from modpo_hpc.training import train as run_steps
 
 _STATE = "state.pt"
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the training comparisons; ``number`` counts from 1; ``loss`` is the mean over its steps."""
-
-    number: int
-    loss: float
 
 
 class RewardLearner:
@@ -47,7 +39,7 @@ class RewardLearner:
         settings: RewardSettings,
         options: Rewards,
         seed: int,
-        after_epoch: Callable[[Epoch], Row],
+        after_epoch: Callable[[float], Row],
     ) -> None:
         self._model, self._comparisons, self._settings, self._options = model, comparisons, settings, options
         self._rows = {one: encoded[one].cut(settings.max_length) for each in comparisons for one in each.responses}
@@ -87,8 +79,8 @@ class RewardLearner:
         if step % self.per_epoch:
             return None
         losses = [row["loss"] for row in log if row["epoch"] == epoch and "grad_norm" in row]
-        done = Epoch(epoch, float(np.mean(losses)))
-        return {"epoch": done.number, "loss": done.loss, "result": self._after_epoch(done)}
+        loss = float(np.mean(losses))
+        return {"epoch": epoch, "loss": loss, "result": self._after_epoch(loss)}
 
     def score(self, evaluation: Row) -> Sequence[float]:
         """Accuracy on held-out questions, then the loss there; where nothing is held out, nothing is better."""
@@ -138,15 +130,16 @@ def train(
     context: TrainingContext,
     *,
     epochs: int | None = None,
-    after_epoch: Callable[[Epoch], Row] = lambda _: {},
+    after_epoch: Callable[[float], Row] = lambda _: {},
     patience: int | None = None,
     on_evaluation: OnEvaluation = nothing,
 ) -> list[Row]:
     """Train ``model`` in place. Raises as ``training.train``.
 
     The learning rate rises, then falls linearly over ``settings.epochs``. Training stops after ``epochs`` of them, or
-    after ``patience`` of them without a better held-out accuracy. ``after_epoch`` returns something that JSON can
-    hold, and is not called again for epochs that an interrupted attempt had finished.
+    after ``patience`` of them without a better held-out accuracy. ``after_epoch`` gets the mean loss of its steps
+    and returns something that JSON can hold; it is not called again for epochs that an interrupted attempt had
+    finished.
 
     Returns:
         For each epoch a row: ``epoch``, ``step``, ``loss`` and, as ``result``, what ``after_epoch`` returned.
@@ -170,12 +163,9 @@ def comparison_loss(model: RewardModel, batch: Sequence[Comparison], rows: Mappi
     rewards = model([rows[one] for each in batch for one in each.responses])
     if loss == "bradley_terry":
         return bradley_terry(rewards.view(len(batch), 2))
-    width = max(len(each.responses) for each in batch)
-    places = [(row, column) for row, each in enumerate(batch) for column in range(len(each.responses))]
-    index = torch.tensor([row * width + column for row, column in places], device=rewards.device)
-    flat = rewards.new_zeros(len(batch) * width).index_copy(0, index, rewards)
-    votes = [[*each.votes, *[float("nan")] * (width - len(each.votes))] for each in batch]
-    return plackett_luce(flat.view(len(batch), width), torch.tensor(votes, device=rewards.device))
+    ranked = pad_sequence(rewards.split([len(each.responses) for each in batch]), batch_first=True)
+    votes = [rewards.new_tensor(each.votes) for each in batch]
+    return plackett_luce(ranked, pad_sequence(votes, batch_first=True, padding_value=float("nan")))
 
 
 def _optimizer(network: nn.Module, settings: RewardSettings) -> torch.optim.AdamW:

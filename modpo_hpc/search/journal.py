@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+
+@contextmanager
+def locked(lock: JournalFileOpenLock) -> Iterator[None]:
+    """Hold ``lock`` while the block runs."""
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class JournalBackend(JournalFileBackend):
@@ -23,16 +35,12 @@ class JournalBackend(JournalFileBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append ``logs``, one line each, and wait until they are on disk."""
         lines = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
-        self._journal_lock.acquire()
-        try:
-            with open(self._journal, "r+b") as stream:
-                stream.seek(_length_of_complete_lines(stream))
-                stream.truncate()
-                stream.write(lines)
-                stream.flush()
-                os.fsync(stream.fileno())
-        finally:
-            self._journal_lock.release()
+        with locked(self._journal_lock), open(self._journal, "r+b") as stream:
+            stream.seek(_length_of_complete_lines(stream))
+            stream.truncate()
+            stream.write(lines)
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def _length_of_complete_lines(stream: Any, block: int = 1 << 16) -> int:

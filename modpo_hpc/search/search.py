@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.liveness import is_dead, this_process
-from modpo_hpc.search.journal import JournalBackend
+from modpo_hpc.search.journal import JournalBackend, locked
 from modpo_hpc.search.plan import Objective, RunningTrial, SearchPlan, Trial, as_optuna
 from modpo_hpc.seeds import seed_of
 
@@ -55,7 +55,7 @@ class Search:
             load_if_exists=True,
         )
         if len(self._frozen()) < plan.trials:
-            with self._locked():
+            with locked(self._lock):
                 for _ in range(len(self._frozen()), plan.trials):
                     self._study.add_trial(create_trial(state=TrialState.WAITING))
         self._silence: dict[int, tuple[object, float]] = {}
@@ -91,7 +91,7 @@ class Search:
         """Whether this worker now owns the trial: nobody had begun it, or its worker is gone."""
         if not self._is_free(self._frozen()[number]):
             return False
-        with self._locked():
+        with locked(self._lock):
             trial = self._frozen()[number]
             if trial.state.is_finished() or not self._is_free(trial):
                 return False
@@ -197,14 +197,6 @@ class Search:
         finally:
             stop.set()
             thread.join()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._lock.acquire()
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     def _write(self, write: Callable[[], None]) -> None:
         """Write about a trial. Another worker may have finished it (it took this one for dead): with equal results."""

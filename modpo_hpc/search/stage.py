@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Protocol
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from optuna.distributions import BaseDistribution
 
@@ -14,21 +13,11 @@ from modpo_hpc.core.scratch import scratch_folder
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.search.plan import Objective, SearchPlan, Trial
 from modpo_hpc.search.search import Search
+from modpo_hpc.training import TrainingContext
 
-
-class Searched(Protocol):
-    """The part of a study's section that says how a search goes; its ranges are the section's own."""
-
-    @property
-    def trials(self) -> int: ...
-    @property
-    def startup(self) -> int: ...
-    @property
-    def wave(self) -> int: ...
-    @property
-    def prune_after(self) -> int | None: ...
-    @property
-    def retries(self) -> int: ...
+if TYPE_CHECKING:
+    from modpo_hpc.study.alignment import PolicySearch
+    from modpo_hpc.study.rewards import RewardSearch
 
 
 def item_of(shard: Shard) -> str:
@@ -36,7 +25,9 @@ def item_of(shard: Shard) -> str:
     return shard.id.rpartition(".")[0]
 
 
-def run_trial(run: Run, shard: Shard, search: Searched, space: Mapping[str, BaseDistribution], do: Objective) -> Trial:
+def run_trial(
+    run: Run, shard: Shard, search: PolicySearch | RewardSearch, space: Mapping[str, BaseDistribution], do: Objective
+) -> Trial:
     """The trial that ``shard`` stands for, computed by ``do`` unless another worker has done so.
 
     All trials of an item share one journal. The search belongs to what its trials are made from, and to nothing else.
@@ -45,23 +36,18 @@ def run_trial(run: Run, shard: Shard, search: Searched, space: Mapping[str, Base
     plan = SearchPlan(
         name=f"{item} {shard.made_from}",
         space=space,
-        trials=search.trials,
         seed=run.seed(stage, item),
-        startup=search.startup,
-        wave=search.wave,
-        prune_after=search.prune_after,
-        retries=search.retries,
+        **search.model_dump(include={"trials", "startup", "wave", "prune_after", "retries"}),
     )
     journal = run.folder(stage) / "search" / f"{item}.journal"
     return Search(journal, plan, shard.check).run(int(shard.id.rpartition(".")[2]), do)
 
 
 @contextmanager
-def folder_of_trial(run: Run, shard: Shard, number: int) -> Iterator[Path]:
-    """Where trial ``number`` of the search of ``shard`` keeps its checkpoints, whichever shard computes it."""
+def context_of_trial(run: Run, shard: Shard, number: int) -> Iterator[TrainingContext]:
+    """How trial ``number`` of the search of ``shard`` is trained: one folder, whichever shard computes it."""
     name = f"{item_of(shard)}.{number}"
-    if name == shard.id:
-        yield shard.scratch
-        return
-    with scratch_folder(run.folder(shard.stage.name), name, inputs_of(shard.made_from, name)) as folder:
-        yield folder
+    own, stage_folder = nullcontext(shard.scratch), run.folder(shard.stage.name)
+    made_from = inputs_of(shard.made_from, name)
+    with own if name == shard.id else scratch_folder(stage_folder, name, made_from) as folder:
+        yield TrainingContext(folder, shard.check, shard.progress)

@@ -26,7 +26,7 @@ from modpo_hpc.rewards.loading import check_pairs
 from modpo_hpc.rewards.losses import bradley_terry, plackett_luce
 from modpo_hpc.rewards.model import load_reward_model, load_tokenizer
 from modpo_hpc.rewards.records import read_pairs, read_texts
-from modpo_hpc.rewards.splits import fold_of_question, held_out_questions
+from modpo_hpc.rewards.splits import first_share, fold_of_question
 from modpo_hpc.run import Run
 from tests.rewards.world import make_world
 from tests.synthetic_verdicts import small_study
@@ -115,7 +115,7 @@ def test_folds_are_even_and_belong_to_the_question(count: int, folds: int, seed:
     assert folds_of == fold_of_question(reversed(ids), folds, seed)
     sizes = np.bincount(list(folds_of.values()), minlength=folds)
     assert sizes.max() - sizes.min() <= 1
-    assert len(held_out_questions(ids, 0.1, seed)) == max(1, round(0.1 * count))
+    assert len(first_share(ids, 0.1, seed)) == max(1, round(0.1 * count))
 
 
 def test_the_temperature_is_the_slope_of_a_logistic_regression() -> None:
