@@ -35,7 +35,7 @@ def compute_device(local_rank: int = 0) -> torch.device:
     """
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = visible_gpus()
     if not count:
         return torch.device("cpu")
     torch.backends.cuda.matmul.allow_tf32 = True  # what is left in fp32, such as a reward model, runs on tensor cores
@@ -66,10 +66,10 @@ def require_promised_gpus(stage: str, study: Study, promised: int, environment: 
     answers_here = stage in _ANSWERING and study.generation.engine == "transformers"
     if not promised or not (stage in _ON_TORCH or answers_here):
         return
+    if visible_gpus():
+        return
     import torch
 
-    if torch.cuda.is_available() and torch.cuda.device_count():
-        return
     raise InputError(
         f"stage {stage} was promised {promised} GPU{'s' if promised > 1 else ''} and PyTorch sees none: {why_no_gpu()}",
         field=f"resources.{stage}.gpus",

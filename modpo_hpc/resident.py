@@ -23,19 +23,13 @@ def resident_shards() -> tuple[str, ...] | None:
     return _shards
 
 
-def kept(key: Hashable, make: Callable[[], T]) -> T:
-    """What ``make`` gives; where this process keeps, what it gave for ``key`` the first time."""
+def kept(key: Hashable, make: Callable[[], T], sound: Callable[[T], bool] = lambda _: True) -> T:
+    """What ``make`` gives; where this process keeps, what it gave for ``key`` before, while that is ``sound``."""
     if _shards is None:
         return make()
-    if key not in _kept:
+    if key not in _kept or not sound(_kept[key]):
         _kept[key] = make()
     return cast(T, _kept[key])
-
-
-def exchange(key: Hashable, value: T) -> T:
-    """Keep ``value`` for ``key``, whatever was kept there."""
-    _kept[key] = value
-    return value
 
 
 def kept_open(key: Hashable, enter: Callable[[], AbstractContextManager[T]]) -> T:

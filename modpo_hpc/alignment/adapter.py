@@ -115,7 +115,7 @@ def save_adapter(folder: Path, weights: Mapping[str, Tensor], config: Mapping[st
 
     folder.mkdir(parents=True, exist_ok=True)
     save_file(dict(sorted(weights.items())), folder / WEIGHTS, metadata={"format": "pt"})
-    text = json.dumps({key: _plain(value) for key, value in config.items()}, indent=2, sort_keys=True)
+    text = json.dumps(dict(config), indent=2, sort_keys=True, default=_plain)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
@@ -158,9 +158,5 @@ def adapter_config(adapted: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON values with sets in order and enumerations as their text."""
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    return getattr(value, "value", value)
+    """What JSON does not know: sets in order, enumerations as their value."""
+    return sorted(value) if isinstance(value, (set, frozenset)) else value.value

@@ -21,9 +21,9 @@ class OptimizerStep:
     parts: tuple[tuple[tuple[int, ...], ...], ...]
 
     @property
-    def size(self) -> int:
-        """Examples of the step, over all processes."""
-        return sum(len(part) for rank in self.parts for part in rank)
+    def places(self) -> list[int]:
+        """Places of the examples of the step, over all processes."""
+        return [place for rank in self.parts for part in rank for place in part]
 
 
 def plan_batches(
@@ -42,16 +42,7 @@ def plan_batches(
     processes and passes have like work.
     """
     return [
-        OptimizerStep(
-            epoch,
-            _deal(
-                sorted(batch, key=lambda place: (lengths[place], place)),
-                lengths,
-                micro_batch_size,
-                processes,
-                pass_tokens,
-            ),
-        )
+        OptimizerStep(epoch, _deal(batch, lengths, micro_batch_size, processes, pass_tokens))
         for epoch in range(epochs)
         for batch in _shuffled_batches(lengths, seed, epoch, batch_size)
     ]
@@ -77,7 +68,7 @@ def _deal(
         lap, rank = divmod(turn, processes)
         hands[rank if lap % 2 == 0 else processes - 1 - rank].append(place)
     parts = [in_passes(hand, lengths, micro_batch_size, pass_tokens) for hand in hands]
-    longest = max(1, *map(len, parts)) if len(parts) > 1 else max(1, len(parts[0]))
+    longest = max(1, *map(len, parts))
     return tuple((*one, *([()] * (longest - len(one)))) for one in parts)
 
 

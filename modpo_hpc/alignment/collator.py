@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.examples import Example
-from modpo_hpc.alignment.losses import log_ratio
+from modpo_hpc.alignment.losses import Metrics, implicit_rewards, log_ratio
 from modpo_hpc.alignment.trees import PackedTrees, pack
 
 
@@ -45,6 +45,10 @@ class Batch:
         """Log-probs of the first criterion's pairs: the policy's chosen and rejected, the reference's; each (n,)."""
         chosen, rejected = self.chosen[0], self.rejected[0]
         return logps[chosen], logps[rejected], self.reference[chosen], self.reference[rejected]
+
+    def implicit_rewards(self, logps: Tensor, beta: float) -> Metrics:
+        """Those of the first criterion's pairs, see ``losses.implicit_rewards``."""
+        return implicit_rewards(*self.anchor_sums(logps), beta)
 
 
 def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:

@@ -12,11 +12,10 @@ soup of its sources, whatever the weights. At w = 0 the model is the base model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +38,11 @@ if TYPE_CHECKING:
 WHOLE = "conditioned"
 """The folder, beside ``adapter``, that holds what all weights come from."""
 _KIND = "CONDITIONED"
-_PARTS = ("A", "B", "C", "D")
 _PREFIX = "base_model.model."
 _APART = 1e-3
 
 
-@dataclass(frozen=True)
-class Factors:
+class Factors(NamedTuple):
     """Of one layer: A (rank, in), B (out, rank), C (K, rank, rank), D (K(K-1)/2, rank, rank), in fp32."""
 
     A: Tensor
@@ -109,9 +106,7 @@ class ConditionedLinear(nn.Module):
         super().__init__()
         self.base_layer = base
         device = next(base.parameters()).device
-        self.A, self.B, self.C, self.D = (
-            nn.Parameter(one.to(device)) for one in (factors.A, factors.B, factors.C, factors.D)
-        )
+        self.A, self.B, self.C, self.D = (nn.Parameter(one.to(device)) for one in factors)
         self.dropout = dropout
         self._weights = [weights]  # one tensor for all layers, and no buffer of this one
 
@@ -152,17 +147,17 @@ class ConditionedModel(OwnAdapter):
         self.weights.copy_(torch.tensor(weights))
 
     def adapter_weights(self) -> dict[str, Tensor]:
-        return {
-            f"{layer}.{part}": getattr(adapted, part).detach().cpu().contiguous().clone()
-            for layer, adapted in self._layers.items()
-            for part in _PARTS
-        }
+        return {name: one.detach().cpu().contiguous().clone() for name, one in self._factors()}
 
     def load_adapter_weights(self, weights: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
-            for layer, adapted in self._layers.items():
-                for part in _PARTS:
-                    getattr(adapted, part).copy_(weights[f"{layer}.{part}"])
+            for name, one in self._factors():
+                one.copy_(weights[name])
+
+    def _factors(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for layer, adapted in self._layers.items():
+            for part in Factors._fields:
+                yield f"{layer}.{part}", getattr(adapted, part)
 
 
 def conditioned_config(config: Mapping[str, Any], criteria: Sequence[str]) -> dict[str, Any]:
@@ -205,7 +200,7 @@ def at_weights(weights: Mapping[str, Tensor], config: Mapping[str, Any], asked: 
     plain: dict[str, Tensor] = {}
     layers = sorted(name.removesuffix(".A") for name in weights if name.endswith(".A"))
     for layer in layers:
-        a, b, linear, mixed = (weights[f"{layer}.{part}"] for part in _PARTS)
+        a, b, linear, mixed = (weights[f"{layer}.{part}"] for part in Factors._fields)
         core = core_at(linear.double(), mixed.double(), shares)
         plain[f"{layer}.lora_A.weight"] = a.clone()
         plain[f"{layer}.lora_B.weight"] = (b.double() @ core).float().contiguous()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,8 +31,7 @@ def dropped_linear(x: Tensor, weight: Tensor, dropout: float) -> Tensor:
     """``linear(dropout(x), weight)`` for x (..., in) and weight (out, in)."""
     if not dropout or not torch.is_grad_enabled():
         return F.linear(F.dropout(x, dropout), weight)
-    result: Tensor = _DroppedProduct.apply(x, weight, dropout)
-    return result
+    return _DroppedProduct.apply(x, weight, dropout)
 
 
 def drop_without_copies(adapted: nn.Module) -> None:
@@ -52,7 +49,7 @@ def drop_without_copies(adapted: nn.Module) -> None:
 class _DroppedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, dropout: float) -> Tensor:
-        ctx.dropout, ctx.state = dropout, _state(x.device)
+        ctx.dropout, ctx.state = dropout, random_state(x.device)
         ctx.save_for_backward(x, weight)
         return F.linear(F.dropout(x, dropout), weight)
 
@@ -60,7 +57,8 @@ class _DroppedProduct(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        with _again(ctx.state, x.device):
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            set_random_state(x.device, ctx.state)
             scale = F.dropout(torch.ones_like(x), ctx.dropout)
         of_x = of_weight = None
         if ctx.needs_input_grad[1]:
@@ -70,22 +68,13 @@ class _DroppedProduct(torch.autograd.Function):
         return of_x, of_weight, None
 
 
-def _state(device: torch.device) -> Tensor:
+def random_state(device: torch.device) -> Tensor:
+    """What the next random numbers of ``device`` follow from."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-@contextmanager
-def _again(state: Tensor, device: torch.device) -> Iterator[None]:
-    """Random numbers of ``device`` from ``state``; after it they go on as if nothing had been drawn."""
-    now = _state(device)
-    _set(state, device)
-    try:
-        yield
-    finally:
-        _set(now, device)
-
-
-def _set(state: Tensor, device: torch.device) -> None:
+def set_random_state(device: torch.device, state: Tensor) -> None:
+    """Draw the random numbers of ``device`` from ``state`` on."""
     if device.type == "cuda":
         torch.cuda.set_rng_state(state, device)
     else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,8 +22,11 @@ T = TypeVar("T")
 _ADAPTER, _OPTIMIZER = "adapter.pt", "optimizer.pt"
 
 
-class TrainingEngine(Protocol):
-    """What the training loop needs: the PEFT model ``adapted``, and one of several processes that hold it."""
+class TrainingEngine(ABC):
+    """What the training loop needs: the PEFT model ``adapted``, and one of several processes that hold it.
+
+    A subclass sets ``_module``: its ``ResponseScorer``, as it is called.
+    """
 
     layout: Layout
     rank: int
@@ -30,33 +34,51 @@ class TrainingEngine(Protocol):
     adapted: Any
     may_split: bool
     """Whether a pass may be taken in parts by this process alone."""
-    too_many_tokens: float
+    too_many_tokens = math.inf
     """A pass of so many did not fit the card."""
+    _module: torch.nn.Module
 
     def train(self, training: bool) -> None:
         """Turn dropout on or off."""
+        self._module.train(training)
 
     def logps(self, packed: PackedTrees, as_sequences: bool = False) -> Tensor:
         """The policy's log-prob of each response, (R,) fp32; see ``scorer.ResponseScorer``."""
+        return self._module(packed, as_sequences)
 
+    @abstractmethod
     def backward(self, loss: Tensor, last: bool) -> None:
         """Add the gradient of ``loss``; ``last`` says that a step follows."""
 
+    @abstractmethod
     def step(self, learning_rate: float) -> float:
         """Clip, update, clear the gradient. Returns its norm before clipping."""
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the processes."""
+        if self.layout.processes == 1:
+            return values
+        summed = values.clone()
+        torch.distributed.all_reduce(summed)
+        return summed
 
     def share(self, value: T) -> T:
         """The value that the first process gives."""
+        if self.layout.processes == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
 
     def weights(self) -> dict[str, Tensor]:
         """The adapter's weights, whole, on the CPU."""
+        return adapter_weights(self.adapted)
 
+    @abstractmethod
     def save(self, checkpoint: Path) -> None:
         """Write adapter and optimizer into ``checkpoint``."""
 
+    @abstractmethod
     def load(self, checkpoint: Path) -> None:
         """Read what ``save`` wrote."""
 
@@ -72,26 +94,19 @@ def adamw(parameters: list[torch.nn.Parameter], settings: Training, device: torc
     return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused)
 
 
-class PlainEngine:
+class PlainEngine(TrainingEngine):
     """Plain PyTorch; of several processes each holds the whole model, and they sum the adapter's gradients."""
 
     may_split = True
 
     def __init__(self, adapted: Any, settings: Training, device: torch.device, process: ProcessRank = ALONE) -> None:
-        self.adapted, self.device, self.too_many_tokens = adapted, device, math.inf
+        self.adapted, self.device = adapted, device
         self.layout, self.rank = Layout("plain", process.world_size), process.rank
-        self.scorer = ResponseScorer(adapted)
+        self.scorer = self._module = ResponseScorer(adapted)
         self.scorer.one_kernel = one_kernel_is_wanted()
         self._parameters = adapter_parameters(self.scorer)
         self._optimizer = adamw(self._parameters, settings, device)
         self._max_norm = settings.max_grad_norm
-
-    def train(self, training: bool) -> None:
-        self.scorer.train(training)
-
-    def logps(self, packed: PackedTrees, as_sequences: bool = False) -> Tensor:
-        logps: Tensor = self.scorer(packed, as_sequences)
-        return logps
 
     def backward(self, loss: Tensor, last: bool) -> None:
         # not loss.backward(): what runs out of memory there leaves the gradients of some layers behind
@@ -102,39 +117,14 @@ class PlainEngine:
 
     def step(self, learning_rate: float) -> float:
         if self.layout.processes > 1:
-            self._share_gradients()
+            # the losses are scaled for the mean over the processes; an adapter is small, one message holds it
+            self.set_gradient(self.total(self.gradients()) / self.layout.processes)
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._max_norm))
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.step()
         self._optimizer.zero_grad()
         return norm
-
-    def _share_gradients(self) -> None:
-        """The mean over the processes, whose losses are scaled for it: an adapter is small, one message holds it."""
-        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in self._parameters]
-        flat = torch.cat([one.flatten() for one in gradients])
-        torch.distributed.all_reduce(flat)
-        flat /= self.layout.processes
-        for parameter, part in zip(self._parameters, flat.split([one.numel() for one in gradients]), strict=True):
-            parameter.grad = part.view_as(parameter)
-
-    def total(self, values: Tensor) -> Tensor:
-        if self.layout.processes == 1:
-            return values
-        summed = values.clone()
-        torch.distributed.all_reduce(summed)
-        return summed
-
-    def share(self, value: T) -> T:
-        if self.layout.processes == 1:
-            return value
-        box = [value]
-        torch.distributed.broadcast_object_list(box, src=0)
-        return box[0]
-
-    def weights(self) -> dict[str, Tensor]:
-        return adapter_weights(self.adapted)
 
     def gradients(self) -> Tensor:
         """The gradient of the adapter as one vector; clears it."""

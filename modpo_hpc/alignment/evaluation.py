@@ -34,11 +34,10 @@ def evaluate(
     order = sorted(range(len(examples)), key=lambda place: (examples[place].tree.tokens, place))
     lengths = [example.tree.tokens for example in examples]
     parts = in_passes(order, lengths, settings.micro_batch_size, settings.pass_tokens)
-    rounds = -(-len(parts) // engine.layout.processes)
     count = len(policy.criteria)
     sums = torch.zeros(3 + 4 * count, device=engine.device, dtype=torch.float64)
-    for number in range(rounds):
-        place = number * engine.layout.processes + engine.rank
+    for first in range(0, len(parts), engine.layout.processes):
+        place = first + engine.rank
         part = parts[place] if place < len(parts) else ()
         batch = collate([examples[one] for one in part or order[:1]], engine.device)
         logps = engine.logps(batch.packed)
@@ -58,26 +57,23 @@ def evaluate(
                 present.double().sum(1),
             )
         )
-    total = engine.total(sums).tolist()
-    by_criterion = {
-        name: _of_criterion(
-            total[3 + place], total[3 + count + place], total[3 + 2 * count + place], total[3 + 3 * count + place]
-        )
-        for place, name in enumerate(policy.criteria)
-    }
+    loss, margin_sum, margin_squares, *rest = engine.total(sums).tolist()
+    by_criterion = {name: _of_criterion(*rest[place::count]) for place, name in enumerate(policy.criteria)}
     measured = [
         (weight, found["accuracy"])
         for weight, found in zip(policy.weights, by_criterion.values(), strict=True)
         if found["pairs"] and weight > 0
     ]
     weight_sum = sum(weight for weight, _ in measured)
-    return {
-        "held_out_loss": total[0] / len(examples),
+    found = {
+        "held_out_loss": loss / len(examples),
         "held_out_accuracy": sum(weight * one for weight, one in measured) / weight_sum if measured else None,
         "held_out_examples": len(examples),
         "criteria": by_criterion,
-        **({"weighted_margin_spread": _spread(total[1], total[2], len(examples))} if policy.margin_criteria else {}),
     }
+    if policy.margin_criteria:
+        found["weighted_margin_spread"] = _spread(margin_sum, margin_squares, len(examples))
+    return found
 
 
 def gradient_cosines(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from modpo_hpc.alignment.trees import Tree
 from modpo_hpc.seeds import seed_of
 
+T = TypeVar("T")
 Pair = tuple[int, int]
 
 
@@ -33,17 +35,28 @@ class Example:
     rewards: tuple[tuple[float, ...], ...] = ()
     votes: tuple[tuple[float, ...], ...] = ()
 
+    @property
+    def anchor(self) -> Pair:
+        """The pair of the first criterion. Raises ValueError: there is none."""
+        if self.pairs[0] is None:
+            raise ValueError(f"question {self.question_id} has no pair of the anchor")
+        return self.pairs[0]
+
     def narrowed(self, places: Sequence[int]) -> Example:
         """The same with the responses at ``places`` only; a pair that loses a response is gone."""
         new = {old: place for place, old in enumerate(places)}
+
+        def those(values: Sequence[T]) -> tuple[T, ...]:
+            return tuple(values[place] for place in places) if values else ()
+
         return replace(
             self,
-            tree=Tree(self.tree.prompt, tuple(self.tree.responses[place] for place in places)),
-            response_ids=tuple(self.response_ids[place] for place in places),
+            tree=Tree(self.tree.prompt, those(self.tree.responses)),
+            response_ids=those(self.response_ids),
             pairs=tuple((new[p[0]], new[p[1]]) if p and p[0] in new and p[1] in new else None for p in self.pairs),
-            reference=tuple(self.reference[place] for place in places) if self.reference else (),
-            rewards=tuple(self.rewards[place] for place in places) if self.rewards else (),
-            votes=tuple(self.votes[place] for place in places) if self.votes else (),
+            reference=those(self.reference),
+            rewards=those(self.rewards),
+            votes=those(self.votes),
         )
 
     def with_criteria(self, count: int) -> Example:
@@ -59,10 +72,7 @@ class Example:
 
     def chosen_only(self) -> Example:
         """The anchor's chosen response alone; its pair names it twice."""
-        pair = self.pairs[0]
-        if pair is None:
-            raise ValueError(f"question {self.question_id} has no pair of the anchor")
-        return replace(self.narrowed((pair[0],)), pairs=((0, 0),))
+        return replace(self.narrowed(self.anchor[:1]), pairs=((0, 0),))
 
 
 @dataclass(frozen=True)

@@ -39,22 +39,14 @@ def report_margins(
     examples: Sequence[Example], criteria: Sequence[str], weights: Sequence[float], beta: float
 ) -> MarginReport:
     """The report for MODPO with ``criteria`` and ``weights``, the anchor first."""
-    differences = np.array([_difference(example) for example in examples])
-    felt = differences * np.array(weights[1:]) / weights[0]
+    chosen, rejected = (np.array([one.rewards[one.anchor[side]] for one in examples]) for side in (0, 1))
+    felt = (chosen - rejected) * np.array(weights[1:]) / weights[0]
     spread = dict(zip(criteria[1:], felt.std(axis=0).tolist(), strict=True))
     total = float(felt.sum(axis=1).std())
     # the slope of -log sigmoid((beta h - margin) / w_0) in its logit, at h = 0
     slope = 1 / (1 + np.exp(-felt.sum(axis=1)))
     flat = float((slope < STEEP).mean())
     return MarginReport(spread, total, flat, total * weights[0] / beta, tuple(_warnings(spread, total, flat)))
-
-
-def _difference(example: Example) -> list[float]:
-    pair = example.pairs[0]
-    if pair is None:
-        raise ValueError(f"question {example.question_id} has no pair of the anchor")
-    chosen, rejected = example.rewards[pair[0]], example.rewards[pair[1]]
-    return [one - other for one, other in zip(chosen, rejected, strict=True)]
 
 
 def _warnings(spread: dict[str, float], total: float, flat: float) -> list[str]:

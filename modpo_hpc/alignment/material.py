@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from modpo_hpc.alignment.drafts import with_drafts
 from modpo_hpc.alignment.examples import Dropped, Example, join_examples, split_by_question
-from modpo_hpc.alignment.groups import pairs_of_groups
+from modpo_hpc.alignment.trees import Tree
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.methods import Trained
 from modpo_hpc.models import base_model_path
-from modpo_hpc.prompts import answering_prompt, response_tokens
+from modpo_hpc.prompts import answering_prompt, correction, response_tokens
 from modpo_hpc.resident import kept
 from modpo_hpc.run import Run
 from modpo_hpc.study.alignment import Training
 
-LEFT_OUT = "left out by the method"
+if TYPE_CHECKING:
+    from modpo_hpc.judging.tasks import Criterion
+
+LEFT_OUT, NOT_STATED = "left out by the method", "not stated"
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,32 @@ def _pairs(run: Run, criterion: str) -> dict[str, tuple[str, str]]:
     return {row["question_id"]: (row["chosen"], row["rejected"]) for row in table.to_pylist()}
 
 
+def pairs_of_groups(
+    run: Run, criterion: str, attribute: str, responses: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, tuple[str, str]]]:
+    """Group -> question id -> (chosen, rejected), groups being the values of ``attribute`` among the personas.
+
+    Args:
+        responses: question id -> response ids.
+    """
+    from modpo_hpc.judging.votes import vote
+
+    personas = run.table("personas", ["persona_id", attribute]).to_pandas()
+    group_of = {row.persona_id: getattr(row, attribute) or NOT_STATED for row in personas.itertuples()}
+    columns = ["question_id", "persona_id", "criterion", "order", "state"]
+    rankings = run.table("rankings", columns).to_pandas()
+    rankings = rankings[rankings["criterion"] == criterion]
+    groups = rankings["persona_id"].astype(str).map(group_of)
+    found = {}
+    for group in sorted(groups.unique()):
+        name = f"{attribute} {group}"
+        pairs, _ = vote(
+            f"{criterion} of {name}", responses, rankings[groups == group], run.study.ranking.weights, run.study.seed
+        )
+        found[name] = {str(one["question_id"]): (str(one["chosen"]), str(one["rejected"])) for one in pairs}
+    return found
+
+
 def votes_of(run: Run, criterion: str) -> dict[str, float]:
     """Votes of the responses of each question that has a pair, in mean ranks above the middle one.
 
@@ -149,3 +178,31 @@ def _rewards(run: Run, criteria: Sequence[str]) -> dict[str, dict[str, float]]:
                 remedy=f"Make the scores again: modpo rerun {run.quoted} scores",
             )
     return found
+
+
+def with_drafts(
+    examples: Sequence[Example],
+    tokenizer: Any,
+    instruction: str,
+    criteria: Sequence[Criterion],
+    texts: Mapping[str, str],
+    max_length: int,
+) -> tuple[list[Example], list[Dropped]]:
+    """``examples``, whose second response is the draft, with what a policy is asked that is to correct it.
+
+    Args:
+        criteria: one for each pair of an example; those that have a pair are told.
+        texts: question id and response id -> text.
+        max_length: tokens of prompt and response; a longer example is dropped.
+    """
+    made, dropped = [], []
+    for example in examples:
+        told = [one for one, pair in zip(criteria, example.pairs, strict=True) if pair]
+        asked = correction(texts[example.question_id], texts[example.response_ids[1]], told)
+        tree = Tree(tuple(answering_prompt(tokenizer, asked, instruction)), example.tree.responses)
+        if tree.depth > max_length:
+            reason = f"{example.response_ids[0]} has {tree.depth} tokens with its prompt and a draft, more than"
+            dropped.append(Dropped(example.question_id, f"{reason} max_length {max_length}"))
+        else:
+            made.append(replace(example, tree=tree))
+    return made, dropped

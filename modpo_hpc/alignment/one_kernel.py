@@ -111,5 +111,4 @@ def _kernel(device: str) -> Callable[..., Any]:
     if device != "cuda":
         return flex_attention
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _SHAPES)
-    compiled: Callable[..., Any] = torch.compile(flex_attention, dynamic=False, fullgraph=True)
-    return compiled
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)

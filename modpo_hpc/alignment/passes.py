@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modpo_hpc.alignment.collator import Batch, collate
+from modpo_hpc.alignment.dropped import random_state, set_random_state
 from modpo_hpc.alignment.engine import TrainingEngine
 from modpo_hpc.alignment.examples import Example
 from modpo_hpc.alignment.losses import Metrics
@@ -102,13 +103,13 @@ def _response_by_response(
         with torch.no_grad():
             logps = []
             for packed in alone:
-                states.append(_random_state(engine.device))
+                states.append(random_state(engine.device))
                 logps.append(engine.logps(packed))
         leaf = torch.cat(logps).requires_grad_()
         losses, metrics = policy.loss(batch, leaf, settings)
         slopes = torch.autograd.grad(losses.sum() * share, leaf)[0]
         for packed, slope, state in zip(alone, slopes, states, strict=True):
-            _set_random_state(engine.device, state)
+            set_random_state(engine.device, state)
             engine.backward((engine.logps(packed) * slope).sum(), False)
     except torch.OutOfMemoryError as error:
         longest = max(len(example.tree.prompt) + len(one) for one in example.tree.responses)
@@ -118,14 +119,3 @@ def _response_by_response(
             "card."
         ) from None
     return {name: values.detach().sum() for name, values in {"loss": losses, **metrics}.items()}
-
-
-def _random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_random_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)

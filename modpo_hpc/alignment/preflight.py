@@ -44,21 +44,16 @@ def examine_gpu(study: Study, device: torch.device | None = None) -> Iterator[Fi
     device = device or compute_device()
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory / 2**30
-        yield _good(
-            "GPU", f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB; {driver()}; torch {torch.__version__}"
-        )
+        named = f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB"
+        yield _finding("GPU", "good", f"{named}; {driver()}; torch {torch.__version__}")
         if torch.cuda.device_count() > 1:
             yield _nccl()
     else:
-        yield {"name": "GPU", "verdict": "bad", "message": f"none is seen: {why_no_gpu()}"}
+        yield _finding("GPU", "bad", f"none is seen: {why_no_gpu()}")
     name, revision = study.models.base, study.models.base_revision
     folder = Path(name).expanduser() if Path(name).expanduser().is_dir() else cached_model(name, revision)
     if folder is None:
-        yield {
-            "name": "base model",
-            "verdict": "bad",
-            "message": f"{name} is not here yet; fetch it with: modpo doctor --fetch",
-        }
+        yield _finding("base model", "bad", f"{name} is not here yet; fetch it with: modpo doctor --fetch")
         return
     settings = study.alignment.training
     try:
@@ -66,12 +61,12 @@ def examine_gpu(study: Study, device: torch.device | None = None) -> Iterator[Fi
         engine = PlainEngine(model.to(device), settings, device)
         examples = longest_examples(settings, engine.adapted.get_base_model().config.vocab_size)
         if found := choose_attention(engine, examples):
-            yield {"name": "attention", "verdict": "good" if engine.scorer.one_kernel else "note", "message": found}
+            yield _finding("attention", "good" if engine.scorer.one_kernel else "note", found)
         gap = verify_tree_scoring(engine, examples, name)
-        yield _good("scoring along a tree", f"as by the model's own forward pass, within {gap:.2g} nats")
+        yield _finding("scoring along a tree", "good", f"as by the model's own forward pass, within {gap:.2g} nats")
         yield from _longest_pass(engine, settings, examples, device)
     except ModpoError as error:
-        yield {"name": "training", "verdict": "bad", "message": str(error)}
+        yield _finding("training", "bad", str(error))
 
 
 def longest_examples(settings: Training, vocabulary: int) -> list[Example]:
@@ -80,13 +75,10 @@ def longest_examples(settings: Training, vocabulary: int) -> list[Example]:
     pairs = []
     for number in range(min(settings.micro_batch_size, settings.batch_size)):
         rng = rng_of("preflight", number)
-        ids = [tuple(int(one) for one in rng.integers(0, vocabulary, size=size)) for size in _sizes(settings, prompt)]
-        pairs.append(Example(f"random {number}", Tree(ids[0], (ids[1], ids[2])), ("a", "b"), ((0, 1),), (0.0, 0.0)))
+        sizes = (prompt, settings.max_length - prompt, settings.max_length - prompt)
+        root, *responses = (tuple(rng.integers(0, vocabulary, size=size).tolist()) for size in sizes)
+        pairs.append(Example(f"random {number}", Tree(root, tuple(responses)), ("a", "b"), ((0, 1),), (0.0, 0.0)))
     return pairs
-
-
-def _sizes(settings: Training, prompt: int) -> tuple[int, int, int]:
-    return prompt, settings.max_length - prompt, settings.max_length - prompt
 
 
 def _longest_pass(
@@ -106,21 +98,20 @@ def _longest_pass(
             engine.step(settings.learning_rate)
         speeds = meter.read([one.tree for one in examples] * STEPS)
     except DoesNotFit as error:
-        yield {"name": "longest pass", "verdict": "bad", "message": str(error)}
+        yield _finding("longest pass", "bad", str(error))
         return
     split = tokens >= engine.too_many_tokens
     peak = f", {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB at most" if device.type == "cuda" else ""
     message = f"{tokens:,} tokens ({len(examples)} pairs of {settings.max_length}){peak}"
     if split:
         fits = int(engine.too_many_tokens) // 2
-        message += (
-            f"; too many at once. Set alignment.training.pass_tokens to {fits}, and it is not found out in training"
-        )
-    yield {"name": "longest pass", "verdict": "note" if split else "good", "message": message}
+        message += f"; too many at once. Set alignment.training.pass_tokens to {fits}, "
+        message += "and it is not found out in training"
+    yield _finding("longest pass", "note" if split else "good", message)
     use = f", {speeds['flop_use']:.0%} of the card's bf16 peak" if "flop_use" in speeds else ""
     speed = speeds["tokens_per_second"]
     message = f"{speed:,.0f} tokens a second{use}; for the profile: speeds.training_tokens_per_second: {speed:.0f}"
-    yield {**_good("speed", message), "speeds": {"training_tokens_per_second": round(speed)}}
+    yield {**_finding("speed", "good", message), "speeds": {"training_tokens_per_second": round(speed)}}
 
 
 def _nccl() -> Finding:
@@ -130,12 +121,12 @@ def _nccl() -> Finding:
         torch.cuda.nccl.all_reduce([torch.ones(1 << 20, device=f"cuda:{number}") for number in range(count)])
         torch.cuda.synchronize()
     except RuntimeError as error:
-        return {"name": "NCCL", "verdict": "bad", "message": f"{count} GPUs do not sum: {error}"}
-    return _good("NCCL", f"{count} GPUs sum 4 MiB ({time.monotonic() - started:.1f} s with its start)")
+        return _finding("NCCL", "bad", f"{count} GPUs do not sum: {error}")
+    return _finding("NCCL", "good", f"{count} GPUs sum 4 MiB ({time.monotonic() - started:.1f} s with its start)")
 
 
-def _good(name: str, message: str) -> Finding:
-    return {"name": name, "verdict": "good", "message": message}
+def _finding(name: str, verdict: str, message: str) -> Finding:
+    return {"name": name, "verdict": verdict, "message": message}
 
 
 def main(arguments: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from modpo_hpc.device import compute_device, visible_gpus
@@ -26,6 +26,11 @@ class ProcessRank:
     world_size: int
     local_rank: int
     local_world_size: int
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The same as torchrun tells it to a process."""
+        return {name.upper(): str(value) for name, value in asdict(self).items()}
 
 
 ALONE = ProcessRank(0, 1, 0, 1)
@@ -58,10 +63,7 @@ def rendezvous(environment: Mapping[str, str], process: ProcessRank) -> dict[str
     return {
         "MASTER_ADDR": environment.get("MASTER_ADDR", first_node),
         "MASTER_PORT": environment.get("MASTER_PORT", str(MASTER_PORTS[job % len(MASTER_PORTS)])),
-        "RANK": str(process.rank),
-        "WORLD_SIZE": str(process.world_size),
-        "LOCAL_RANK": str(process.local_rank),
-        "LOCAL_WORLD_SIZE": str(process.local_world_size),
+        **process.variables,
         "LOCAL_SIZE": str(process.local_world_size),
     }
 
@@ -96,8 +98,3 @@ def join_processes(process: ProcessRank, deepspeed: bool) -> torch.device:
             world_size=process.world_size,
         )
     return device
-
-
-def own_rank() -> ProcessRank:
-    """The rank of this process; ``ALONE`` if no launcher gave it one."""
-    return rank_of(os.environ) or ALONE

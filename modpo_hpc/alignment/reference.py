@@ -66,10 +66,7 @@ class ReferenceCache:
         return [tree for tree in trees if tree_key(tree) not in self._known]
 
     def fill(
-        self,
-        trees: Sequence[Tree],
-        compute: Callable[[Tree], LogProbs],
-        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        self, trees: Sequence[Tree], compute: Callable[[Tree], LogProbs], on_progress: Callable[[int, int], None]
     ) -> None:
         """Compute what is missing, together with whatever other processes do so now.
 
@@ -162,9 +159,8 @@ def _file_hash(file: Path, memory: Path) -> str:
     resolved, state = file.resolve(), file.stat()
     if state.st_size < 1 << 26:
         return describe_output(file).sha256
-    note = (
-        memory / f"{hashlib.sha256(f'{resolved}|{state.st_size}|{state.st_mtime_ns}'.encode()).hexdigest()[:32]}.sha256"
-    )
+    known_by = hashlib.sha256(f"{resolved}|{state.st_size}|{state.st_mtime_ns}".encode()).hexdigest()[:32]
+    note = memory / f"{known_by}.sha256"
     if not note.exists():
         with atomic_file(note, "w") as stream:
             stream.write(describe_output(file).sha256)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.errors import InputError
-from modpo_hpc.resident import exchange, kept, resident_shards
+from modpo_hpc.resident import kept, resident_shards
 
 if TYPE_CHECKING:
     import torch
@@ -30,12 +30,9 @@ def resident_base(key: Hashable, load: Callable[[], nn.Module], device: torch.de
     gc.collect()  # the adapter and optimizer of the policy before, whose modules refer to each other
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-    base = kept(("base", key), lambda: None)
-    if base is None or not base.untouched():
-        base = exchange(("base", key), _ResidentBase(load().to(device)))
-        _say("the base model is loaded, and stays for the policies that this process trains next")
-    else:
-        _say("the base model is here from the policy before")
+    base = kept(("base", key), lambda: _ResidentBase(load().to(device)), _ResidentBase.untouched)
+    loaded = "loaded, and stays for the policies that this process trains next"
+    print(f"the base model is {'here from the policy before' if base.taken else loaded}", file=sys.stderr, flush=True)
     return base.in_modules_of_its_own()
 
 
@@ -46,11 +43,13 @@ class _ResidentBase:
         self._model = model
         self._learns = [one.requires_grad for one in model.parameters()]
         self._state = self._states()
+        self.taken = False
 
     def untouched(self) -> bool:
         return self._state == self._states()
 
     def in_modules_of_its_own(self) -> nn.Module:
+        self.taken = True
         for parameter, learns in zip(self._model.parameters(), self._learns, strict=True):
             parameter.requires_grad_(learns).grad = None
         return copy.deepcopy(self._model, {id(one): one for one in self._tensors()})
@@ -78,7 +77,3 @@ def refuse_resident(processes: int, deepspeed: str | None) -> None:
         remedy="Take resident out of the profile, or train each policy in one process on one GPU: "
         "alignment.training.processes 1, no deepspeed.",
     )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

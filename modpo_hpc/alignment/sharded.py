@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from modpo_hpc.alignment.adapter import adapter_weights
 from modpo_hpc.alignment.deepspeed_config import completed, deepspeed_layout, zero_stage
-from modpo_hpc.alignment.engine import adamw, adapter_parameters
+from modpo_hpc.alignment.engine import TrainingEngine, adamw, adapter_parameters
 from modpo_hpc.alignment.processes import ProcessRank
 from modpo_hpc.alignment.scorer import ResponseScorer
-from modpo_hpc.alignment.trees import PackedTrees
 from modpo_hpc.study.alignment import Training
 
-T = TypeVar("T")
 _TAG = "deepspeed"
 
 
-class DeepSpeedEngine:
+class DeepSpeedEngine(TrainingEngine):
     """One of several processes that hold a model together under DeepSpeed.
 
     ``build`` makes the PEFT model. It is called when the configuration is in force, because under ZeRO-3 the weights
@@ -30,7 +26,6 @@ class DeepSpeedEngine:
     """
 
     may_split = False
-    too_many_tokens = math.inf
 
     def __init__(
         self,
@@ -59,14 +54,8 @@ class DeepSpeedEngine:
             config=complete,
             dist_init_required=False,
         )
+        self._module = self._engine
         self._engine.set_gradient_accumulation_boundary(True)
-
-    def train(self, training: bool) -> None:
-        self._engine.train(training)
-
-    def logps(self, packed: PackedTrees, as_sequences: bool = False) -> Tensor:
-        logps: Tensor = self._engine(packed, as_sequences)
-        return logps
 
     def backward(self, loss: Tensor, last: bool) -> None:
         self._engine.set_gradient_accumulation_boundary(last)
@@ -78,21 +67,11 @@ class DeepSpeedEngine:
         self._engine.step()
         return float(self._engine.get_global_grad_norm() or 0.0)
 
-    def total(self, values: Tensor) -> Tensor:
-        summed = values.clone()
-        torch.distributed.all_reduce(summed)
-        return summed
-
-    def share(self, value: T) -> T:
-        box = [value]
-        torch.distributed.broadcast_object_list(box, src=0)
-        return box[0]
-
     def weights(self) -> dict[str, Tensor]:
         import deepspeed
 
         with deepspeed.zero.GatheredParameters(self._parameters, enabled=self._spread):
-            return adapter_weights(self.adapted)
+            return super().weights()
 
     def save(self, checkpoint: Path) -> None:
         self._engine.save_checkpoint(str(checkpoint), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)

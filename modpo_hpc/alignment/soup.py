@@ -52,13 +52,8 @@ def read_source(name: str, folder: Path) -> Source:
         InputError: it is none, or it has parts that are no plain LoRA factors.
     """
     weights, config = read_adapter(folder)
-    layers = sorted(key.removesuffix(_A) for key in weights if key.endswith(_A))
-    if (
-        len(weights) != 2 * len(layers)
-        or config.get("use_dora")
-        or config.get("rank_pattern")
-        or config.get("alpha_pattern")
-    ):
+    layers = [key for key in weights if key.endswith(_A)]
+    if len(weights) != 2 * len(layers) or any(config.get(one) for one in ("use_dora", "rank_pattern", "alpha_pattern")):
         raise InputError(
             "this adapter has parts beside plain LoRA factors of one rank, which cannot be merged",
             file=folder,
@@ -98,11 +93,8 @@ def merge(
     else:
         scale = _common_scale(sources)
         merged = {layer: _average(sources, weights, layer) for layer in layers}
-    ranks = {a.shape[0] for a, _ in merged.values()}
-    if len(ranks) > 1:
-        largest = max(ranks)
-        merged = {layer: _padded(a, b, largest) for layer, (a, b) in merged.items()}
-    rank = max(ranks)
+    rank = max(a.shape[0] for a, _ in merged.values())
+    merged = {layer: _padded(a, b, rank) for layer, (a, b) in merged.items()}
     config = {
         **sources[0].config,
         "r": rank,
@@ -165,10 +157,8 @@ def _stack(sources: Sequence[Source], weights: Sequence[float], layer: str) -> t
 
 def _average(sources: Sequence[Source], weights: Sequence[float], layer: str) -> tuple[Tensor, Tensor]:
     pairs = list(zip(sources, weights, strict=True))
-    return (
-        torch.stack([weight * source.factors[layer][0] for source, weight in pairs]).sum(0),
-        torch.stack([weight * source.factors[layer][1] for source, weight in pairs]).sum(0),
-    )
+    a, b = (torch.stack([weight * source.factors[layer][side] for source, weight in pairs]).sum(0) for side in (0, 1))
+    return a, b
 
 
 def _truncate(a: Tensor, b: Tensor, rank: int) -> tuple[Tensor, Tensor]:

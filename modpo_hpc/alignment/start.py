@@ -61,21 +61,15 @@ def train_policy(
     count = processes_of(settings) if process is None else process.world_size
     if count > 1 or settings.deepspeed is not None:
         refuse_resident(count, settings.deepspeed)
-    if process is None and (count > 1 or settings.deepspeed is not None):
-        trained = _in_processes(run, policy, settings, context, resources, count)
-        rows = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-        on_evaluation([row for row in rows if "held_out_loss" in row], True)
-        return trained
+        if process is None:
+            trained = _in_processes(run, policy, settings, context, resources, count)
+            rows = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+            on_evaluation([row for row in rows if "held_out_loss" in row], True)
+            return trained
     from modpo_hpc.alignment.policy import align_policy, write_policy
 
-    aligned = align_policy(
-        run,
-        policy,
-        settings,
-        _common_scratch(context, process, settings.deepspeed is not None),
-        context,
-        on_evaluation,
-    )
+    scratch = _common_scratch(context, process, settings.deepspeed is not None)
+    aligned = align_policy(run, policy, settings, scratch, context, on_evaluation)
     if process and process.rank > 0:
         return None
     with atomic_folder(result) as folder:
@@ -121,10 +115,7 @@ def _start(folder: Path, rank: int, processes: int, threads: int, meeting: Path)
     environment = {
         "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
         **os.environ,
-        "RANK": str(rank),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_WORLD_SIZE": str(processes),
+        **ProcessRank(rank, processes, rank, processes).variables,
         MEETING_FILE: str(meeting),
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(one for one in sys.path if one),

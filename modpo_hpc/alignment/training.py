@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,19 +21,9 @@ from modpo_hpc.alignment.speed import SpeedMeter
 from modpo_hpc.methods import Trained as TrainedPolicy
 from modpo_hpc.seeds import seed_of
 from modpo_hpc.study.alignment import Training
-from modpo_hpc.training import OnEvaluation, OnRow, Position, Row, Watch, nothing
-from modpo_hpc.training import train as run_steps
+from modpo_hpc.training import Learner, Row
 
 _BEST, _MIXTURE = "best.pt", "mixture.pt"
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """The result of a training run: the adapter's weights, the log, and where it ended."""
-
-    weights: dict[str, Tensor]
-    position: Position
-    steps: int
 
 
 def learning_rate_at(step: int, steps: int, settings: Training) -> float:
@@ -58,32 +47,16 @@ def evaluation_steps(steps: Sequence[OptimizerStep], per_epoch: int) -> set[int]
     return chosen
 
 
-def plan_of(examples: Sequence[Example], settings: Training, seed: int, processes: int) -> list[OptimizerStep]:
-    """The steps of a training run on ``examples`` (as the loss sees them)."""
-    return plan_batches(
-        [example.tree.tokens for example in examples],
-        seed,
-        settings.epochs,
-        settings.batch_size,
-        settings.micro_batch_size,
-        processes,
-        settings.pass_tokens,
-    )
+class PolicyLearner(Learner):
+    """An adapter that learns by the loss of ``policy``; see ``training.Learner``.
 
-
-def plan_digest(
-    examples: Sequence[Example], plan: Sequence[OptimizerStep], settings: Training, policy: TrainedPolicy
-) -> str:
-    """Hash of all that decides the course of a training run beside the model."""
-    total = hashlib.sha256(json.dumps([settings.model_dump(), repr(policy)], default=str).encode())
-    for example in examples:
-        total.update(repr(example).encode())
-    total.update(repr(plan).encode())
-    return total.hexdigest()
-
-
-class PolicyLearner:
-    """An adapter that learns by the loss of ``policy``; see ``training.Learner``."""
+    Args:
+        training: examples as the loss sees them, with reference log-probs.
+        held_out: examples with the pairs of every criterion, with reference log-probs.
+        seed: of batches and dropout.
+        meter: measures speed, for what is shown alone: no clock is in the log.
+        objectives: names of those whose gradients ``policy`` takes apart.
+    """
 
     remedy = (
         "Lower the learning rate or max_grad_norm, or raise beta; with bfloat16 weights, check that the base model "
@@ -102,7 +75,15 @@ class PolicyLearner:
         objectives: tuple[str, ...] = (),
     ) -> None:
         self.layout, self.rank = engine.layout, engine.rank
-        self.plan = plan_of(training, settings, seed, engine.layout.processes)
+        self.plan = plan_batches(
+            [example.tree.tokens for example in training],
+            seed,
+            settings.epochs,
+            settings.batch_size,
+            settings.micro_batch_size,
+            engine.layout.processes,
+            settings.pass_tokens,
+        )
         self.best: dict[str, Tensor] = {}
         self._objectives = objectives
         self._mixture: Tensor | None = None
@@ -139,14 +120,11 @@ class PolicyLearner:
         step, rate = self.plan[number], learning_rate_at(number, len(self.plan), self._settings)
         norm = self._engine.step(rate)
         if self._meter:
-            self._speed = self._meter.read(
-                [self._training[place].tree for rank in step.parts for part in rank for place in part]
-            )
-        return {"learning_rate": rate, "grad_norm": norm, "examples": step.size}
+            self._speed = self._meter.read([self._training[place].tree for place in step.places])
+        return {"learning_rate": rate, "grad_norm": norm, "examples": len(step.places)}
 
     def items(self, number: int) -> Sequence[str]:
-        places = (place for rank in self.plan[number].parts for part in rank for place in part)
-        return sorted({self._training[place].question_id for place in places})
+        return sorted({self._training[place].question_id for place in self.plan[number].places})
 
     def evaluate(self, log: Sequence[Row]) -> Row | None:
         if log[-1]["step"] not in self._evaluations:
@@ -160,20 +138,13 @@ class PolicyLearner:
         self.best = self._engine.weights()
 
     def shown(self, log: Sequence[Row]) -> dict[str, float]:
-        wanted = {
-            "loss": "loss",
-            "accuracy": "accuracy",
-            "reward_margin": "margin",
-            "held_out_loss": "held_out_loss",
-            "held_out_accuracy": "held_out_accuracy",
-        }
+        wanted = ("loss", "accuracy", "reward_margin", "held_out_loss", "held_out_accuracy")
         newest = {key: value for row in log[-8:] for key, value in row.items()}
-        known = {short: newest[name] for name, short in wanted.items() if newest.get(name) is not None}
+        known = {name.removeprefix("reward_"): newest[name] for name in wanted if newest.get(name) is not None}
         return {**known, **self._speed}
 
     def total(self, values: Sequence[float]) -> list[float]:
-        summed: list[float] = self._engine.total(torch.tensor(values, device=self._engine.device)).tolist()
-        return summed
+        return self._engine.total(torch.tensor(values, device=self._engine.device)).tolist()
 
     def save(self, checkpoint: Path) -> None:
         self._engine.save(checkpoint)
@@ -188,44 +159,12 @@ class PolicyLearner:
         if (checkpoint / _MIXTURE).exists():
             self._mixture = torch.load(checkpoint / _MIXTURE, weights_only=True)
 
-
-def train(
-    engine: TrainingEngine,
-    policy: TrainedPolicy,
-    training: Sequence[Example],
-    held_out: Sequence[Example],
-    settings: Training,
-    seed: int,
-    checkpoints: Path,
-    watch: Watch,
-    on_evaluation: OnEvaluation = nothing,
-    meter: SpeedMeter | None = None,
-    on_row: OnRow = nothing,
-    objectives: tuple[str, ...] = (),
-) -> TrainingResult:
-    """Train from the newest checkpoint, or from the start. Raises as ``training.train``.
-
-    Args:
-        training: examples as the loss sees them, with reference log-probs.
-        held_out: examples with the pairs of every criterion, with reference log-probs.
-        seed: of batches and dropout.
-        checkpoints: folder of the checkpoints, shared by all processes.
-        meter: measures speed, for ``watch`` alone: no clock is in the result.
-        objectives: names of those whose gradients ``policy`` takes apart.
-    """
-    learner = PolicyLearner(engine, policy, settings, training, held_out, seed, meter, objectives)
-    position = run_steps(
-        learner,
-        len(learner.plan),
-        plan_digest(training, learner.plan, settings, policy),
-        checkpoints,
-        watch,
-        checkpoint_seconds=settings.checkpoint_seconds,
-        patience=settings.patience,
-        on_evaluation=on_evaluation,
-        on_row=on_row,
-    )
-    return TrainingResult(learner.best or engine.weights(), position, len(learner.plan))
+    def digest(self) -> str:
+        total = hashlib.sha256(json.dumps([self._settings.model_dump(), repr(self._policy)], default=str).encode())
+        for example in self._training:
+            total.update(repr(example).encode())
+        total.update(repr(self.plan).encode())
+        return total.hexdigest()
 
 
 def step_gradients(
@@ -240,10 +179,10 @@ def step_gradients(
     parts = step.parts[engine.rank]
     for number, part in enumerate(parts):
         taken = [examples[place] for place in part or (0,)]
-        share = float(bool(part)) * engine.layout.processes / step.size
+        share = float(bool(part)) * engine.layout.processes / len(step.places)
         found = pass_gradients(engine, policy, settings, taken, share, last=number == len(parts) - 1)
         for name, value in found.items():
             sums[name] = sums.get(name, torch.zeros((), device=engine.device)) + value * float(bool(part))
     names = sorted(sums)
-    means = (engine.total(torch.stack([sums[name] for name in names])) / step.size).tolist()
+    means = (engine.total(torch.stack([sums[name] for name in names])) / len(step.places)).tolist()
     return dict(zip(names, means, strict=True))

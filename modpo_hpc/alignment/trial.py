@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from modpo_hpc.alignment.start import train_policy
 from modpo_hpc.errors import InputError
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.search import Objective, RunningTrial, Trial, context_of_trial
+from modpo_hpc.search import Objective, RunningTrial, Trial, best_complete, context_of_trial
 from modpo_hpc.study.alignment import PolicySearch, Training
 from modpo_hpc.training import Row
 
@@ -109,6 +109,5 @@ def chosen_settings(run: Run, policy: str) -> Training:
     """The settings of the complete trial of highest accuracy (then lowest loss); the study's if there is no search."""
     if run.study.alignment.search.trials == 0:
         return run.study.alignment.training_of(policy)
-    rows = [row for row in run.table(STAGE).to_pylist() if row["policy"] == policy and row["state"] == "complete"]
-    best = min(rows, key=lambda row: (-row["accuracy"], row["loss"], row["trial"]))
+    best = best_complete([row for row in run.table(STAGE).to_pylist() if row["policy"] == policy])
     return Training.model_validate(json.loads(best["settings"]))

@@ -89,8 +89,7 @@ def _longest(examples: Sequence[Example]) -> Example:
 def _dtype(engine: TrainingEngine) -> torch.dtype:
     model = engine.adapted.get_base_model()
     quantized = getattr(model, "quantization_method", None) is not None
-    dtype: torch.dtype = torch.bfloat16 if quantized else model.dtype
-    return dtype
+    return torch.bfloat16 if quantized else model.dtype
 
 
 def _allowed(engine: TrainingEngine, packed: PackedTrees) -> Tensor:

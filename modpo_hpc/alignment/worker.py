@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ class ParentWatch:
 
 
 def main(request_file: Path) -> int:
-    """Train; returns the exit code."""
+    """Train; returns the exit code. What else is raised goes to the shard's log and fails the shard."""
     _end_with_parent()
     folder = request_file.parent
     request = TrainingRequest(**json.loads(request_file.read_text()))
@@ -87,11 +86,10 @@ def main(request_file: Path) -> int:
     except ModpoError as error:
         if rank == 0:
             with atomic_file(folder / ERROR, "w") as stream:
-                json.dump({"input": _input_fields(error), "message": str(error)}, stream, default=str)
+                fields = ("problem", "remedy", "file", "field", "value")
+                parts = {name: getattr(error, name) for name in fields} if isinstance(error, InputError) else None
+                json.dump({"input": parts, "message": str(error)}, stream, default=str)
         return error.exit_code
-    except Exception:
-        traceback.print_exc()  # the shard's log has it, and the exit code fails the shard
-        return 1
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     return 0
@@ -101,12 +99,6 @@ def _end_with_parent() -> None:
     """Have the kernel kill this process when the one that started it dies, where the kernel can."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
-
-
-def _input_fields(error: ModpoError) -> dict[str, Any] | None:
-    if not isinstance(error, InputError):
-        return None
-    return {name: getattr(error, name) for name in ("problem", "remedy", "file", "field", "value")}
 
 
 if __name__ == "__main__":

@@ -66,8 +66,6 @@ class GroupRobustDPO(Trained):
         return torch.where(there, raised * share / raised.sum(), weights) if bool(there.any()) else weights
 
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
-        from modpo_hpc.alignment.losses import implicit_rewards
-
         each, there = self.losses_apart(batch, logps, settings)
         losses = (each * there).sum(0) / there.sum(0).clamp(min=1)
-        return losses, implicit_rewards(*batch.anchor_sums(logps), settings.beta)
+        return losses, batch.implicit_rewards(logps, settings.beta)

@@ -103,10 +103,8 @@ class HaM(OnAllCriteria):
         return losses.new_tensor(volume_slopes(values.cpu().numpy()).ravel().tolist())
 
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
-        from modpo_hpc.alignment.losses import implicit_rewards
-
         losses = -(logps.new_tensor(self.weights) @ values_of(batch, logps, settings.beta).to(logps))
-        return losses, implicit_rewards(*batch.anchor_sums(logps), settings.beta)
+        return losses, batch.implicit_rewards(logps, settings.beta)
 
 
 def values_of(batch: Batch, logps: Tensor, beta: float) -> Tensor:

@@ -37,8 +37,6 @@ class ListwiseDPO(OnAllCriteria):
         return tuple(self.criteria)
 
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
-        from modpo_hpc.alignment.losses import implicit_rewards
-
         weights, questions = logps.new_tensor(self.weights), batch.chosen.shape[1]
         votes = _log_shares(batch.votes.to(logps) / self.temperature, batch.example, questions)
         rewards = settings.beta * (logps - batch.reference)
@@ -48,7 +46,7 @@ class ListwiseDPO(OnAllCriteria):
             for logs in (shares, votes)
         )
         divergence = (losses - entropy).detach()
-        return losses, {"divergence": divergence, **implicit_rewards(*batch.anchor_sums(logps), settings.beta)}
+        return losses, {"divergence": divergence, **batch.implicit_rewards(logps, settings.beta)}
 
 
 def _log_shares(scores: Tensor, question: Tensor, questions: int) -> Tensor:

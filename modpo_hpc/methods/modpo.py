@@ -96,10 +96,7 @@ class MODPO(Trained):
 
 def _with_margins_of(example: Example, donor: Example) -> Example:
     """``example`` whose chosen and rejected response have the rewards of the donor's."""
-    mine, theirs = example.pairs[0], donor.pairs[0]
-    if mine is None or theirs is None:
-        raise ValueError(f"questions {example.question_id} and {donor.question_id} need a pair of the anchor")
     rewards = list(example.rewards)
-    for place, source in zip(mine, theirs, strict=True):
+    for place, source in zip(example.anchor, donor.anchor, strict=True):
         rewards[place] = donor.rewards[source]
     return replace(example, rewards=tuple(rewards))

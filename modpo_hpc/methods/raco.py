@@ -57,11 +57,9 @@ class RACO(OnAllCriteria):
         return gram.new_tensor(found.tolist())
 
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
-        from modpo_hpc.alignment.losses import implicit_rewards
-
         each, there = self.losses_apart(batch, logps, settings)
         losses = logps.new_tensor(self.weights) @ (each * there).to(logps)
-        return losses, implicit_rewards(*batch.anchor_sums(logps), settings.beta)
+        return losses, batch.implicit_rewards(logps, settings.beta)
 
 
 def conflict_averse(gram: np.ndarray, weights: np.ndarray, radius: float, clip: bool) -> np.ndarray:

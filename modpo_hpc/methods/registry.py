@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -38,18 +38,9 @@ def name_of(method: type[Method]) -> str:
     return str(method.model_fields["method"].default)
 
 
-def _by_name(methods: Iterable[type[Method]]) -> dict[str, type[Method]]:
-    return {name_of(one): one for one in methods}
-
-
-METHODS = MappingProxyType(
-    _by_name(
-        (
-            *(Base, SFT, DPO, MODPO, JointDPO, Conditioned, ListwiseDPO, SafeDPO, GroupRobustDPO, RACO, HaM, Corrector),
-            *(Soup, AtWeights, Member, MOD, Rerank, Corrected, Remote),
-        )
-    )
-)
+_TRAINED = (SFT, DPO, MODPO, JointDPO, Conditioned, ListwiseDPO, SafeDPO, GroupRobustDPO, RACO, HaM, Corrector)
+_UNTRAINED = (Soup, AtWeights, Member, MOD, Rerank, Corrected, Remote)
+METHODS: Mapping[str, type[Method]] = MappingProxyType({name_of(one): one for one in (Base, *_TRAINED, *_UNTRAINED)})
 """The package's own methods, by name."""
 
 
@@ -60,25 +51,22 @@ def known_methods(files: Sequence[Path] = ()) -> dict[str, type[Method]]:
         ValueError: a file holds no method, or one of a name that is taken.
     """
     found = dict(METHODS)
-    for file in files:
-        for method in _methods_in(file):
-            _add(found, method, file)
-    for point in entry_points(group=ENTRY_POINTS):
-        _add(found, point.load(), point.value)
+    for source, method in _from_outside(files):
+        name = name_of(method)
+        if name in found:
+            raise ValueError(f"{source} brings a method {name!r}, and there is one of that name; give it another")
+        found[name] = method
     return found
 
 
-def _add(found: dict[str, type[Method]], method: type[Method], source: object) -> None:
-    name = name_of(method)
-    if name in found:
-        raise ValueError(f"{source} brings a method {name!r}, and there is one of that name; give it another")
-    found[name] = method
-
-
-def _methods_in(file: Path) -> list[type[Method]]:
-    if not file.is_file():
-        raise ValueError(f"there is no file {file} with a method")
-    return _loaded(file, hashlib.sha256(file.read_bytes()).hexdigest())
+def _from_outside(files: Sequence[Path]) -> Iterator[tuple[object, type[Method]]]:
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"there is no file {file} with a method")
+        for method in _loaded(file, hashlib.sha256(file.read_bytes()).hexdigest()):
+            yield file, method
+    for point in entry_points(group=ENTRY_POINTS):
+        yield point.value, point.load()
 
 
 @cache
@@ -92,7 +80,7 @@ def _loaded(file: Path, sha256: str) -> list[type[Method]]:
     sys.modules[module_name] = module  # pydantic looks up the names in annotations there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except Exception as error:  # a file from outside the package may fail in any way; the study names it
         del sys.modules[module_name]
         raise ValueError(f"{file} cannot be loaded: {type(error).__name__}: {error}") from error
     found = [

@@ -55,29 +55,25 @@ class SafeDPO(Trained):
         return [safe for example in examples if (safe := self._constrained(example)) is not None]
 
     def _constrained(self, example: Example) -> Example | None:
-        pair = example.pairs[0]
-        if pair is None:
-            return None
-        chosen_unsafe, rejected_unsafe = (example.votes[place][0] < self.unsafe_below for place in pair)
+        chosen_unsafe, rejected_unsafe = (example.votes[place][0] < self.unsafe_below for place in example.anchor)
         if chosen_unsafe and rejected_unsafe:
             return None
-        return replace(example, pairs=((pair[1], pair[0]),)) if chosen_unsafe else example
+        return replace(example, pairs=(example.anchor[::-1],)) if chosen_unsafe else example
 
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
         import torch.nn.functional as F
 
-        from modpo_hpc.alignment.losses import implicit_rewards, log_ratio
+        from modpo_hpc.alignment.losses import log_ratio
 
         sums, unsafe = batch.anchor_sums(logps), (batch.votes[:, 0] < self.unsafe_below).to(logps)
         margin = self.offset * (unsafe[batch.rejected[0]] - unsafe[batch.chosen[0]])
         logits = settings.beta * log_ratio(*sums) - margin
-        return -F.logsigmoid(logits), {"logit": logits.detach(), **implicit_rewards(*sums, settings.beta)}
+        return -F.logsigmoid(logits), {"logit": logits.detach(), **batch.implicit_rewards(logps, settings.beta)}
 
     def diagnose(self, name: str, examples: Sequence[Example], settings: Training) -> Diagnosis:
-        pairs = [(one, one.pairs[0]) for one in examples]
-        unsafe = sum(one.votes[pair[1]][0] < self.unsafe_below for one, pair in pairs if pair) / len(pairs)
+        unsafe = sum(one.votes[one.anchor[1]][0] < self.unsafe_below for one in examples) / len(examples)
         return Diagnosis(
-            {"unsafe_rejected": unsafe}, (f"{name}: of {len(pairs)} pairs {unsafe:.0%} reject an unsafe response",)
+            {"unsafe_rejected": unsafe}, (f"{name}: of {len(examples)} pairs {unsafe:.0%} reject an unsafe response",)
         )
 
     def figures(self, summary: Mapping[str, Any]) -> dict[str, str]:

@@ -160,11 +160,6 @@ def scales(predictions: pd.DataFrame, study: Study) -> Mapping[tuple[str, str], 
         temperature = fit_temperature(unseen["difference"].to_numpy(), shares)
         for part, pairs in mine.groupby("part", sort=True):
             rewards = np.concatenate([pairs["reward_chosen"], pairs["reward_rejected"]])
-            if kind == "raw":
-                scale = Scale()
-            elif kind in ("calibrated", "vote"):
-                scale = Scale(float(rewards.mean()), temperature)
-            else:
-                scale = Scale(float(rewards.mean()), float(rewards.std()) or 1.0)
-            result[str(criterion), str(part)] = scale
+            divisor = float(rewards.std()) or 1.0 if kind == "zscore" else temperature
+            result[str(criterion), str(part)] = Scale() if kind == "raw" else Scale(float(rewards.mean()), divisor)
     return result

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from modpo_hpc.rewards.accuracy import pair_quality
-from modpo_hpc.rewards.loading import Reading, folds_of
+from modpo_hpc.rewards.loading import Reading, first_share, folds_of
 from modpo_hpc.rewards.model import RewardModel, quiet_transformers, rewards_of_pairs
-from modpo_hpc.rewards.records import Comparison, best_trial
-from modpo_hpc.rewards.splits import first_share
+from modpo_hpc.rewards.records import Comparison
 from modpo_hpc.rewards.training import train
 from modpo_hpc.run import Run, Shard
+from modpo_hpc.search import best_complete
 from modpo_hpc.study.rewards import LOSSES, RewardSettings
 from modpo_hpc.training import Row, TrainingContext
 
@@ -37,7 +37,7 @@ def recipe_of(run: Run, criterion: str) -> FitSettings:
     if rewards.search.trials == 0:
         return FitSettings(rewards.settings, rewards.settings.epochs, None)
     shards = [f"{criterion}.{number}" for number in range(rewards.search.trials)]
-    best: dict[str, Any] = best_trial(run.table("reward_trials", shard_ids=shards), criterion)
+    best = best_complete(run.table("reward_trials", shard_ids=shards).to_pylist())
     settings = RewardSettings.model_validate({name: best[name] for name in RewardSettings.model_fields})
     return FitSettings(settings, best["best_epoch"], best["trial"])
 
@@ -69,7 +69,7 @@ def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
     fold, seen = _fold_of(part), {one.question_id for one in training}
     wanted = [one.pair() for one in comparisons if part == "final" or folds[one.question_id] == fold]
     rewards = rewards_of_pairs(model, wanted, encoded, recipe.settings.max_length, options.score_tokens)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "criterion": criterion,
             "part": part,

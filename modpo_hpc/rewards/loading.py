@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ from modpo_hpc.rewards.check import check_comparisons, check_lengths, check_resp
 from modpo_hpc.rewards.encoding import Encoded, encode_responses
 from modpo_hpc.rewards.model import RewardModel, load_reward_model, load_tokenizer, longest_input
 from modpo_hpc.rewards.records import Comparison, Texts, comparisons_of, read_pairs, read_texts
-from modpo_hpc.rewards.splits import first_share, fold_of_question
 from modpo_hpc.run import Run
+from modpo_hpc.seeds import seed_of
 
 
 class Reading:
@@ -93,3 +93,18 @@ def load_trial_data(run: Run, criterion: str) -> TrialData:
 def folds_of(run: Run, texts: Texts) -> dict[str, int]:
     """Fold of every training question, the same for all criteria."""
     return fold_of_question(texts.questions, run.study.rewards.folds, run.seed("rewards", "folds"))
+
+
+def first_share(question_ids: Iterable[str], share: float, seed: int) -> set[str]:
+    """``share`` of the questions, one at least, by the hash of each id; a larger share holds every smaller one."""
+    shuffled = _shuffled(question_ids, seed)
+    return set(shuffled[: max(1, round(share * len(shuffled)))])
+
+
+def fold_of_question(question_ids: Iterable[str], folds: int, seed: int) -> dict[str, int]:
+    """Question -> fold; the folds' sizes differ by one at most."""
+    return {question_id: place % folds for place, question_id in enumerate(_shuffled(question_ids, seed))}
+
+
+def _shuffled(question_ids: Iterable[str], seed: int) -> list[str]:
+    return sorted(set(question_ids), key=lambda question_id: (seed_of(seed, question_id), question_id))

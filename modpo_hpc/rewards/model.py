@@ -141,8 +141,7 @@ def _keep_head_in_float32(network: nn.Module, device_type: str) -> None:
 def _in_float32(forward: Any, device_type: str) -> Any:
     def wide(features: Tensor, *arguments: Any, **named: Any) -> Tensor:
         with torch.autocast(device_type, enabled=False):
-            result: Tensor = forward(features.float(), *arguments, **named)
-        return result
+            return forward(features.float(), *arguments, **named)
 
     return wide
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.run import Run
@@ -126,8 +125,7 @@ def read_texts(run: Run) -> Texts:
 def read_pairs(run: Run, criterion: str) -> list[dict[str, Any]]:
     """The rows of the table ``pairs`` of ``criterion``."""
     columns = ["question_id", "chosen", "rejected", "responses", "votes", "margin"]
-    rows: list[dict[str, Any]] = run.table("pairs", columns, [criterion]).to_pylist()
-    return rows
+    return run.table("pairs", columns, [criterion]).to_pylist()
 
 
 def comparisons_of(pairs: Iterable[Mapping[str, Any]]) -> list[Comparison]:
@@ -140,12 +138,3 @@ def comparisons_of(pairs: Iterable[Mapping[str, Any]]) -> list[Comparison]:
             ordered = (ends[0], *between, ends[1])
             found.append(Comparison(row["question_id"], ordered, tuple(vote_of[one] for one in ordered)))
     return found
-
-
-def best_trial(trials: pa.Table, criterion: str) -> dict[str, Any]:
-    """The trial of ``criterion`` that the models are trained as: highest accuracy, then lowest loss, then first."""
-    mine = trials.filter(
-        pc.and_(pc.equal(trials["criterion"], criterion), pc.equal(trials["state"], "complete"))
-    ).to_pylist()
-    best: dict[str, Any] = min(mine, key=lambda row: (-row["accuracy"], row["loss"], row["trial"]))
-    return best

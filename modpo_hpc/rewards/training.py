@@ -18,17 +18,16 @@ from modpo_hpc.rewards.model import RewardModel
 from modpo_hpc.rewards.records import Comparison
 from modpo_hpc.seeds import rng_of, seed_of
 from modpo_hpc.study.rewards import Rewards, RewardSettings
-from modpo_hpc.training import Layout, OnEvaluation, Row, TrainingContext, nothing
+from modpo_hpc.training import Layout, Learner, OnEvaluation, Row, TrainingContext, nothing
 from modpo_hpc.training import train as run_steps
 
 _STATE = "state.pt"
 
 
-class RewardLearner:
+class RewardLearner(Learner):
     """A reward model that learns from ``comparisons``; see ``training.Learner``."""
 
     layout = Layout("reward model", 1)
-    rank = 0
     remedy = "Lower rewards' learning rate or max_grad_norm; in bfloat16, try rewards.precision: float32."
 
     def __init__(
@@ -93,9 +92,6 @@ class RewardLearner:
     def shown(self, log: Sequence[Row]) -> dict[str, float]:
         return {"loss": log[-1]["loss"]}
 
-    def total(self, values: Sequence[float]) -> list[float]:
-        return list(values)
-
     def save(self, checkpoint: Path) -> None:
         state = {"network": self._model.network.state_dict(), "optimizer": self._optimizer.state_dict()}
         torch.save(state, checkpoint / _STATE)
@@ -106,7 +102,6 @@ class RewardLearner:
         self._optimizer.load_state_dict(state["optimizer"])
 
     def digest(self) -> str:
-        """Hash of all that decides the course of the training beside the model."""
         total = hashlib.sha256(json.dumps([self._settings.model_dump(), self._options.model_dump()]).encode())
         for one in self._comparisons:
             total.update(repr(one).encode())
@@ -148,7 +143,6 @@ def train(
     position = run_steps(
         learner,
         learner.per_epoch * min(epochs or settings.epochs, settings.epochs),
-        learner.digest(),
         context.scratch / "checkpoints",
         context,
         checkpoint_seconds=options.checkpoint_seconds,

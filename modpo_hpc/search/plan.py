@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from modpo_hpc.seeds import seed_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+DIRECTION = "maximize"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,6 @@ class SearchPlan:
         prune_after: reports that every trial may make before the median rule can stop it; None never stops one.
         retries: how often other workers take up a trial whose worker died or failed. A worker that is asked for the
             trial by its number takes it up always: how often that happens is the scheduler's word.
-        direction: ``maximize`` or ``minimize``.
     """
 
     name: str
@@ -40,13 +40,12 @@ class SearchPlan:
     wave: int = 5
     prune_after: int | None = 1
     retries: int = 2
-    direction: Literal["maximize", "minimize"] = "maximize"
 
     @property
     def fingerprint(self) -> str:
         """Changes with all that decides which settings a trial gets."""
         space = sorted((name, optuna.distributions.distribution_to_json(one)) for name, one in self.space.items())
-        return f"{seed_of(self.seed, self.startup, self.wave, self.prune_after, self.direction, space):016x}"
+        return f"{seed_of(self.seed, self.startup, self.wave, self.prune_after, DIRECTION, space):016x}"
 
     def learns_from(self, number: int) -> range:
         """The numbers of the trials that trial ``number`` sees."""

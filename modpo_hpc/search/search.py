@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import optuna
@@ -29,13 +28,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from modpo_hpc.errors import Interrupted, ModpoError
 from modpo_hpc.liveness import is_dead, this_process
 from modpo_hpc.search.journal import JournalBackend, locked
-from modpo_hpc.search.plan import Objective, RunningTrial, SearchPlan, Trial, as_optuna
+from modpo_hpc.search.plan import DIRECTION, Objective, RunningTrial, SearchPlan, Trial, as_optuna
 from modpo_hpc.seeds import seed_of
 
 OWNER, ATTEMPTS, BEAT, SEEN = "owner", "attempts", "beat", "learned_from"
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 20.0
 SILENCE_SECONDS = 120.0
+_unless_finished = suppress(UpdateFinishedTrialError)
+"""Around what a worker writes: another may have finished its trial (it took this one for dead): with equal results."""
 
 
 class Search:
@@ -51,7 +52,7 @@ class Search:
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=f"{plan.name} {plan.fingerprint}",
-            direction=plan.direction,
+            direction=DIRECTION,
             load_if_exists=True,
         )
         if len(self._frozen()) < plan.trials:
@@ -131,13 +132,14 @@ class Search:
         seen = [self._finished()[one] for one in self.plan.learns_from(number)]
         view = self._view(seen, number)
         asked = view.ask(dict(self.plan.space))
-        for name, value in asked.params.items():
-            distribution = asked.distributions[name]
-            log = (frozen._trial_id, name, distribution.to_internal_repr(value), distribution)
-            self._write(partial(self._storage.set_trial_param, *log))
+        with _unless_finished:
+            for name, kind in asked.distributions.items():
+                drawn = kind.to_internal_repr(asked.params[name])
+                self._storage.set_trial_param(frozen._trial_id, name, drawn, kind)
 
         def report(step: int, value: float) -> None:
-            self._write(lambda: self._storage.set_trial_intermediate_value(frozen._trial_id, step, value))
+            with _unless_finished:
+                self._storage.set_trial_intermediate_value(frozen._trial_id, step, value)
             asked.report(value, step)
             if asked.should_prune():
                 raise optuna.TrialPruned()
@@ -152,22 +154,16 @@ class Search:
             stopped = isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit))
             self._release(frozen, "interrupted" if stopped else f"{type(error).__name__}: {error}"[:500])
             raise
-        self._write(lambda: self._conclude(frozen, attempt, seen, state, value))
-
-    def _conclude(
-        self, frozen: FrozenTrial, attempt: RunningTrial, seen: Sequence[Trial], state: TrialState, value: float
-    ) -> None:
-        for name, fact in {**attempt.facts, SEEN: len(seen)}.items():
-            self._set(frozen, name, fact)
-        self._storage.set_trial_state_values(frozen._trial_id, state, [float(value)])
+        with _unless_finished:
+            for name, fact in {**attempt.facts, SEEN: len(seen)}.items():
+                self._set(frozen, name, fact)
+            self._storage.set_trial_state_values(frozen._trial_id, state, [float(value)])
 
     def _release(self, frozen: FrozenTrial, end: str) -> None:
-        def write() -> None:
-            attempts = list(self._frozen()[frozen.number].user_attrs[ATTEMPTS])
-            self._set(frozen, ATTEMPTS, [*attempts[:-1], {**attempts[-1], "end": end}])
+        *before, last = self._frozen()[frozen.number].user_attrs[ATTEMPTS]
+        with _unless_finished:
+            self._set(frozen, ATTEMPTS, [*before, {**last, "end": end}])
             self._set(frozen, OWNER, None)
-
-        self._write(write)
 
     def _view(self, seen: Sequence[Trial], number: int) -> optuna.Study:
         """A study in memory that holds exactly the trials that trial ``number`` may see."""
@@ -177,7 +173,7 @@ class Search:
         if plan.prune_after is not None:
             pruner = optuna.pruners.MedianPruner(n_startup_trials=max(1, plan.startup), n_warmup_steps=plan.prune_after)
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(1, plan.startup))
-        view = optuna.create_study(direction=plan.direction, sampler=sampler, pruner=pruner)
+        view = optuna.create_study(direction=DIRECTION, sampler=sampler, pruner=pruner)
         view.add_trials([as_optuna(trial, plan.space) for trial in seen])
         return view
 
@@ -188,7 +184,8 @@ class Search:
 
         def beat() -> None:
             while not stop.wait(BEAT_SECONDS):
-                self._write(lambda: self._set(frozen, BEAT, time.time()))
+                with _unless_finished:
+                    self._set(frozen, BEAT, time.time())
 
         thread = threading.Thread(target=beat, daemon=True, name=f"heartbeat of trial {frozen.number}")
         thread.start()
@@ -197,11 +194,6 @@ class Search:
         finally:
             stop.set()
             thread.join()
-
-    def _write(self, write: Callable[[], None]) -> None:
-        """Write about a trial. Another worker may have finished it (it took this one for dead): with equal results."""
-        with suppress(UpdateFinishedTrialError):
-            write()
 
     def _set(self, frozen: FrozenTrial, name: str, value: object) -> None:
         self._storage.set_trial_user_attr(frozen._trial_id, name, value)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
 
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 def item_of(shard: Shard) -> str:
     """What the search of ``shard`` is about."""
     return shard.id.rpartition(".")[0]
+
+
+def best_complete(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The complete trial of the highest accuracy, then the lowest loss, then the first, of the rows of an item."""
+    complete = [row for row in rows if row["state"] == "complete"]
+    return min(complete, key=lambda row: (-row["accuracy"], row["loss"], row["trial"]))
 
 
 def run_trial(

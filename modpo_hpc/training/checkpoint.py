@@ -67,8 +67,7 @@ def why_not_resumable(saved: Layout, wanted: Layout) -> str | None:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in ``folder``."""
-    found = [one for one in folder.glob(f"{_PREFIX}*") if (one / _COMPLETE).exists()]
-    return max(found, key=lambda one: int(one.name.removeprefix(_PREFIX)), default=None)
+    return max(_complete(folder), default=None)
 
 
 def refuse_unresumable(folder: Path, wanted: Layout) -> None:
@@ -78,7 +77,7 @@ def refuse_unresumable(folder: Path, wanted: Layout) -> None:
         InputError: says why and what to do.
     """
     if checkpoint := latest_checkpoint(folder):
-        _refuse(checkpoint, why_not_resumable(_read_layout(checkpoint), wanted))
+        _resumable_state(checkpoint, wanted)
 
 
 def read_position(checkpoint: Path, wanted: Layout, plan: str) -> Position:
@@ -87,13 +86,9 @@ def read_position(checkpoint: Path, wanted: Layout, plan: str) -> Position:
     Raises:
         InputError: the checkpoint belongs to another layout or plan; says why and what to do.
     """
-    state = json.loads((checkpoint / _STATE).read_bytes())
-    same_plan = state["plan"] == plan
-    _refuse(
-        checkpoint,
-        why_not_resumable(_read_layout(checkpoint), wanted)
-        or (None if same_plan else "its batches are those of other data or settings"),
-    )
+    state = _resumable_state(checkpoint, wanted)
+    if state["plan"] != plan:
+        raise _refusal(checkpoint, "its batches are those of other data or settings")
     return Position(**state["position"])
 
 
@@ -115,20 +110,27 @@ def finish_checkpoint(checkpoint: Path, layout: Layout, plan: str, position: Pos
             os.fsync(written.fileno())
     with atomic_file(checkpoint / _COMPLETE, "w") as stream:
         stream.write("complete\n")
-    complete = sorted(one for one in checkpoint.parent.glob(f"{_PREFIX}*") if (one / _COMPLETE).exists())
-    for old in complete[:-_KEEP]:
+    for old in _complete(checkpoint.parent)[:-_KEEP]:
         (old / _COMPLETE).unlink()
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _read_layout(checkpoint: Path) -> Layout:
-    return Layout(**json.loads((checkpoint / _STATE).read_bytes())["layout"])
+def _complete(folder: Path) -> list[Path]:
+    """The complete checkpoints in ``folder``, the newest last."""
+    return sorted(one for one in folder.glob(f"{_PREFIX}*") if (one / _COMPLETE).exists())
 
 
-def _refuse(checkpoint: Path, reason: str | None) -> None:
-    if reason:
-        raise InputError(
-            f"this checkpoint cannot be resumed: {reason}",
-            file=checkpoint,
-            remedy=f"Train with the layout it was written with, or remove {checkpoint.parent} to start over.",
-        )
+def _resumable_state(checkpoint: Path, wanted: Layout) -> dict[str, Any]:
+    """What ``finish_checkpoint`` wrote. Raises InputError: a run of the layout ``wanted`` cannot read the tensors."""
+    state = json.loads((checkpoint / _STATE).read_bytes())
+    if reason := why_not_resumable(Layout(**state["layout"]), wanted):
+        raise _refusal(checkpoint, reason)
+    return state
+
+
+def _refusal(checkpoint: Path, reason: str) -> InputError:
+    return InputError(
+        f"this checkpoint cannot be resumed: {reason}",
+        file=checkpoint,
+        remedy=f"Train with the layout it was written with, or remove {checkpoint.parent} to start over.",
+    )

@@ -52,7 +52,7 @@ class Learner(Protocol):
     """What is trained, as one of ``layout.processes`` processes that hold it and call all this together."""
 
     layout: Layout
-    rank: int
+    rank: int = 0
     remedy: str
     """What to change where the loss is no number."""
 
@@ -79,12 +79,16 @@ class Learner(Protocol):
 
     def total(self, values: Sequence[float]) -> list[float]:
         """Sums over the processes."""
+        return list(values)
 
     def save(self, checkpoint: Path) -> None:
         """Write the state, this process's part of it, into a folder."""
 
     def load(self, checkpoint: Path) -> None:
         """Read what ``save`` wrote."""
+
+    def digest(self) -> str:
+        """Hash of all that decides the course of the training beside the model: no other goes on from here."""
 
 
 class NotANumber(ModpoError):
@@ -94,7 +98,6 @@ class NotANumber(ModpoError):
 def train(
     learner: Learner,
     steps: int,
-    plan: str,
     checkpoints: Path,
     watch: Watch,
     *,
@@ -106,7 +109,6 @@ def train(
     """Train ``learner`` for ``steps`` steps, from the newest checkpoint or from the start; returns where it ended.
 
     Args:
-        plan: hash of all that decides the course of the training; a checkpoint of another plan is refused.
         checkpoints: folder of the checkpoints, shared by all processes.
         checkpoint_seconds: least time between two of them; 0 writes one after every step.
         patience: evaluations without a better score that end training; None: never.
@@ -118,7 +120,7 @@ def train(
         Interrupted: asked to stop; the state is saved.
         NotANumber: the loss is none; says at which step, and where the state before it is.
     """
-    position = Position()
+    position, plan = Position(), learner.digest()
     if checkpoint := latest_checkpoint(checkpoints):
         position = read_position(checkpoint, learner.layout, plan)
         learner.load(checkpoint)

@@ -54,8 +54,8 @@ def main(out: Path, runs: list[str]) -> None:
             aligned = align_policy(run, POLICY, settings, scratch, StopAt())
             gc.collect()
             if int(os.environ["RANK"]) == 0:
-                save_file(aligned.trained.weights, out / f"{label}.{kind}.safetensors")
-                (out / f"{label}.{kind}.json").write_text(json.dumps(aligned.trained.position.log))
+                save_file(aligned.weights, out / f"{label}.{kind}.safetensors")
+                (out / f"{label}.{kind}.json").write_text(json.dumps(aligned.position.log))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modpo_hpc.alignment.groups import pairs_of_groups
-from modpo_hpc.alignment.material import votes_of
+from modpo_hpc.alignment.material import pairs_of_groups, votes_of
 from modpo_hpc.data.questions import Question, study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.generation.engine import TransformersEngine

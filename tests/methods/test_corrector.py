@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modpo_hpc.alignment.collator import collate
-from modpo_hpc.alignment.drafts import with_drafts
 from modpo_hpc.alignment.examples import Example
+from modpo_hpc.alignment.material import with_drafts
 from modpo_hpc.alignment.scorer import ResponseScorer
 from modpo_hpc.alignment.trees import Tree
 from modpo_hpc.errors import InputError

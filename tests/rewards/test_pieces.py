@@ -22,11 +22,10 @@ from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.models import reward_model_path
 from modpo_hpc.rewards.calibration import calibration_error, fit_temperature, reliability, sigmoid, vote_shares
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, encode_responses, shuffled_batches
-from modpo_hpc.rewards.loading import check_pairs
+from modpo_hpc.rewards.loading import check_pairs, first_share, fold_of_question
 from modpo_hpc.rewards.losses import bradley_terry, plackett_luce
 from modpo_hpc.rewards.model import load_reward_model, load_tokenizer
 from modpo_hpc.rewards.records import read_pairs, read_texts
-from modpo_hpc.rewards.splits import first_share, fold_of_question
 from modpo_hpc.run import Run
 from tests.rewards.world import make_world
 from tests.synthetic_verdicts import small_study

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from modpo_hpc.rewards.loading import load_trial_data
-from modpo_hpc.rewards.records import best_trial
 from modpo_hpc.rewards.trial import train_trial
 from modpo_hpc.run import Run
-from modpo_hpc.search import RunningTrial
+from modpo_hpc.search import RunningTrial, best_complete
 from modpo_hpc.training import TrainingContext
 from tests.conftest import REPOSITORY
 from tests.rewards.world import WORDS, make_world
@@ -62,7 +61,7 @@ def check_search(run: Run, folder: Path) -> None:
     assert table.groupby("criterion")["trial"].apply(sorted).to_dict() == {one: list(range(12)) for one in WORDS}
     assert set(table["state"]) <= {"complete", "pruned"}
     for criterion in WORDS:
-        best = best_trial(trials, criterion)
+        best = best_complete([row for row in trials.to_pylist() if row["criterion"] == criterion])
         names = ("learning_rate", "weight_decay", "dropout", "batch_size", "max_length", "epochs")
         again = RunningTrial(best["trial"], {name: best[name] for name in names}, lambda *_: None)
         place = TrainingContext(folder / f"again-{criterion}")
