@@ -49,11 +49,12 @@ def attach_adapter(model: nn.Module, settings: Training, base_name: str, seed: i
 
     names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     if absent := [target for target in settings.lora_targets if target not in names]:
+        linear = {name.rpartition(".")[2] for name, one in model.named_modules() if isinstance(one, nn.Linear)}
         raise InputError(
             "the model has no module of this name",
             field="alignment.training.lora_targets",
             value=absent[0],
-            remedy=f"Its linear layers are: {', '.join(sorted(linear_names(model)))}.",
+            remedy=f"Its linear layers are: {', '.join(sorted(linear))}.",
         )
     config = LoraConfig(
         r=settings.lora_rank,
@@ -68,11 +69,6 @@ def attach_adapter(model: nn.Module, settings: Training, base_name: str, seed: i
     adapted.peft_config["default"].base_model_name_or_path = base_name
     drop_without_copies(adapted)
     return adapted
-
-
-def linear_names(model: nn.Module) -> set[str]:
-    """Last names of the linear layers of ``model``."""
-    return {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
 
 
 def adapter_weights(adapted: Any) -> dict[str, Tensor]:

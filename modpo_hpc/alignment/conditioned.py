@@ -165,6 +165,14 @@ def conditioned_config(config: Mapping[str, Any], criteria: Sequence[str]) -> di
     return {**config, "peft_type": _KIND, "criteria": list(criteria)}
 
 
+def left_by(
+    adapted: ConditionedModel, weights: Mapping[str, Tensor], names: Sequence[str], asked: Mapping[str, float]
+) -> dict[str, Adapter]:
+    """What a training of ``adapted`` leaves: the whole, and the plain adapter where ``names`` weigh as ``asked``."""
+    config = conditioned_config(adapted.config, names)
+    return {"adapter": at_weights(weights, config, asked), WHOLE: (dict(weights), config)}
+
+
 def read_conditioned(folder: Path) -> Adapter:
     """Weights and configuration of the conditioned adapter in ``folder``.
 

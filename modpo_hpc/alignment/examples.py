@@ -70,9 +70,9 @@ class Example:
         pair = self.pairs[place]
         return replace(self, pairs=(pair,)).narrowed(pair) if pair else None
 
-    def chosen_only(self) -> Example:
-        """The anchor's chosen response alone; its pair names it twice."""
-        return replace(self.narrowed(self.anchor[:1]), pairs=((0, 0),))
+    def alone(self, place: int) -> Example:
+        """The response at ``place`` alone; its pair names it twice."""
+        return replace(self.narrowed((place,)), pairs=((0, 0),))
 
 
 @dataclass(frozen=True)

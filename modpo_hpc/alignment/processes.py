@@ -56,18 +56,6 @@ def rank_of(environment: Mapping[str, str]) -> ProcessRank | None:
     return None
 
 
-def rendezvous(environment: Mapping[str, str], process: ProcessRank) -> dict[str, str]:
-    """Variables with which the processes find each other; those that are set already stay."""
-    job = int(environment.get("SLURM_JOB_ID", 0))
-    first_node = environment.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1")
-    return {
-        "MASTER_ADDR": environment.get("MASTER_ADDR", first_node),
-        "MASTER_PORT": environment.get("MASTER_PORT", str(MASTER_PORTS[job % len(MASTER_PORTS)])),
-        **process.variables,
-        "LOCAL_SIZE": str(process.local_world_size),
-    }
-
-
 def processes_of(settings: Training) -> int:
     """How many processes of this machine train together: as the study says, else one a GPU that is seen here."""
     if settings.gradient_cosine:
@@ -83,7 +71,11 @@ def join_processes(process: ProcessRank, deepspeed: bool) -> torch.device:
     """
     import torch
 
-    os.environ.update(rendezvous(os.environ, process))
+    # what is set already stays
+    os.environ.setdefault("MASTER_ADDR", os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"))
+    port = MASTER_PORTS[int(os.environ.get("SLURM_JOB_ID", 0)) % len(MASTER_PORTS)]
+    os.environ.setdefault("MASTER_PORT", str(port))
+    os.environ.update(process.variables, LOCAL_SIZE=str(process.local_world_size))
     device = compute_device(process.local_rank)
     if deepspeed:
         from modpo_hpc.alignment.deepspeed_config import prepare_deepspeed

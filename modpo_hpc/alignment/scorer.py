@@ -70,9 +70,9 @@ class ResponseScorer(nn.Module):
         """Logits of hidden states (N, width), with what some models do to them after the head."""
         causal_lm = self.causal_lm
         config, logits = causal_lm.config, causal_lm.get_output_embeddings()(hidden)
-        if getattr(config, "logit_scale", None) not in (None, 1, 1.0):  # Cohere
+        if getattr(config, "logit_scale", None) not in (None, 1):  # Cohere
             logits = logits * config.logit_scale
-        if getattr(config, "logits_scaling", None) not in (None, 1, 1.0):  # Granite
+        if getattr(config, "logits_scaling", None) not in (None, 1):  # Granite
             logits = logits / config.logits_scaling
         if getattr(config, "final_logit_softcapping", None) is not None:  # Gemma
             logits = torch.tanh(logits / config.final_logit_softcapping) * config.final_logit_softcapping

@@ -24,6 +24,7 @@ from modpo_hpc.study.alignment import Training
 from modpo_hpc.study.evaluation import Resources
 from modpo_hpc.training import OnEvaluation, TrainingContext, nothing
 from modpo_hpc.training.checkpoint import refuse_unresumable
+from modpo_hpc.training.loop import wish_of
 
 POLL_SECONDS = 0.2
 
@@ -131,17 +132,13 @@ def _watch(workers: list[subprocess.Popen[bytes]], folder: Path, context: Traini
     try:
         while any(worker.poll() is None for worker in workers):
             if any(worker.poll() not in (None, 0, Interrupted.exit_code) for worker in workers):
-                _give_time(workers)
+                _wait(workers, 10)  # the others may be writing down the same error
                 break
             time.sleep(POLL_SECONDS)
             (folder / ALIVE).touch()
             seen = _pass_on(folder, seen, context)
-            if wish is None:
-                try:
-                    context.check()
-                except Interrupted as error:
-                    wish = error
-                    (folder / STOP).touch()
+            if wish is None and (wish := wish_of(context)):
+                (folder / STOP).touch()
     finally:
         _end(workers)
     _pass_on(folder, seen, context)
@@ -167,24 +164,21 @@ def _pass_on(folder: Path, seen: object, context: TrainingContext) -> object:
     return state
 
 
-def _give_time(workers: list[subprocess.Popen[bytes]]) -> None:
-    """Let the others end by themselves: they may be writing down the same error."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and any(worker.poll() is None for worker in workers):
-        time.sleep(POLL_SECONDS)
+def _wait(workers: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    """Until all have ended by themselves, or about so long."""
+    deadline = time.monotonic() + seconds
+    for worker in workers:
+        with suppress(subprocess.TimeoutExpired):
+            worker.wait(max(0.1, deadline - time.monotonic()))
 
 
 def _end(workers: list[subprocess.Popen[bytes]]) -> None:
     for worker in workers:
-        if worker.poll() is None:
-            worker.terminate()
-    deadline = time.monotonic() + 5
+        worker.terminate()
+    _wait(workers, 5)
     for worker in workers:
-        with suppress(subprocess.TimeoutExpired):
-            worker.wait(max(0.1, deadline - time.monotonic()))
-        if worker.poll() is None:
-            worker.kill()
-            worker.wait()
+        worker.kill()
+        worker.wait()
 
 
 def _ending(code: int) -> str:

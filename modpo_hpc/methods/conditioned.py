@@ -100,10 +100,9 @@ class Conditioned(OnAllCriteria):
         adapted.set_weights(self.shares)
 
     def adapters(self, adapted: Any, weights: Mapping[str, Tensor]) -> dict[str, Adapter]:
-        from modpo_hpc.alignment.conditioned import WHOLE, at_weights, conditioned_config
+        from modpo_hpc.alignment.conditioned import left_by
 
-        config = conditioned_config(adapted.config, tuple(self.criteria))
-        return {"adapter": at_weights(weights, config, self.criteria), WHOLE: (dict(weights), config)}
+        return left_by(adapted, weights, tuple(self.criteria), self.criteria)
 
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
         from modpo_hpc.alignment import losses

@@ -61,7 +61,7 @@ class Corrector(OnAllCriteria):
         return [made for example in examples for made in self._corrections(example, seed)]
 
     def training_view(self, example: Example) -> Example:
-        return replace(example.narrowed((0,)), pairs=((0, 0),))
+        return example.alone(0)
 
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
         from modpo_hpc.alignment.losses import sft_loss

@@ -84,13 +84,9 @@ class HaM(OnAllCriteria):
         adapted.set_weights([float(number == member) for number in range(self.policies)])
 
     def adapters(self, adapted: Any, weights: Mapping[str, Tensor]) -> dict[str, Adapter]:
-        from modpo_hpc.alignment.conditioned import WHOLE, at_weights, conditioned_config
+        from modpo_hpc.alignment.conditioned import left_by
 
-        config = conditioned_config(adapted.config, self.members)
-        return {
-            "adapter": at_weights(weights, config, {str(self.answers_with): 1.0}),
-            WHOLE: (dict(weights), config),
-        }
+        return left_by(adapted, weights, self.members, {str(self.answers_with): 1.0})
 
     def losses_apart(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Tensor]:
         import torch

@@ -23,7 +23,7 @@ class SFT(Trained):
     method: Literal["sft"] = "sft"
 
     def training_view(self, example: Example) -> Example:
-        return example.chosen_only()
+        return example.alone(example.anchor[0])
 
     def loss(self, batch: Batch, logps: Tensor, settings: Training) -> tuple[Tensor, Metrics]:
         from modpo_hpc.alignment.losses import sft_loss

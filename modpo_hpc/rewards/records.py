@@ -11,29 +11,22 @@ import pyarrow as pa
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.run import Run
 
+
+def _columns(kind: pa.DataType, names: str) -> list[tuple[str, pa.DataType]]:
+    return [(name, kind) for name in names.split()]
+
+
 TRIALS = pa.schema(
     [
         ("criterion", pa.string()),
         ("trial", pa.int32()),
         ("state", pa.string()),
-        ("accuracy", pa.float64()),
-        ("accuracy_low", pa.float64()),
-        ("accuracy_high", pa.float64()),
-        ("loss", pa.float64()),
-        ("pairs", pa.int32()),
-        ("best_epoch", pa.int32()),
-        ("learned_from", pa.int32()),
+        *_columns(pa.float64(), "accuracy accuracy_low accuracy_high loss"),
+        *_columns(pa.int32(), "pairs best_epoch learned_from"),
         ("seed", pa.int64()),
-        ("learning_rate", pa.float64()),
-        ("weight_decay", pa.float64()),
-        ("dropout", pa.float64()),
-        ("batch_size", pa.int32()),
-        ("max_length", pa.int32()),
-        ("epochs", pa.int32()),
-        ("cut_responses", pa.int32()),
-        ("accuracies", pa.list_(pa.float64())),
-        ("losses", pa.list_(pa.float64())),
-        ("training_losses", pa.list_(pa.float64())),
+        *_columns(pa.float64(), "learning_rate weight_decay dropout"),
+        *_columns(pa.int32(), "batch_size max_length epochs cut_responses"),
+        *_columns(pa.list_(pa.float64()), "accuracies losses training_losses"),
     ]
 )
 """``state``: complete or pruned. ``accuracy``, ``loss``: on the held-out pairs after ``best_epoch`` (from 1), with the
@@ -41,41 +34,21 @@ TRIALS = pa.schema(
 
 PREDICTIONS = pa.schema(
     [
-        ("criterion", pa.string()),
-        ("part", pa.string()),
+        *_columns(pa.string(), "criterion part"),
         ("fold", pa.int32()),
         ("seen", pa.bool_()),
-        ("question_id", pa.string()),
-        ("chosen", pa.string()),
-        ("rejected", pa.string()),
+        *_columns(pa.string(), "question_id chosen rejected"),
         ("margin", pa.int32()),
-        ("reward_chosen", pa.float64()),
-        ("reward_rejected", pa.float64()),
+        *_columns(pa.float64(), "reward_chosen reward_rejected"),
     ]
 )
 """Raw rewards of pairs by the model ``part``. ``seen``: it was trained on them. ``fold``: that of the question."""
 
-SCORES = pa.schema(
-    [
-        ("question_id", pa.string()),
-        ("response_id", pa.string()),
-        ("criterion", pa.string()),
-        ("reward", pa.float64()),
-        ("reward_raw", pa.float64()),
-    ]
-)
+_REWARDS = _columns(pa.float64(), "reward reward_raw")
+SCORES = pa.schema([*_columns(pa.string(), "question_id response_id criterion"), *_REWARDS])
 """``reward_raw``: by the model whose fold the question is in. ``reward``: the same on the study's scale."""
 
-
-ANSWER_SCORES = pa.schema(
-    [
-        ("policy", pa.string()),
-        ("question_id", pa.string()),
-        ("criterion", pa.string()),
-        ("reward", pa.float64()),
-        ("reward_raw", pa.float64()),
-    ]
-)
+ANSWER_SCORES = pa.schema([*_columns(pa.string(), "policy question_id criterion"), *_REWARDS])
 """``reward_raw``: of a policy's answer to a test question, by the final model. ``reward``: on the study's scale."""
 
 

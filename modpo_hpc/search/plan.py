@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from modpo_hpc.seeds import seed_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-DIRECTION = "maximize"
+DIRECTION: Final = "maximize"
 
 
 @dataclass(frozen=True)
@@ -68,21 +68,17 @@ class Trial:
 
 @dataclass
 class RunningTrial:
-    """A trial that is being computed, as the objective sees it."""
+    """A trial that is being computed, as the objective sees it.
+
+    ``report`` records a value at a step (counted from zero, every step once). It raises ``optuna.TrialPruned`` where
+    the median rule stops the trial: let it pass.
+    """
 
     number: int
     params: dict[str, Any]
-    _report: Callable[[int, float], None] = field(repr=False)
+    report: Callable[[int, float], None] = field(repr=False)
     facts: dict[str, Any] = field(default_factory=dict)
     reported: int = 0
-
-    def report(self, step: int, value: float) -> None:
-        """Record ``value`` at ``step`` (counted from zero, every step once).
-
-        Raises:
-            optuna.TrialPruned: the median rule stops the trial here. Let it pass.
-        """
-        self._report(step, value)
 
     def follow(self, curve: Sequence[float], ended: bool) -> None:
         """Report what is new of ``curve``, the values so far. What has ``ended`` cannot be stopped any more."""

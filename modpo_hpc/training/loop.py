@@ -147,7 +147,7 @@ def train(
             if position.step < steps and not position.stopped_early:
                 on_evaluation(position.evaluations, False)
         watch.progress(position.step, steps, "steps", **learner.shown(position.log))
-        wish = _wish(watch)
+        wish = wish_of(watch)
         asked, due = learner.total([float(wish is not None), float(time.monotonic() - saved_at >= checkpoint_seconds)])
         if (asked or (due and position.step < steps)) and saved < position.step:
             _save(learner, plan, checkpoints, position)
@@ -176,7 +176,8 @@ def _improved(position: Position, score: list[float], patience: int | None) -> b
     return False
 
 
-def _wish(watch: Watch) -> Interrupted | None:
+def wish_of(watch: Watch) -> Interrupted | None:
+    """What ``watch`` stops the training with; None where it may go on."""
     try:
         watch.check()
     except Interrupted as error:
