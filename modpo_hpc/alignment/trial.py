@@ -11,9 +11,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from modpo_hpc.alignment.start import train_policy
 from modpo_hpc.errors import InputError
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.search import Objective, RunningTrial, Trial, best_complete, context_of_trial
+from modpo_hpc.search import Objective, RunningTrial, Trial, best_complete, folder_of_trial
 from modpo_hpc.study.alignment import PolicySearch, Training
-from modpo_hpc.training import Row
+from modpo_hpc.training import Row, TrainingContext
 
 STAGE = "policy_trials"
 TRIALS = pa.schema(
@@ -72,7 +72,8 @@ def objective(run: Run, shard: Shard, policy: str) -> Objective:
                 value=0.0,
                 remedy="Set it above zero, for instance 0.1.",
             )
-        with context_of_trial(run, shard, trial.number) as context:
+        with folder_of_trial(run, shard, trial.number) as folder:
+            context = TrainingContext(folder, shard.check, shard.progress)
 
             def report(measured: list[Row], ended: bool) -> None:
                 row = measured[-1]

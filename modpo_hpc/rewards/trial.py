@@ -13,7 +13,7 @@ from modpo_hpc.rewards.loading import TrialData
 from modpo_hpc.rewards.model import rewards_of_pairs
 from modpo_hpc.rewards.training import train
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.search import Objective, RunningTrial, Trial, context_of_trial
+from modpo_hpc.search import Objective, RunningTrial, Trial, folder_of_trial
 from modpo_hpc.study.rewards import Rewards, RewardSettings
 from modpo_hpc.training import Row, TrainingContext
 
@@ -26,7 +26,8 @@ def objective(run: Run, shard: Shard, criterion: str, load: Callable[[], TrialDa
 
     def compute(trial: RunningTrial) -> float:
         data, seed = load(), run.seed(STAGE, criterion, trial.number)
-        with context_of_trial(run, shard, trial.number) as context:
+        with folder_of_trial(run, shard, trial.number) as folder:
+            context = TrainingContext(folder, shard.check, shard.progress)
             return train_trial(data, run.study.rewards, trial, seed, context)
 
     return compute

@@ -2,7 +2,7 @@
 
 from modpo_hpc.search.plan import Objective, RunningTrial, SearchPlan, Trial, as_optuna
 from modpo_hpc.search.search import Search
-from modpo_hpc.search.stage import best_complete, context_of_trial, item_of, run_trial
+from modpo_hpc.search.stage import best_complete, folder_of_trial, item_of, run_trial
 
 __all__ = [
     "Objective",
@@ -12,7 +12,7 @@ __all__ = [
     "Trial",
     "as_optuna",
     "best_complete",
-    "context_of_trial",
+    "folder_of_trial",
     "item_of",
     "run_trial",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
@@ -13,7 +14,6 @@ from modpo_hpc.core.scratch import scratch_folder
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.search.plan import Objective, SearchPlan, Trial
 from modpo_hpc.search.search import Search
-from modpo_hpc.training import TrainingContext
 
 if TYPE_CHECKING:
     from modpo_hpc.study.alignment import PolicySearch
@@ -50,10 +50,10 @@ def run_trial(
 
 
 @contextmanager
-def context_of_trial(run: Run, shard: Shard, number: int) -> Iterator[TrainingContext]:
-    """How trial ``number`` of the search of ``shard`` is trained: one folder, whichever shard computes it."""
+def folder_of_trial(run: Run, shard: Shard, number: int) -> Iterator[Path]:
+    """Where trial ``number`` of the search of ``shard`` keeps its checkpoints, whichever shard computes it."""
     name = f"{item_of(shard)}.{number}"
     own, stage_folder = nullcontext(shard.scratch), run.folder(shard.stage.name)
     made_from = inputs_of(shard.made_from, name)
     with own if name == shard.id else scratch_folder(stage_folder, name, made_from) as folder:
-        yield TrainingContext(folder, shard.check, shard.progress)
+        yield folder
