@@ -41,8 +41,8 @@ def design(predicted: Array, labelled: NDArray[np.bool_], residuals: Array, size
     expected = expected_errors(predicted, predicted[labelled], residuals)
     reach = np.sqrt(expected)
     mixed = (1 - UNIFORM_PART) * reach / max(float(reach.mean()), 1e-12) + UNIFORM_PART
-    inclusion = _scaled(mixed, ~labelled, size)
     left = ~labelled
+    inclusion = _scaled(mixed, left, size)
     ours = float((expected[left] / inclusion[left]).sum())
     at_random = float(expected[left].sum()) * left.sum() / size
     return Design(inclusion, expected, 1 - ours / at_random if at_random > 0 else 0.0)

@@ -8,7 +8,7 @@ found therefore counts only where the raters agree beyond chance and the model b
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,32 +34,6 @@ class AlternativeTest:
 
 
 @dataclass(frozen=True)
-class Grounds:
-    """What a replacement must rest on, with intervals over questions drawn again.
-
-    ``alpha`` is Krippendorff's, of the raters among themselves; ``gain`` the mean share of the raters that the model
-    agrees with, less that of the best constant answer.
-    """
-
-    alpha: float
-    alpha_low: float
-    alpha_high: float
-    gain: float
-    gain_low: float
-    gain_high: float
-
-    @property
-    def beyond_chance(self) -> bool:
-        """Whether the raters agree more than chance would have it."""
-        return self.alpha_low > 0
-
-    @property
-    def beats_constant(self) -> bool:
-        """Whether the model says more than one answer given always."""
-        return self.gain_low > 0
-
-
-@dataclass(frozen=True)
 class RatersAlpha:
     """Krippendorff's alpha of raters among themselves, with an interval over questions drawn again.
 
@@ -74,6 +48,28 @@ class RatersAlpha:
     def at_odds(self) -> bool:
         """Whether they were seen to agree no better than chance; False where nothing is known of it."""
         return self.alpha_low <= 0
+
+
+@dataclass(frozen=True)
+class Grounds(RatersAlpha):
+    """What a replacement must rest on, with intervals over questions drawn again.
+
+    ``gain`` is the mean share of the raters that the model agrees with, less that of the best constant answer.
+    """
+
+    gain: float
+    gain_low: float
+    gain_high: float
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the raters agree more than chance would have it."""
+        return self.alpha_low > 0
+
+    @property
+    def beats_constant(self) -> bool:
+        """Whether the model says more than one answer given always."""
+        return self.gain_low > 0
 
 
 def alternative_annotator_test(
@@ -155,9 +151,8 @@ def grounds(human: Labels, model: Labels, draws: NDArray[np.int64], confidence: 
     number = weights @ usable
     with np.errstate(invalid="ignore", divide="ignore"):
         gain = weights @ agreed / number - (weights @ shares / number[:, None]).max(axis=1)
-    raters = raters_alpha(human, draws, confidence, criteria)
-    gain_ends = percentiles(gain[1:], (1 - confidence) / 2)
-    return Grounds(raters.alpha, raters.alpha_low, raters.alpha_high, float(gain[0]), *gain_ends)
+    raters = astuple(raters_alpha(human, draws, confidence, criteria))
+    return Grounds(*raters, float(gain[0]), *percentiles(gain[1:], (1 - confidence) / 2))
 
 
 def _p_value(differences: np.ndarray, epsilon: float) -> float:

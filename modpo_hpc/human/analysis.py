@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from modpo_hpc.evaluation.agreement import fleiss_kappa, gwet_ac1, krippendorff_alpha
 from modpo_hpc.human.alternative import RatersAlpha, alternative_annotator_test, grounds, raters_alpha
-from modpo_hpc.human.answers import MISSING, TIE, WON_A, WON_B, Ratings
-from modpo_hpc.human.measures import CLASSES, Agreement, Labels, Rule, agreement, confusion, consensus, without
+from modpo_hpc.human.answers import MISSING, Ratings
+from modpo_hpc.human.measures import CLASSES, Agreement, Labels, Rule, agreement, confusion, consensus, known, without
+from modpo_hpc.human.sample import WORDS
 from modpo_hpc.intervals import percentiles
 from modpo_hpc.seeds import rng_of
 
-RULES: tuple[Rule, ...] = ("majority", "absolute", "plurality")
-NAMES = {WON_A: "A", TIE: "tie", WON_B: "B"}
 Tables = dict[str, pd.DataFrame]
 _MEASURES = ("accuracy", "kappa", "ac1", "balanced", "constant")
 
@@ -44,12 +43,13 @@ def analyze(
     number = len(ratings.criteria)
     for place, criterion in enumerate(ratings.criteria):
         human = ratings.labels[:, :, place]
-        draws = _draws(human.shape[1], replicates, seed, criterion)
+        questions = human.shape[1]
+        draws = rng_of(seed, "human", "bootstrap", criterion).integers(0, questions, (replicates, questions))
         add(
             "raters_agree",
             {"criterion": criterion, **_raters_agree(human, raters_alpha(human, draws, confidence, number))},
         )
-        for rule in RULES:
+        for rule in get_args(Rule):
             key = {"criterion": criterion, "rule": rule}
             truth = consensus(human, rule)
             add("outcomes", {**key, **_outcomes(truth, draws, confidence)})
@@ -59,7 +59,7 @@ def analyze(
             if criterion not in model:
                 continue
             given = model[criterion]
-            add("model_agrees", {**key, "who": "model", **_with_interval(truth, given, 2, draws, confidence)})
+            add("model_agrees", {**key, "who": "model", **_with_interval(truth, given, draws, confidence)})
             add("same_truth", {**key, **_same_truth(human, given, rule)})
             add("confusion", *[{**key, **row} for row in _confusion(truth, given)])
             add("consensus", *[{**key, **row} for row in _by_strength(human, given, truth, draws, confidence)])
@@ -84,7 +84,7 @@ def analyze(
 def _outcomes(truth: Labels, draws: np.ndarray, confidence: float) -> dict[str, Any]:
     judged = truth[truth != MISSING]
     row: dict[str, Any] = {"n": len(judged)}
-    for label, name in NAMES.items():
+    for label, name in WORDS.items():
         shares = np.array([_share(truth[draw], label) for draw in draws])
         low, high = percentiles(shares, (1 - confidence) / 2)
         row |= {name: int((judged == label).sum()), f"{name}_share": _share(truth, label)}
@@ -128,12 +128,10 @@ def _mean_and_sem(listed: Sequence[Agreement]) -> dict[str, Any]:
     return row
 
 
-def _with_interval(truth: Labels, given: Labels, classes: int, draws: np.ndarray, confidence: float) -> dict[str, Any]:
-    estimate = agreement(truth, given, classes)
-    row: dict[str, Any] = estimate.row()
-    again = [_accuracy(truth[draw], given[draw], classes) for draw in draws]
-    row["accuracy_low"], row["accuracy_high"] = percentiles(np.array(again), (1 - confidence) / 2)
-    return row
+def _with_interval(truth: Labels, given: Labels, draws: np.ndarray, confidence: float) -> dict[str, Any]:
+    """Agreement without ties, with an interval of its accuracy."""
+    low, high = percentiles(np.array([_accuracy(truth[draw], given[draw]) for draw in draws]), (1 - confidence) / 2)
+    return {**agreement(truth, given, 2).row(), "accuracy_low": low, "accuracy_high": high}
 
 
 def _three_class(human: Labels, given: Labels | None, rule: Rule) -> list[dict[str, Any]]:
@@ -157,22 +155,19 @@ def _same_truth(human: Labels, given: Labels, rule: Rule) -> dict[str, Any]:
 
     Against the consensus of all, a rater would help to make the truth that he is scored by, and the model would not.
     """
-    differences, models, people, sizes = [], [], [], []
-    for rater in range(human.shape[0]):
-        truth = without(human, rater, rule)
-        own = human[rater]
-        both = np.where((own == TIE) | (given == TIE) | (own == MISSING) | (given == MISSING), MISSING, truth)
+    scored = []
+    for rater, own in enumerate(human):
+        both = np.where(known(own, 2) & known(given, 2), without(human, rater, rule), MISSING)
         rated, modelled = agreement(both, own, 2), agreement(both, given, 2)
         if rated.n:
-            people.append(rated.accuracy)
-            models.append(modelled.accuracy)
-            differences.append(modelled.accuracy - rated.accuracy)
-            sizes.append(rated.n)
-    if not sizes:
+            scored.append((rated.n, modelled.accuracy, rated.accuracy))
+    if not scored:
         return {"raters": 0, "n": 0.0, **dict.fromkeys(("model", "rater", "difference", "difference_sem"), math.nan)}
-    sem = float(np.std(differences, ddof=1) / math.sqrt(len(sizes))) if len(sizes) > 1 else math.nan
+    sizes, models, people = np.array(scored).T
+    differences = models - people
+    sem = float(differences.std(ddof=1) / math.sqrt(len(scored))) if len(scored) > 1 else math.nan
     return {
-        "raters": len(sizes),
+        "raters": len(scored),
         "n": float(np.mean(sizes)),
         "model": float(np.mean(models)),
         "rater": float(np.mean(people)),
@@ -182,10 +177,10 @@ def _same_truth(human: Labels, given: Labels, rule: Rule) -> dict[str, Any]:
 
 
 def _confusion(truth: Labels, given: Labels) -> list[dict[str, Any]]:
-    counts = confusion(truth, given)
+    columns = [f"model_{WORDS[label]}" for label in CLASSES]
     return [
-        {"consensus": NAMES[t], **{f"model_{NAMES[g]}": int(counts[row, column]) for column, g in enumerate(CLASSES)}}
-        for row, t in enumerate(CLASSES)
+        {"consensus": WORDS[label], **dict(zip(columns, counts, strict=True))}
+        for label, counts in zip(CLASSES, confusion(truth, given).tolist(), strict=True)
     ]
 
 
@@ -195,46 +190,31 @@ def _by_strength(
     """Accuracy of the model by the number of raters who gave the label of the consensus, ties left out."""
     judged = (human != MISSING).sum(axis=0)
     behind = (human == truth).sum(axis=0)
+    decided = known(truth, 2)
     rows = []
-    strengths = sorted(
-        {
-            (int(one), int(all_))
-            for one, all_, label in zip(behind, judged, truth, strict=True)
-            if label in (WON_A, WON_B)
-        }
-    )
-    for agreeing, of in strengths:
-        there = (behind == agreeing) & (judged == of)
-        part = np.where(there, truth, MISSING).astype(np.int8)
-        estimate = agreement(part, given, 2)
-        again = np.array([_accuracy(part[draw], given[draw], 2) for draw in draws])
-        low, high = percentiles(again, (1 - confidence) / 2)
+    for agreeing, of in sorted(set(zip(behind[decided].tolist(), judged[decided].tolist(), strict=True))):
+        there = decided & (behind == agreeing) & (judged == of)
+        found = _with_interval(np.where(there, truth, MISSING).astype(np.int8), given, draws, confidence)
         rows.append(
             {
                 "agreeing": agreeing,
                 "raters": of,
-                "questions": int((there & (truth != TIE) & (truth != MISSING)).sum()),
-                "n": estimate.n,
-                "accuracy": estimate.accuracy,
-                "low": low,
-                "high": high,
-                "constant": estimate.constant,
+                "questions": int(there.sum()),
+                "n": found["n"],
+                "accuracy": found["accuracy"],
+                "low": found["accuracy_low"],
+                "high": found["accuracy_high"],
+                "constant": found["constant"],
             }
         )
     return rows
 
 
-def _accuracy(truth: Labels, given: Labels, classes: int) -> float:
-    usable = (truth != MISSING) & (given != MISSING)
-    if classes == 2:
-        usable &= (truth != TIE) & (given != TIE)
-    return float((truth[usable] == given[usable]).mean()) if usable.any() else math.nan
+def _accuracy(truth: Labels, given: Labels) -> float:
+    both = known(truth, 2) & known(given, 2)
+    return float((truth[both] == given[both]).mean()) if both.any() else math.nan
 
 
 def _share(labels: Labels, label: int) -> float:
     judged = labels[labels != MISSING]
     return float((judged == label).mean()) if len(judged) else math.nan
-
-
-def _draws(questions: int, replicates: int, seed: int, criterion: str) -> np.ndarray:
-    return rng_of(seed, "human", "bootstrap", criterion).integers(0, questions, (replicates, questions))

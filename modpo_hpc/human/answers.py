@@ -13,8 +13,10 @@ import pyarrow as pa
 
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.human.forms import CHOICES, Form, Key
+from modpo_hpc.human.sample import WORDS
 
 WON_A, TIE, WON_B, MISSING = 1, 0, -1, 2
+CODES = {word: label for label, word in WORDS.items()}
 
 JUDGMENTS = pa.schema(
     [
@@ -115,17 +117,15 @@ def read_answers(paths: Sequence[Path], key: Key, allow_partial: bool) -> list[H
 
 def judgments(handed: Sequence[Handed], key: Key) -> list[dict[str, Any]]:
     """Rows of ``JUDGMENTS``, unblinded, of everyone, with those who are excluded later."""
-    other = {"A": "B", "B": "A"}
     rows = []
     for one in handed:
         for item in one.form.key:
             if item.question_id is None:
                 continue
-            first = "A" if item.shown_as_a == key.comparison.a else "B"
-            unblinded = {"A": first, "B": other[first], "equal": "tie"}
+            first, second = ("A", "B") if item.shown_as_a == key.comparison.a else ("B", "A")
+            unblinded = {"A": first, "B": second, "equal": "tie"}
             for criterion in key.criteria:
-                chosen = one.answers.get(item.item, {}).get(criterion)
-                if chosen:
+                if chosen := one.answers.get(item.item, {}).get(criterion):
                     rows.append(
                         {
                             "rater": one.form.form_id,
@@ -154,12 +154,10 @@ def ratings_of(handed: Sequence[Handed], key: Key, questions: Sequence[str]) -> 
         raise IncompleteError(f"none of {len(handed)} files can be used: all raters failed the attention checks")
     raters = tuple(one.form.form_id for one in kept)
     labels = np.full((len(raters), len(questions), len(key.criteria)), MISSING, dtype=np.int8)
-    codes = {"A": WON_A, "B": WON_B, "tie": TIE}
     places = {question: place for place, question in enumerate(questions)}
     for row in judgments(kept, key):
-        labels[raters.index(row["rater"]), places[row["question_id"]], key.criteria.index(row["criterion"])] = codes[
-            row["winner"]
-        ]
+        rater, criterion = raters.index(row["rater"]), key.criteria.index(row["criterion"])
+        labels[rater, places[row["question_id"]], criterion] = CODES[row["winner"]]
     return Ratings(raters, tuple(questions), key.criteria, labels, excluded, any(one.simulated for one in kept))
 
 

@@ -139,13 +139,7 @@ def _form(form_id: str, questions: Sequence[str], comparison: PolicyPair, attent
         # spread over the form, never first: (1/n, 2/n, ...) of the way
         place = round((check + 1) * (len(order) + 1) / (attention + 1)) + check
         items.insert(min(max(place, 1), len(items)), (None, None, CHOICES[int(rng.integers(3))]))
-    return Form(
-        form_id,
-        tuple(
-            KeyItem(f"i{number:03d}", question, shown, expected)
-            for number, (question, shown, expected) in enumerate(items, start=1)
-        ),
-    )
+    return Form(form_id, tuple(KeyItem(f"i{number:03d}", *item) for number, item in enumerate(items, start=1)))
 
 
 def render(
@@ -176,7 +170,7 @@ def render(
         "stamp": key.stamp,
         "code": key.completion_code,
         "criteria": [{"name": one.name, "title": one.title, "definition": one.definition} for one in criteria],
-        "items": [_shown(item, key.comparison, questions, answers) for item in form.key],
+        "items": [_content(item, key.comparison, questions, answers) for item in form.key],
     }
     # "<" never occurs in the data block, so no text can end it or start another element
     data = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")
@@ -185,7 +179,14 @@ def render(
     )
 
 
-def _shown(
+def shown(item: KeyItem, comparison: PolicyPair, answers: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
+    """The responses A and B of an ``item`` that is no attention check; ``answers``: policy -> question id -> answer."""
+    assert item.question_id is not None
+    a, b = (answers[policy][item.question_id] for policy in (comparison.a, comparison.b))
+    return (a, b) if item.shown_as_a == comparison.a else (b, a)
+
+
+def _content(
     item: KeyItem, comparison: PolicyPair, questions: Mapping[str, str], answers: Mapping[str, Mapping[str, str]]
 ) -> dict[str, str]:
     if item.question_id is None:
@@ -194,14 +195,7 @@ def _shown(
         return {
             "item": item.item,
             "post": f"This is an attention check, not a message. Please choose “{wish}” for every criterion below.",
-            "a": "(There is nothing to compare here.)",
-            "b": "(There is nothing to compare here.)",
+            **dict.fromkeys(("a", "b"), "(There is nothing to compare here.)"),
         }
-    assert item.shown_as_a is not None
-    other = comparison.b if item.shown_as_a == comparison.a else comparison.a
-    return {
-        "item": item.item,
-        "post": questions[item.question_id],
-        "a": answers[item.shown_as_a][item.question_id],
-        "b": answers[other][item.question_id],
-    }
+    a, b = shown(item, comparison, answers)
+    return {"item": item.item, "post": questions[item.question_id], "a": a, "b": b}

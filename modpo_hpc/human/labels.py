@@ -11,13 +11,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from modpo_hpc.errors import IncompleteError, InputError
-from modpo_hpc.human.answers import MISSING, TIE, WON_A, WON_B
+from modpo_hpc.human.answers import CODES, MISSING
 from modpo_hpc.human.measures import Rule, consensus
 from modpo_hpc.human.sample import PolicyPair, Sample, draw_next, llm_outcomes, llm_shares
 from modpo_hpc.human.study import load_sample, rounds
 from modpo_hpc.run import Run
 
-CODES = {"A": WON_A, "B": WON_B, "tie": TIE}
 COLUMNS = ("question_id", "criterion", "winner")
 
 

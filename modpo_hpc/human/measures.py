@@ -55,12 +55,15 @@ def consensus(labels: Labels, rule: Rule = "majority") -> Labels:
     return np.where(judged == 0, MISSING, np.where(clear, winner, TIE)).astype(np.int8)
 
 
+def known(labels: Labels, classes: int) -> NDArray[np.bool_]:
+    """Where there is a label, with two ``classes`` one that is no tie."""
+    return (labels != MISSING) & ((labels != TIE) | (classes != 2))
+
+
 def agreement(truth: Labels, guess: Labels, classes: int) -> Agreement:
     """Agreement where both have a label; with two ``classes`` questions that either calls a tie are left out."""
-    usable = (truth != MISSING) & (guess != MISSING)
-    if classes == 2:
-        usable &= (truth != TIE) & (guess != TIE)
-    a, b = truth[usable], guess[usable]
+    both = known(truth, classes) & known(guess, classes)
+    a, b = truth[both], guess[both]
     if not len(a):
         return Agreement(0, *([math.nan] * 5))
     found = [float((b[a == one] == one).mean()) for one in CLASSES if (a == one).any()]
@@ -76,8 +79,7 @@ def agreement(truth: Labels, guess: Labels, classes: int) -> Agreement:
 
 def confusion(truth: Labels, guess: Labels) -> NDArray[np.int64]:
     """Counts (true label x given label), both in the order A, tie, B."""
-    usable = (truth != MISSING) & (guess != MISSING)
-    return np.array([[int(((truth == t) & (guess == g) & usable).sum()) for g in CLASSES] for t in CLASSES])
+    return np.array([[int(((truth == t) & (guess == g)).sum()) for g in CLASSES] for t in CLASSES])
 
 
 def without(labels: Labels, rater: int, rule: Rule) -> Labels:

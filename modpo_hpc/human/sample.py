@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import pandas as pd
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.human.active import design, draw
-from modpo_hpc.personas.quota import allocate
+from modpo_hpc.personas.quota import allocate, draw_places
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
 from modpo_hpc.study import Study
@@ -88,8 +89,7 @@ def llm_outcomes(run: Run, comparison: PolicyPair) -> pd.DataFrame:
 
     Raises: as :func:`llm_shares`.
     """
-    shares = llm_shares(run, comparison)
-    return (shares > 0.5).astype(int) - (shares < 0.5).astype(int)
+    return np.sign(llm_shares(run, comparison) - 0.5).astype(int)
 
 
 def llm_shares(run: Run, comparison: PolicyPair) -> pd.DataFrame:
@@ -102,11 +102,8 @@ def llm_shares(run: Run, comparison: PolicyPair) -> pd.DataFrame:
         InputError: there are none for these two policies.
     """
     pair = [comparison.a, comparison.b]
-    shard_ids = [
-        shard
-        for shard in run.shard_ids("verdicts")
-        if shard.rpartition(".")[0] in (".".join([comparison.phase, *pair]), ".".join([comparison.phase, *pair[::-1]]))
-    ]
+    judged = {".".join([comparison.phase, *order]) for order in (pair, pair[::-1])}
+    shard_ids = [shard for shard in run.shard_ids("verdicts") if shard.rpartition(".")[0] in judged]
     if not shard_ids:
         raise InputError(
             f"{' and '.join(pair)} are not compared in this phase",
@@ -136,25 +133,14 @@ def draw_sample(outcomes: pd.DataFrame, comparison: PolicyPair, size: int, seed:
         InputError: there are fewer questions.
     """
     if size > len(outcomes):
-        raise InputError(
-            f"{size} questions are wanted, but the test set has {len(outcomes)}",
-            field="--questions",
-            value=size,
-            remedy="Ask for fewer.",
-        )
+        raise _too_many(size, f"the test set has {len(outcomes)}")
     strata = tuple(name for name in STRATA if name in outcomes) or tuple(outcomes.columns)
-    values = {name: outcomes[name].astype(int).tolist() for name in strata}
-    cells = {
-        str(question): ("all", *(WORDS[values[name][place]] for name in strata))
-        for place, question in enumerate(outcomes.index)
-    }
+    ordered = outcomes.rename(str).sort_index()
+    cells = [("all", *(WORDS[int(value)] for value in row)) for row in ordered[list(strata)].to_numpy()]
     rng = rng_of(seed, "human", "sample", comparison.a, comparison.b)
-    allocation = allocate(Counter(cells.values()), ("all", *strata), {"all": size}, {}, rng)
-    chosen: list[str] = []
-    for cell, number in sorted(allocation.counts.items()):
-        members = sorted(question for question, place in cells.items() if place == cell)
-        chosen += [members[place] for place in rng.permutation(len(members))[:number]]
-    picked = outcomes.loc[[question in set(chosen) for question in outcomes.index.astype(str)]]
+    allocation = allocate(Counter(cells), ("all", *strata), {"all": size}, {}, rng)
+    chosen = ordered.index[draw_places(cells, allocation.counts, rng)]
+    picked = outcomes[outcomes.index.astype(str).isin(chosen)]
     share = size / len(outcomes)
     return Sample(
         comparison,
@@ -198,12 +184,7 @@ def draw_next(
     labelled = shares.index.isin(labels.index)
     left = int((~labelled).sum())
     if size > left:
-        raise InputError(
-            f"{size} questions are wanted, but {left} are not labelled yet",
-            field="--questions",
-            value=size,
-            remedy="Ask for fewer.",
-        )
+        raise _too_many(size, f"{left} are not labelled yet")
     residuals = labels.reindex(shares.index[labelled]).to_numpy(float) - predicted[labelled]
     planned = design(predicted, labelled, residuals, size)
     places = draw(planned.inclusion, ~labelled, rng_of(seed, "human", "next", comparison.a, comparison.b, len(labels)))
@@ -213,4 +194,10 @@ def draw_next(
     return (
         Sample(comparison, questions, (str(shares.name),), profile(outcomes, picked), seed, inclusion),
         planned.saving,
+    )
+
+
+def _too_many(size: int, there: str) -> InputError:
+    return InputError(
+        f"{size} questions are wanted, but {there}", field="--questions", value=size, remedy="Ask for fewer."
     )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modpo_hpc.human.forms import Form, Key
+from modpo_hpc.human.forms import Form, Key, shown
 from modpo_hpc.sandbox.judge import score_response
+from modpo_hpc.sandbox.moves import THERAPEUTIC
 from modpo_hpc.seeds import rng_of
 
 NEARLY_EQUAL = 0.25
 TASTE = 0.8
-_IMPORTANCE = dict.fromkeys(
-    ("empathy", "active_listening", "self_motivated_change", "trust_rapport", "patient_autonomy"), 4
-)
+_IMPORTANCE = dict.fromkeys(THERAPEUTIC, 4)
 
 
 def fill_in(
@@ -30,17 +29,15 @@ def fill_in(
             assert item.expected is not None
             filled[item.item] = dict.fromkeys(key.criteria, item.expected)
             continue
-        assert item.shown_as_a is not None
-        other = comparison.b if item.shown_as_a == comparison.a else comparison.a
         post = questions[item.question_id]
-        shown, second = answers[item.shown_as_a][item.question_id], answers[other][item.question_id]
+        first, second = shown(item, comparison, answers)
         filled[item.item] = {}
         for criterion in key.criteria:
             taste = TASTE * float(rng_of(seed, "rater", form.form_id, item.question_id, criterion).normal())
             # the taste belongs to the pair of policies and not to the side on which they are shown
             lean = taste if item.shown_as_a == comparison.a else -taste
             difference = (
-                score_response(shown, post, criterion, _IMPORTANCE)
+                score_response(first, post, criterion, _IMPORTANCE)
                 - score_response(second, post, criterion, _IMPORTANCE)
                 + lean
             )

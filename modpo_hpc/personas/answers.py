@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect
 
 from modpo_hpc.personas.columns import Columns, plain
 
 NOT_STATED = "Not stated"
+_STARTS = (18, 25, 35, 45, 55, 65)
+_BANDS = ("under 18", "18-24", "25-34", "35-44", "45-54", "55-64", "65+")
 
 
 def tidy(cell: str | None, columns: Columns) -> str | None:
@@ -82,21 +85,13 @@ def age_band(answer: str | None) -> str | None:
         return f"{numbers[0]}-{numbers[1]}"
     if len(numbers) == 1 and re.search(r"\+|older|over|above|more", answer, re.IGNORECASE):
         return f"{numbers[0]}+"
-    if len(numbers) == 1 and answer.strip().isdigit():
-        starts = [start for start in (18, 25, 35, 45, 55, 65) if start <= numbers[0]]
-        if not starts:
-            return "under 18"
-        return "65+" if starts[-1] == 65 else "18-24" if starts[-1] == 18 else f"{starts[-1]}-{starts[-1] + 9}"
-    return answer
+    return _BANDS[bisect(_STARTS, numbers[0])] if answer.strip().isdigit() else answer
 
 
 def presentable(answer: str) -> str:
     """``answer`` without shouting: capitals only at its start if it was written in one case throughout."""
-    return (
-        answer[:1].upper() + answer[1:].lower()
-        if answer.isupper() and len(answer) > 4
-        else answer[:1].upper() + answer[1:]
-    )
+    rest = answer[1:].lower() if answer.isupper() and len(answer) > 4 else answer[1:]
+    return answer[:1].upper() + rest
 
 
 def says_nothing(answer: str, columns: Columns) -> bool:

@@ -86,7 +86,8 @@ def balance_tests(people: pd.DataFrame, rng: np.random.Generator) -> pd.DataFram
 def balance(left: Sequence[str], right: Sequence[str], rng: np.random.Generator) -> Balance:
     """Whether ``left`` and ``right``, two samples of one characteristic, differ in its distribution."""
     values, codes = np.unique([*left, *right], return_inverse=True)
-    observed = _table(codes, np.repeat([0, 1], [len(left), len(right)]), len(values))
+    sides = np.split(codes, [len(left)])
+    observed = np.stack([np.bincount(side, minlength=len(values)) for side in sides], axis=1)
     degrees = len(values) - 1
     if degrees == 0:
         return Balance(0.0, 0, 1.0, 1.0, 0.0, 0.0)
@@ -124,10 +125,6 @@ def sets_of(people: pd.DataFrame) -> Mapping[str, pd.Series]:
     """Membership of each of ``GROUPS``: boolean series over the rows of ``people``."""
     train, test = people["state"] == "train", people["state"] == "test"
     return {"pool": pd.Series(True, index=people.index), "selection": train | test, "train": train, "test": test}
-
-
-def _table(codes: np.ndarray, side: np.ndarray, values: int) -> np.ndarray:
-    return np.bincount(codes * 2 + side, minlength=2 * values).reshape(values, 2)
 
 
 def _chi_squared(tables: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -82,9 +82,8 @@ class Columns:
 
     @property
     def told(self) -> tuple[str, ...]:
-        """The fields of a person besides id, groups and ratings."""
-        taken = (*GROUPS, *(name for name, one in self.fields.items() if one.kind not in ("one", "several")))
-        return tuple(name for name in self.fields if name not in taken)
+        """The fields of a person besides id and ratings."""
+        return tuple(name for name, one in self.fields.items() if name in GROUPS or one.kind in ("one", "several"))
 
 
 def plain(text: str) -> str:
@@ -122,15 +121,15 @@ def load_columns(path: Path | None = None) -> Columns:
         columns = Columns(
             fields=fields,
             scales={
-                scale: {plain(str(words)): int(level) for level, listed in answers[scale].items() for words in listed}
+                scale: {words: int(level) for level, listed in answers[scale].items() for words in _plainly(listed)}
                 for scale in ("agreement", "trust", "rating")
             },
             groups={
-                name: {group: tuple(plain(str(words)) for words in listed) for group, listed in answers[name].items()}
+                name: {group: _plainly(listed) for group, listed in answers[name].items()}
                 for name in ("gender", "ethnicity")
             },
-            missing=frozenset(plain(str(words)) for words in answers["missing"]),
-            nothing=frozenset(plain(str(words)) for words in answers["nothing"]),
+            missing=frozenset(_plainly(answers["missing"])),
+            nothing=frozenset(_plainly(answers["nothing"])),
             checks=tuple(_check(name, entry) for name, entry in raw.get("checks", {}).items()),
             opening=str(raw["persona"]["opening"]),
             sections=tuple(
@@ -231,6 +230,10 @@ def _field(name: str, entry: Mapping[str, Any], file: Path) -> Field:
         )
     optional = bool(entry.get("optional", False))
     return Field(name, kind, str(entry["question"]), tuple(str(one) for one in phrases), optional)
+
+
+def _plainly(listed: Iterable[object]) -> tuple[str, ...]:
+    return tuple(plain(str(words)) for words in listed)
 
 
 def _line(name: str, entry: Any) -> Line:

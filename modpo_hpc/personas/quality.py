@@ -31,12 +31,8 @@ def quality_of(person: Participant, columns: Columns) -> Quality:
     checks that are passed.
     """
     answered = [
-        person.age_group,
-        person.gender,
-        person.ethnicities,
         *person.told.values(),
-        *(value is not None for value in person.attitudes.values()),
-        *(value is not None for value in person.importance.values()),
+        *(value is not None for value in (*person.attitudes.values(), *person.importance.values())),
     ]
     contradictions = tuple(one.name for one in columns.checks if _contradicts(one, person, columns))
     return Quality(

@@ -8,7 +8,6 @@ way (controlled rounding; Cox 1987, J. Am. Stat. Assoc. 82:520).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -75,9 +74,7 @@ def allocate(
     cells = sorted(counts)
     size, total = len(cells), sum(quota.values())
     people = np.array([counts[cell] for cell in cells], dtype=float)
-    populations = Counter[str]()
-    for cell in cells:
-        populations[cell[0]] += counts[cell]
+    populations = {name: sum(counts[cell] for cell in cells if cell[0] == name) for name in quota}
     for name, wanted in quota.items():
         if wanted > populations[name]:
             raise InputError(
@@ -93,11 +90,11 @@ def allocate(
     preference = rng.random(size) * 1e-3
     if last_choice is not None:
         preference += np.array([last_choice[cell] for cell in cells]) * _WEIGHT_OF_CHOICE
-    cost = np.concatenate([preference, np.ones(size), np.array([one.penalty for one in soft])])
+    cost = np.concatenate([preference, np.ones(size), [one.penalty for one in soft]])
     in_population = np.array([[cell[0] == name for cell in cells] for name in quota], dtype=float)
     in_group = np.array([one.members for one in soft]).reshape(len(soft), size)
-    sizes = np.array(list(quota.values()), dtype=float)
-    least, most = np.array([one.low for one in soft]), np.array([one.high for one in soft])
+    sizes = list(quota.values())
+    least, most = [one.low for one in soft], [one.high for one in soft]
     each, slack = np.eye(size), np.eye(len(soft))
     nothing, unrelated = np.zeros((size, len(soft))), np.zeros((len(soft), size))
     constraints = [
@@ -120,12 +117,25 @@ def allocate(
         )
         if outcome.x is not None:
             break
-    if outcome.x is None:
+    else:
         raise RuntimeError(f"the quota could not be allocated: {outcome.message}")
-    taken = {cell: round(value) for cell, value in zip(cells, outcome.x[:size], strict=True)}
-    return QuotaAllocation(
-        taken, tuple(_reason(one, taken, cells, counts) for one in soft if _missed(one, taken, cells))
-    )
+    taken = np.round(outcome.x[:size]).astype(int)
+    reasons = (_reason(one, int(one.members @ taken), int(one.members @ people)) for one in soft)
+    return QuotaAllocation(dict(zip(cells, taken.tolist(), strict=True)), tuple(filter(None, reasons)))
+
+
+def places_of(cells: Sequence[Cell]) -> dict[Cell, list[int]]:
+    """Where each cell occurs in ``cells``, ascending."""
+    places: dict[Cell, list[int]] = {}
+    for place, cell in enumerate(cells):
+        places.setdefault(cell, []).append(place)
+    return places
+
+
+def draw_places(cells: Sequence[Cell], counts: Mapping[Cell, int], rng: np.random.Generator) -> list[int]:
+    """Places in ``cells`` drawn at random, of every cell as many as ``counts`` says."""
+    places = places_of(cells)
+    return [place for cell in sorted(counts) for place in rng.permutation(places[cell])[: counts[cell]]]
 
 
 @dataclass(frozen=True)
@@ -146,9 +156,7 @@ def _soft_constraints(
     total: int,
 ) -> list[_Soft]:
     soft = []
-    for place, attribute in enumerate(attributes):
-        if place == 0:
-            continue
+    for place, attribute in enumerate(attributes[1:], start=1):
         for group in sorted({cell[place] for cell in cells}):
             members = np.array([cell[place] == group for cell in cells], dtype=float)
             expected = float(members @ share)
@@ -159,23 +167,14 @@ def _soft_constraints(
     return soft
 
 
-def _taken(one: _Soft, allocated: Mapping[Cell, int], cells: Sequence[Cell]) -> int:
-    return sum(allocated[cell] for cell, member in zip(cells, one.members, strict=True) if member)
-
-
-def _missed(one: _Soft, allocated: Mapping[Cell, int], cells: Sequence[Cell]) -> bool:
-    return not one.low <= _taken(one, allocated, cells) <= one.high
-
-
-def _reason(one: _Soft, allocated: Mapping[Cell, int], cells: Sequence[Cell], counts: Mapping[Cell, int]) -> str:
-    taken = _taken(one, allocated, cells)
-    there = sum(counts[cell] for cell, member in zip(cells, one.members, strict=True) if member)
-    wanted = f"at least {one.low:.0f}" if taken < one.low else f"at most {one.high:.0f}"
-    why = (
-        f"there are only {there}"
-        if there <= taken < one.low
-        else "other groups and the size of the populations leave no more room"
-        if taken < one.low
-        else "other groups are used up"
-    )
+def _reason(one: _Soft, taken: int, there: int) -> str:
+    """Why ``taken`` of the ``there`` who are in the group miss what was wanted; empty if they do not."""
+    if one.low <= taken <= one.high:
+        return ""
+    if taken > one.high:
+        wanted, why = f"at most {one.high:.0f}", "other groups are used up"
+    else:
+        wanted, why = f"at least {one.low:.0f}", "other groups and the size of the populations leave no more room"
+        if there <= taken:
+            why = f"there are only {there}"
     return f"{one.attribute} {one.group!r}: {taken} taken, {wanted} wanted; {why}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +136,7 @@ def build(settings: Personas, seed: int) -> Built:
         "quality_of_selection": _spread([scores[place] for place in states if states[place] in ("train", "test")]),
         "quality_floor": settings.quality_floor,
         "below_floor": len(pool) - len(fit),
-        "contradictions": _tally([name for quality in qualities for name in quality.contradictions]),
+        "contradictions": dict(sorted(Counter(name for one in qualities for name in one.contradictions).items())),
         "selected": settings.select,
         "constraints_not_met": list(chosen.reasons),
     }
@@ -149,7 +150,7 @@ def _who(person: Participant, persona_id: str) -> dict[str, Any]:
         "age_group": person.age_group,
         "gender": person.gender_group,
         "primary_ethnicity": person.ethnicity_group,
-        "ethnicities": list(person.ethnicities),
+        "ethnicities": list(person.told["ethnicities"]),
         **{f"{IMPORTANCE}{criterion}": rating for criterion, rating in person.importance.items()},
     }
 
@@ -161,7 +162,3 @@ def _spread(scores: Sequence[float]) -> dict[str, float]:
         "lowest": round(min(scores), 4),
         "highest": round(max(scores), 4),
     }
-
-
-def _tally(names: Sequence[str]) -> dict[str, int]:
-    return {name: names.count(name) for name in sorted(set(names))}

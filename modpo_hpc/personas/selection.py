@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.personas.answers import NOT_STATED
-from modpo_hpc.personas.quota import Cell, allocate, proportional
+from modpo_hpc.personas.quota import Cell, allocate, draw_places, places_of, proportional
 from modpo_hpc.personas.survey import Participant
 
 ATTRIBUTES = ("population", "gender", "primary ethnicity", "age group", "primary preference")
@@ -59,19 +59,16 @@ def select(
     )
     chosen = _thin(cells, allocation.counts, similarity, scores)
 
+    of_chosen = [cells[place] for place in chosen]
     sizes = Counter(pool[place].population for place in chosen)
     of_test = allocate(
-        Counter(cells[place] for place in chosen),
+        Counter(of_chosen),
         ATTRIBUTES,
         proportional(sizes, test),
         _minimum(rarest_in_test),
         rng,
     )
-    drawn: list[int] = []
-    for cell, number in sorted(of_test.counts.items()):
-        members = [place for place in chosen if cells[place] == cell]
-        drawn += [members[place] for place in rng.permutation(len(members))[:number]]
-    in_test = set(drawn)
+    in_test = {chosen[place] for place in draw_places(of_chosen, of_test.counts, rng)}
     return Selection(
         train=tuple(place for place in chosen if place not in in_test),
         test=tuple(sorted(in_test)),
@@ -84,7 +81,8 @@ def select(
 
 def _cell(person: Participant) -> Cell:
     preference = person.primary_preference or NOT_STATED
-    return (person.population, person.gender_group, person.ethnicity_group, person.age_stratum, preference)
+    age_group = person.age_group or NOT_STATED
+    return (person.population, person.gender_group, person.ethnicity_group, age_group, preference)
 
 
 def _minimum(number: int) -> dict[str, int]:
@@ -122,10 +120,7 @@ def _commonness(cells: Sequence[Cell], similarity: np.ndarray) -> dict[Cell, flo
     """How like the rest of the pool the people of each cell are: mean rank of their mean similarity, 0 to 1."""
     means = (similarity.sum(axis=1) - 1) / max(len(cells) - 1, 1)
     ranks = np.argsort(np.argsort(means, kind="stable"), kind="stable") / max(len(cells) - 1, 1)
-    members: dict[Cell, list[float]] = defaultdict(list)
-    for cell, rank in zip(cells, ranks, strict=True):
-        members[cell].append(float(rank))
-    return {cell: float(np.mean(listed)) for cell, listed in members.items()}
+    return {cell: float(ranks[places].mean()) for cell, places in places_of(cells).items()}
 
 
 def _thin(
@@ -135,14 +130,9 @@ def _thin(
 
     The smallest cells choose first, since they have least to choose from; the quality score breaks ties.
     """
-    members: dict[Cell, list[int]] = defaultdict(list)
-    for place, cell in enumerate(cells):
-        members[cell].append(place)
     chosen: list[int] = []
-    rank: Callable[[Cell], tuple[int, Cell]] = lambda cell: (len(members[cell]) - quota[cell], cell)  # noqa: E731
     nearest = np.zeros(len(cells))
-    for cell in sorted(members, key=rank):
-        left = list(members[cell])
+    for cell, left in sorted(places_of(cells).items(), key=lambda one: (len(one[1]) - quota[one[0]], one[0])):
         for _ in range(quota[cell]):
             best = min(left, key=lambda place: (round(float(nearest[place]), 9), -scores[place], place))
             left.remove(best)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modpo_hpc.data.files import read_csv
+from modpo_hpc.data.files import CsvTable, read_csv
 from modpo_hpc.errors import InputError
-from modpo_hpc.personas.answers import NOT_STATED, age_band, group_of, level, several, tidy
+from modpo_hpc.personas.answers import age_band, group_of, level, several, tidy
 from modpo_hpc.personas.columns import ATTITUDE, IMPORTANCE, Columns, match_headers
 
 
@@ -16,15 +16,12 @@ from modpo_hpc.personas.columns import ATTITUDE, IMPORTANCE, Columns, match_head
 class Participant:
     """The answers of one person. Empty tuples and None stand for questions that were not answered.
 
-    ``told`` holds the answers to the survey's own questions by field, ``attitudes`` and ``importance`` the ratings.
+    ``told`` holds the answers in words by field, ``attitudes`` and ``importance`` the ratings.
     """
 
     participant_id: str | None
     population: str
     line: int
-    age_group: str | None
-    gender: str | None
-    ethnicities: tuple[str, ...]
     told: Mapping[str, tuple[str, ...]]
     attitudes: Mapping[str, int | None]
     importance: Mapping[str, int | None]
@@ -37,9 +34,9 @@ class Participant:
         return f"{self.population}, line {self.line}"
 
     @property
-    def age_stratum(self) -> str:
-        """The age group, or that none was stated: what tables and strata are made by."""
-        return self.age_group or NOT_STATED
+    def age_group(self) -> str | None:
+        """The age group, in one spelling; None if it was not stated."""
+        return next(iter(self.told["age_group"]), None)
 
     @property
     def primary_preference(self) -> str | None:
@@ -49,14 +46,7 @@ class Participant:
 
     def answers(self) -> tuple[object, ...]:
         """All that the person answered, without id and population: equal for copies of one another."""
-        return (
-            self.age_group,
-            self.gender,
-            self.ethnicities,
-            tuple(self.told.items()),
-            tuple(self.attitudes.items()),
-            tuple(self.importance.items()),
-        )
+        return tuple(tuple(answers.items()) for answers in (self.told, self.attitudes, self.importance))
 
 
 def read_surveys(files: Mapping[str, Path], columns: Columns) -> list[Participant]:
@@ -68,9 +58,9 @@ def read_surveys(files: Mapping[str, Path], columns: Columns) -> list[Participan
     """
     participants: list[Participant] = []
     for population, path in files.items():
-        headers, rows = _read_csv(Path(path))
-        found = match_headers(headers, columns, path)
-        participants += [_participant(row, line, population, found, columns, path) for line, row in rows]
+        table = _read_csv(Path(path))
+        found = match_headers(table.header, columns, path)
+        participants += [_participant(row, line, population, found, columns, path) for line, row in table.rows]
     return participants
 
 
@@ -102,7 +92,7 @@ def without_copies(participants: Sequence[Participant]) -> tuple[list[Participan
     return kept, copies
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def _read_csv(path: Path) -> CsvTable:
     if not path.is_file():
         raise InputError("there is no such survey file", file=path, field="personas.surveys", remedy="Check the path.")
     table = read_csv(path)
@@ -110,50 +100,47 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise InputError(
             "the survey has no answers", file=path, remedy="Give a CSV with a header and one row a person."
         )
-    return list(table.header), table.rows
+    return table
 
 
 def _participant(
     row: Mapping[str, str], line: int, population: str, found: Mapping[str, str], columns: Columns, source: str | Path
 ) -> Participant:
-    def one(field: str) -> str | None:
-        return tidy(row.get(found.get(field, ""), ""), columns)
+    def cell(field: str) -> str:
+        return row.get(found.get(field, ""), "")
 
     def listed(field: str) -> tuple[str, ...]:
-        if columns.fields[field].kind == "one":
-            answer = one(field)
-            return () if answer is None else (answer,)
-        return several(row.get(found.get(field, ""), ""), columns)
+        if columns.fields[field].kind == "several" and field not in ("age_group", "gender"):
+            return several(cell(field), columns)
+        answer = tidy(cell(field), columns)
+        return () if answer is None else (answer,)
 
     def rated(prefix: str) -> dict[str, int | None]:
         levels = {}
         for field in columns.fields.values():
             if field.name.startswith(prefix):
-                cell = row.get(found.get(field.name, ""), "")
                 try:
-                    levels[field.name.removeprefix(prefix)] = level(cell, field.kind, columns)
+                    levels[field.name.removeprefix(prefix)] = level(cell(field.name), field.kind, columns)
                 except ValueError as error:
                     raise InputError(
                         f"line {line}: {error}",
                         file=source,
                         field=found[field.name],
-                        value=cell.strip()[:30],
+                        value=cell(field.name).strip()[:30],
                         remedy=f"Correct the cell, or add the words to answers.{field.kind} in the column mapping "
                         "(personas.columns).",
                     ) from None
         return levels
 
-    gender, ethnicities = one("gender"), listed("ethnicities")
+    told = {field: listed(field) for field in columns.told}
+    told["age_group"] = tuple(filter(None, map(age_band, told["age_group"])))
     return Participant(
-        participant_id=one("participant"),
+        participant_id=tidy(cell("participant"), columns),
         population=population,
         line=line,
-        age_group=age_band(one("age_group")),
-        gender=gender,
-        ethnicities=ethnicities,
-        told={field: listed(field) for field in columns.told},
+        told=told,
         attitudes=rated(ATTITUDE),
         importance=rated(IMPORTANCE),
-        gender_group=group_of((gender,) if gender else (), "gender", columns, other="Self-described"),
-        ethnicity_group=group_of(ethnicities, "ethnicity", columns),
+        gender_group=group_of(told["gender"], "gender", columns, other="Self-described"),
+        ethnicity_group=group_of(told["ethnicities"], "ethnicity", columns),
     )

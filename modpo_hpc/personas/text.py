@@ -28,17 +28,8 @@ def _told(line: Line, person: Participant, columns: Columns) -> str:
             if value is None:
                 return ""
             return line.sentences[value - 1] if line.sentences else f"{line.label}: {value}"
-    answers = _answers(line.field, person)
+    answers = person.told[line.field]
     if line.none and answers and all(says_nothing(one, columns) for one in answers):
         return line.none
     told = "; ".join(map(presentable, answers))
     return f"{line.label}: {told}" if line.label and told else told
-
-
-def _answers(field: str, person: Participant) -> tuple[str, ...]:
-    if field == "ethnicities":
-        return person.ethnicities
-    if field in ("age_group", "gender"):
-        answer = person.age_group if field == "age_group" else person.gender
-        return () if answer is None else (answer,)
-    return person.told[field]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain, cycle, product
 
 import numpy as np
 
@@ -31,13 +32,9 @@ def compose_reply(post: str, rng: np.random.Generator) -> str:
 
 def every_sentence() -> Iterator[str]:
     """Every wording of every move, with every topic and feeling once at least."""
-    fillings = [(topic, feeling) for topic in (*TOPICS, DEFAULT_TOPIC) for feeling in (*FEELINGS, DEFAULT_FEELING)]
-    number = 0
-    for wordings in SENTENCES.values():
-        for wording in wordings:
-            topic, feeling = fillings[number % len(fillings)]
-            yield wording.format(topic=topic, feeling=feeling)
-            number += 1
+    fillings = cycle(product((*TOPICS, DEFAULT_TOPIC), (*FEELINGS, DEFAULT_FEELING)))
+    for wording, (topic, feeling) in zip(chain.from_iterable(SENTENCES.values()), fillings, strict=False):
+        yield wording.format(topic=topic, feeling=feeling)
 
 
 def _draw_move(post: Post, place: int, length: int, rng: np.random.Generator) -> str:

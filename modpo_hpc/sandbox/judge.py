@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -131,11 +132,11 @@ def reply_values(text: str, question: str) -> Mapping[str, float]:
     """What a reply to ``question`` is worth under every criterion of ``WORTH``, before any person weighs it."""
     sentences, post = read_reply(text), read_post(question)
     attention = [1.0 if place < _ATTENTION else _FADING ** (place - _ATTENTION + 1) for place in range(len(sentences))]
-    seen: dict[str, int] = {}
+    seen = Counter[str]()
     weights = []
     for sentence, attended in zip(sentences, attention, strict=True):
-        weights.append(attended * _REPETITION ** seen.get(sentence.move, 0))
-        seen[sentence.move] = seen.get(sentence.move, 0) + 1
+        weights.append(attended * _REPETITION ** seen[sentence.move])
+        seen[sentence.move] += 1
     values = {
         criterion: sum(
             weight * worth.get(sentence.move, 0.0) for weight, sentence in zip(weights, sentences, strict=True)
@@ -158,22 +159,18 @@ def _opinions(ratings: np.ndarray, question: str, texts: Sequence[str], criteria
     impression = ratings @ therapeutic.T / ratings.sum(axis=1, keepdims=True)
     columns = []
     for criterion in criteria:
+        value = np.array([one["safety" if criterion == OVERALL else criterion] for one in values])
         if criterion == OVERALL:
-            columns.append(len(THERAPEUTIC) * impression / 2 + _OVERALL_SAFETY * _column(values, "safety"))
+            columns.append(len(THERAPEUTIC) * impression / 2 + _OVERALL_SAFETY * value)
             continue
         rated = ratings[:, [THERAPEUTIC.index(criterion)]] if criterion in THERAPEUTIC else MIDDLE_IMPORTANCE
-        columns.append((0.5 + rated / 10) * _column(values, criterion) + HALO * impression)
+        columns.append((0.5 + rated / 10) * value + HALO * impression)
     return np.stack(columns, axis=1)
-
-
-def _column(values: Sequence[Mapping[str, float]], criterion: str) -> np.ndarray:
-    return np.array([one[criterion] for one in values])[None, :]
 
 
 def _names_the_post(sentence: Sentence, post: Post) -> bool:
     lowered = sentence.text.lower()
-    names = {post.topic, post.feeling} - {DEFAULT_TOPIC, DEFAULT_FEELING}
-    return any(name in lowered for name in names)
+    return any(name in lowered for name in {post.topic, post.feeling} - {DEFAULT_TOPIC, DEFAULT_FEELING})
 
 
 def _rating(importance: Mapping[str, float | None], criterion: str) -> float:

@@ -10,6 +10,7 @@ import torch
 
 from modpo_hpc.alignment.scorer import ResponseScorer
 from modpo_hpc.alignment.trees import Tree, pack
+from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.errors import InputError
 from modpo_hpc.prompts import answering_prompt, response_tokens
 from modpo_hpc.sandbox.compose import compose_reply
@@ -48,13 +49,13 @@ def teach_language_model(
     scorer = ResponseScorer(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    taught = {"model": model, "optimizer": optimizer, "schedule": schedule}
     checkpoint = context.scratch / "teaching.pt"
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        for name, one in taught.items():
+            one.load_state_dict(state[name])
         first = state["step"]
     lessons = _lessons(tokenizer, posts, instruction)
     model.train()
@@ -68,7 +69,8 @@ def teach_language_model(
         schedule.step()
         context.progress(step + 1, steps, "steps", loss=loss.item())
         if (step + 1) % STEPS_BETWEEN_CHECKPOINTS == 0:
-            _save(checkpoint, model, optimizer, schedule, step + 1)
+            with atomic_file(checkpoint) as stream:
+                torch.save({"step": step + 1, **{name: one.state_dict() for name, one in taught.items()}}, stream)
             context.check()
     model.eval()
     model.set_attn_implementation("sdpa")
@@ -149,15 +151,3 @@ def _batch(tokenizer: Any, lessons: Sequence[tuple[str, list[int]]], seed: int, 
 def _rate(step: int, steps: int) -> float:
     """Linear warm-up, then linear decay to a tenth."""
     return min((step + 1) / WARMUP, 1.0) * (1.0 - 0.9 * step / steps)
-
-
-def _save(path: Path, model: Any, optimizer: Any, schedule: Any, step: int) -> None:
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "step": step,
-    }
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -149,10 +150,9 @@ def invented_posts(count: int, seed: int) -> pd.DataFrame:
             remedy="Ask for fewer, or give real posts with data.epitome or data.file.",
         )
     texts: dict[str, None] = {}
-    draw = 0
+    draws = itertools.count()
     while len(texts) < count:
-        texts[_post(rng_of(seed, "post", draw))] = None
-        draw += 1
+        texts[_post(rng_of(seed, "post", next(draws)))] = None
     return pd.DataFrame({"question_id": [f"post{number:06d}" for number in range(count)], "text": list(texts)})
 
 
@@ -167,7 +167,7 @@ def _post(rng: np.random.Generator) -> str:
     if rng.random() < RISK_SHARE:
         parts.append(_pick(rng, _RISKS))
     parts.append(_pick(rng, _ENDINGS))
-    return " ".join(part for part in parts if part)
+    return " ".join(filter(None, parts))
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:

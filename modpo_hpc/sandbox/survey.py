@@ -16,9 +16,8 @@ from modpo_hpc.resources import resource
 from modpo_hpc.seeds import rng_of
 
 POPULATIONS: Mapping[str, int] = {"campus": 124, "community": 211}
-EMPATHY_FIRST = 210  # of 335: 62.7%
 FIRST_CHOICES: Mapping[str, int] = {
-    "empathy": EMPATHY_FIRST,
+    "empathy": 210,  # of 335: 62.7%
     "active_listening": 57,
     "self_motivated_change": 26,
     "trust_rapport": 24,
@@ -89,18 +88,16 @@ def invented_survey(seed: int) -> dict[str, list[Row]]:
     """Population label -> rows, each from header (the wording of the built-in column mapping) to cell."""
     fields = yaml.safe_load(resource("configs/survey/columns.yaml").read_text(encoding="utf-8"))["fields"]
     headers = {name: field["question"] for name, field in fields.items()}
-    ratings = _ratings(sum(POPULATIONS.values()), rng_of(seed, "survey", "ratings"))
+    ratings = iter(_ratings(sum(POPULATIONS.values()), rng_of(seed, "survey", "ratings")))
     survey: dict[str, list[Row]] = {}
-    number = 0
     for population, size in POPULATIONS.items():
         rows = []
         for place in range(size):
             answers = _answers(population, rng_of(seed, "survey", population, place))
             answers["participant"] = f"{population}-{place + 1:03d}"
-            for criterion, rating in zip(CRITERIA, ratings[number], strict=True):
+            for criterion, rating in zip(CRITERIA, next(ratings), strict=True):
                 answers[f"importance_{criterion}"] = str(rating)
             rows.append({header: answers[name] for name, header in headers.items()})
-            number += 1
         survey[population] = rows
     return survey
 

@@ -31,6 +31,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 SYSTEM_FOLDERS = "/usr/sbin:/sbin"
@@ -218,8 +219,8 @@ class TestBed:
         if self._alive("slurmctld"):
             self._call("scancel", f"--user={getpass.getuser()}", timeout=20)
             self._comes_true(lambda: not self._call("squeue", "-h"))
-        order = [*(f"slurmd-n{index}" for index in range(1, 65)), "slurmctld", "slurmdbd", "mariadbd", "munged"]
-        for name in (one for one in order if one in self._pids()):
+        last = ("slurmctld", "slurmdbd", "mariadbd", "munged")
+        for name in sorted(self._pids(), key=lambda name: last.index(name) if name in last else -1):
             self._end(name)
 
     def status(self) -> dict[str, bool]:
@@ -281,16 +282,8 @@ class TestBed:
 
     def _write_configuration(self) -> None:
         folder = self.folder
-        for name in (
-            "etc",
-            "run",
-            "log",
-            "state",
-            "mysql",
-            "tmp",
-            "dev",
-            *(f"spool/n{one + 1}" for one in range(self.nodes)),
-        ):
+        spools = (f"spool/n{one + 1}" for one in range(self.nodes))
+        for name in ("etc", "run", "log", "state", "mysql", "tmp", "dev", *spools):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "munge").mkdir(mode=0o700, exist_ok=True)
         _write_secret(folder / "munge" / "key", secrets.token_bytes(1024), mode=0o400)
@@ -390,16 +383,13 @@ def reap(conf: str) -> None:
     if not job:
         return
     for number in (signal.SIGTERM, signal.SIGKILL):
-        left = [
-            process for process in map(int, filter(str.isdigit, os.listdir("/proc"))) if _belongs(process, job, conf)
-        ]
+        processes = map(int, filter(str.isdigit, os.listdir("/proc")))
+        left = [process for process in processes if _belongs(process, job, conf)]
         if not left:
             return
         for process in left:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(process, number)
-            except ProcessLookupError:
-                continue
         time.sleep(0.4)
 
 
@@ -446,7 +436,7 @@ def main() -> int:
     parser.add_argument("--gpus", type=int, default=2, help="of each node; they are not real")
     parser.add_argument("--max-array-size", type=int, default=1001)
     parser.add_argument("--min-job-age", type=int, default=300, help="seconds for which squeue remembers a job")
-    parser.add_argument("--no-accounting", action="store_true", help="no database, so no sacct")
+    parser.add_argument("--no-accounting", dest="accounting", action="store_false", help="no database, so no sacct")
     parser.add_argument(
         "--enforce-accounts",
         action="store_true",
@@ -460,8 +450,8 @@ def main() -> int:
         help=f"where another Slurm than that of the system is installed (default: {PREFIX})",
     )
     arguments = vars(parser.parse_args())
-    action, accounting = arguments.pop("action"), not arguments.pop("no_accounting")
-    bed = TestBed(arguments.pop("folder").resolve(), accounting=accounting, **arguments)
+    action = arguments.pop("action")
+    bed = TestBed(arguments.pop("folder").resolve(), **arguments)
     if action == "env":
         print(f"export SLURM_CONF={bed.conf}")
         if arguments["slurm"]:
