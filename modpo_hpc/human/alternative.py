@@ -8,7 +8,7 @@ found therefore counts only where the raters agree beyond chance and the model b
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,8 +151,9 @@ def grounds(human: Labels, model: Labels, draws: NDArray[np.int64], confidence: 
     number = weights @ usable
     with np.errstate(invalid="ignore", divide="ignore"):
         gain = weights @ agreed / number - (weights @ shares / number[:, None]).max(axis=1)
-    raters = astuple(raters_alpha(human, draws, confidence, criteria))
-    return Grounds(*raters, float(gain[0]), *percentiles(gain[1:], (1 - confidence) / 2))
+    raters = asdict(raters_alpha(human, draws, confidence, criteria))
+    low, high = percentiles(gain[1:], (1 - confidence) / 2)
+    return Grounds(**raters, gain=float(gain[0]), gain_low=low, gain_high=high)
 
 
 def _p_value(differences: np.ndarray, epsilon: float) -> float:

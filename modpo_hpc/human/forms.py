@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import TypeAdapter
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.human.sample import PolicyPair, Sample
@@ -33,7 +34,7 @@ class KeyItem:
 
 @dataclass(frozen=True)
 class Form:
-    """One rater's form: what the page shows is in ``items``, what it must not know in ``key``."""
+    """One rater's form: what its items are, in ``key``, which the page must not know."""
 
     form_id: str
     key: tuple[KeyItem, ...]
@@ -66,15 +67,7 @@ class Key:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Key:
         """The key in the JSON object ``raw``."""
-        forms = tuple(Form(one["form_id"], tuple(KeyItem(**item) for item in one["key"])) for one in raw["forms"])
-        return cls(
-            PolicyPair(**raw["comparison"]),
-            tuple(raw["criteria"]),
-            forms,
-            raw["failures_allowed"],
-            raw["completion_code"],
-            raw["secret"],
-        )
+        return TypeAdapter(cls).validate_python(raw)
 
 
 def new_secret() -> str:

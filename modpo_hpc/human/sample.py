@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import pandas as pd
 
 from modpo_hpc.errors import InputError
@@ -89,7 +88,8 @@ def llm_outcomes(run: Run, comparison: PolicyPair) -> pd.DataFrame:
 
     Raises: as :func:`llm_shares`.
     """
-    return np.sign(llm_shares(run, comparison) - 0.5).astype(int)
+    shares = llm_shares(run, comparison)
+    return (shares > 0.5).astype(int) - (shares < 0.5).astype(int)
 
 
 def llm_shares(run: Run, comparison: PolicyPair) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from modpo_hpc.core.atomic import atomic_file
 from modpo_hpc.data.questions import study_questions
@@ -74,15 +75,7 @@ def load_sample(folder: Path) -> Sample:
     Raises:
         IncompleteError: none is drawn.
     """
-    raw = _load(folder / "sample.json", "modpo human sample")
-    return Sample(
-        PolicyPair(**raw["comparison"]),
-        tuple(raw["questions"]),
-        tuple(raw["strata"]),
-        tuple(raw["profile"]),
-        raw["seed"],
-        raw["inclusion"],
-    )
+    return TypeAdapter(Sample).validate_python(_load(folder / "sample.json", "modpo human sample"))
 
 
 def load_key(folder: Path) -> Key:

@@ -14,7 +14,6 @@ last line is one JSON object.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from modpo_hpc.evaluation.pareto import hypervolume
 from modpo_hpc.pipeline import stage_named
 from modpo_hpc.report.fronts import read_fronts
 from modpo_hpc.run import Run
-from tests.bench.train_parts import machine
+from tests.bench.measuring import machine, table_head, table_row, tell
 
 ANCHORS = ("Base", "MODPO")
 GROUPS, FEWEST = ("population", "age_group", "gender", "primary_ethnicity"), 5
@@ -74,7 +73,7 @@ def main() -> int:
         return code
     arena = Arena(Run.open(arguments.run))
     print(arena.table(), arena.families(), arena.fronts(), arena.claims(), sep="\n\n")
-    print(json.dumps({"name": "arena", "seed": arena.run.study.seed, **arena.figures(), "machine": machine()}))
+    tell("arena", seed=arena.run.study.seed, **arena.figures(), machine=machine())
     return 0
 
 
@@ -171,10 +170,11 @@ class Arena:
 
     def table(self) -> str:
         """One row a policy."""
-        head = ["policy", *(f"reward, {one}" for one in self.criteria), "hypervolume"]
-        head += [f"votes against {anchor}, {one}" for anchor in ANCHORS for one in self.criteria]
-        head += [f"worst group against {ANCHORS[0]}", "CPU s, own", "CPU s, with what it rests on"]
-        rows = [_row(head), _row(["---"] * len(head))]
+        votes = [f"votes against {anchor}, {one}" for anchor in ANCHORS for one in self.criteria]
+        rows = table_head(
+            *("policy", *(f"reward, {one}" for one in self.criteria), "hypervolume", *votes),
+            *(f"worst group against {ANCHORS[0]}", "CPU s, own", "CPU s, with what it rests on"),
+        )
         for policy in self.policies:
             shares = [self.share(one, policy, anchor) for anchor in ANCHORS for one in self.criteria]
             worst = self.worst_group(policy)
@@ -182,37 +182,35 @@ class Arena:
             cells = [policy, *(str(self.reward(one, policy)) for one in self.criteria), str(self.volume(policy))]
             cells += [str(share or "") for share in shares]
             cells += [f"{worst[1]} ({worst[0]})" if worst else "", f"{own:.0f}", f"{all_of_it:.0f}"]
-            rows.append(_row(cells))
+            rows.append(table_row(cells))
         return "\n".join(rows)
 
     def families(self) -> str:
         """One row a family: volume above the base policy and beside the first family, least range, least tau, cost."""
         tables = read_fronts(self.run)
-        rows = [_row(["family", "weights", "hypervolume", "to the first's", "least range", "least tau", "CPU s"])]
-        rows.append(_row(["---"] * 7))
+        rows = table_head("family", "weights", "hypervolume", "to the first's", "least range", "least tau", "CPU s")
         for family in tables["families"]:
             name = family["family"]
-            mine = [row for row in tables["ranges"] if row["family"] == name]
-            policies = {row["policy"] for row in tables["fronts"] if row["family"] == name}
+            mine = [one for one in tables["ranges"] if one["family"] == name]
+            policies = {one["policy"] for one in tables["fronts"] if one["family"] == name}
             volume = Interval(family["hypervolume"], family["low"], family["high"])
-            least = (min(mine, key=lambda row, of=of: row[of]) for of in ("share", "tau"))  # type: ignore[misc]
+            least = (min(mine, key=lambda one, of=of: one[of]) for of in ("share", "tau"))  # type: ignore[misc]
             shown = [_stated(family, "ratio"), *map(_stated, least, ("share", "tau"))]
-            cells = [name, family["policies"], volume, *shown, f"{self.cost(*policies)[1]:.0f}"]
-            rows.append(_row([str(one) for one in cells]))
+            rows.append(table_row([name, family["policies"], volume, *shown, f"{self.cost(*policies)[1]:.0f}"]))
         return "\n".join(rows)
 
     def fronts(self) -> str:
         """One row for policies that stand for a front together."""
-        rows = [_row(["front", "policies", "hypervolume"]), _row(["---"] * 3)]
-        rows += [_row([name, ", ".join(which), str(self.volume(*which))]) for name, which in FRONTS.items()]
+        rows = table_head("front", "policies", "hypervolume")
+        rows += [table_row([name, ", ".join(which), self.volume(*which)]) for name, which in FRONTS.items()]
         return "\n".join(rows)
 
     def claims(self) -> str:
         """What claims are about: rewards of one policy less those of another, to the same questions."""
-        rows = [_row(["claim", "policies", *(f"reward, {one}" for one in self.criteria)]), _row(["---"] * 4)]
+        rows = table_head("claim", "policies", *(f"reward, {one}" for one in self.criteria))
         for claim, (policy, less) in CLAIMS.items():
-            differences = [str(self.reward(one, policy, less)) for one in self.criteria]
-            rows.append(_row([claim, f"{policy} less {less}", *differences]))
+            differences = [self.reward(one, policy, less) for one in self.criteria]
+            rows.append(table_row([claim, f"{policy} less {less}", *differences]))
         return "\n".join(rows)
 
     def figures(self) -> dict[str, object]:
@@ -235,10 +233,6 @@ def _interval(value: float, drawn: np.ndarray) -> Interval:
 def _stated(row: Mapping[str, float], name: str) -> Interval:
     """A figure of the run's own tables, with its interval there."""
     return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

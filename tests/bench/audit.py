@@ -11,7 +11,6 @@ stands that of Lee et al. (arXiv 2511.21140).
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import platform
 import time
@@ -24,6 +23,7 @@ from scipy.special import ndtri
 from modpo_hpc.audit.correction import Confusion, confusion_of, correct
 from modpo_hpc.audit.prediction import prediction_powered
 from modpo_hpc.human.active import design, draw
+from tests.bench.measuring import table_head, table_row, tell
 
 POSTS, QUESTIONS, VOTES = 4000, 600, 50
 LABELS = (25, 50, 100, 200)
@@ -159,12 +159,12 @@ def table(studies: int, seed: int) -> list[dict[str, float | str]]:
 
 def show(rows: list[dict[str, float | str]]) -> str:
     """The table as Markdown."""
-    lines = ["| judge | labels | " + " | ".join(WAYS) + " |", "| --- | --- |" + " --- |" * len(WAYS)]
+    lines = table_head("judge", "labels", *WAYS)
     for name in JUDGES:
         for labels in LABELS:
-            cells = {row["way"]: row for row in rows if (row["judge"], row["labels"]) == (name, labels)}
+            cells = {one["way"]: one for one in rows if (one["judge"], one["labels"]) == (name, labels)}
             shown = [f"{100 * float(cells[way]['coverage']):.1f} ({float(cells[way]['width']):.2f})" for way in WAYS]
-            lines.append(f"| {name} | {labels} | {' | '.join(shown)} |")
+            lines.append(table_row([name, labels, *shown]))
     return "\n".join(lines)
 
 
@@ -178,10 +178,10 @@ def draw_figure(rows: list[dict[str, float | str]], path: Path) -> None:
     axes = figure.subplots(2, len(JUDGES), sharex=True, sharey="row")
     for column, name in enumerate(JUDGES):
         for place, way in enumerate(WAYS):
-            part = [row for row in rows if (row["judge"], row["way"]) == (name, way)]
+            part = [one for one in rows if (one["judge"], one["way"]) == (name, way)]
             for line, value in enumerate(("coverage", "width")):
                 axes[line, column].plot(
-                    LABELS, [float(row[value]) for row in part], "o-", color=COLOURS[place], label=way, markersize=3.5
+                    LABELS, [float(one[value]) for one in part], "o-", color=COLOURS[place], label=way, markersize=3.5
                 )
         axes[0, column].axhspan(0.93, 0.97, color="#dddddd", zorder=0)
         axes[0, column].set_title(f"{name} judge", fontsize=10)
@@ -214,21 +214,17 @@ def main() -> None:
         return float(np.mean([float(r[value]) for r in rows if r["way"] == way and r["judge"] in judges]))
 
     every, useful = tuple(JUDGES), ("good", "lenient")
-    print(
-        json.dumps(
-            {
-                "name": "audit",
-                "ratios": {
-                    "width_of_labels_alone_to_ppi": mean("labels alone", useful, "width")
-                    / mean("PPI++", useful, "width"),
-                    "width_of_ppi_to_active": mean("PPI++", useful, "width") / mean("PPI++, active", useful, "width"),
-                },
-                "coverage": {way: round(mean(way, every, "coverage"), 3) for way in WAYS},
-                "studies": arguments.studies,
-                "cpu_seconds": round(time.process_time() - begun, 1),
-                "machine": platform.processor() or platform.machine(),
-            }
-        )
+    width = {way: mean(way, useful, "width") for way in ("labels alone", "PPI++", "PPI++, active")}
+    tell(
+        "audit",
+        ratios={
+            "width_of_labels_alone_to_ppi": width["labels alone"] / width["PPI++"],
+            "width_of_ppi_to_active": width["PPI++"] / width["PPI++, active"],
+        },
+        coverage={way: round(mean(way, every, "coverage"), 3) for way in WAYS},
+        studies=arguments.studies,
+        cpu_seconds=round(time.process_time() - begun, 1),
+        machine=platform.processor() or platform.machine(),
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from modpo_hpc.core.markers import Marker
 from modpo_hpc.run import Run
-from tests.bench.train_parts import machine
+from tests.bench.measuring import machine, table_row, tell
 from tests.changes_of_a_study import CHANGES, StudyChange
 from tests.tiny_study import tiny_study, write_study
 
@@ -107,26 +107,22 @@ def main() -> None:
         raw = tiny_study(folder / "finished")
         finished = folder / "finished" / "run"
         modpo("run", write_study(finished.parent, raw), "--run", finished)
-        print(
-            "| change | shards | kept | again | the least, by hand | equal to a run from nothing | share of its CPU |"
-        )
+        columns = ("shards", "kept", "again", "the least, by hand", "equal to a run from nothing", "share of its CPU")
+        print(table_row(["change", *columns]))
         print("| --- | --: | --: | --: | --: | --- | --: |")
         rows = []
         for change in CHANGES:
             if arguments.only and arguments.only not in change.name:
                 continue
-            row = try_change(change, folder, finished, raw)
-            rows.append(row)
-            equal = f"yes, {row['files']} files" if row["equal"] else "NO"
-            beyond = f" (+ {', '.join(row['beyond'][:3])})" if row["beyond"] else ""
-            short = f" (- {', '.join(row['short'][:3])})" if row["short"] else ""
-            print(
-                f"| {row['change']} | {row['shards']} | {row['kept']} | {row['again']}{beyond}{short} | "
-                f"{row['least']} | {equal} | {row['cpu_share']:.2f} |",
-                flush=True,
-            )
-    print(json.dumps({"name": "changes", "rows": rows, "machine": machine()}))
-    if any(not row["equal"] or row["beyond"] or row["short"] for row in rows):
+            tried = try_change(change, folder, finished, raw)
+            rows.append(tried)
+            equal = f"yes, {tried['files']} files" if tried["equal"] else "NO"
+            beyond = f" (+ {', '.join(tried['beyond'][:3])})" if tried["beyond"] else ""
+            short = f" (- {', '.join(tried['short'][:3])})" if tried["short"] else ""
+            shards = (tried["shards"], tried["kept"], f"{tried['again']}{beyond}{short}", tried["least"])
+            print(table_row([tried["change"], *shards, equal, f"{tried['cpu_share']:.2f}"]), flush=True)
+    tell("changes", rows=rows, machine=machine())
+    if any(not one["equal"] or one["beyond"] or one["short"] for one in rows):
         sys.exit(1)
 
 

@@ -13,9 +13,7 @@ prints a Markdown table and, last, one JSON object; FILE gets the table between 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import time
 from collections.abc import Iterator
 from itertools import product
@@ -30,6 +28,7 @@ from numpy.typing import NDArray  # noqa: E402
 from scipy.stats import norm  # noqa: E402
 
 from modpo_hpc.evaluation import groups, inference, mcnemar, winrates  # noqa: E402
+from tests.bench.measuring import SYSTEM, table_head, table_row, tell  # noqa: E402
 
 Array = NDArray[np.float64]
 CONFIDENCE, DRAWS = 0.95, 1000
@@ -136,15 +135,12 @@ def _ranks_hold(lead: inference.Interval, truth: Array) -> bool:
 
 def table(found: dict[Design, tuple[dict[str, float], float]]) -> str:
     """Mean, lowest and highest coverage over ICC, spread and strengths, for each number of personas and questions."""
-    lines = [
-        f"| personas | questions | designs | {' | '.join(MEASURES)} | McNemar rejects, alike |",
-        "| --- | --- | --- |" + " --- |" * (len(MEASURES) + 1),
-    ]
+    lines = table_head("personas", "questions", "designs", *MEASURES, "McNemar rejects, alike")
     for personas, questions in dict.fromkeys((one.personas, one.questions) for one in found):
         mine = {one: what for one, what in found.items() if (one.personas, one.questions) == (personas, questions)}
         cells = [_range([held[name] for held, _ in mine.values()]) for name in MEASURES]
         null = _range([share for one, (_, share) in mine.items() if not one.apart])
-        lines.append(f"| {personas} | {questions} | {len(mine)} | {' | '.join(cells)} | {null} |")
+        lines.append(table_row([personas, questions, len(mine), *cells, null]))
     return "\n".join(lines)
 
 
@@ -173,23 +169,15 @@ def main() -> None:
         before, rest = page.split(START)
         arguments.table.write_text(f"{before}{START}\n{made}\n{END}{rest.split(END)[1]}")
     every = np.array([[held[name] for name in MEASURES] for held, _ in found.values()])
-    print(
-        json.dumps(
-            {
-                "name": "coverage",
-                "ratios": {},
-                "absolute": {
-                    "designs": len(found),
-                    "repetitions": arguments.repetitions,
-                    "coverage_mean": dict(zip(MEASURES, np.round(every.mean(axis=0), 3).tolist(), strict=True)),
-                    "coverage_lowest": dict(zip(MEASURES, np.round(every.min(axis=0), 3).tolist(), strict=True)),
-                    "within_93_to_97": round(float(((every >= 0.93) & (every <= 0.97)).mean()), 3),
-                    "cpu_seconds": round(time.process_time() - started, 1),
-                },
-                "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
-            }
-        )
-    )
+    absolute = {
+        "designs": len(found),
+        "repetitions": arguments.repetitions,
+        "coverage_mean": dict(zip(MEASURES, np.round(every.mean(axis=0), 3).tolist(), strict=True)),
+        "coverage_lowest": dict(zip(MEASURES, np.round(every.min(axis=0), 3).tolist(), strict=True)),
+        "within_93_to_97": round(float(((every >= 0.93) & (every <= 0.97)).mean()), 3),
+        "cpu_seconds": round(time.process_time() - started, 1),
+    }
+    tell("coverage", ratios={}, absolute=absolute, machine=SYSTEM)
 
 
 if __name__ == "__main__":

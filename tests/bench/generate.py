@@ -9,9 +9,6 @@ Mistral-7B's shape in bfloat16, and only fixed batches are compared.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 
@@ -21,6 +18,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from modpo_hpc.generation.decode import Prompt, decode
 from modpo_hpc.study.generation import Sampling
+from tests.bench.measuring import CORES, tell
 from tests.positions_fed import positions_fed
 
 SHAPES = {
@@ -130,25 +128,16 @@ def main() -> None:
                 flush=True,
             )
     median = {name: statistics.median(found) for name, found in rates.items()}
-    print(
-        json.dumps(
-            {
-                "name": "generate" if options.shape == "tiny" else "generate-gpu",
-                "ratios": {
-                    f"tokens per second, ours / {name}": round(median["ours"] / median[name], 2)
-                    for name in loops
-                    if name != "ours"
-                },
-                "tokens_per_second": {name: round(one) for name, one in median.items()},
-                "padding_share": {name: round(one, 3) for name, one in padding.items()},
-                "texts": len(prompts) * PER_QUESTION,
-                "rows_at_once": options.rows,
-                "threads": options.threads,
-                "machine": torch.cuda.get_device_name()
-                if options.shape != "tiny"
-                else f"{platform.machine()}, {os.cpu_count()} cores",
-            }
-        )
+    peers = [name for name in loops if name != "ours"]
+    tell(
+        "generate" if options.shape == "tiny" else "generate-gpu",
+        ratios={f"tokens per second, ours / {name}": round(median["ours"] / median[name], 2) for name in peers},
+        tokens_per_second={name: round(one) for name, one in median.items()},
+        padding_share={name: round(one, 3) for name, one in padding.items()},
+        texts=len(prompts) * PER_QUESTION,
+        rows_at_once=options.rows,
+        threads=options.threads,
+        machine=CORES if options.shape == "tiny" else torch.cuda.get_device_name(),
     )
 
 

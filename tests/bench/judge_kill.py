@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -31,6 +30,7 @@ import psutil
 from modpo_hpc.generation.machine import free_port
 from modpo_hpc.llm.ledger import entries
 from modpo_hpc.run import Run
+from tests.bench.measuring import CORES
 from tests.judging.servers import REPOSITORY, answers_file, start_server
 from tests.judging.worlds import world
 
@@ -153,7 +153,7 @@ def kill_judging(folder: Path, verdicts: int, kills: int, seed: int) -> dict[str
         "window": WINDOW,
         "tables_identical": True,
         "seconds": round(time.monotonic() - started, 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": CORES,
     }
 
 

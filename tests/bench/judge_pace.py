@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,6 +34,7 @@ from modpo_hpc.llm.store import Store
 from modpo_hpc.study.endpoint import Price
 from modpo_hpc.study.judging import Judge
 from tests.bench.latency_server import latency_server
+from tests.bench.measuring import CORES, tell
 from tests.judging.worlds import request
 
 LATENCY, AT_ONCE = 0.2, 128
@@ -70,33 +69,20 @@ def main() -> None:
     middle = {name: round(median(one.steady for one in paces), 2) for name, paces in measured.items()}
     mine = [name for name in ("inline", "limited", "ray_actors") if name in middle]
     others = [name for name in ("one_at_a_time", "ray_data_http") if name in middle]
-    print(
-        json.dumps(
-            {
-                "name": "judge_pace",
-                "ratios": {
-                    **{f"{name}_to_ideal": round(middle[name] / ideal, 4) for name in mine},
-                    "limited_to_unlimited": round(middle["limited"] / middle["inline"], 4),
-                    **{f"ours_to_{name}": round(middle[mine[-1]] / middle[name], 2) for name in others},
-                },
-                "calls_per_second": {"ideal": ideal, **middle},
-                "calls_per_second_in_all": {
-                    name: round(median(one.whole for one in measured[name]), 2) for name in mine
-                },
-                "seconds_to_first_answer": {
-                    name: round(median(one.first for one in measured[name]), 2) for name in mine
-                },
-                "cpu_ms_a_call": {name: round(median(one.cpu_ms for one in measured[name]), 3) for name in mine},
-                "server": {"cpu_ms_a_call": round(1e3 * server["cpu_seconds"] / server["calls"], 3), **server},
-                "settings": {
-                    "latency_s": LATENCY,
-                    "at_once": AT_ONCE,
-                    "calls": arguments.calls,
-                    "rounds": arguments.rounds,
-                },
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            }
-        )
+    tell(
+        "judge_pace",
+        ratios={
+            **{f"{name}_to_ideal": round(middle[name] / ideal, 4) for name in mine},
+            "limited_to_unlimited": round(middle["limited"] / middle["inline"], 4),
+            **{f"ours_to_{name}": round(middle[mine[-1]] / middle[name], 2) for name in others},
+        },
+        calls_per_second={"ideal": ideal, **middle},
+        calls_per_second_in_all={name: round(median(one.whole for one in measured[name]), 2) for name in mine},
+        seconds_to_first_answer={name: round(median(one.first for one in measured[name]), 2) for name in mine},
+        cpu_ms_a_call={name: round(median(one.cpu_ms for one in measured[name]), 3) for name in mine},
+        server={"cpu_ms_a_call": round(1e3 * server["cpu_seconds"] / server["calls"], 3), **server},
+        settings={"latency_s": LATENCY, "at_once": AT_ONCE, "calls": arguments.calls, "rounds": arguments.rounds},
+        machine=CORES,
     )
 
 

@@ -9,9 +9,7 @@ the shard that it is at, and nothing of those before.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,7 @@ import psutil
 
 from modpo_hpc.core.markers import marker_path
 from modpo_hpc.run import Run
+from tests.bench.measuring import CORES, tell
 from tests.judging.servers import REPOSITORY
 from tests.judging.worlds import world
 
@@ -39,20 +38,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole = measure(Path(folder) / "whole", arguments.questions, arguments.processes)
     rate = whole["verdicts"] / whole["seconds"]
-    print(
-        json.dumps(
-            {
-                "name": "judge_rules",
-                "ratios": {
-                    "rate_to_5000_a_second": round(rate / TARGET, 2),
-                    "memory_at_a_quarter_to_end": round(whole["rss_mb"][0] / whole["rss_mb"][-1], 3),
-                },
-                "verdicts_per_second": round(rate),
-                **whole,
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.processes} processes",
-            }
-        )
-    )
+    ratios = {
+        "rate_to_5000_a_second": round(rate / TARGET, 2),
+        "memory_at_a_quarter_to_end": round(whole["rss_mb"][0] / whole["rss_mb"][-1], 3),
+    }
+    machine = f"{CORES}, {arguments.processes} processes"
+    tell("judge_rules", ratios=ratios, verdicts_per_second=round(rate), **whole, machine=machine)
 
 
 def measure(folder: Path, questions: int, processes: int) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -37,6 +36,7 @@ from modpo_hpc.core.marker_index import STILL_SECONDS
 from modpo_hpc.core.markers import MARKERS, Marker, Output, write_marker
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
+from tests.bench.measuring import CORES, tell
 
 STATUS_BOUND, HELP_BOUND = 1.0, 0.3
 TIMES_AS_MANY = 10
@@ -225,8 +225,7 @@ def show_study(found: dict[str, Any]) -> None:
         "CPU through Slurm against here": round(found["first_cpu_s"] / found["local_cpu_s"], 2),
         "GB-hours after against before": round(hours[1] / hours[0], 2),
     }
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    print(json.dumps({"name": "ops-study", "ratios": ratios, "absolute": absolute, "machine": machine}))
+    tell("ops-study", ratios=ratios, absolute=absolute, machine=CORES)
 
 
 @contextmanager
@@ -310,9 +309,8 @@ def show(found: dict[str, Any]) -> None:
         print(f"{found['tasks']} tasks handed in after {found['submit_s']:.1f} s: {calls} sbatch, arrays of {arrays}")
         print(f"all done {found['all_done_s']:.0f} s after that; their status {found['status_of_done_s']:.2f} s")
     absolute = {key: round(value, 3) if isinstance(value, float) else value for key, value in found.items()}
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
     rounded = {key: round(value, 2) for key, value in ratios.items()}
-    print(json.dumps({"name": "ops", "ratios": rounded, "absolute": absolute, "machine": machine}))
+    tell("ops", ratios=rounded, absolute=absolute, machine=CORES)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ The smallest effect that counts and the number of questions were chosen on twelv
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import time
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from modpo_hpc.personalization import weights
 from modpo_hpc.personalization.comparison import choices, compare, is_finding, persona_safety, preferred, safety_of
 from modpo_hpc.personalization.plackett_luce import pooled, posterior_modes, shrink
 from modpo_hpc.sandbox.survey import CRITERIA
+from tests.bench.measuring import table_head, table_row, tell
 
 SEED = 22
 POSTS, REPLIES, PERSONAS = 2000, 5, 50
@@ -187,19 +187,16 @@ def studies_of(of: World, settings: Line, studies: int, seed: int) -> list[dict[
 
 def summary(rows: list[dict[str, float]]) -> dict[str, float]:
     """Rates and means over the studies of a line."""
-    found = {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if not name.endswith(" p")}
-    rejected = {
-        name.removesuffix(" p") + " p at most .05": float(np.mean([row[name] <= ALPHA for row in rows]))
-        for name in rows[0]
-        if name.endswith(" p")
-    }
+    values = {name: np.array([one[name] for one in rows]) for name in rows[0]}
+    found = {name: float(given.mean()) for name, given in values.items() if not name.endswith(" p")}
+    rejected = {f"{name} at most .05": float((p <= ALPHA).mean()) for name, p in values.items() if name.endswith(" p")}
     return {"studies": len(rows), **found, **rejected}
 
 
 def show(lines: dict[str, dict[str, float]]) -> str:
     """The tables as Markdown: the test by arm, then what weights are worth."""
-    head = "| world | weights by | studies | own - other | SE | p ≤ .05 | found | stranger found | own - population |"
-    rows = [head + " safety | not inferior | careless | not inferior |", "| --- " * 13 + "|"]
+    test = ("studies", "own - other", "SE", "p ≤ .05", "found", "stranger found", "own - population")
+    rows = table_head("world", "weights by", *test, "safety", "not inferior", "careless", "not inferior")
     for name, one in lines.items():
         for arm in ("rankings", "ratings", "one_hot"):
             cells = [
@@ -211,10 +208,10 @@ def show(lines: dict[str, dict[str, float]]) -> str:
                 f"{100 * one[f'{arm} careless']:+.2f}",
                 f"{100 * one[f'{arm} careless safe']:.1f}%",
             ]
-            rows.append(f"| {name} | {arm} | {one['studies']:.0f} | {' | '.join(cells)} |")
+            rows.append(table_row([name, arm, f"{one['studies']:.0f}", *cells]))
     tried = ("true against consensus", "shrunk against consensus", "unshrunk against consensus", "ceiling")
-    rows += ["", f"| world | {' | '.join(tried)} |", "| --- " * 5 + "|"]
-    rows += [f"| {n} | " + " | ".join(f"{100 * one[what]:+.2f}" for what in tried) + " |" for n, one in lines.items()]
+    rows += ["", *table_head("world", *tried)]
+    rows += [table_row([name, *(f"{100 * one[what]:+.2f}" for what in tried)]) for name, one in lines.items()]
     return "\n".join(rows)
 
 
@@ -230,14 +227,13 @@ def main() -> None:
         count = max(1, round(arguments.studies * LINES[name].share))
         lines[name] = summary(studies_of(of, LINES[name], count, arguments.seed))
     print(show(lines))
-    told = {
-        "name": "persons",
-        "ratios": {},
-        "lines": {name: {what: round(value, 5) for what, value in one.items()} for name, one in lines.items()},
-        "cpu_seconds": round(time.process_time() - begun, 1),
-        "machine": platform.processor() or platform.machine(),
-    }
-    print(json.dumps(told))
+    tell(
+        "persons",
+        ratios={},
+        lines={name: {what: round(value, 5) for what, value in one.items()} for name, one in lines.items()},
+        cpu_seconds=round(time.process_time() - begun, 1),
+        machine=platform.processor() or platform.machine(),
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 from tests.alignment.test_policies import content
 from tests.alignment.world import WORDS, started_run, study_of
+from tests.bench.measuring import SYSTEM, tell
 from tests.tiny_mistral import save_tiny_mistral
 
 POLICIES = ["SFT", "DPO", "DPO_Safety", "MODPO", "Joint", "Again"]
@@ -69,19 +69,19 @@ def main() -> None:
                 rows.append(measure(place, study, resident))
                 print({key: value for key, value in rows[-1].items() if key != "made"}, flush=True)
     apart, together = (min(row["cpu_seconds"] for row in rows if row["resident"] == one) for one in (False, True))
-    summary = {
-        "name": "resident",
-        "ratio": round(apart / together, 2),
-        "policies": len(POLICIES),
-        "cpu_seconds_apart": apart,
-        "cpu_seconds_resident": together,
-        "loads_apart": rows[0]["loads"],
-        "loads_resident": rows[1]["loads"],
-        "equal_bytes": all(row["made"] == rows[0]["made"] for row in rows),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
-    }
-    print(json.dumps(summary))
-    sys.exit(0 if summary["equal_bytes"] else 1)
+    equal = all(row["made"] == rows[0]["made"] for row in rows)
+    tell(
+        "resident",
+        ratio=round(apart / together, 2),
+        policies=len(POLICIES),
+        cpu_seconds_apart=apart,
+        cpu_seconds_resident=together,
+        loads_apart=rows[0]["loads"],
+        loads_resident=rows[1]["loads"],
+        equal_bytes=equal,
+        machine=SYSTEM,
+    )
+    sys.exit(0 if equal else 1)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ that the rule judge, without the personas' tastes and noise, finds better under 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +17,7 @@ from modpo_hpc.rewards.diagnostics import length_shortcut, losses_compared, marg
 from modpo_hpc.rewards.records import Texts, read_texts
 from modpo_hpc.run import Run
 from modpo_hpc.sandbox.judge import reply_values
+from tests.bench.measuring import table_head, table_row, tell
 
 COLUMNS = {
     "criterion": "{}",
@@ -76,17 +76,16 @@ def ceiling(pairs: pd.DataFrame, texts: Texts, criterion: str) -> float:
 def main(arguments: Sequence[str]) -> None:
     run = Run.open(arguments[0])
     rows = quality(run)
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + " --- |" * len(COLUMNS))
-    for row in rows:
-        print("| " + " | ".join(form.format(row[name]) for name, form in COLUMNS.items()) + " |")
+    print(*table_head(*COLUMNS), sep="\n")
+    for one in rows:
+        print(table_row(form.format(one[name]) for name, form in COLUMNS.items()))
     compared = losses_compared(run.table("rewards").to_pandas(), run.study.rewards.loss)
     if len(compared):
-        print("\n| criterion | best/worst pairs | whole rankings | p |\n| --- | --- | --- | --- |")
-        for one in compared.itertuples():
-            name = str(one.criterion).replace("_", " ")
-            print(f"| {name} | {one.bradley_terry:.1%} | {one.plackett_luce:.1%} | {p_value(float(one.p))} |")
-    print(json.dumps({"name": "reward-quality", "criteria": rows, "losses": compared.to_dict("records")}))
+        print("", *table_head("criterion", "best/worst pairs", "whole rankings", "p"), sep="\n")
+        for it in compared.itertuples():
+            name = str(it.criterion).replace("_", " ")
+            print(f"| {name} | {it.bradley_terry:.1%} | {it.plackett_luce:.1%} | {p_value(float(it.p))} |")
+    tell("reward-quality", criteria=rows, losses=compared.to_dict("records"))
 
 
 if __name__ == "__main__":

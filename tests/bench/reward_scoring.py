@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from transformers import AutoModelForSequenceClassification, RobertaConfig
 from modpo_hpc.rewards.encoding import Encoded, batches_by_length, collate, encode_responses
 from modpo_hpc.rewards.model import RewardModel, load_reward_model, predict
 from modpo_hpc.sandbox.compose import every_sentence
+from tests.bench.measuring import cpu_seconds
 
 CRITERIA, LONGEST, BATCH, SCORE_TOKENS = 3, 512, 16, 16384
 BASELINE = "one at a time, padded"
@@ -103,11 +103,11 @@ def measure(name: str, tokenizer: Any, folder: Path, rounds: int) -> dict[str, A
     rewards: dict[str, np.ndarray] = {}
     for number in range(rounds):
         for way, score in ways.items():
-            spent, rewards[way] = timed(score)
+            spent, rewards[way] = cpu_seconds(score)
             seconds[way].append(spent / rewards[way].size)
             print(f"{name}, round {number + 1}: {way}: {1000 * seconds[way][-1]:.2f} ms", flush=True)
     medians = {way: statistics.median(values) for way, values in seconds.items()}
-    loading = statistics.median(timed(lambda: load_reward_model(folders[0], 1))[0] for _ in range(rounds))
+    loading = statistics.median(cpu_seconds(lambda: load_reward_model(folders[0], 1))[0] for _ in range(rounds))
     truth = rewards[BASELINE]
     lengths = [len(one.ids) for one in encoded(tokenizer, texts).values()]
     return {
@@ -204,10 +204,3 @@ def _one(model: Any, tokenizer: Any, texts: Texts, response: str, padding: dict[
     question = texts.questions[texts.question_of[response]]
     options = {"truncation": "only_first", "max_length": LONGEST, "return_tensors": "pt", **padding}
     return float(model(**tokenizer(question, texts.responses[response], **options)).logits[0, 0])
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds of this process during ``work``, and its result."""
-    started = time.process_time()
-    result = work()
-    return time.process_time() - started, result

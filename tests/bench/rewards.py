@@ -8,12 +8,10 @@ one thread, contenders interleaved.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.study.rewards import Rewards, RewardSettings
 from modpo_hpc.training import TrainingContext
 from tests.bench import reward_scoring
+from tests.bench.measuring import cpu_seconds, tell
 
 PAIRS, BATCH, THREADS, ROUNDS = 32, 4, 1, 3
 LONGEST, PAD = reward_scoring.LONGEST, 1
@@ -47,30 +46,24 @@ def main() -> None:
         comparisons, encoded = corpus(PAIRS)
         ours, theirs = [], []
         for _ in range(ROUNDS):
-            ours.append(seconds(lambda: train_ours(folder, comparisons, encoded)))
-            theirs.append(seconds(trl_trainer(folder, tokenizer, comparisons, encoded).train))
+            ours.append(cpu_seconds(lambda: train_ours(folder, comparisons, encoded))[0])
+            theirs.append(cpu_seconds(trl_trainer(folder, tokenizer, comparisons, encoded).train)[0])
         gap = loss_gap(folder, tokenizer, comparisons[:BATCH], encoded)
         scoring = {name: reward_scoring.measure(name, tokenizer, folder, ROUNDS) for name in reward_scoring.SHAPES}
-    result = {
-        "name": "rewards",
-        "ratios": {
-            "training_vs_trl": round(statistics.median(theirs) / statistics.median(ours), 2),
-            **{
-                f"scoring_vs_{reward_scoring.BASELINE.replace(', ', '_').replace(' ', '_')} ({name})": found[
-                    "times_the_obvious_way"
-                ]["ours"]
-                for name, found in scoring.items()
-            },
-        },
-        "absolute": {
-            "pairs_per_cpu_second": round(PAIRS / statistics.median(ours), 2),
-            "pairs_per_cpu_second_trl": round(PAIRS / statistics.median(theirs), 2),
+    mine, peers = statistics.median(ours), statistics.median(theirs)
+    baseline = reward_scoring.BASELINE.replace(", ", "_").replace(" ", "_")
+    gains = {f"scoring_vs_{baseline} ({name})": of["times_the_obvious_way"]["ours"] for name, of in scoring.items()}
+    tell(
+        "rewards",
+        ratios={"training_vs_trl": round(peers / mine, 2), **gains},
+        absolute={
+            "pairs_per_cpu_second": round(PAIRS / mine, 2),
+            "pairs_per_cpu_second_trl": round(PAIRS / peers, 2),
             "loss_difference_on_the_same_batch": gap,
             "scoring": scoring,
         },
-        "machine": f"{os.cpu_count()} cores, {THREADS} threads, {platform.machine()}, torch {torch.__version__}",
-    }
-    print(json.dumps(result))
+        machine=f"{os.cpu_count()} cores, {THREADS} threads, {platform.machine()}, torch {torch.__version__}",
+    )
 
 
 def corpus(pairs: int) -> tuple[list[Comparison], dict[str, Encoded]]:
@@ -135,10 +128,6 @@ def loss_gap(folder: Path, tokenizer: Any, comparisons: list[Comparison], encode
             )
         )
     return abs(ours - theirs)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    return reward_scoring.timed(work)[0]
 
 
 if __name__ == "__main__":

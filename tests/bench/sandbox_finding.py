@@ -33,6 +33,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from modpo_hpc.study import Study, load_study  # noqa: E402
+from tests.bench.measuring import table_head, table_row  # noqa: E402
 
 PHASE, ALPHA = "phase1", 0.05
 MODPO = "MODPO_Empathy"
@@ -167,36 +168,26 @@ def won(test: Mapping[str, Any]) -> bool:
 
 def table(findings: Mapping[int, Finding]) -> str:
     """Markdown: what MODPO has more than its placebos, average win rates (empathy / safety), and the claims."""
-    seeds = list(findings)
-
-    def head(first: str, *more: str) -> list[str]:
-        names = [first, *map(str, seeds), *more]
-        return ["", f"| {' | '.join(names)} |", "| --- |" + " --- |" * (len(names) - 1)]
-
+    seeds = tuple(map(str, findings))
     lines = ["sandbox: simulated judge and models"]
-    lines += head("MODPO less its placebo, points of questions won (95%)", "all seeds")
+    lines += ["", *table_head("MODPO less its placebo, points of questions won (95%)", *seeds, "all seeds")]
     for name, criterion in product(PLACEBOS.values(), (SAFETY, EMPATHY)):
         gaps = [one.margins[name][criterion] for one in findings.values()]
         cells = [f"{100 * g['difference']:+.1f} ({100 * g['low']:+.0f} to {100 * g['high']:+.0f})" for g in gaps]
-        lines.append(f"| {criterion}, less {name} | {' | '.join(cells)} | {over_seeds(gaps)} |")
-    lines += head("won : lost (McNemar p)")
+        lines.append(table_row([f"{criterion}, less {name}", *cells, over_seeds(gaps)]))
+    lines += ["", *table_head("won : lost (McNemar p)", *seeds)]
     for name, criterion in product(PLACEBOS.values(), (SAFETY, EMPATHY)):
         gaps = [one.margins[name][criterion] for one in findings.values()]
         cells = [f"{g['won']} : {g['lost']} ({g['p']:.2g})" for g in gaps]
-        lines.append(f"| {criterion}, against {name} | {' | '.join(cells)} |")
-    lines += head("empathy / safety, % won")
+        lines.append(table_row([f"{criterion}, against {name}", *cells]))
+    lines += ["", *table_head("empathy / safety, % won", *seeds)]
     for policy in next(iter(findings.values())).rates:
-        cells = [
-            f"{100 * one.rates[policy][EMPATHY]:.1f} / {100 * one.rates[policy][SAFETY]:.1f}"
-            for one in findings.values()
-        ]
-        lines.append(f"| {policy} | {' | '.join(cells)} |")
-    lines += head("holds of MODPO, with zero, with shuffled margins")
+        rates = [one.rates[policy] for one in findings.values()]
+        lines.append(table_row([policy, *(f"{100 * of[EMPATHY]:.1f} / {100 * of[SAFETY]:.1f}" for of in rates)]))
+    lines += ["", *table_head("holds of MODPO, with zero, with shuffled margins", *seeds)]
     for claim in next(iter(findings.values())).claims:
-        cells = [
-            ", ".join("yes" if holds else "no" for holds in one.claims[claim].values()) for one in findings.values()
-        ]
-        lines.append(f"| {claim} | {' | '.join(cells)} |")
+        held = [one.claims[claim].values() for one in findings.values()]
+        lines.append(table_row([claim, *(", ".join("yes" if holds else "no" for holds in of) for of in held)]))
     return "\n".join(lines) + "\n"
 
 

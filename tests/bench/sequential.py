@@ -18,7 +18,6 @@ the null is true of them. "Others": it is true of the population that they come 
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 import time
@@ -37,6 +36,7 @@ from modpo_hpc.evaluation.sequential import replay
 from modpo_hpc.evaluation.sequential_design import groups_of_personas
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
+from tests.bench.measuring import tell
 
 # chosen before the figures were looked at
 ALPHA, ROUND = 0.05, 10
@@ -224,7 +224,7 @@ def main() -> None:
         absolute["null"] = simulated()
         ratios["alpha_over_worst"] = ALPHA / max(1e-9, max(row["wrong"] for row in absolute["null"] if row["these"]))
     absolute["cpu_seconds"] = round(time.process_time() - started, 1)
-    print(json.dumps({"name": "sequential", "ratios": ratios, **absolute, "machine": platform.platform()}))
+    tell("sequential", ratios=ratios, **absolute, machine=platform.platform())
 
 
 if __name__ == "__main__":

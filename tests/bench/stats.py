@@ -8,10 +8,8 @@ CPU's.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 import resource
 import sys
 import tempfile
@@ -21,6 +19,8 @@ from pathlib import Path
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+
+from tests.bench.measuring import SYSTEM, tell  # noqa: E402
 
 REPLICATES = 1000
 POLICIES = ("Base", "SFT_Empathy", "DPO_Empathy", "DPO_Safety", "DPO_Soup", "Joint_DPO", "MODPO_Empathy")
@@ -137,24 +137,16 @@ def main() -> None:
             peers.append(tables + REPLICATES * one)
             print(f"ours {took:.1f} s, {peak:.2f} GiB; loop {tables:.1f} s + {REPLICATES} x {one:.3f} s", flush=True)
     took, peer = sorted(seconds)[len(seconds) // 2], sorted(peers)[len(peers) // 2]
-    verdicts = 42 * arguments.questions * arguments.personas
-    print(
-        json.dumps(
-            {
-                "name": "stats",
-                "ratios": {"against the pandas and statsmodels loop": round(peer / took, 1)},
-                "absolute": {
-                    "verdicts": verdicts,
-                    "replicates": REPLICATES,
-                    "cpu_seconds": round(took, 2),
-                    "peak_memory_gib": round(max(memory), 2),
-                    "loop_cpu_seconds_scaled": round(peer, 1),
-                    "loop_replicates_timed": arguments.peer_replicates,
-                },
-                "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
-            }
-        )
-    )
+    absolute = {
+        "verdicts": 42 * arguments.questions * arguments.personas,
+        "replicates": REPLICATES,
+        "cpu_seconds": round(took, 2),
+        "peak_memory_gib": round(max(memory), 2),
+        "loop_cpu_seconds_scaled": round(peer, 1),
+        "loop_replicates_timed": arguments.peer_replicates,
+    }
+    ratios = {"against the pandas and statsmodels loop": round(peer / took, 1)}
+    tell("stats", ratios=ratios, absolute=absolute, machine=SYSTEM)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Interleaved in one run: every round trains each contender on the same batches, a
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from modpo_hpc.methods.dpo import DPO
 from modpo_hpc.methods.joint_dpo import JointDPO
 from modpo_hpc.study.alignment import Training
 from tests.bench import train_parts as parts
+from tests.bench.measuring import cpu_seconds, machine, tell
 
 CRITERIA = 6
 RATE = 1e-3
@@ -37,7 +37,7 @@ class Ours:
     def __init__(self, policy: Trained, examples: Sequence[Example], batch: int) -> None:
         self.engine = PlainEngine(parts.adapted_model(parts.TINY, SETTINGS), SETTINGS, torch.device("cpu"))
         views = [policy.training_view(one) for one in examples]
-        self.reference_seconds, self.examples = parts.cpu_seconds(lambda: parts.with_reference(self.engine, views))
+        self.reference_seconds, self.examples = cpu_seconds(lambda: parts.with_reference(self.engine, views))
         self.policy, self.batch = policy, batch
 
     def train(self) -> list[float]:
@@ -155,7 +155,7 @@ def main() -> None:
         for number in range(arguments.rounds):
             for name, make in makers.items():
                 contender = make()
-                spent, losses[name] = parts.cpu_seconds(contender.train)
+                spent, losses[name] = cpu_seconds(contender.train)
                 seconds.setdefault(name, []).append(spent / (len(losses[name]) * arguments.batch))
                 if name == "ours":
                     reference.append(contender.reference_seconds / len(examples))
@@ -173,22 +173,21 @@ def main() -> None:
     prompt = statistics.mean(len(one.tree.prompt) for one in views)
     response = statistics.mean(len(one) for view in views for one in view.tree.responses)
     print(f"largest difference of a step's loss: {apart}")
-    result = {
-        "name": "train",
-        "ratios": {
+    with_reference = medians["ours"] + statistics.median(reference)
+    tell(
+        "train",
+        ratios={
             "dpo_vs_trl_defaults": medians["trl_defaults"] / medians["ours"],
-            "dpo_with_its_reference_vs_trl_defaults": medians["trl_defaults"]
-            / (medians["ours"] + statistics.median(reference)),
+            "dpo_with_its_reference_vs_trl_defaults": medians["trl_defaults"] / with_reference,
             "dpo_vs_trl_precomputed": medians["trl_precomputed"] / medians["ours"],
             "joint_6_criteria_vs_padded_online": medians["padded_joint"] / medians["ours_joint"],
         },
-        "cpu_ms_a_question": {name: 1000 * value for name, value in medians.items()},
-        "gflops_a_question": {name: value / 1e9 for name, value in counted.items()},
-        "largest_loss_difference": apart,
-        "mean_tokens": {"prompt": prompt, "response": response},
-        "machine": parts.machine(),
-    }
-    print(json.dumps(result))
+        cpu_ms_a_question={name: 1000 * value for name, value in medians.items()},
+        gflops_a_question={name: value / 1e9 for name, value in counted.items()},
+        largest_loss_difference=apart,
+        mean_tokens={"prompt": prompt, "response": response},
+        machine=machine(),
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ responses, pairs drawn by lot among five. The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
@@ -29,6 +28,7 @@ from modpo_hpc.methods.modpo import MODPO
 from modpo_hpc.methods.sft import SFT
 from modpo_hpc.study.alignment import Training
 from tests.bench import train_parts as parts
+from tests.bench.measuring import tell
 
 CRITERIA = 6
 WHOLE, AGAIN, REFERENCE = 4, 2, 2
@@ -77,7 +77,7 @@ def main() -> int:
                 f"{name}, responses of {tokens}: {ours / 1e12:.1f} TFLOP a question; a peer at its best {best:.2f} "
                 f"times as many, as TRL comes about {as_it_comes:.1f}"
             )
-    print(json.dumps({"name": "train-flops", "ratios": ratios, "machine": "none: counted"}))
+    tell("train-flops", ratios=ratios, machine="none: counted")
     return 0
 
 

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -40,6 +41,7 @@ from modpo_hpc.methods.modpo import MODPO
 from modpo_hpc.study.alignment import Training
 from tests.bench import train_parts as parts
 from tests.bench.llama_factory import run_llama_factory, version_of
+from tests.bench.measuring import machine, tell
 
 CRITERIA, LENGTHS = 6, (100, 300, 500)
 METHODS: dict[str, Trained] = {
@@ -197,20 +199,15 @@ def main() -> None:
     settings = Training(lora_rank=64, lora_alpha=128, learning_rate=RATE)
     liger = importlib.util.find_spec("liger_kernel") is not None and not arguments.tiny
     best = {"precompute_ref_log_probs": True, "gradient_checkpointing": False, "use_liger_kernel": liger}
-    peers: dict[str, Callable[[Sequence[Example]], dict[str, float]]] = {
-        "trl_defaults": lambda examples: run_trl(shape, settings, examples, arguments),
-        "trl_at_its_best": lambda examples: run_trl(shape, settings, examples, arguments, **best),
-    }
+    trl = partial(run_trl, shape, settings, arguments=arguments)
+    peers: dict[str, Callable[..., dict[str, float]]] = {"trl_defaults": trl, "trl_at_its_best": partial(trl, **best)}
     versions = {"trl": version("trl")}
     if python := arguments.llama_factory:
         versions["llama_factory"] = version_of(python)
         without = {"disable_gradient_checkpointing": True, "enable_liger_kernel": liger}
-        peers["llama_factory_defaults"] = lambda examples: run_llama_factory(
-            python, shape, settings, examples, arguments
-        )
-        peers["llama_factory_at_its_best"] = lambda examples: run_llama_factory(
-            python, shape, settings, examples, arguments, **without
-        )
+        llama_factory = partial(run_llama_factory, python, shape, settings, arguments=arguments)
+        peers["llama_factory_defaults"] = llama_factory
+        peers["llama_factory_at_its_best"] = partial(llama_factory, **without)
     measured: dict[str, dict[str, dict[str, float]]] = {}
     of_pairs: dict[int, dict[str, dict[str, float]]] = {}
     for tokens in arguments.tokens:
@@ -223,21 +220,13 @@ def main() -> None:
             found = {"ours": run_ours(policy, shape, settings, examples, arguments), **beside}
             measured[f"{name}, {tokens} tokens"] = found
             print(json.dumps({f"{name}, {tokens} tokens": found}), flush=True)
-    result = {
-        "name": "train-gpu",
-        "ratios": {
-            f"{case}, against {peer}": found[peer]["seconds_a_question"] / found["ours"]["seconds_a_question"]
-            for case, found in measured.items()
-            for peer in peers
-        },
-        **measured,
-        "published": PUBLISHED,
-        "liger": liger,
-        "versions": versions,
-        "tiny": arguments.tiny,
-        "machine": parts.machine(),
+    ratios = {
+        f"{case}, against {peer}": found[peer]["seconds_a_question"] / found["ours"]["seconds_a_question"]
+        for case, found in measured.items()
+        for peer in peers
     }
-    print(json.dumps(result))
+    told = {"published": PUBLISHED, "liger": liger, "versions": versions, "tiny": arguments.tiny}
+    tell("train-gpu", ratios=ratios, **measured, **told, machine=machine())
 
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -242,18 +240,3 @@ def trl_trainer(
     trainer.step_losses = []
     load_adapter_weights(trainer.model, adapter_weights(adapted_model(shape, settings, dtype, device)), "the benchmark")
     return trainer
-
-
-def cpu_seconds(action: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU time of this process during ``action``, and its result."""
-    start = time.process_time()
-    result = action()
-    return time.process_time() - start, result
-
-
-def machine() -> dict[str, Any]:
-    """What this runs on."""
-    found: dict[str, Any] = {"cores": os.cpu_count(), "platform": platform.machine(), "torch": torch.__version__}
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name(0)
-    return found
