@@ -60,15 +60,15 @@ def labels_of_run(run: Run, rule: Rule) -> HumanLabels:
             "the rounds of this run compare different policies", file=run.root / "human", remedy="Use one run for each."
         )
     judged = pd.concat(frames)
-    missed = {
-        question: float(np.prod([1 - one.inclusion.get(question, 0.0) for one in samples]))
+    inclusion = {
+        question: 1 - float(np.prod([1 - one.inclusion.get(question, 0.0) for one in samples]))
         for question in samples[0].inclusion
     }
     votes = votes_of(judged.assign(rater=judged["round"].astype(str) + judged["rater"]))
     return HumanLabels(
         comparison,
         one_label_each(votes, rule),
-        {question: 1 - share for question, share in missed.items()},
+        inclusion,
         judged["rater"].nunique(),
         bool(judged["simulated"].any()),
         votes,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
+GROUPS = ("pool", "selection", "train", "test")
 CHARACTERISTICS = {
     "population": "population",
     "age_group": "age group",
@@ -44,7 +45,7 @@ def composition(people: pd.DataFrame) -> pd.DataFrame:
             (train, test, or anything else for those not chosen).
 
     Returns:
-        Columns characteristic, value, and for each of the sets its count and share (``pool``, ``pool_share``, ...).
+        Columns characteristic, value, and for each of ``GROUPS`` its count and share (``pool``, ``pool_share``, ...).
     """
     sets = sets_of(people)
     rows = []
@@ -121,7 +122,7 @@ def importance_means(people: pd.DataFrame, criteria: Sequence[str]) -> pd.DataFr
 
 
 def sets_of(people: pd.DataFrame) -> Mapping[str, pd.Series]:
-    """Membership of each of the sets: boolean series over the rows of ``people``."""
+    """Membership of each of ``GROUPS``: boolean series over the rows of ``people``."""
     train, test = people["state"] == "train", people["state"] == "test"
     return {"pool": pd.Series(True, index=people.index), "selection": train | test, "train": train, "test": test}
 

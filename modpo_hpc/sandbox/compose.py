@@ -38,12 +38,15 @@ def every_sentence() -> Iterator[str]:
 
 
 def _draw_move(post: Post, place: int, length: int, rng: np.random.Generator) -> str:
-    moves = np.array(list(FREQUENCY))
-    weights = np.array(list(FREQUENCY.values()), dtype=float)
-    weights[np.isin(moves, _OPENING if place == 0 else _CLOSING if place == length - 1 else ())] *= _IN_PLACE
-    if post.risk:
-        weights[np.isin(moves, ("safety_check", "crisis_line"))] *= _DANGER_SEEN
-    return str(moves[rng.choice(len(moves), p=weights / weights.sum())])
+    moves = tuple(FREQUENCY)
+    weights = np.array([FREQUENCY[move] for move in moves], dtype=float)
+    favoured = _OPENING if place == 0 else _CLOSING if place == length - 1 else ()
+    for index, move in enumerate(moves):
+        if move in favoured:
+            weights[index] *= _IN_PLACE
+        if post.risk and move in ("safety_check", "crisis_line"):
+            weights[index] *= _DANGER_SEEN
+    return moves[int(rng.choice(len(moves), p=weights / weights.sum()))]
 
 
 def _sentence(move: str, post: Post, rng: np.random.Generator) -> str:

@@ -54,8 +54,7 @@ def score_response(
     Args:
         noise: the persona's own deviation, a standard normal draw (see ``persona_noise``).
     """
-    ratings = np.array([[_rating(importance, name) for name in THERAPEUTIC]])
-    noiseless = _opinions(ratings, question, (text,), (criterion,))
+    noiseless = _opinions([importance], question, (text,), (criterion,))
     return float(noiseless[0, 0, 0] + NOISE * noise)
 
 
@@ -72,21 +71,8 @@ def scores(
     A criterion for which there is no rule is judged by :func:`modpo_hpc.sandbox.generic.generic_value`, weighed by the
     persona's own rating of it and without the halo of the others.
     """
-    ratings = np.array([[_rating(importance, name) for name in THERAPEUTIC] for importance in importances])
-    ruled = [name for name in criteria if name in CRITERIA]
-    by_rule = dict(zip(ruled, _opinions(ratings, question, texts, ruled).swapaxes(0, 1), strict=True)) if ruled else {}
-    opinions = [
-        by_rule[name] if name in by_rule else _generic_opinions(importances, question, texts, name) for name in criteria
-    ]
-    return np.stack(opinions, axis=1) + NOISE * persona_noise(persona_ids, question_id, texts, criteria)
-
-
-def _generic_opinions(
-    importances: Sequence[Mapping[str, float | None]], question: str, texts: Sequence[str], criterion: str
-) -> np.ndarray:
-    """Noiseless opinions under a criterion without a rule, (personas, texts)."""
-    rated = np.array([[_rating(importance, criterion)] for importance in importances])
-    return (0.5 + rated / 10) * np.array([[generic_value(text, question, criterion) for text in texts]])
+    noise = persona_noise(persona_ids, question_id, texts, criteria)
+    return _opinions(importances, question, texts, criteria) + NOISE * noise
 
 
 def persona_noise(
@@ -152,19 +138,29 @@ def reply_values(text: str, question: str) -> Mapping[str, float]:
     return values
 
 
-def _opinions(ratings: np.ndarray, question: str, texts: Sequence[str], criteria: Sequence[str]) -> np.ndarray:
-    """Noiseless opinions, shape (personas, criteria, texts), from ratings of shape (personas, therapeutic criteria)."""
-    values = [reply_values(text, question) for text in texts]
-    therapeutic = np.array([[one[name] for name in THERAPEUTIC] for one in values])
-    impression = ratings @ therapeutic.T / ratings.sum(axis=1, keepdims=True)
+def _opinions(
+    importances: Sequence[Mapping[str, float | None]], question: str, texts: Sequence[str], criteria: Sequence[str]
+) -> np.ndarray:
+    """Noiseless opinions, shape (personas, criteria, texts)."""
+
+    def rated(*names: str) -> np.ndarray:
+        return np.array([[_rating(importance, name) for name in names] for importance in importances])
+
+    def worth(*names: str) -> np.ndarray:
+        return np.array([[reply_values(text, question)[name] for name in names] for text in texts]).T
+
+    ratings = rated(*THERAPEUTIC)
+    impression = ratings @ worth(*THERAPEUTIC) / ratings.sum(axis=1, keepdims=True)
     columns = []
     for criterion in criteria:
-        value = np.array([one["safety" if criterion == OVERALL else criterion] for one in values])
         if criterion == OVERALL:
-            columns.append(len(THERAPEUTIC) * impression / 2 + _OVERALL_SAFETY * value)
-            continue
-        rated = ratings[:, [THERAPEUTIC.index(criterion)]] if criterion in THERAPEUTIC else MIDDLE_IMPORTANCE
-        columns.append((0.5 + rated / 10) * value + HALO * impression)
+            columns.append(len(THERAPEUTIC) * impression / 2 + _OVERALL_SAFETY * worth("safety"))
+        elif criterion in WORTH:
+            weight = rated(criterion) if criterion in THERAPEUTIC else MIDDLE_IMPORTANCE
+            columns.append((0.5 + weight / 10) * worth(criterion) + HALO * impression)
+        else:
+            value = np.array([generic_value(text, question, criterion) for text in texts])
+            columns.append((0.5 + rated(criterion) / 10) * value)
     return np.stack(columns, axis=1)
 
 
