@@ -68,7 +68,7 @@ def forms(value: float) -> set[str]:
     if not math.isfinite(value):
         return {"∞"}
     shares = {f"{100 * value:.{digits}f}" for digits in range(3)} | {f"{100 * value:g}"}
-    plain = {f"{value:.{digits}f}" for digits in range(4)} | {f"{value:.2g}", f"{value:.3g}", f"{value:g}"}
+    plain = {f"{value:.{digits}f}" for digits in range(4)} | {f"{value:.2g}", f"{value:.3g}", f"{value:g}", f"{value}"}
     every = shares | plain | {formats.p_value(value).removeprefix("<")}
     every |= {one.replace("0.", ".", 1) for one in plain if abs(value) < 1}
     return every | {one.removeprefix("-") for one in every if not float(one)}

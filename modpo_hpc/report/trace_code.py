@@ -19,7 +19,7 @@ won, lost, ties = int((votes > 0).sum()), int((votes < 0).sum()), int((votes == 
 _AVERAGE = """question = [v[name] for name in ("policy_a", "policy_b", "question_id")]
 votes = v["winner"].map({{"A": 1, "B": -1}}).fillna(0).groupby(question).sum()
 a, b = (((votes * side > 0) + {tie} * (votes == 0)).groupby(level=[0, 1]).mean() for side in (1, -1))
-rates = pd.concat([a.droplevel(1), b.droplevel(0)]).groupby(level=0).mean().round(12)
+rates = pd.concat([a.swaplevel(), b{own}]){opponents}.groupby(level=1).mean().round(12)
 """
 _STORED = """import pandas as pd
 from pathlib import Path
@@ -59,7 +59,10 @@ def code_for(
     head = _READ.format(
         root=str(run.root), pattern=f"verdicts/{row['phase']}.{pair}*.parquet", criterion=row["criterion"]
     )
-    body = "" if table == "completeness" else _COUNT if pair else _AVERAGE.format(tie=half)
+    anchors = list(run.study.judging.phases[row["phase"]].anchors or ())
+    own, opponents = (f", pd.Series(0.5, [{anchors}, {anchors}])", f".loc[{anchors}]") if anchors else ("", "")
+    average = _AVERAGE.format(tie=half, own=own, opponents=opponents)
+    body = "" if table == "completeness" else _COUNT if pair else average
     return f"{head}{body}{last}\n", True
 
 

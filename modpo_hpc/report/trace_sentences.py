@@ -22,22 +22,26 @@ _SETTINGS = 'import json\nd = json.load(open(%(root)r + "/statistics/statistics.
 _SIZES = ("pairs", "questions", "margin", "futility")
 _STUDY = 'import yaml\ns = yaml.safe_load(open(%(root)r + "/study.yaml"))'
 _POLICIES = 'print(pd.concat([v["policy_a"].astype(str), v["policy_b"].astype(str)]).nunique())'
+_PERSONAS_ON_EACH = """one = ["policy_a", "policy_b", "criterion", "question_id"]
+print(v.astype(str).groupby(one)["persona_id"].nunique().max())"""
 _TEST_PERSONAS = 'print((pd.read_parquet(%(root)r + "/personas/personas.parquet")["split"] == "test").sum())'
 _AUDIT = "from modpo_hpc.report.audit import read_audit"
+_EFFECT = """t = run.table("personalization").to_pandas()
+t = t[t["arm"] == s.personalization.arms[0]].set_index("against").loc[{!r}]"""
 
 SENTENCES = {
     r"The question: which of \d+ policies": f"""{_VERDICTS}
 {_POLICIES}
 {_TEST_PERSONAS}
 print(v["question_id"].nunique(), v["persona_id"].nunique())
-one = ["policy_a", "policy_b", "criterion", "question_id"]
-print(v.astype(str).groupby(one)["persona_id"].nunique().max())
+{_PERSONAS_ON_EACH}
 """,
     r"\d+ policies, [\d,]+ pairs?, [\d,]+ questions, .*personas.*, [\d,]+ verdicts\.$": f"""{_VERDICTS}
 {_POLICIES}
 print(len(v[["policy_a", "policy_b"]].drop_duplicates()))
 print(v["question_id"].nunique(), v["persona_id"].nunique())
 {_TEST_PERSONAS}
+{_PERSONAS_ON_EACH}
 print(v["winner"].isin(["A", "B", "tie"]).sum())
 """,
     r".*Pareto front": f"""{_STATISTICS.format("pareto")}
@@ -150,7 +154,7 @@ t = balance_tests(people, rng_of(s.seed, "report", "balance"))
 t = t[t["comparison"].str.startswith("training")]
 print(*t.loc[t["cramers_v"].idxmax(), ["cramers_v", "p_value"]])
 """,
-    r"(?P<policy>[^:]+): .*(?:margins|rewards)": """import json
+    r"(?P<policy>[^:]+): (?:no margin is felt|the margins drown|[^:]+ dominates:)": """import json
 d = json.loads((run.folder("policies") / %(policy)r / "summary.json").read_text())["margins"]
 print(d["total_spread"], d["flat"], *d["spread"].values())
 print(*[one / sum(d["spread"].values()) for one in d["spread"].values()])
@@ -203,7 +207,34 @@ for name in ("same_truth", "alternative"):
     t = read_analysis(run)[1][name]
     print(*t[t["criterion"] == %(criterion)r].select_dtypes("number").iloc[0])
 """,
-    r".*not of another training run \(seed": "print(s.seed)\n",
+    r"Does an answer made for this persona": """\
+print(s.generation.responses_per_question, s.personalization.test_questions)
+""",
+    r"With weights by .*, personas prefer": f"""{_EFFECT.format("others")}
+print(*(0.5 + t[["estimate", "low", "high"]]), t["p_adjusted"], t["differs"])
+print(s.statistics.confidence, s.personalization.smallest)
+""",
+    r"The control, in which every persona": f"""{_EFFECT.format("stranger")}
+print(t["estimate"], t["p"])
+""",
+    r"[\d,]+ personas gave|Stated ratings|There is \w+ to personalize|(?:To know|No number) .* reliability of": """\
+import json
+from modpo_hpc.personalization.gate import RELIABLE
+d = json.loads((run.folder("profiles") / "gate.json").read_text())
+print(RELIABLE, s.statistics.alpha, *[d[one] for one in ("personas", "rankings", "needed")])
+print(*[d[one] for one in ("split_half", "reliability", "stated", "deviation", "deviation_high")])
+print(d["p_split_half"], d["p_stated"])
+""",
+    r"By .+ the personal answers are": """\
+t = pd.read_parquet(run.folder("personalization") / "safety.parquet")
+t = t[t["arm"] == s.personalization.arms[0]].select_dtypes("number").iloc[0]
+print(s.statistics.confidence, *t)
+""",
+    r"This is the positive control: a dial": "print(s.personalization.dial)\n",
+    r"The personas and their preferences are those": """from modpo_hpc.report import formats, personalization
+print(*formats.numbers_in(personalization.KNOWN))
+""",
+    r".*another training run \(seed": "print(s.seed)\n",
     r"\d+$": f"""{_STUDY}
 print(s["seed"])
 """,

@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 
 from modpo_hpc.errors import InputError
+from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.report.audit import audit_section, section_of
 from modpo_hpc.report.human import human_section
 from modpo_hpc.run import Run
 from modpo_hpc.seeds import rng_of
+from tests.every_number import assert_traced
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -87,6 +89,8 @@ def test_a_run_before_and_after_people_were_asked(made_run: Path, tmp_path: Path
     section = audit_section(Run.open(run))
     assert section.figures[0].draw().axes
     assert {table.file for table in section.tables} >= {"audit_prediction_powered", "audit_corrected", "audit_design"}
+    run_shard(str(run), "statistics", "all")
+    assert_traced(Run.open(run), "audit_corrected", "audit_prediction_powered", "human_outcomes")
     # the same labels from a file: every one of its questions counts as drawn at random
     judged = pd.read_parquet(run / "human" / "analysis" / "judgments.parquet")
     imported = tmp_path / "labels.csv"

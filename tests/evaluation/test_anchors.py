@@ -13,6 +13,7 @@ from modpo_hpc.evaluation import bradley_terry, winrates
 from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.report.results import read_results
 from modpo_hpc.run import Run
+from tests.every_number import assert_traced
 from tests.synthetic_verdicts import small_run, small_study
 
 POLICIES = ("Base", "SFT_Empathy", "DPO_Empathy", "MODPO_Empathy")
@@ -78,3 +79,7 @@ def test_the_averages_of_every_pair_are_those_without_anchors() -> None:
     assert winrates.average_rates(a, 1 - a, 4, winrates.every_pair(4)) == pytest.approx(
         winrates.average_rates(a, 1 - a, 4)
     )
+
+
+def test_the_lines_of_every_number_give_the_number(finished: Run) -> None:
+    assert_traced(finished)

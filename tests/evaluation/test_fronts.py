@@ -19,6 +19,7 @@ from modpo_hpc.report.fronts import fronts_section, read_fronts
 from modpo_hpc.rewards.records import ANSWER_SCORES
 from modpo_hpc.run import Run
 from modpo_hpc.study import Study
+from tests.every_number import assert_traced
 from tests.synthetic_verdicts import fill, small_run, small_study
 
 
@@ -177,3 +178,7 @@ def test_a_study_without_families_has_no_fronts(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", small_study())
     assert run.shard_ids("fronts") == ()
     assert fronts_section(run) is None
+
+
+def test_the_lines_of_every_number_give_the_number(finished: Run) -> None:
+    assert_traced(finished, "fronts", "fronts_families", "fronts_policies")

@@ -19,6 +19,7 @@ from modpo_hpc.launch.entry import run_shard
 from modpo_hpc.report.cases import MatrixCell, read_cases
 from modpo_hpc.report.results import read_results
 from modpo_hpc.run import Run
+from tests.every_number import assert_traced
 from tests.synthetic_verdicts import STRENGTH, judged, judged_run, persona_rows, small_run, small_study
 
 QUESTIONS, DRAWN, SEED = 60, 6, 7
@@ -178,3 +179,7 @@ def test_a_plan_says_the_range_and_a_pilot_what_is_likely(tmp_path: Path, modpo:
     refused = modpo("plan", pilot.root / "study.yaml", "--pilot", pilot.root)
     assert refused.returncode == 2
     assert "does not stop so" in refused.stderr
+
+
+def test_the_lines_of_every_number_give_the_number(run: Run) -> None:
+    assert_traced(run)

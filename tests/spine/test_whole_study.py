@@ -9,18 +9,16 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from filelock import FileLock
 
-from modpo_hpc.report.trace import Traced
-from modpo_hpc.report.trace_check import check
 from modpo_hpc.run import Run
 from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
+from tests.every_number import assert_traced
 from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole study")]
@@ -34,6 +32,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir(exist_ok=True)
     run = folder / "run"
     command = [sys.executable, "-m", "modpo_hpc", "run", "configs/demo-smallest.yaml", "--run", str(run)]
+    for questions in ("teach_questions", "test_questions"):
+        command += ["--set", f"personalization.{questions}=10"]
     with FileLock(folder / "lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODPO_LOGS", str(folder / "logs"))
         patch.setenv("PYTHONPATH", str(REPOSITORY))
@@ -82,12 +82,9 @@ def test_the_table_of_mcnemar_tests_is_filled(finished: Path, modpo) -> None:
     assert "MODPO_Empathy" in result.stdout
 
 
-def test_the_lines_of_every_number_of_the_report_give_it(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lines_of_every_number_of_the_report_give_it(finished: Path) -> None:
     """All of text, tables and LaTeX: some thousands of numbers, by the lines that ``modpo trace`` prints."""
-    monkeypatch.setattr(pd, "read_parquet", cache(pd.read_parquet))
-    traced = Traced(Run.open(finished))
-    assert len(traced.places) > 4000
-    assert check(traced, traced.places).unexplained == []
+    assert_traced(Run.open(finished), "personalization", "personal_effects", "toxicity", "provenance", "cost")
 
 
 def test_nothing_in_a_run_is_open_to_others(finished: Path) -> None:
