@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
+from modpo_hpc.evaluation.tables import finite
 from modpo_hpc.personalization import gate, tables
 from modpo_hpc.personalization.material import (
     ordered,
@@ -45,7 +47,8 @@ def weigh(run: Run, shard: Shard) -> None:
     told = gate.sentences(found, study.statistics.alpha)
     spread = tables.spread_rows(shrunk, deviations, criteria)
     with shard.file("gate.json") as stream:
-        json.dump({"sandbox": run.sandbox_mark, **found.as_json(), "criteria": spread, "told": told}, stream, indent=1)
+        document = {"sandbox": run.sandbox_mark, **asdict(found), "criteria": spread, "told": told}
+        json.dump(finite(document), stream, indent=1)
     with shard.file("gate.txt") as stream:
         stream.write("\n".join([*told, *([run.sandbox_mark] if run.sandbox_mark else [])]) + "\n")
 

@@ -17,7 +17,7 @@ import torch
 
 from modpo_hpc.alignment.engine import TrainingEngine
 from modpo_hpc.alignment.trees import Tree, pack
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.core.markers import describe_output
 from modpo_hpc.errors import ModpoError
 from modpo_hpc.training import Watch
@@ -87,8 +87,8 @@ class ReferenceCache:
 
     def add(self, trees: Sequence[Tree], values: Sequence[LogProbs]) -> None:
         """Store the log-probs of ``trees`` as one file."""
-        with atomic_file(self.folder / f"{_chunk_name(trees)}.json", "w") as stream:
-            json.dump({tree_key(tree): list(value) for tree, value in zip(trees, values, strict=True)}, stream)
+        found = {tree_key(tree): list(value) for tree, value in zip(trees, values, strict=True)}
+        write_text(self.folder / f"{_chunk_name(trees)}.json", json.dumps(found))
         self._refresh()
 
     def __getitem__(self, tree: Tree) -> LogProbs:
@@ -162,6 +162,5 @@ def _file_hash(file: Path, memory: Path) -> str:
     known_by = hashlib.sha256(f"{resolved}|{state.st_size}|{state.st_mtime_ns}".encode()).hexdigest()[:32]
     note = memory / f"{known_by}.sha256"
     if not note.exists():
-        with atomic_file(note, "w") as stream:
-            stream.write(describe_output(file).sha256)
+        write_text(note, describe_output(file).sha256)
     return note.read_text()

@@ -17,7 +17,7 @@ from pathlib import Path
 from modpo_hpc.alignment.processes import MEETING_FILE, ProcessRank, processes_of, rank_of
 from modpo_hpc.alignment.resident import refuse_resident
 from modpo_hpc.alignment.worker import ALIVE, ERROR, PROGRESS, RESULT, STOP, TrainingRequest
-from modpo_hpc.core.atomic import atomic_file, atomic_folder
+from modpo_hpc.core.atomic import atomic_folder, write_text
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.study.alignment import Training
@@ -104,8 +104,7 @@ def _in_processes(
     folder.mkdir(parents=True)
     threads = max(1, resources.cpus // processes)
     request = TrainingRequest(str(run.root), policy, settings.model_dump(mode="json"), str(context.scratch), threads)
-    with atomic_file(folder / "request.json", "w") as stream:
-        json.dump(asdict(request), stream)
+    write_text(folder / "request.json", json.dumps(asdict(request)))
     (folder / ALIVE).touch()
     with tempfile.TemporaryDirectory(prefix="modpo-") as here:
         workers = [_start(folder, rank, processes, threads, Path(here) / "meeting") for rank in range(processes)]

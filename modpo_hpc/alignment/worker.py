@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc.core.atomic import atomic_file, atomic_folder
+from modpo_hpc.core.atomic import atomic_file, atomic_folder, write_text
 from modpo_hpc.errors import InputError, Interrupted, ModpoError
 from modpo_hpc.study.alignment import Training
 
@@ -44,8 +44,8 @@ class ParentWatch:
 
     def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
         if self._rank == 0:
-            with atomic_file(self._folder / PROGRESS, "w", durable=False) as stream:
-                json.dump({"done": done, "total": total, "unit": unit, **metrics}, stream)
+            state = {"done": done, "total": total, "unit": unit, **metrics}
+            write_text(self._folder / PROGRESS, json.dumps(state), durable=False)
 
     def check(self) -> None:
         if (self._folder / STOP).exists():

@@ -16,11 +16,11 @@ from modpo_hpc.audit.correction import confusion_of, correct
 from modpo_hpc.audit.judge_rows import abilities, biases, favours
 from modpo_hpc.audit.prediction import prediction_powered
 from modpo_hpc.audit.total_error import TotalError, by_source, purchases, total_errors, unmeasured
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import InputError
 from modpo_hpc.evaluation.ballots import Ballots, collect_phases
-from modpo_hpc.evaluation.tables import Rows
+from modpo_hpc.evaluation.tables import Rows, finite
 from modpo_hpc.human.alternative import raters_alpha
 from modpo_hpc.human.labels import HumanLabels, as_shares
 from modpo_hpc.human.measures import agreement
@@ -104,18 +104,8 @@ def keep(run: Run, document: Mapping[str, Any]) -> Path:
     """Write the audit into the run."""
     folder = run.root / "audit"
     folder.mkdir(mode=0o700, exist_ok=True)
-    with atomic_file(folder / "audit.json", "w") as stream:
-        json.dump(finite(document), stream, indent=1)
+    write_text(folder / "audit.json", json.dumps(finite(document), indent=1))
     return folder / "audit.json"
-
-
-def finite(value: Any) -> Any:
-    """``value`` with null in place of what JSON does not know."""
-    if isinstance(value, Mapping):
-        return {str(name): finite(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _people(run: Run, people: HumanLabels, phases: Sequence[Ballots]) -> dict[str, Any]:

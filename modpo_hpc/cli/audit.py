@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _counts(arguments: argparse.Namespace) -> int:
     from modpo_hpc.audit.correction import Confusion, correct, share
-    from modpo_hpc.audit.run import finite
+    from modpo_hpc.evaluation.tables import finite
 
     counts = Confusion(*arguments.counts)
     if (arguments.rate is None) != (arguments.of is None):
@@ -79,7 +79,8 @@ def _counts(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.audit.run import audit, finite, keep
+    from modpo_hpc.audit.run import audit, keep
+    from modpo_hpc.evaluation.tables import finite
     from modpo_hpc.report import terminal
     from modpo_hpc.report.audit import section_of
 

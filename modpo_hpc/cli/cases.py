@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modpo_hpc.cli.arguments import add_flag, add_json, add_run_dir, require_positive, show
 from modpo_hpc.cli.consoles import console
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.errors import InputError
 from modpo_hpc.run import Run
 
@@ -46,8 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     texts = arguments.texts or cases.texts_are_invented(opened)
     if arguments.page is not None:
         place = Path(arguments.page or opened.root / "cases.html")
-        with atomic_file(place, "w") as stream:
-            stream.write(cases_page(opened, texts))
+        write_text(place, cases_page(opened, texts))
         show(arguments.json, {"page": str(place)}, f"{place}\nOpen it with a browser.")
         return 0
     asked = cases.MatrixCell.of(opened, arguments.phase, arguments.criterion, arguments.pair)

@@ -18,9 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from modpo_hpc.evaluation.tables import finite
     from modpo_hpc.report import comparison, terminal
     from modpo_hpc.report.files import files_of
-    from modpo_hpc.report.results import finite
 
     runs = comparison.read_runs(args.runs)
     results = {name: one for name, (_, one) in runs.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modpo_hpc.cli.arguments import add_flag, add_json, add_overrides
 from modpo_hpc.cli.consoles import console
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch.commands import SlurmError
 from modpo_hpc.launch.doctor import Finding, examine_cluster, examine_from_a_job, examine_machine, examine_training
@@ -90,8 +90,7 @@ def write_speeds(profile: Path, findings: list[Finding]) -> Finding:
     speeds = {name: value for one in findings for name, value in one.speeds.items()}
     if not speeds or any_bad(findings):
         return Finding("profile", "note", f"{profile} stays as it is: no speed was found on a GPU that can be used")
-    with atomic_file(profile, "w") as stream:
-        stream.write(with_speeds(profile.read_text(encoding="utf-8"), speeds))
+    write_text(profile, with_speeds(profile.read_text(encoding="utf-8"), speeds))
     said = ", ".join(f"{name}: {value:.12g}" for name, value in speeds.items())
     return Finding("profile", "good", f"{profile} now says {said}")
 

@@ -19,7 +19,7 @@ from modpo_hpc.cli.plan import count_questions, makespan, query
 from modpo_hpc.cli.progress import Follower, follow
 from modpo_hpc.cli.run import check, chosen_stages, conclude
 from modpo_hpc.cli.submit import submit
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.errors import IncompleteError
 from modpo_hpc.launch.commands import require_slurm
 from modpo_hpc.launch.local import Capacity, LocalExecutor
@@ -70,8 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise IncompleteError(f"the rehearsal is queued; when it is done, type the same again: {the_run.root}")
         if code := _run_here(the_run, stages, arguments.jobs, notes, quiet=arguments.json):
             return code
-        with atomic_file(kept, "w") as stream:
-            json.dump(notes, stream)
+        write_text(kept, json.dumps(notes))
     counts = count_questions(without_absent_inputs(real)[0], None)
     time_needed = makespan(query(real, load_profile(arguments.profile or "gpu"), counts, None))
     found = gather(the_run, notes, time_needed)

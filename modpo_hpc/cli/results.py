@@ -21,10 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from modpo_hpc.evaluation.tables import finite
     from modpo_hpc.report import terminal
     from modpo_hpc.report.fronts import fronts_section, read_fronts
     from modpo_hpc.report.repeats import read_repeats, repeats_section
-    from modpo_hpc.report.results import as_json, finite, read_completeness, read_results
+    from modpo_hpc.report.results import as_json, read_completeness, read_results
 
     opened = Run.open(args.run_dir)
     try:

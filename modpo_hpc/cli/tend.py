@@ -14,7 +14,7 @@ import time
 from modpo_hpc.cli.arguments import add_flag, quoted
 from modpo_hpc.cli.progress import say_stamped
 from modpo_hpc.cli.submit import print_plan, render_submission
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster, commands, squeue
 from modpo_hpc.launch.commands import SlurmSilent, require_slurm
@@ -142,8 +142,7 @@ def tell(the_run: Run, state: str, message: str, address: str | None) -> None:
         last = "going on"
     if state == last:
         return
-    with atomic_file(path, "w") as stream:
-        json.dump({"state": state, "at": time.time()}, stream)
+    write_text(path, json.dumps({"state": state, "at": time.time()}))
     say_stamped(message)
     mailed = send_mail(address, f"modpo {the_run.root.name}: {state}", message) if address else None
     posted = post(os.environ.get("MODPO_WEBHOOK"), {"run": str(the_run.root), "state": state, "text": message})

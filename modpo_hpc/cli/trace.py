@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from modpo_hpc.report.results import finite
+    from modpo_hpc.evaluation.tables import finite
     from modpo_hpc.report.trace import Traced
 
     traced = Traced(Run.open(arguments.run_dir))

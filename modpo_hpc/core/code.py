@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from modpo_hpc.run import Run
 
 
-def different_code(stage: str, codes: Sequence[str]) -> list[str]:
-    """A sentence where the shards of ``stage`` were made by different code (digests of the package's source)."""
+def different_code(codes: Sequence[str]) -> list[str]:
+    """A sentence where the shards of a stage were made by different code (digests of the package's source)."""
     count = Counter(code for code in codes if code)
     if len(count) < 2:
         return []
@@ -27,5 +27,5 @@ def stages_of_different_code(run: Run) -> list[str]:
     found = []
     for stage in STAGES:
         lines = read_lines(run.root / stage.name, run.shard_ids(stage.name))
-        found += [f"{stage.name}: {one}" for one in different_code(stage.name, [line.code for line in lines.values()])]
+        found += [f"{stage.name}: {one}" for one in different_code([line.code for line in lines.values()])]
     return found

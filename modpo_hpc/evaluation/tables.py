@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
@@ -155,3 +156,12 @@ def write_csv(stream: IO[str], name: str, rows: Iterable[Mapping[str, Any]], mar
     writer.writeheader()
     for row in rows:
         writer.writerow({**row, "note": mark} if mark else row)
+
+
+def finite(value: Any) -> Any:
+    """``value`` as JSON knows it: null for what is not defined (NaN, infinite), lists for tuples, text for keys."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import atomic_file, write_text
 from modpo_hpc.data.files import read_csv, read_text, write_csv
 from modpo_hpc.data.questions import usable_posts
 from modpo_hpc.errors import InputError
@@ -84,8 +84,8 @@ def write_draft(draft: Draft, folder: Path) -> Path:
     _write(folder / "posts.csv", posts, ("id", "text"))
     if people:
         _write(folder / survey, people, headers)
-    with atomic_file(folder / "card.md", "w") as stream:
-        stream.write(draft_card(draft.name, _file_of_posts(draft), account, _file_of_people(draft, headers, columns)))
+    card = draft_card(draft.name, _file_of_posts(draft), account, _file_of_people(draft, headers, columns))
+    write_text(folder / "card.md", card)
     criteria = {name: {"title": name.replace("_", " ").capitalize(), "definition": text, "source": "own"}
                 for name, text in draft.criteria.items()}  # fmt: skip
     _yaml(folder / "criteria.yaml", {"criteria": criteria})

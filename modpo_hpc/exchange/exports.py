@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modpo_hpc.core.atomic import atomic_file, atomic_folder
+from modpo_hpc.core.atomic import atomic_file, atomic_folder, write_text
 from modpo_hpc.core.markers import read_marker
 from modpo_hpc.data import authors, files
 from modpo_hpc.data.questions import study_questions
@@ -254,6 +254,5 @@ def _json(path: Path, content: Any, entries: int) -> tuple[Path, int]:
 
 
 def _card(folder: Path, text: str) -> tuple[Path, int]:
-    with atomic_file(folder / "README.md", "w") as stream:
-        stream.write(text)
+    write_text(folder / "README.md", text)
     return folder / "README.md", 1

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import atomic_file, write_text
 from modpo_hpc.data.questions import study_questions
 from modpo_hpc.errors import IncompleteError, InputError
 from modpo_hpc.evaluation.toxicity import answers_of
@@ -121,8 +121,7 @@ def keep_forms(run: Run, folder: Path, key: Key, mark: str | None) -> list[Path]
     for form in key.forms:
         page = folder / "forms" / f"{form.form_id}.html"
         page.parent.mkdir(mode=0o700, exist_ok=True)
-        with atomic_file(page, "w") as stream:
-            stream.write(render(form, key, posts, answers, criteria, run.study.human, mark))
+        write_text(page, render(form, key, posts, answers, criteria, run.study.human, mark))
         pages.append(page)
     _write_json(folder / "key.json", key.as_json())
     return pages
@@ -164,6 +163,5 @@ def _load(path: Path, command: str) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: object) -> Path:
-    with atomic_file(path, "w") as stream:
-        json.dump(content, stream, indent=1, ensure_ascii=False)
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
     return path

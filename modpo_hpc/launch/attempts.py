@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.errors import IncompleteError, InputError, Interrupted
 
 NO_ROOM_CODE = 74
@@ -199,5 +199,4 @@ def _in_a_line(error: BaseException) -> str:
 
 
 def _write(record: Path, attempt: Attempt) -> None:
-    with atomic_file(record, "w") as stream:
-        json.dump(asdict(attempt), stream)
+    write_text(record, json.dumps(asdict(attempt)))

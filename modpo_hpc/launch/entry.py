@@ -22,7 +22,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from modpo_hpc.core import studies
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.core.declared_run import DeclaredRun
 from modpo_hpc.core.identity import MadeFrom, inputs_of, recipe_of_lab
 from modpo_hpc.core.markers import Marker, write_marker
@@ -209,8 +209,7 @@ def _heartbeat(scratch: Path, stage: str, shard: str) -> Callable[[dict[str, Any
         if now - last < HEARTBEAT_SECONDS and state["done"] < state["total"]:
             return
         last = now
-        with atomic_file(scratch / HEARTBEAT, "w", durable=False) as stream:
-            json.dump({**state, "at": now, "started": started}, stream)
+        write_text(scratch / HEARTBEAT, json.dumps({**state, "at": now, "started": started}), durable=False)
         extra = "".join(f" {one}" for one in metrics_in_words(state))
         _say(f"{stage} {shard}: {state['done']} of {state['total']} {state['unit']}{extra}")
 

@@ -76,7 +76,7 @@ def summarise(snapshot: Snapshot, stage: str) -> StageState:
         newest_failure=max(failures, key=lambda one: one.when or 0.0, default=None),
         notes=(
             *(f"{count} x {note}" if count > 1 else note for note, count in notes.items()),
-            *different_code(stage, [line.code for line in done]),
+            *different_code([line.code for line in done]),
         ),
         waiting=reasons_of_waiting(list(states.values()), snapshot.taken),
     )

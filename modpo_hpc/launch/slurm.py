@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch import cluster, commands, squeue
 from modpo_hpc.launch.allocation import Allocation
@@ -147,10 +147,8 @@ class Submitter:
             "again": sorted(set(work.again) & set(block)),
             "resident": allocation.resident,
         }
-        with atomic_file(folder / "tasks.json", "w") as stream:
-            json.dump(tasks, stream)
-        with atomic_file(script, "w") as stream:
-            stream.write(batch_script(self.run, self.profile, submission, allocation, waits))
+        write_text(folder / "tasks.json", json.dumps(tasks))
+        write_text(script, batch_script(self.run, self.profile, submission, allocation, waits))
         record_submission(self.run, submission)
         try:
             job = _sbatch(script, submission.comment)

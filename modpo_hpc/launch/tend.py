@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from modpo_hpc.launch import cluster
+from modpo_hpc.launch.allocation import allocate
 from modpo_hpc.launch.batch_scripts import ResourceChange
 from modpo_hpc.launch.graph import unmet_needs
 from modpo_hpc.launch.profile import Profile
@@ -22,6 +23,7 @@ from modpo_hpc.launch.state import Snapshot
 from modpo_hpc.launch.submissions import Submission, record_released
 from modpo_hpc.launch.transaction import Outcome, apply, transaction
 from modpo_hpc.launch.triage import Cause, Failure, find_failures, suspects
+from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
 
 MORE_MEMORY, MORE_TIME = 1.5, 2.0
@@ -131,7 +133,7 @@ def remedies_of(
         ]
         memory = max((one.memory_gb for failure, one in mine if failure.cause == "oom"), default=0.0)
         minutes = max((one.minutes for failure, one in mine if failure.cause == "time"), default=0)
-        partition = profile.stages.get(stage, profile).partition or profile.partition or ""
+        partition = allocate(profile, snapshot.run.study, stage_named(stage)).partition or ""
         longest = max((limits.get(one, math.inf) for one in partition.split(",")), default=math.inf)
         changes[stage] = ResourceChange(
             memory_gb=memory * MORE_MEMORY or None,

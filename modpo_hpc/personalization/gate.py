@@ -8,8 +8,7 @@ Both are tested by giving the halves, or the ratings, to other personas.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +45,6 @@ class Gate:
     p_stated: float
     needed: int | None
     something: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """As a document; what is not defined is null."""
-        return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in asdict(self).items()}
 
 
 def gate(

@@ -8,9 +8,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from modpo_hpc.audit.run import VERSION, audit, finite
+from modpo_hpc.audit.run import VERSION, audit
 from modpo_hpc.audit.total_error import ANSWERS
 from modpo_hpc.errors import InputError
+from modpo_hpc.evaluation.tables import finite
 from modpo_hpc.report import formats
 from modpo_hpc.report.audit_tables import alpha, audit_tables, share
 from modpo_hpc.report.parts import ReportFigure, ReportSection

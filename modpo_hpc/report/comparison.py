@@ -23,7 +23,7 @@ from modpo_hpc.run import Run
 from modpo_hpc.study import differences
 
 CONFIDENCE = 0.95
-"""Of the intervals between runs, and of those that a run has."""
+"""Of the intervals between runs."""
 
 
 def read_runs(folders: Sequence[str | Path]) -> dict[str, tuple[Run, Results]]:
@@ -71,17 +71,19 @@ def ranking_rows(results: Mapping[str, Results]) -> Rows:
             value=", ".join(results),
             remedy="Compare runs of the same study, or of studies that share policies.",
         )
+    levels = {name: one.summary["settings"]["confidence"] for name, one in results.items()}
+    widths_in_errors = {name: 2 * stats.norm.ppf((1 + level) / 2) for name, level in levels.items()}
     rows = Rows()
     for (phase, criterion, policy), by_run in found.items():
         rates = np.array([row["win_rate"] for row in by_run.values()])
-        width = np.array([row["high"] - row["low"] for row in by_run.values()])
+        errors = [(row["high"] - row["low"]) / widths_in_errors[name] for name, row in by_run.items()]
         rows.append(
             {
                 "phase": phase,
                 "criterion": criterion,
                 "policy": policy,
                 **_spread(rates),
-                "within": float(np.mean(width) / (2 * stats.norm.ppf((1 + CONFIDENCE) / 2))),
+                "within": float(np.mean(errors)),
                 "best_in": sum(row["rank"] == 1 for row in by_run.values()),
                 "runs": {name: row["win_rate"] for name, row in by_run.items()},
             }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 
 from modpo_hpc.core.markers import read_marker
 from modpo_hpc.errors import IncompleteError
-from modpo_hpc.evaluation.tables import Rows, schemas_of
+from modpo_hpc.evaluation.tables import Rows, finite, schemas_of
 from modpo_hpc.run import Run
 
 
@@ -100,15 +99,6 @@ def tables_of(folder: Path, names: Iterable[str]) -> dict[str, Rows]:
 def as_json(results: Results) -> dict[str, Any]:
     """Everything as one JSON object; what is not defined (NaN, infinite) becomes null."""
     return dict(finite({**results.summary, "tables": results.tables}))
-
-
-def finite(value: Any) -> Any:
-    """``value`` with null in place of every number that JSON does not know."""
-    if isinstance(value, dict):
-        return {name: finite(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_completeness(run: Run) -> Rows:

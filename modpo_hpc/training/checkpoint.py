@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modpo_hpc.core.atomic import atomic_file
+from modpo_hpc.core.atomic import write_text
 from modpo_hpc.errors import InputError
 
 _STATE, _COMPLETE, _PREFIX = "state.json", "complete", "step-"
@@ -103,13 +103,11 @@ def start_checkpoint(folder: Path, step: int) -> Path:
 def finish_checkpoint(checkpoint: Path, layout: Layout, plan: str, position: Position) -> None:
     """Declare ``checkpoint`` complete, and remove all but the newest two."""
     state = {"layout": asdict(layout), "plan": plan, "position": asdict(position)}
-    with atomic_file(checkpoint / _STATE, "w") as stream:
-        json.dump(state, stream)
+    write_text(checkpoint / _STATE, json.dumps(state))
     for file in (one for one in checkpoint.rglob("*") if one.is_file()):
         with open(file, "rb") as written:
             os.fsync(written.fileno())
-    with atomic_file(checkpoint / _COMPLETE, "w") as stream:
-        stream.write("complete\n")
+    write_text(checkpoint / _COMPLETE, "complete\n")
     for old in _complete(checkpoint.parent)[:-_KEEP]:
         (old / _COMPLETE).unlink()
         shutil.rmtree(old, ignore_errors=True)

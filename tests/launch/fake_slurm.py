@@ -44,6 +44,7 @@ class FakeSlurm:
     calls: list[tuple[str, ...]] = field(default_factory=list)
     fault: tuple[int, str, str] | None = None
     limit: int = 10**9
+    partitions: str = "cpu|infinite\n"
     last: int = 100
     TimeoutExpired = subprocess.TimeoutExpired
 
@@ -85,7 +86,7 @@ class FakeSlurm:
         if program == "sacct":
             raise ValueError("Slurm accounting storage is disabled")
         if program == "sinfo":
-            return "cpu|infinite\n"
+            return self.partitions
         return f"ClusterName = {self.cluster}\nMaxArraySize = 1001\n" if "config" in words else ""
 
     def _sbatch(self, text: str, test_only: bool) -> str:

@@ -13,7 +13,7 @@ from modpo_hpc.launch.attempts import slurm_log_of
 from modpo_hpc.launch.batch_scripts import BEGINS
 from modpo_hpc.launch.submissions import read_journal
 from tests.launch.fake_slurm import install
-from tests.launch.test_transactions import Desk, fail_with, with_a_failure
+from tests.launch.test_transactions import PROFILE, Desk, fail_with, with_a_failure
 
 OUT_OF_MEMORY = "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0. Out Of Memory"
 ENDED_IN_TIME = "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-02T03:04:05 DUE TO TIME LIMIT ***"
@@ -56,6 +56,17 @@ def test_more_memory_or_time_until_the_bound_and_then_a_person(
     assert code == 1
     assert "needs you" in output
     assert "triage" in output
+
+
+def test_more_time_ends_at_the_limit_of_the_partition_that_the_jobs_go_to(desk: Desk) -> None:
+    desk.slurm.partitions = "cpu|infinite\ngpu|50:00\n"
+    gpus = "gpu_partition: gpu\nstages: {responses: {gpus: 1, minutes: 40}}\n"
+    (desk.folder / "profile.yaml").write_text(PROFILE + gpus)
+    with_a_failure(desk)
+    fail_again(desk, ENDED_IN_TIME)
+    code, output = desk("tend", "--once")
+    assert code == 3, output
+    assert read_journal(desk.run).latest("responses")["1"][0].minutes == 50
 
 
 def test_a_defect_of_the_code_and_what_a_person_cancelled_wait_for_a_person(desk: Desk) -> None:
