@@ -187,7 +187,7 @@ def disk_full_at(number: int) -> Iterator[list[int]]:
         return call
 
     patch.setattr(Journal, "append", limited(Journal.append))
-    patch.setattr(slurm, "atomic_file", limited(slurm.atomic_file))
+    patch.setattr(slurm, "write_text", limited(slurm.write_text))
     try:
         yield count
     finally:

@@ -23,6 +23,9 @@ from modpo_hpc.run import Run
 from modpo_hpc.study.evaluation import SANDBOX_MARK
 from tests.synthetic_verdicts import STRENGTH, VERDICTS, fill, judged, small_run, small_study
 
+LEVELS = {1: 0.95, 2: 0.8, 3: 0.95}
+"""Of the intervals of the run with this seed."""
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
@@ -30,7 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     folder = tmp_path_factory.mktemp("seeds")
     made = []
     for seed in (1, 2, 3):
-        study = small_study(seed=seed, statistics={"draws": 100})
+        study = small_study(seed=seed, statistics={"draws": 100, "confidence": LEVELS[seed]})
         run = small_run(folder / f"seed{seed}", study, first_shown_gains=0.1 * seed)
         run_shard(str(run.root), "statistics", "all")
         made.append(run)
@@ -41,6 +44,8 @@ def test_spread_over_runs_is_that_of_pandas_and_scipy(runs: list[Run]) -> None:
     results = {name: one for name, (_, one) in comparison.read_runs([run.root for run in runs]).items()}
     long = pd.concat(pd.read_parquet(run.root / "statistics" / "ranking.parquet") for run in runs)
     expected = long.groupby(["phase", "criterion", "policy"])["win_rate"].agg(["mean", "std"])
+    reach = np.repeat(stats.norm.interval([*LEVELS.values()])[1], len(expected))
+    errors = ((long["high"] - long["low"]) / 2 / reach).groupby([long[one] for one in expected.index.names]).mean()
     rows = comparison.ranking_rows(results)
     assert len(rows) == len(expected)
     for row in rows:
@@ -48,6 +53,7 @@ def test_spread_over_runs_is_that_of_pandas_and_scipy(runs: list[Run]) -> None:
         low, high = stats.t.interval(0.95, 2, mean, deviation / np.sqrt(3)) if deviation else (mean, mean)
         assert (row["mean"], row["sd"]) == pytest.approx((mean, deviation))
         assert (row["low"], row["high"]) == pytest.approx((low, high))
+        assert row["within"] == pytest.approx(errors[(row["phase"], row["criterion"], row["policy"])])
         assert list(row["runs"]) == ["seed1", "seed2", "seed3"]
     pairs = comparison.pair_rows(results)
     assert all(row["a_significant"] + row["b_significant"] <= 3 for row in pairs)
