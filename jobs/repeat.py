@@ -17,7 +17,6 @@ from modpo_hpc.judging.settings import all_in_force
 from modpo_hpc.judging.tables import JUDGE, as_asked, verdicts_table, with_judges
 from modpo_hpc.judging.tasks import SIDES
 from modpo_hpc.run import Run, Shard
-from modpo_hpc.stages.judgments import phase_pairs
 
 
 def repeat(run: Run, shard: Shard) -> None:
@@ -26,7 +25,7 @@ def repeat(run: Run, shard: Shard) -> None:
     asked: list[Asking] = []
     for phase, settings in study.judging.phases.items():
         calls = [load_criteria(study.criteria.files, names) for names in settings.criteria_of_calls]
-        for policy_a, policy_b in phase_pairs(study, phase):
+        for policy_a, policy_b in settings.pairs:
             asked += askings(run, phase, policy_a, policy_b, panels, calls)
     heard = ask_judges(run, shard, [request for one in asked for request in one.requests])
     tables, start = [], 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from modpo_hpc.errors import InputError
 from modpo_hpc.stages import judgments, personalization, rewards, texts, training
-from modpo_hpc.stages.judgments import phase_pairs
 from modpo_hpc.stages.rewards import reward_parts
 from modpo_hpc.stages.stage import ALL, Stage
 
@@ -12,7 +11,6 @@ __all__ = [
     "ALL",
     "STAGES",
     "Stage",
-    "phase_pairs",
     "reward_parts",
     "stage_named",
     "with_needs",

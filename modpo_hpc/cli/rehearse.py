@@ -25,7 +25,7 @@ from modpo_hpc.launch.commands import require_slurm
 from modpo_hpc.launch.local import Capacity, LocalExecutor
 from modpo_hpc.launch.profile import light, load_profile
 from modpo_hpc.launch.slurm import Work, check_with_slurm
-from modpo_hpc.pipeline import phase_pairs, stage_named
+from modpo_hpc.pipeline import stage_named
 from modpo_hpc.run import Run
 from modpo_hpc.study import Study, load_study
 
@@ -93,7 +93,7 @@ def gather(the_run: Run, notes: dict[str, float], makespan: str) -> Rehearsal:
         "responses": rows["responses"],
         "rankings by a criterion": rows["rankings"],
         "answers": rows["answers"],
-        "pairs of policies": sum(len(phase_pairs(study, phase)) for phase in study.judging.phases),
+        "pairs of policies": sum(len(phase.pairs) for phase in study.judging.phases.values()),
         "verdicts": rows["verdicts"],
     }
     files = footprint(the_run.root)

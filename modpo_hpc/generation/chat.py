@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from modpo_hpc.llm.chat import ChatApi, ChatPayload
 from modpo_hpc.llm.claims import Claims
 from modpo_hpc.llm.client import Client, Finished, PendingCall
 from modpo_hpc.llm.endpoints import Address, FixedAddress, check_connection
-from modpo_hpc.llm.ledger import KEY_BYTES, Entry, Ledger, Usage
+from modpo_hpc.llm.ledger import KEY_BYTES, Entry, Ledger
 from modpo_hpc.llm.outcomes import Answered, Refused
 from modpo_hpc.llm.pool import ThreadPool
 from modpo_hpc.llm.store import Known, Store
@@ -155,7 +154,7 @@ class AnswerQueue:
         """
         made = [(one, self._completion(one.call.key, outcome), outcome) for one, outcome in calls]
         if self._store:
-            self._store.append([_entry(one, outcome, self._api.model) for one, _, outcome in made])
+            self._store.append([one.entry(outcome, self._api.model, "answer") for one, _, outcome in made])
         for _, completion, _ in made:
             self._made(completion)
 
@@ -233,19 +232,3 @@ def _key(api: ChatApi, place: str, request_id: str, asked: ChatPayload) -> bytes
         "id": request_id,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).digest()[:KEY_BYTES]
-
-
-def _entry(one: PendingCall, outcome: Answered | Refused, model: str) -> Entry:
-    answered = outcome if isinstance(outcome, Answered) else None
-    return Entry(
-        key=one.call.key,
-        answer=answered.text if answered else None,
-        task="answer",
-        criteria=(),
-        shown=0,
-        judge=(answered.model if answered else "") or model,
-        finish=answered.finish if answered else None,
-        usage=outcome.usage or Usage(),
-        tries=one.sent,
-        at=round(time.time(), 1),
-    )

@@ -6,7 +6,6 @@ It knows requests, ledger, claims and judgments, and nothing of sending.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,8 +16,8 @@ from modpo_hpc.judging.repair import messages_after, problem_of
 from modpo_hpc.judging.tasks import Unparsed, answer_schema
 from modpo_hpc.llm.chat import ChatPayload, first_messages
 from modpo_hpc.llm.client import Finished, PendingCall
-from modpo_hpc.llm.ledger import Entry, Usage
-from modpo_hpc.llm.outcomes import Answered, Call, Refused
+from modpo_hpc.llm.ledger import Entry
+from modpo_hpc.llm.outcomes import Answered, Call
 from modpo_hpc.llm.store import Known
 
 log = logging.getLogger(__name__)
@@ -82,7 +81,9 @@ class JudgingQueue:
             if wanted and isinstance(outcome, Answered) and outcome.model != wanted:
                 other = outcome.model
                 continue
-            kept.append((one, self._entry(one, outcome)))
+            request = self._job.requests[one.numbers[0]]
+            entry = one.entry(outcome, self._job.settings.model, request.task, form_of(request), len(request.shown))
+            kept.append((one, entry))
         self._job.store.append([entry for _, entry in kept])
         if other is not None:
             raise InputError(
@@ -192,21 +193,3 @@ class JudgingQueue:
                 log.warning("the model calls itself %s now; before, %s", entry.judge, ", ".join(self.tally.snapshots))
             self.tally.snapshots[entry.judge] += 1
         self._job.on_judgment(number, judgment)
-
-    def _entry(self, one: JudgingCall, outcome: Answered | Refused) -> Entry:
-        """What the ledger keeps of an answer or a refusal."""
-        request = self._job.requests[one.numbers[0]]
-        answered = outcome if isinstance(outcome, Answered) else None
-        return Entry(
-            key=one.call.key,
-            answer=answered.text if answered else None,
-            task=request.task,
-            criteria=form_of(request),
-            shown=len(request.shown),
-            judge=(answered.model if answered else "") or self._job.settings.model,
-            refusal=outcome.reason if isinstance(outcome, Refused) else None,
-            finish=answered.finish if answered else None,
-            usage=outcome.usage or Usage(),
-            tries=one.sent,
-            at=round(time.time(), 1),
-        )

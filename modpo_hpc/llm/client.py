@@ -19,7 +19,7 @@ from modpo_hpc.errors import InputError, ModpoError
 from modpo_hpc.llm import retry
 from modpo_hpc.llm.budget import Budget, SpendingLimit, Unlimited
 from modpo_hpc.llm.chat import STRONGEST_FIRST, ChatApi
-from modpo_hpc.llm.ledger import Usage
+from modpo_hpc.llm.ledger import Entry, Usage
 from modpo_hpc.llm.outcomes import Answered, Api, Call, Failed, FormatRejected, Refused
 from modpo_hpc.llm.pool import Pool
 from modpo_hpc.llm.sender import Reply
@@ -68,6 +68,25 @@ class PendingCall:
             return outcome
         usage = Usage(self.call.input_tokens, self.call.output_tokens, 0, self.usd, estimated=True)
         return replace(outcome, usage=usage)
+
+    def entry(
+        self, outcome: Answered | Refused, model: str, task: str, criteria: tuple[str, ...] = (), shown: int = 0
+    ) -> Entry:
+        """What the ledger keeps of an answer of ``model`` or of its refusal; see :class:`Entry`."""
+        answered = outcome if isinstance(outcome, Answered) else None
+        return Entry(
+            key=self.call.key,
+            answer=answered.text if answered else None,
+            task=task,
+            criteria=criteria,
+            shown=shown,
+            judge=(answered.model if answered else "") or model,
+            refusal=outcome.reason if isinstance(outcome, Refused) else None,
+            finish=answered.finish if answered else None,
+            usage=outcome.usage or Usage(),
+            tries=self.sent,
+            at=round(time.time(), 1),
+        )
 
 
 Finished = tuple[PendingCall, Answered | Refused]

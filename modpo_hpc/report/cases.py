@@ -15,7 +15,6 @@ from modpo_hpc.errors import InputError
 from modpo_hpc.judging.requests import answers_of
 from modpo_hpc.llm.ledger import Ledger
 from modpo_hpc.llm.store import ledger_folder
-from modpo_hpc.pipeline import phase_pairs
 from modpo_hpc.report.results import rows_of
 from modpo_hpc.run import Run
 
@@ -108,7 +107,7 @@ class MatrixCell:
         phases = run.study.judging.phases
         phase = _one_of(phase or next(iter(phases)), phases, "phase")
         criterion = _one_of(criterion or phases[phase].criteria[0], phases[phase].criteria, "criterion")
-        first, second = pair or phase_pairs(run.study, phase)[0]
+        first, second = pair or run.study.judging.phases[phase].pairs[0]
         for policy in (first, second):
             _one_of(policy, phases[phase].policies, "pair")
         if first == second:
@@ -122,7 +121,7 @@ def read_cases(run: Run, asked: MatrixCell) -> list[Case]:
     Raises:
         IncompleteError: the pair is not judged yet.
     """
-    turned = (asked.a, asked.b) not in phase_pairs(run.study, asked.phase)
+    turned = (asked.a, asked.b) not in run.study.judging.phases[asked.phase].pairs
     a, b = (asked.b, asked.a) if turned else (asked.a, asked.b)
     shards = [one for one in run.shard_ids("verdicts") if one.rpartition(".")[0] == f"{asked.phase}.{a}.{b}"]
     table = run.table("verdicts", shard_ids=shards)

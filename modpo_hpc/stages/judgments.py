@@ -61,13 +61,8 @@ PAIRS = Stage(
 )
 
 
-def phase_pairs(study: Study, phase: str) -> tuple[tuple[str, str], ...]:
-    """Every pair (A, B) of ``phase`` that is judged, in the order of the study."""
-    return study.judging.phases[phase].pairs
-
-
 def _verdicts(study: Study) -> tuple[str, ...]:
-    pairs = (f"{phase}.{a}.{b}" for phase in study.judging.phases for a, b in phase_pairs(study, phase))
+    pairs = (f"{phase}.{a}.{b}" for phase, one in study.judging.phases.items() for a, b in one.pairs)
     return VERDICTS.blocks_of_items(study, *pairs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modpo_hpc.pipeline import phase_pairs, stage_named
+from modpo_hpc.pipeline import stage_named
 from modpo_hpc.resources import resource
 from modpo_hpc.study import load_study
 
@@ -24,8 +24,8 @@ def test_the_papers_counts():
     assert study.models.base == "mistralai/Mistral-7B-Instruct-v0.2"
     assert study.generation.responses_per_question == 5
     assert (study.personas.select, study.personas.train, study.personas.test) == (150, 100, 50)
-    assert len(phase_pairs(study, "phase1")) == 21
-    assert len(phase_pairs(study, "phase2")) == 6
+    assert len(study.judging.phases["phase1"].pairs) == 21
+    assert len(study.judging.phases["phase2"].pairs) == 6
     assert study.rewards.search.trials == 20
     assert len(stage_named("reward_trials").shards(study)) == 200
     assert (study.generation.responses.temperature, study.generation.responses.max_tokens) == (0.8, 512)
@@ -35,9 +35,9 @@ def test_the_sweep_is_the_paper_and_ten_weights_twice():
     paper, sweep = (load_study(resource(f"configs/{name}.yaml")) for name in ("paper", "paper-sweep"))
     added = [name for name in sweep.alignment.policies if name not in paper.alignment.policies]
     assert [sum(name.startswith(family) for name in added) for family in ("MODPO_", "Conditioned_")] == [10, 10]
-    assert len(phase_pairs(sweep, "fronts")) == 1 + 2 * 20
+    assert len(sweep.judging.phases["fronts"].pairs) == 1 + 2 * 20
     for phase in paper.judging.phases:
-        assert phase_pairs(sweep, phase) == phase_pairs(paper, phase)
+        assert sweep.judging.phases[phase].pairs == paper.judging.phases[phase].pairs
     trials = [len(stage_named("policy_trials").shards(study)) for study in (paper, sweep)]
     assert trials[1] - trials[0] == 10 * paper.alignment.search.trials
 

@@ -11,7 +11,7 @@ import yaml
 from modpo_hpc.errors import InputError
 from modpo_hpc.launch.estimate import plan_stages
 from modpo_hpc.launch.profile import Profile
-from modpo_hpc.pipeline import STAGES, phase_pairs, stage_named
+from modpo_hpc.pipeline import STAGES, stage_named
 from modpo_hpc.run import Run
 from modpo_hpc.stages.workload import Counts
 from modpo_hpc.study import Study, load_study
@@ -77,7 +77,7 @@ def test_the_plan_counts_every_policy_of_a_family() -> None:
     rows = {row.stage: row for row in plan_stages(study, Profile(), Counts(10, 5), left, {})}
     before = load_study(REPOSITORY / "configs/demo.yaml")
     assert rows["policies"].shards == len(before.alignment.trained) + 9
-    pairs = sum(len(phase_pairs(study, name)) for name in study.judging.phases)
+    pairs = sum(len(phase.pairs) for phase in study.judging.phases.values())
     assert rows["verdicts"].workload.calls == pairs * 5 * study.judging.personas_per_question
 
 
