@@ -19,6 +19,7 @@ from modpo_hpc.report.results import read_results
 from modpo_hpc.report.robustness import certainty_section
 from modpo_hpc.run import Run
 from modpo_hpc.study import parse_study
+from tests.every_number import assert_section_traced
 from tests.judging import worlds
 from tests.judging.servers import counting_server
 
@@ -72,7 +73,9 @@ def test_every_judge_answers_everything_and_the_majority_is_that_of_all_votes(tm
     alone = pd.read_parquet(folder / "judge_rates.parquet")
     only = majorities(verdicts[verdicts["judge"] == "rules"])
     assert alone[alone["judge"] == "rules"]["wins_a"].sum() == (only == 1).sum()
-    shown = {table.file: table for table in certainty_section(read_results(run)).tables}
+    section = certainty_section(read_results(run))
+    assert_section_traced(run, section)
+    shown = {table.file: table for table in section.tables}
     assert len(shown["judge_agreement"].rows) == 6
     assert len(shown["judge_rates"].rows) == 3 * 3 * 2
     together = pd.read_parquet(folder / "persona_agreement.parquet")

@@ -16,13 +16,10 @@ from modpo_hpc.launch.estimate import plan_stages
 from modpo_hpc.launch.profile import load_profile
 from modpo_hpc.pipeline import STAGES
 from modpo_hpc.report.repeats import repeats_section
-from modpo_hpc.report.results import read_results
-from modpo_hpc.report.trace_check import forms, printed, told_by
-from modpo_hpc.report.trace_recipes import lines_for
-from modpo_hpc.report.trace_sentences import lines_of
 from modpo_hpc.run import Run
 from modpo_hpc.stages.workload import Counts
 from modpo_hpc.study import parse_study
+from tests.every_number import assert_section_traced
 from tests.judging import worlds
 from tests.judging.servers import counting_server
 
@@ -42,24 +39,6 @@ def make(run: Run, *stages: str) -> None:
 
 def asked(calls: Path) -> int:
     return len(calls.read_text().splitlines())
-
-
-def not_given(run: Run) -> list[str]:
-    """The numbers of the section that the lines printed beside them do not give."""
-    section, results, missing = repeats_section(run), read_results(run), list[str]()
-    assert section is not None
-    for sentence in (section.lead, *section.findings):
-        values = [value for code in lines_of(run, results, "repeats", sentence) for value in told_by(code)]
-        known = {form.lstrip("-") for value in values for form in forms(value)}
-        missing += [one for one in printed(sentence) if one.lstrip("-") not in known]
-    for shown in section.tables:
-        for up, row in enumerate(shown.rows):
-            for across, cell in enumerate(row):
-                if shown.columns[across].number:
-                    told = [told_by(code)[0] for code in lines_for(run, shown, up, across)]
-                    pairs = zip(printed(cell), told, strict=True)
-                    missing += [one for one, value in pairs if one not in forms(value)]
-    return missing
 
 
 def follow(run: Run, **settings: Any) -> Run:
@@ -122,7 +101,9 @@ def test_a_finished_run_is_asked_again_and_nothing_else_becomes_stale(
     against = pd.concat([same["winner"][i] != swapped for i in range(4)]).mean()
     assert row["order_flips"] == pytest.approx(against)
     assert row["excess"] == pytest.approx(against - flips)
-    assert not_given(run) == []
+    section = repeats_section(run)
+    assert section is not None
+    assert_section_traced(run, section)
     assert main(["results", str(run.root)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"one, empathy: asked the same again, the judge says something else in {100 * flips:.1f}%" in shown
