@@ -6,11 +6,20 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from modpo_hpc.errors import InputError
 from modpo_hpc.sandbox.survey import invented_survey
 from modpo_hpc.study import load_study
 from tests.conftest import REPOSITORY
+
+
+def why_refused(setting: str) -> str:
+    """Why the demo is no study with ``setting``, which is KEY=VALUE."""
+    with pytest.raises(InputError) as caught:
+        load_study(REPOSITORY / "configs" / "demo.yaml", [setting])
+    return str(caught.value)
 
 
 def tiny_study(folder: Path) -> dict[str, Any]:

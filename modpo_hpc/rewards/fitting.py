@@ -13,7 +13,7 @@ from modpo_hpc.rewards.accuracy import pair_quality
 from modpo_hpc.rewards.loading import Reading, first_share, folds_of
 from modpo_hpc.rewards.model import RewardModel, quiet_transformers, rewards_of_pairs
 from modpo_hpc.rewards.records import Comparison
-from modpo_hpc.rewards.training import train
+from modpo_hpc.rewards.training import RewardLearner, train
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.search import best_complete
 from modpo_hpc.study.rewards import LOSSES, RewardSettings
@@ -54,17 +54,10 @@ def fit_part(run: Run, shard: Shard) -> list[dict[str, Any]]:
     seed = run.seed("rewards", criterion, part)
     model = reading.fresh_model(recipe.settings.dropout, seed)
     context = TrainingContext(shard.scratch, shard.check, shard.progress)
-    log = train(
-        model,
-        training,
-        encoded,
-        recipe.settings,
-        options,
-        seed,
-        context,
-        epochs=recipe.epochs,
-        after_epoch=lambda loss: {"training_loss": loss},
+    learner = RewardLearner(
+        model, training, encoded, recipe.settings, options, seed, lambda loss: {"training_loss": loss}
     )
+    log = train(learner, context, epochs=recipe.epochs)
     # the pairs that the model did not see; of the final model, which saw all, all pairs
     fold, seen = _fold_of(part), {one.question_id for one in training}
     wanted = [one.pair() for one in comparisons if part == "final" or folds[one.question_id] == fold]

@@ -25,7 +25,11 @@ _STATE = "state.pt"
 
 
 class RewardLearner(Learner):
-    """A reward model that learns from ``comparisons``; see ``training.Learner``."""
+    """A reward model that learns from ``comparisons``; see ``training.Learner``.
+
+    ``after_epoch`` gets the mean loss of its steps and returns something that JSON can hold; it is not called again for
+    epochs that an interrupted attempt had finished.
+    """
 
     layout = Layout("reward model", 1)
     remedy = "Lower rewards' learning rate or max_grad_norm; in bfloat16, try rewards.precision: float32."
@@ -38,9 +42,9 @@ class RewardLearner(Learner):
         settings: RewardSettings,
         options: Rewards,
         seed: int,
-        after_epoch: Callable[[float], Row],
+        after_epoch: Callable[[float], Row] = lambda _: {},
     ) -> None:
-        self._model, self._comparisons, self._settings, self._options = model, comparisons, settings, options
+        self._model, self._comparisons, self.settings, self.options = model, comparisons, settings, options
         self._rows = {one: encoded[one].cut(settings.max_length) for each in comparisons for one in each.responses}
         self._lengths = [max(len(self._rows[one].ids) for one in each.responses) for each in comparisons]
         self._seed, self._after_epoch = seed, after_epoch
@@ -54,19 +58,19 @@ class RewardLearner(Learner):
         torch.manual_seed(seed_of(self._seed, "dropout", number))
         self._model.network.train()
         self._optimizer.zero_grad(set_to_none=True)
-        batch, size, total = self._batch(number), self._options.micro_batch_size, 0.0
+        batch, size, total = self._batch(number), self.options.micro_batch_size, 0.0
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
-            loss = comparison_loss(self._model, part, self._rows, self._options.loss) * (len(part) / len(batch))
+            loss = comparison_loss(self._model, part, self._rows, self.options.loss) * (len(part) / len(batch))
             loss.backward()
             total += loss.item()
         return {"epoch": number // self.per_epoch + 1, "loss": total}
 
     def update(self, number: int) -> Row:
-        rate = _rate(number, self.per_epoch * self._settings.epochs, self._options.warmup)
+        rate = _rate(number, self.per_epoch * self.settings.epochs, self.options.warmup)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._settings.learning_rate * rate
-        norm = nn.utils.clip_grad_norm_(self._model.network.parameters(), self._options.max_grad_norm)
+            group["lr"] = self.settings.learning_rate * rate
+        norm = nn.utils.clip_grad_norm_(self._model.network.parameters(), self.options.max_grad_norm)
         self._optimizer.step()
         return {"grad_norm": float(norm)}
 
@@ -102,7 +106,7 @@ class RewardLearner(Learner):
         self._optimizer.load_state_dict(state["optimizer"])
 
     def digest(self) -> str:
-        total = hashlib.sha256(json.dumps([self._settings.model_dump(), self._options.model_dump()]).encode())
+        total = hashlib.sha256(json.dumps([self.settings.model_dump(), self.options.model_dump()]).encode())
         for one in self._comparisons:
             total.update(repr(one).encode())
         return total.hexdigest()
@@ -111,41 +115,33 @@ class RewardLearner(Learner):
         epoch, at = divmod(number, self.per_epoch)
         if epoch != self._epoch:
             rng = rng_of(self._seed, "order", epoch)
-            self._batches, self._epoch = shuffled_batches(self._lengths, self._settings.batch_size, rng), epoch
+            self._batches, self._epoch = shuffled_batches(self._lengths, self.settings.batch_size, rng), epoch
         return [self._comparisons[index] for index in self._batches[at]]
 
 
 def train(
-    model: RewardModel,
-    comparisons: Sequence[Comparison],
-    encoded: Mapping[str, Encoded],
-    settings: RewardSettings,
-    options: Rewards,
-    seed: int,
+    learner: RewardLearner,
     context: TrainingContext,
     *,
     epochs: int | None = None,
-    after_epoch: Callable[[float], Row] = lambda _: {},
     patience: int | None = None,
     on_evaluation: OnEvaluation = nothing,
 ) -> list[Row]:
-    """Train ``model`` in place. Raises as ``training.train``.
+    """Train the model of ``learner`` in place. Raises as ``training.train``.
 
-    The learning rate rises, then falls linearly over ``settings.epochs``. Training stops after ``epochs`` of them, or
-    after ``patience`` of them without a better held-out accuracy. ``after_epoch`` gets the mean loss of its steps
-    and returns something that JSON can hold; it is not called again for epochs that an interrupted attempt had
-    finished.
+    The learning rate rises, then falls linearly over the epochs of its settings. Training stops after ``epochs`` of
+    them, or after ``patience`` of them without a better held-out accuracy.
 
     Returns:
         For each epoch a row: ``epoch``, ``step``, ``loss`` and, as ``result``, what ``after_epoch`` returned.
     """
-    learner = RewardLearner(model, comparisons, encoded, settings, options, seed, after_epoch)
+    most = learner.settings.epochs
     position = run_steps(
         learner,
-        learner.per_epoch * min(epochs or settings.epochs, settings.epochs),
+        learner.per_epoch * min(epochs or most, most),
         context.scratch / "checkpoints",
         context,
-        checkpoint_seconds=options.checkpoint_seconds,
+        checkpoint_seconds=learner.options.checkpoint_seconds,
         patience=patience,
         on_evaluation=on_evaluation,
     )

@@ -11,7 +11,7 @@ from modpo_hpc.rewards.accuracy import differences, pair_quality
 from modpo_hpc.rewards.encoding import count_longer
 from modpo_hpc.rewards.loading import TrialData
 from modpo_hpc.rewards.model import rewards_of_pairs
-from modpo_hpc.rewards.training import train
+from modpo_hpc.rewards.training import RewardLearner, train
 from modpo_hpc.run import Run, Shard
 from modpo_hpc.search import Objective, RunningTrial, Trial, folder_of_trial
 from modpo_hpc.study.rewards import Rewards, RewardSettings
@@ -54,18 +54,8 @@ def train_trial(data: TrialData, options: Rewards, trial: RunningTrial, seed: in
 
     trial.facts.update(pairs=len(data.held_out), seed=seed)
     trial.facts["cut_responses"] = count_longer(data.encoded.values(), settings.max_length)
-    train(
-        model,
-        data.training,
-        data.encoded,
-        settings,
-        options,
-        seed,
-        context,
-        after_epoch=after_epoch,
-        patience=options.patience,
-        on_evaluation=report,
-    )
+    learner = RewardLearner(model, data.training, data.encoded, settings, options, seed, after_epoch)
+    train(learner, context, patience=options.patience, on_evaluation=report)
     return float(trial.facts["accuracy"])
 
 

@@ -24,7 +24,7 @@ from trl import RewardConfig, RewardTrainer
 from modpo_hpc.rewards.encoding import Encoded
 from modpo_hpc.rewards.model import RewardModel, load_reward_model, load_tokenizer
 from modpo_hpc.rewards.records import Comparison
-from modpo_hpc.rewards.training import comparison_loss, train
+from modpo_hpc.rewards.training import RewardLearner, comparison_loss, train
 from modpo_hpc.sandbox.encoder import make_encoder
 from modpo_hpc.study.rewards import Rewards, RewardSettings
 from modpo_hpc.training import TrainingContext
@@ -85,7 +85,7 @@ def train_ours(folder: Path, comparisons: list[Comparison], encoded: dict[str, E
     model = load_reward_model(folder / "model", PAD, dropout=0.1, device=torch.device("cpu"))
     settings = RewardSettings(learning_rate=1e-5, batch_size=BATCH, max_length=LONGEST, epochs=1, dropout=0.1)
     with tempfile.TemporaryDirectory() as place:
-        train(model, comparisons, encoded, settings, Rewards(), 0, TrainingContext(Path(place)))
+        train(RewardLearner(model, comparisons, encoded, settings, Rewards(), 0), TrainingContext(Path(place)))
 
 
 def trl_trainer(

@@ -166,6 +166,10 @@ def check_answers(judgments: list[Judgment | None], requests: list[JudgeRequest]
         assert judgment.opinions == parse_answer(oracle(keys.prompt(one)), "judge", ("empathy", "safety"), 2)
 
 
+def stop() -> None:
+    raise Interrupted("stop")
+
+
 def test_batches_within_the_limits(
     tmp_path: Path, stand_in: tuple[StandIn, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,9 +201,6 @@ def test_files_keep_to_the_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_run_that_dies_takes_its_batches_up_again(tmp_path: Path, stand_in: tuple[StandIn, str]) -> None:
     state, url = stand_in
     settings = Judge(kind="batch", model="m", base_url=url)
-
-    def stop() -> None:
-        raise Interrupted("stop")
 
     with pytest.raises(Interrupted):
         ask(tmp_path, many(10), settings, stop)
@@ -275,9 +276,6 @@ def test_batches_of_several_shards_keep_to_one_limit(tmp_path: Path, stand_in: t
     more = {"kind": "batch", "model": "m", "base_url": url, "max_tokens": 100, "price": {"output": 10.0}}
     settings = Judge(**more, max_usd=0.009)  # a call may cost 0.001
 
-    def stop() -> None:
-        raise Interrupted("stop")
-
     with pytest.raises(Interrupted):
         ask(tmp_path, many(6), settings, stop)
     with pytest.raises(SpendingLimit, match="nothing is sent"):
@@ -291,9 +289,6 @@ def test_batches_of_several_shards_keep_to_one_limit(tmp_path: Path, stand_in: t
 def test_what_one_shard_has_under_way_another_does_not_send(tmp_path: Path, stand_in: tuple[StandIn, str]) -> None:
     state, url = stand_in
     settings = Judge(kind="batch", model="m", base_url=url)
-
-    def stop() -> None:
-        raise Interrupted("stop")
 
     with pytest.raises(Interrupted):
         ask(tmp_path, many(6), settings, stop)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,14 +74,8 @@ def llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     subprocess.run([LLAMA_CPP, str(Path(__file__).with_name("tiny_gguf.py")), str(model)], env=plain, check=True)
     settings = {"model": model, "host": "127.0.0.1", "port": port, "n_ctx": 8192, "n_threads": 1}
     options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen([LLAMA_CPP, "-m", "llama_cpp.server", *options], env=plain, stdout=log, stderr=log)
-    try:
-        wait_until(lambda: is_up(process, f"http://127.0.0.1:{port}/v1/models", folder / "log"))
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
+    with served([LLAMA_CPP, "-m", "llama_cpp.server", *options], plain, folder / "log", port, "v1/models") as url:
+        yield url
 
 
 def test_answers_that_fit_the_schema_and_are_no_permutation(tmp_path: Path, llama_cpp: str) -> None:
@@ -101,6 +96,19 @@ def test_answers_that_fit_the_schema_and_are_no_permutation(tmp_path: Path, llam
     assert all(sorted(one) == [0, 1, 2, 3, 4] for one in opinions if not isinstance(one, Unparsed))  # type: ignore[call-overload]
     assert len(kept) == 12 + tally.repairs
     assert tally.repairs >= 8
+
+
+@contextmanager
+def served(command: list[str], environment: dict[str, str], log: Path, port: int, health: str) -> Iterator[str]:
+    """The address of a server that runs while the block does."""
+    with open(log, "w") as stream:
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+    try:
+        wait_until(lambda: is_up(process, f"http://127.0.0.1:{port}/{health}", log))
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -125,19 +133,9 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "*", "LITELLM_MASTER_KEY": KEY}
     environment.pop("PYTHONPATH", None)
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen(
-            [LITELLM, "--config", str(folder / "config.yaml"), "--port", str(port), "--host", "127.0.0.1"],
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_until(lambda: is_up(process, f"http://127.0.0.1:{port}/health/liveliness", folder / "log"))
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
+    command = [LITELLM, "--config", str(folder / "config.yaml"), "--port", str(port), "--host", "127.0.0.1"]
+    with served(command, environment, folder / "log", port, "health/liveliness") as url:
+        yield url
 
 
 def test_litellm_answers(tmp_path: Path, proxy: str) -> None:

@@ -17,6 +17,7 @@ from modpo_hpc.stages.workload import Counts
 from modpo_hpc.study import Study, load_study
 from modpo_hpc.study.sweep import Sweep
 from tests.conftest import REPOSITORY
+from tests.tiny_study import why_refused
 
 MODPO = "{name: MODPO, method: modpo, criteria: [empathy, safety], weights: 9, training: {epochs: 2}}"
 SOUP = "{name: Soup, method: soup, sources: [DPO_Empathy, DPO_Safety], weights: [[3, 1], [1, 1]], merge: svd}"
@@ -114,9 +115,7 @@ WRONG = {
 
 @pytest.mark.parametrize("sweep", WRONG)
 def test_a_line_that_makes_no_family_is_refused_with_the_reason(sweep: str) -> None:
-    with pytest.raises(InputError) as caught:
-        swept(sweep)
-    assert WRONG[sweep] in str(caught.value)
+    assert WRONG[sweep] in why_refused(f"alignment.sweep=[{sweep}]")
 
 
 def test_a_family_that_would_take_the_name_of_another_policy_is_refused() -> None:
