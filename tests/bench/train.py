@@ -144,6 +144,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.questions % arguments.batch:
+        parser.error("--questions: give a multiple of --batch, so that all make the same steps")
     torch.set_num_threads(1)
     examples = parts.make_examples(arguments.questions, CRITERIA)
     seconds: dict[str, list[float]] = {}
