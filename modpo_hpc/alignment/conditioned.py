@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
 WHOLE = "conditioned"
 """The folder, beside ``adapter``, that holds what all weights come from."""
 _KIND = "CONDITIONED"
+_PARTS = ("A", "B", "C", "D")
 _PREFIX = "base_model.model."
 _APART = 1e-3
 
 
-class Factors(NamedTuple):
+@dataclass(frozen=True)
+class Factors:
     """Of one layer: A (rank, in), B (out, rank), C (K, rank, rank), D (K(K-1)/2, rank, rank), in fp32."""
 
     A: Tensor
@@ -106,7 +109,7 @@ class ConditionedLinear(nn.Module):
         super().__init__()
         self.base_layer = base
         device = next(base.parameters()).device
-        self.A, self.B, self.C, self.D = (nn.Parameter(one.to(device)) for one in factors)
+        self.A, self.B, self.C, self.D = (nn.Parameter(getattr(factors, one).to(device)) for one in _PARTS)
         self.dropout = dropout
         self._weights = [weights]  # one tensor for all layers, and no buffer of this one
 
@@ -156,7 +159,7 @@ class ConditionedModel(OwnAdapter):
 
     def _factors(self) -> Iterator[tuple[str, nn.Parameter]]:
         for layer, adapted in self._layers.items():
-            for part in Factors._fields:
+            for part in _PARTS:
                 yield f"{layer}.{part}", getattr(adapted, part)
 
 
@@ -208,7 +211,7 @@ def at_weights(weights: Mapping[str, Tensor], config: Mapping[str, Any], asked: 
     plain: dict[str, Tensor] = {}
     layers = sorted(name.removesuffix(".A") for name in weights if name.endswith(".A"))
     for layer in layers:
-        a, b, linear, mixed = (weights[f"{layer}.{part}"] for part in Factors._fields)
+        a, b, linear, mixed = (weights[f"{layer}.{part}"] for part in _PARTS)
         core = core_at(linear.double(), mixed.double(), shares)
         plain[f"{layer}.lora_A.weight"] = a.clone()
         plain[f"{layer}.lora_B.weight"] = (b.double() @ core).float().contiguous()

@@ -47,7 +47,7 @@ class PendingCall:
     usd: float = 0.0
     out_since: float = 0.0
     first_failed: float = 0.0
-    tries: Counter[str] = field(default_factory=Counter)
+    tries: dict[str, int] = field(default_factory=Counter)
     rejections: int = 0
 
     @property

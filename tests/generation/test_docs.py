@@ -8,6 +8,8 @@ import keyword
 import pkgutil
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +18,7 @@ from modpo_hpc.study import load_study
 from modpo_hpc.study.describe import describe
 from modpo_hpc.study.model import Study
 from tests.conftest import REPOSITORY
+from tests.waiting import PATIENCE
 
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
 WHOLE = re.compile(r"^( *)```yaml\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
@@ -149,3 +152,12 @@ def test_what_the_page_of_words_names_is_there():
                 assert re.search(rf"^\s*(?:(?:class|def) {name}\b|{name}\b.* = |{name}:)", text, re.MULTILINE), row
     for room in (REPOSITORY / "modpo_hpc").glob("*/__init__.py"):
         assert f"modpo_hpc/{room.parent.name}/" in page, f"name the room {room.parent.name} in {WHERE.name}"
+
+
+@pytest.mark.slow
+def test_the_pages_of_every_module_are_made_without_a_warning(tmp_path):
+    options = ["--docformat", "google", "--output-directory", str(tmp_path)]
+    command = [sys.executable, "-W", "error", "-m", "pdoc", *options, "modpo_hpc"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "modpo_hpc" / "alignment" / "losses.html").exists()
